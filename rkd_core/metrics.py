@@ -1,0 +1,77 @@
+"""Accuracies from per-class counts, in numpy alone, so that analysis can use them without torch.
+
+All functions take ``correct`` and ``total``, integer arrays ``(..., classes)`` in label order. A
+class that is absent (``total == 0``) has recall NaN and takes no part in any accuracy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "average_accuracy",
+    "balanced_accuracy",
+    "recalls",
+    "worst_class_accuracy",
+    "worst_k_accuracy",
+    "worst_k_reference_accuracy",
+]
+
+FloatArray = NDArray[np.float64]
+
+
+def recalls(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    """Per-class accuracy ``(..., classes)`` in [0, 1]; NaN where a class is absent."""
+    c, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    return np.divide(c, n, out=np.full(np.broadcast(c, n).shape, np.nan), where=n > 0)
+
+
+def average_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    """Share of all images that are classified correctly (micro average), shape ``(...)``."""
+    c, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    return np.asarray(c.sum(axis=-1) / n.sum(axis=-1))
+
+
+def balanced_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    """Mean recall over the classes present, shape ``(...)``."""
+    return np.asarray(np.nanmean(recalls(correct, total), axis=-1))
+
+
+def worst_class_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
+    """Smallest recall over the classes present, shape ``(...)``."""
+    return np.asarray(np.nanmin(recalls(correct, total), axis=-1))
+
+
+def worst_k_accuracy(correct: ArrayLike, total: ArrayLike, k: int) -> FloatArray:
+    """Mean of the ``k`` smallest recalls over the classes present, shape ``(...)``.
+
+    Raises:
+        ValueError: ``k`` is below 1 or above the number of classes present.
+    """
+    r = recalls(correct, total)
+    present = np.isfinite(r).sum(axis=-1)
+    if k < 1 or np.any(present < k):
+        raise ValueError(f"k must be from 1 to the {present.min()} classes present, not {k}")
+    return np.asarray(np.sort(r, axis=-1)[..., :k].mean(axis=-1))  # NaN sorts last
+
+
+def worst_k_reference_accuracy(
+    correct: ArrayLike, total: ArrayLike, reference_recalls: ArrayLike, k: int
+) -> FloatArray:
+    """Mean recall over the ``k`` classes that are worst for a reference (the teacher).
+
+    Used by the ablation tables of Lukasik et al. (TMLR 2022). Never below ``worst_k_accuracy``.
+
+    Raises:
+        ValueError: ``k`` is out of range, or one of those classes is absent here.
+    """
+    r = recalls(correct, total)
+    reference = np.asarray(reference_recalls, dtype=np.float64)
+    if not 1 <= k <= int(np.isfinite(reference).sum()):
+        raise ValueError(f"k must be from 1 to the classes the reference has, not {k}")
+    worst = np.argsort(reference, axis=-1, kind="stable")[..., :k]
+    chosen = np.take_along_axis(r, np.broadcast_to(worst, (*r.shape[:-1], k)), axis=-1)
+    if np.isnan(chosen).any():
+        raise ValueError("one of the reference's worst classes is absent from these counts")
+    return np.asarray(chosen.mean(axis=-1))
