@@ -10,14 +10,27 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rkd_core.errors import UserError
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION", "read", "read_completed_ids", "write"]
+if TYPE_CHECKING:
+    from rkd_core.specs import TrainingSpec
+
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "identity",
+    "read",
+    "read_completed_ids",
+    "read_one",
+    "serialize",
+    "sync_folder",
+    "write",
+]
 
 SCHEMA_VERSION = 1
 
@@ -72,6 +85,32 @@ SCHEMA = pa.schema(
 """Names, types and order of a record's columns. Columns may be added; none changes its meaning."""
 
 
+def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any]:
+    """The columns that say what was, or should have been, trained: the start of every record."""
+    from rkd_core.specs import family_id
+
+    teacher = spec.teacher
+    return {
+        "run_id": run_id,
+        "teacher_id": None if teacher is None else teacher.run_id,
+        "family": family_id(spec, fingerprint),
+        "stage": spec.stage,
+        "method": spec.method,
+        "teacher_objective": spec.objective if teacher is None else teacher.objective,
+        "student_objective": None if teacher is None else spec.objective,
+        "alpha_t": spec.alpha if teacher is None else teacher.alpha,
+        "alpha_s": None if teacher is None else spec.alpha,
+        "temperature": spec.temperature,
+        "dataset": spec.dataset,
+        "data_fingerprint": fingerprint,
+        "architecture": spec.architecture,
+        "seed": spec.seed,
+        "epochs": spec.recipe.epochs,
+        "spec": spec.model_dump_json(),
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
 def write(folder: Path, record: Mapping[str, Any]) -> bool:
     """Commit one record as ``<folder>/<run_id>.parquet``, put-if-absent.
 
@@ -88,16 +127,13 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     A record of a failed run may be replaced (the failure is mended by a later run); a completed
     one never is.
     """
-    unknown = set(record) - set(SCHEMA.names)
-    if unknown or "run_id" not in record:
-        raise ValueError(f"not a record: unknown columns {sorted(unknown)}, or no run_id")
+    content = serialize(record)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record['run_id']}.parquet"
-    row = {name: [record.get(name)] for name in SCHEMA.names}
     hidden = folder / f".{record['run_id']}.{uuid.uuid4().hex}"
     try:
         with hidden.open("wb") as sink:
-            pq.write_table(pa.table(row, schema=SCHEMA), sink)
+            sink.write(content)
             sink.flush()
             os.fsync(sink.fileno())
         try:
@@ -111,6 +147,21 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
         hidden.unlink(missing_ok=True)
     sync_folder(folder)
     return committed
+
+
+def serialize(record: Mapping[str, Any]) -> bytes:
+    """One record as the bytes of a Parquet file; columns that are left out are null.
+
+    Raises:
+        ValueError: It has a column that ``SCHEMA`` does not, or no ``run_id``.
+    """
+    unknown = set(record) - set(SCHEMA.names)
+    if unknown or not record.get("run_id"):
+        raise ValueError(f"not a record: unknown columns {sorted(unknown)}, or no run_id")
+    sink = pa.BufferOutputStream()
+    row = {name: [record.get(name)] for name in SCHEMA.names}
+    pq.write_table(pa.table(row, schema=SCHEMA), sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
@@ -127,7 +178,7 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
         paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
     else:
         paths = [p for r in sorted(set(run_ids)) if (p := folder / f"{r}.parquet").exists()]
-    tables = [_read_one(path) for path in paths]
+    tables = [read_one(path) for path in paths]
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
@@ -152,11 +203,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def _status(path: Path) -> str:
-    column = _read_one(path, ["status"]).column("status")
+    column = read_one(path, ["status"]).column("status")
     return str(column[0].as_py())
 
 
-def _read_one(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_one(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One record file as a table of one row, in the columns of ``SCHEMA`` or those asked for.
+
+    Raises:
+        UserError: It is damaged, or not a record of ours.
+    """
     try:
         with path.open("rb") as source:
             file = pq.ParquetFile(source)

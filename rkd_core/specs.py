@@ -100,13 +100,14 @@ class MultiplierOptions(Frozen):
 
     step_size: float = Field(default=0.1, gt=0)
     period: int | None = Field(default=32, ge=1)
-    """SGD steps between updates, counted anew each epoch from its first step; None: one an epoch."""
+    """SGD steps between updates, counted anew each epoch from its first; None: once an epoch."""
     batch: int | None = Field(default=4096, ge=1)
     """Validation images per update, shuffled and cycled; None: all of them."""
     val_labels: Literal["teacher", "true"] = "teacher"
-    """Whose labels the risks of a student are measured with; a teacher always uses the true ones."""
-    iterate: Literal["last", "average"] = "last"
-    """What the trained model is: the last iterate, or the mean of the iterates' logits."""
+    """Whose labels a student's risks are measured with; a teacher always uses the true ones."""
+    averaged_iterates: int | None = Field(default=None, ge=2)
+    """None: the model is the last iterate, which Wang et al. find sufficient. N: it is the mean
+    logits of the iterates at the end of N epochs spread evenly over the training."""
 
 
 class TeacherRef(Frozen):
@@ -149,6 +150,9 @@ class TrainingSpec(Frozen):
             raise ValueError("alpha belongs to the tradeoff objective, and only to it")
         if (self.objective in ("robust", "tradeoff")) != (self.multipliers is not None):
             raise ValueError("multipliers belong to the robust and tradeoff objectives")
+        averaged = self.multipliers.averaged_iterates if self.multipliers else None
+        if averaged is not None and averaged > self.recipe.epochs:
+            raise ValueError("averaged_iterates cannot exceed the epochs")
         return self
 
     @property
@@ -157,7 +161,9 @@ class TrainingSpec(Frozen):
         return "standard" if self.objective == "standard" else "tradeoff"
 
 
-_SWEPT: dict[str, None] = dict.fromkeys(("objective", "alpha", "multipliers", "temperature", "seed"))
+_SWEPT: dict[str, None] = dict.fromkeys(
+    ("objective", "alpha", "multipliers", "temperature", "seed")
+)
 
 
 def run_id(spec: TrainingSpec, fingerprint: str) -> str:

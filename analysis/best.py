@@ -1,0 +1,41 @@
+"""The selection among the students there are so far, as one line for a progress display."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from analysis.combinations import combine
+from analysis.outcome import objective_name
+from analysis.selection import WorstClassWithinMargin, select
+from rkd_core.errors import UserError
+
+__all__ = ["best_so_far"]
+
+
+def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = None) -> str | None:
+    """The selected student beside standard distillation, on validation.
+
+    Args:
+        students: Completed student records in the columns of ``rkd_core.records.SCHEMA``.
+        worst_k: As in the selection.
+        margin: As in the selection.
+
+    Returns:
+        One line, or None while there is no standard distillation to measure against.
+    """
+    try:
+        selection = select(combine(students), WorstClassWithinMargin(worst_k, margin))
+    except UserError:
+        return None
+    c, means = selection.combinations, selection.means
+
+    def figures(index: int) -> str:
+        return f"{means.worst_k[index]:.1%} worst, {means.average[index]:.1%} average"
+
+    best = selection.selected
+    teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best])
+    student = objective_name(int(c.student_objective[best]), c.alpha_s[best])
+    return (
+        f"best so far: teacher {teacher}, student {student}, T {c.temperature[best]:g}: "
+        f"{figures(best)} (standard distillation {figures(selection.reference)})"
+    )

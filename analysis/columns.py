@@ -1,0 +1,89 @@
+"""Columns of a table of records as arrays; a record that is not sound is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rkd_core.errors import UserError
+
+__all__ = [
+    "OBJECTIVES",
+    "FloatArray",
+    "IntArray",
+    "array",
+    "counts",
+    "doubles",
+    "objectives",
+    "required",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+OBJECTIVES = ("standard", "balanced", "tradeoff", "robust")
+"""The objectives, in the order in which combinations are listed."""
+
+
+def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
+    """Images and correct predictions, both ``(runs, classes)``, checked against each other."""
+    names = [f"{split}_class_total", f"{split}_class_correct"]
+    lists = [required(table, name) for name in names]
+    if len(table) == 0:
+        return np.zeros((0, 0), dtype=np.int64), np.zeros((0, 0), dtype=np.int64)
+    classes = lists[0][0].values
+    width = len(classes)
+    for name, column in zip(names, lists, strict=True):
+        wrong = pc.index(pc.equal(pc.list_value_length(column), width), False).as_py()
+        if wrong >= 0:
+            raise UserError(
+                f"record {table['run_id'][wrong]} has {len(column[wrong])} classes in {name}, "
+                f"where record {table['run_id'][0]} has {width}"
+            )
+    total, correct = (
+        pc.fill_null(column.flatten(), -1).to_numpy().reshape(-1, width) for column in lists
+    )
+    broken = (total.sum(axis=-1) <= 0) | (correct < 0).any(axis=-1) | (correct > total).any(axis=-1)
+    if broken.any():
+        run = table["run_id"][int(np.argmax(broken))]
+        raise UserError(
+            f"record {run} is not sound: {names[1]} must lie between 0 and {names[0]}, "
+            "and some class must have images"
+        )
+    return total, correct
+
+
+def array(table: pa.Table, name: str) -> pa.Array:
+    """A column in one piece; the table has been through ``combine_chunks``."""
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def required(table: pa.Table, name: str) -> pa.Array:
+    """A column in which every record must have a value."""
+    column = array(table, name)
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py()
+        raise UserError(f"record {table['run_id'][row]} is completed but has no {name}")
+    return column
+
+
+def objectives(table: pa.Table, name: str) -> IntArray:
+    """A column of objectives as places in ``OBJECTIVES``; -1 where null."""
+    column = array(table, name)
+    place = pc.fill_null(pc.index_in(column, value_set=pa.array(OBJECTIVES)), -1).to_numpy()
+    unknown = np.flatnonzero((place == -1) & column.is_valid().to_numpy(zero_copy_only=False))
+    if unknown.size:
+        row = int(unknown[0])
+        raise UserError(
+            f"record {table['run_id'][row]} has {name} {column[row]}; "
+            f"known are {', '.join(OBJECTIVES)}"
+        )
+    return np.asarray(place, dtype=np.int64)
+
+
+def doubles(table: pa.Table, name: str) -> FloatArray:
+    """A column of numbers; NaN where null."""
+    return np.asarray(array(table, name).to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -1,0 +1,181 @@
+"""CIFAR-10 and CIFAR-100 in torchvision's layout: folders of pickled batches.
+
+Pickles can run code. These are read by an unpickler that can build nothing but numpy arrays and
+plain values, whoever wrote the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.sources import ArrayImages, Source, Split
+from rkd_core.errors import UserError
+
+__all__ = ["download", "is_cifar", "read"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of one version with the MD5 sums of the official ones, and the keys within."""
+
+    train: dict[str, str]
+    test: dict[str, str]
+    meta: str
+    labels: str
+    names: str
+    torchvision_class: str
+
+
+LAYOUTS = {
+    "cifar-10-batches-py": Layout(
+        train={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        test={"test_batch": "40351d587109b95175f43aff81a1287e"},
+        meta="batches.meta",
+        labels="labels",
+        names="label_names",
+        torchvision_class="CIFAR10",
+    ),
+    "cifar-100-python": Layout(
+        train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+        test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        meta="meta",
+        labels="fine_labels",
+        names="fine_label_names",
+        torchvision_class="CIFAR100",
+    ),
+}
+
+
+def is_cifar(root: Path) -> bool:
+    """Whether a folder holds the files of one of the two versions."""
+    return _layout(root) is not None
+
+
+def read(root: Path) -> Source:
+    """Read all batches.
+
+    Raises:
+        UserError: A file is damaged, or asks for more than arrays and plain values.
+    """
+    layout = _layout(root)
+    if layout is None:
+        raise UserError(f"{root} does not hold CIFAR's files")
+    names = _load(root / layout.meta, None).get(layout.names)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{root / layout.meta} has no list {layout.names!r} of class names")
+    return Source(
+        tuple(names),
+        _split(root, layout.train, layout.labels),
+        _split(root, layout.test, layout.labels),
+    )
+
+
+def download(folder_name: str, target: Path) -> None:
+    """Fetch one version through torchvision into ``target / folder_name``, all of it or nothing.
+
+    Args:
+        folder_name: ``cifar-10-batches-py`` or ``cifar-100-python``.
+        target: The folder to put it in. The caller holds its lock.
+
+    Raises:
+        UserError: It cannot be fetched or stored.
+    """
+    import torchvision
+
+    fetch = getattr(torchvision.datasets, LAYOUTS[folder_name].torchvision_class)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as hidden:
+            fetch(hidden, download=True)
+            shutil.move(Path(hidden) / folder_name, target / folder_name)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad checksum is the other
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder_name} cannot be downloaded to {target}: {reason}") from error
+
+
+def _layout(root: Path) -> Layout | None:
+    for layout in LAYOUTS.values():
+        if all((root / name).is_file() for name in (*layout.train, *layout.test, layout.meta)):
+            return layout
+    return None
+
+
+def _split(root: Path, files: dict[str, str], label_key: str) -> Split:
+    images: list[NDArray[np.uint8]] = []
+    labels: list[NDArray[np.int64]] = []
+    for name, md5 in files.items():
+        path = root / name
+        batch = _load(path, md5)
+        pixels, values = batch.get("data"), batch.get(label_key)
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.dtype != np.uint8
+            or pixels.ndim != 2
+            or pixels.shape[1] != 3 * 32 * 32
+            or not isinstance(values, list)
+            or len(values) != len(pixels)
+            or not all(isinstance(value, int) for value in values)
+        ):
+            raise UserError(f"{path} is not a batch of CIFAR: it needs data and {label_key}")
+        images.append(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels.append(np.asarray(values, dtype=np.int64))
+    pixels = np.ascontiguousarray(np.concatenate(images))
+    name = f"{root} {'+'.join(files)}"
+    return Split(ArrayImages(pixels, name), np.concatenate(labels))
+
+
+def _load(path: Path, md5: str | None) -> dict[str, Any]:
+    data = path.read_bytes()
+    if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+        logger.warning("%s differs from the official file; results may not compare", path)
+    try:
+        value = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as a batch of CIFAR: {reason}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a batch of CIFAR: it holds no dictionary")
+    return value
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    """What ``_codecs.encode`` is for in these files: bytes written by Python 3 for Python 2."""
+    return text.encode(encoding)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that refuses every global but those an array of numbers needs."""
+
+    _reconstruct = np.empty(0).__reduce__()[0]
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.allowed[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None

@@ -1,0 +1,105 @@
+"""Where a dataset lies: among the data folders, in the cache, or on the network."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from rkd_core.datasets import cache, cifar, folders, parquet
+from rkd_core.datasets.names import REGISTRY
+from rkd_core.datasets.sources import Location, list_files
+from rkd_core.errors import UserError
+
+__all__ = ["at", "named", "path"]
+
+TEST_FIRST = ("test", "valid", "validation", "val")
+VALIDATION_FIRST = ("val", "valid", "validation", "test")
+
+LAYOUTS = (
+    "train.parquet with test.parquet (or valid, validation; shards too), "
+    "or train/<class>/ with val/<class>/ (or valid, validation, test)"
+)
+
+
+def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) -> Location:
+    """Find a named dataset: in ``data_dir``, ``$RKD_DATA_DIR``, the cache, or by download.
+
+    Args:
+        name: In the registry, without ``-lt``, with folders.
+        data_dir: A folder of datasets.
+        cache_folder: Its ``datasets`` folder is searched last, and is where a download goes.
+        download: Whether to fetch what is nowhere.
+
+    Raises:
+        UserError: A data folder does not exist, or the dataset is nowhere.
+    """
+    entry = REGISTRY[name]
+    places: list[Path] = []
+    for base, what in ((data_dir, "--data-dir"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
+        if base:
+            folder = Path(base).expanduser()
+            if not folder.is_dir():
+                raise UserError(f"{what} {folder} is not a folder")
+            places.append(folder)
+    store = cache_folder / "datasets"
+    places.append(store)
+    candidates = [place / folder for place in places for folder in entry.folders]
+    for candidate in candidates:
+        if (location := at(candidate, validation_first=name.endswith("imagenet"))) is not None:
+            return location
+    if entry.downloadable and download:
+        target = store / entry.folders[0]
+        try:
+            with cache.locked(cache_folder, f"download-{name}"):
+                if not cifar.is_cifar(target):
+                    cifar.download(entry.folders[0], store)
+        except OSError as error:
+            raise UserError(f"{name} cannot be downloaded to {store}: {error.strerror}") from error
+        if (location := at(target)) is not None:
+            return location
+    looked = ", ".join(str(candidate) for candidate in candidates)
+    pickles = f"{entry.folders[0]} as torchvision keeps it, " if entry.downloadable else ""
+    raise UserError(
+        f"{name} was not found and {_no_download(entry.downloadable)}; looked for {looked}. "
+        f"Accepted are {pickles}{LAYOUTS}"
+    )
+
+
+def at(folder: Path, *, validation_first: bool = False) -> Location | None:
+    """What lies in a folder; None if no reader knows it.
+
+    Args:
+        folder: Of one dataset.
+        validation_first: Prefer a validation split to a test split where both are there (the
+            test labels of ImageNet are not published).
+    """
+    if not folder.is_dir():
+        return None
+    if cifar.is_cifar(folder):
+        return Location(folder, list_files(folder), partial(cifar.read, folder))
+    if (inner := parquet.find_folder(folder)) is not None:
+        order = VALIDATION_FIRST if validation_first else TEST_FIRST
+        return Location(inner, list_files(inner), partial(parquet.read, inner, order))
+    if folders.is_image_folder(folder):
+        files = list_files(folder)
+        return Location(folder, files, partial(folders.read, folder, files, VALIDATION_FIRST))
+    return None
+
+
+def path(name_or_path: str) -> Location:
+    """What lies at a path that is known to be a folder.
+
+    Raises:
+        UserError: No reader knows it.
+    """
+    folder = Path(name_or_path).expanduser()
+    location = at(folder)
+    if location is None:
+        problem = "has no training split" if any(folder.iterdir()) else "is empty"
+        raise UserError(f"{folder} {problem}: a folder of a dataset has {LAYOUTS}")
+    return location
+
+
+def _no_download(downloadable: bool) -> str:
+    return "downloading is off" if downloadable else "cannot be downloaded"

@@ -1,0 +1,59 @@
+"""The fingerprint of a source: SHA-256 of what it contains, not of where it lies.
+
+It covers class names, labels and the encoded images in their order. So it does not depend on how
+the folder, the files or the columns are called, nor on shards or compression; it does change with
+a byte, a label or the order, and with the list of images that were skipped as undecodable.
+
+Folders of image files that are too large to decode once are too large to hash, too: for them the
+files' contents are stood in for by their paths and sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from rkd_core.datasets.folders import FileImages
+from rkd_core.datasets.sources import Encoded, Source, Split
+
+__all__ = ["Fingerprint", "of_listing"]
+
+
+class Fingerprint:
+    """Takes in a source while it is read for another purpose."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self._digest = hashlib.sha256(json.dumps(["content", *class_names]).encode())
+
+    def reading(self, split: Split) -> Iterator[Encoded]:
+        """Yield a split's images, each taken in as it passes; labels first."""
+        self._digest.update(len(split.labels).to_bytes(8, "little"))
+        self._digest.update(split.labels.astype("<i8").tobytes())
+        for encoded in split.images:
+            shape = encoded.shape if isinstance(encoded, np.ndarray) else ()
+            data = encoded.tobytes() if isinstance(encoded, np.ndarray) else encoded
+            self._digest.update(np.asarray([len(data), *shape], dtype="<i8").tobytes())
+            self._digest.update(data)
+            yield encoded
+
+    def value(self, skipped: dict[str, list[int]]) -> str:
+        """The digest, with the skipped rows of each split if there are any."""
+        content = self._digest.hexdigest()
+        if not any(skipped.values()):
+            return content
+        return hashlib.sha256(json.dumps([content, skipped], sort_keys=True).encode()).hexdigest()
+
+
+def of_listing(source: Source, skipped: dict[str, list[int]]) -> str:
+    """Fingerprint of a source of image files by their paths and sizes, unread."""
+    listing = [
+        [[file.path, file.size] for file in split.images.files]
+        for split in (source.train, source.test)
+        if isinstance(split.images, FileImages)
+    ]
+    labels = [source.train.labels.tolist(), source.test.labels.tolist()]
+    content = json.dumps(["listing", source.class_names, labels, listing, skipped], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""The entrance: a name or a folder in, training, validation and test sets out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets import cache, digits, find
+from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name, unknown
+from rkd_core.datasets.prepare import Options, Prepared, prepare, prepare_in_memory
+from rkd_core.datasets.sets import Dataset
+from rkd_core.datasets.splits import halve, training_rows
+from rkd_core.errors import UserError
+from rkd_core.specs import DataOptions
+
+__all__ = ["load"]
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    name_or_path: str,
+    options: DataOptions,
+    *,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    download: bool = True,
+    skip_bad_images: bool = False,
+    decode_limit: int = 32 * 2**30,
+) -> Dataset:
+    """Load a dataset and cut it into training, validation and test.
+
+    Args:
+        name_or_path: A name of ``names()``, or a folder: of Hugging Face style image Parquet, or
+            in torchvision's ImageFolder layout.
+        options: Long tail, limit, image size and split. Without an imbalance, a ``-lt`` name
+            takes its default.
+        data_dir: Where to look for a named dataset first, before ``$RKD_DATA_DIR`` and the cache.
+        cache_dir: Where decoded images and downloads are kept; None for ``$RKD_CACHE_DIR`` or
+            the user's cache folder.
+        download: Whether CIFAR may be fetched if it is nowhere.
+        skip_bad_images: Leave out (and count) images that cannot be decoded, rather than stop.
+        decode_limit: Most bytes of decoded pixels; a larger source is streamed.
+
+    Raises:
+        UserError: Any bad input; the line says what would be right.
+
+    >>> load("digits", DataOptions()).class_counts("train").tolist()
+    [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
+    """
+    prepared = _prepare(
+        name_or_path,
+        Options(options.image_size, skip_bad_images, decode_limit),
+        data_dir,
+        cache_dir or cache.default_folder(),
+        download,
+    )
+    labels, classes = prepared.train.labels, len(prepared.class_names)
+    imbalance = options.imbalance
+    kept = training_rows(
+        labels,
+        classes,
+        imbalance=default_imbalance(name_or_path) if imbalance is None else imbalance,
+        profile=options.profile,
+        limit=options.limit_train,
+        seed=options.subset_seed,
+    )
+    val, test = halve(prepared.test.labels, options.split_seed, options.stratified)
+    dataset = Dataset(
+        name=display_name(name_or_path),
+        class_names=prepared.class_names,
+        train=prepared.train.subset(kept),
+        val=prepared.test.subset(val),
+        test=prepared.test.subset(test),
+        fingerprint=prepared.fingerprint,
+        skipped_images=sum(map(len, prepared.skipped.values())),
+        train_indices=_rows_of_source(kept, prepared.skipped["train"], len(labels)),
+        val_indices=_rows_of_source(val, prepared.skipped["test"], len(prepared.test)),
+        test_indices=_rows_of_source(test, prepared.skipped["test"], len(prepared.test)),
+    )
+    _warn(dataset)
+    return dataset
+
+
+def _prepare(
+    name_or_path: str, options: Options, data_dir: Path | None, cache_folder: Path, download: bool
+) -> Prepared:
+    if data_dir is not None and not data_dir.expanduser().is_dir():
+        raise UserError(f"--data-dir {data_dir} is not a folder")
+    name = name_or_path.removesuffix(LONG_TAIL)
+    if name == "digits":
+        return prepare_in_memory(digits.read(), options, name)
+    if name in REGISTRY:
+        location = find.named(name, data_dir, cache_folder, download)
+    elif Path(name_or_path).expanduser().is_dir():
+        location = find.path(name_or_path)
+    else:
+        raise unknown(name_or_path)
+    return prepare(location, options, cache_folder)
+
+
+def _rows_of_source(rows: NDArray[np.int64], skipped: list[int], kept: int) -> NDArray[np.int64]:
+    """Rows in the source, given rows among those of its images that were not skipped."""
+    return np.delete(np.arange(kept + len(skipped)), skipped)[rows]
+
+
+def _warn(dataset: Dataset) -> None:
+    if dataset.skipped_images:
+        logger.warning("%s: %d undecodable images skipped", dataset.name, dataset.skipped_images)
+    for split in ("val", "test"):
+        absent = np.flatnonzero(dataset.class_counts(split) == 0)
+        if len(absent):
+            logger.warning(
+                "%s: %d of %d classes (the first is %s) have no image in %s, so nothing is known "
+                "of their accuracy there",
+                dataset.name,
+                len(absent),
+                dataset.classes,
+                dataset.class_names[absent[0]],
+                split,
+            )

@@ -1,0 +1,85 @@
+"""The named datasets: what each is, where its folder may be, and its default long tail."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from rkd_core.errors import UserError
+
+__all__ = ["REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
+
+LONG_TAIL = "-lt"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A dataset that is known by name.
+
+    Attributes:
+        summary: One line for ``--list``.
+        ratio: Imbalance ratio of the ``-lt`` form.
+        folders: Names its folder may have in a data folder; none if it is built in.
+        downloadable: Whether torchvision can fetch it.
+    """
+
+    summary: str
+    ratio: float = 100.0
+    folders: tuple[str, ...] = ()
+    downloadable: bool = False
+
+
+REGISTRY: dict[str, Named] = {
+    "digits": Named("scikit-learn's 1,797 handwritten digits, 8x8 grey, 10 classes", ratio=20.0),
+    "cifar10": Named(
+        "50,000 + 10,000 photographs, 32x32, 10 classes",
+        folders=("cifar-10-batches-py", "cifar10"),
+        downloadable=True,
+    ),
+    "cifar100": Named(
+        "50,000 + 10,000 photographs, 32x32, 100 classes",
+        folders=("cifar-100-python", "cifar100"),
+        downloadable=True,
+    ),
+    "tiny-imagenet": Named(
+        "100,000 + 10,000 photographs, 64x64, 200 classes",
+        folders=("tiny-imagenet-200", "tiny-imagenet", "tiny_imagenet"),
+    ),
+    "imagenet": Named(
+        "1,281,167 + 50,000 photographs of any size, 1,000 classes; streamed",
+        folders=("imagenet", "imagenet-1k"),
+    ),
+}
+
+
+def names() -> dict[str, str]:
+    """Every name that ``load`` knows, with one line on each."""
+    table: dict[str, str] = {}
+    for name, named in REGISTRY.items():
+        table[name] = named.summary
+        table[name + LONG_TAIL] = f"{name}, long-tailed: exponential, ratio {named.ratio:g}"
+    return table
+
+
+def default_imbalance(name: str) -> float | None:
+    """Imbalance ratio of a ``-lt`` name; None for any other name and for a path."""
+    if not name.endswith(LONG_TAIL):
+        return None
+    named = REGISTRY.get(name.removesuffix(LONG_TAIL))
+    return None if named is None else named.ratio
+
+
+def display_name(name_or_path: str) -> str:
+    """The name people see: the name itself, or the name of a path's folder."""
+    return name_or_path if name_or_path in names() else Path(name_or_path).resolve().name
+
+
+def unknown(name_or_path: str) -> UserError:
+    """The error for what is neither a name nor a folder, with the names that come close."""
+    close = difflib.get_close_matches(name_or_path, names(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UserError(
+        f"unknown dataset {name_or_path!r}: {hint}known are {', '.join(REGISTRY)} "
+        "(each also with -lt), or a folder"
+    )

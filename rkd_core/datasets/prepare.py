@@ -1,0 +1,235 @@
+"""From a source to image sets: decoded once where that is feasible, else streamed.
+
+A source is kept in the cache in one of three forms, written down in the entry's ``meta.json``:
+
+- ``arrays``: the decoded pixels, which are memory-mapped;
+- ``packed``: the encoded images of a Parquet source too large to decode;
+- ``files``: nothing but the labels, for image files that are streamed from where they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets import cache, fingerprint
+from rkd_core.datasets.decode import BadImageError, is_grey, open_image
+from rkd_core.datasets.decoded import decode_source, in_threads, is_decodable
+from rkd_core.datasets.folders import FileImages
+from rkd_core.datasets.packed import PackedImages, pack
+from rkd_core.datasets.sets import ImageSet
+from rkd_core.datasets.sinks import ArraySink, FileSink
+from rkd_core.datasets.sources import ArrayImages, Location, Source, Split, check_labels
+from rkd_core.datasets.streamed import DEFAULT_SIDE, StreamedImageSet
+from rkd_core.errors import UserError
+
+__all__ = ["Options", "Prepared", "prepare", "prepare_in_memory"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the entries; raised when older ones must not be read."""
+
+SAMPLE = 256
+"""Images whose headers tell whether a source is too large to decode."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a source is prepared.
+
+    Attributes:
+        side: Side in pixels that images are resized and cropped to; None keeps their size.
+        skip: Leave out images that cannot be decoded.
+        limit: Most bytes of decoded pixels; a larger source is streamed.
+    """
+
+    side: int | None
+    skip: bool
+    limit: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Both splits of a source, and the rows of each that were left out as undecodable."""
+
+    class_names: tuple[str, ...]
+    train: ImageSet | StreamedImageSet
+    test: ImageSet | StreamedImageSet
+    fingerprint: str
+    skipped: dict[str, list[int]]
+
+
+def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
+    """Prepare a source by way of the cache, or without it where it cannot be written.
+
+    Raises:
+        UserError: The source is bad input, or can only be streamed through the cache.
+    """
+    key = cache.key_of(location, FORMAT, options.side, options.skip, options.limit)
+    try:
+        return cache.open_or_build(
+            cache_folder,
+            key,
+            location,
+            partial(_open, location),
+            partial(_build, location, options),
+        )
+    except OSError as error:
+        logger.warning("the cache folder %s cannot be used: %s", cache_folder, error)
+        return prepare_in_memory(location.read(), options, str(location.root))
+
+
+def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
+    """Prepare a source without the cache.
+
+    Raises:
+        UserError: The source is bad input, or too large to decode and packed in Parquet.
+    """
+    names = source.class_names
+    check_labels(source.train.labels, source.test.labels, names, where)
+    form, channels = _form(source, options)
+    if form == "packed":
+        raise UserError(
+            f"{where} is too large to decode into memory, and streaming it from Parquet "
+            "needs a cache folder that can be written"
+        )
+    if form == "files":
+        skipped = _skipped_files(source, options)
+        value = fingerprint.of_listing(source, skipped)
+        return _streamed_files(source, skipped, value, _streamed_shape(options, channels))
+    decoded = decode_source(source, options.side, options.skip, ArraySink)
+    check_labels(decoded.labels["train"], decoded.labels["test"], names, where)
+    train, test = (ImageSet(decoded.images[s], decoded.labels[s]) for s in ("train", "test"))
+    return Prepared(names, train, test, decoded.fingerprint, decoded.skipped)
+
+
+def _build(location: Location, options: Options, folder: Path) -> str:
+    """Fill the folder of a new entry; returns the entry's name."""
+    source = location.read()
+    where = str(location.root)
+    check_labels(source.train.labels, source.test.labels, source.class_names, where)
+    form, channels = _form(source, options)
+    labels = {"train": source.train.labels, "test": source.test.labels}
+    if form == "arrays":
+        decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
+        value, skipped = decoded.fingerprint, decoded.skipped
+    elif form == "files":
+        skipped = _skipped_files(source, options)
+        value = fingerprint.of_listing(source, skipped)
+    else:
+        content = fingerprint.Fingerprint(source.class_names)
+        skipped = {
+            name: pack(split.images, content.reading(split), folder / f"{name}.bin", options.skip)
+            for name, split in (("train", source.train), ("test", source.test))
+        }
+        value = content.value(skipped)
+    labels = {name: np.delete(labels[name], skipped[name]) for name in labels}
+    check_labels(labels["train"], labels["test"], source.class_names, where)
+    for name, array in labels.items():
+        np.save(folder / f"{name}_labels.npy", array)
+    meta = {
+        "format": FORMAT,
+        "form": form,
+        "class_names": source.class_names,
+        "fingerprint": value,
+        "skipped": skipped,
+        "shape": _streamed_shape(options, channels),
+        "labels": {name: _checksum(array) for name, array in labels.items()},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    way = hashlib.sha256(json.dumps([FORMAT, form, options.side, channels]).encode()).hexdigest()
+    return f"{value[:32]}-{way[:8]}"
+
+
+def _open(location: Location, folder: Path) -> Prepared:
+    """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    if meta["format"] != FORMAT:
+        raise cache.DamagedError(folder)
+    names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]
+    height, width, channels = meta["shape"]
+    if meta["form"] == "files":
+        return _streamed_files(location.read(), skipped, value, (height, width, channels))
+    sets: list[ImageSet | StreamedImageSet] = []
+    for name in ("train", "test"):
+        labels = np.load(folder / f"{name}_labels.npy")
+        if _checksum(labels) != meta["labels"][name]:
+            raise cache.DamagedError(folder)
+        if meta["form"] == "arrays":
+            sets.append(ImageSet(_mapped(folder / f"{name}.npy", len(labels)), labels))
+        else:
+            packed = PackedImages(folder / f"{name}.bin", np.load(folder / f"{name}.offsets.npy"))
+            if len(packed) != len(labels) or packed.path.stat().st_size != packed.offsets[-1]:
+                raise cache.DamagedError(folder)
+            rows = np.arange(len(labels))
+            sets.append(StreamedImageSet(packed, rows, labels, (height, width, channels)))
+    return Prepared(names, sets[0], sets[1], value, skipped)
+
+
+def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
+    # Copy-on-write: torch insists on arrays that can be written to, and the file stays as it is.
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="c")
+    if len(array) != count or path.stat().st_size != array.offset + array.nbytes:
+        raise cache.DamagedError(path)
+    return array
+
+
+def _checksum(labels: NDArray[np.int64]) -> str:
+    return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
+
+
+def _form(source: Source, options: Options) -> tuple[str, int]:
+    """Form of the entry, and the channels of what would be streamed, judged by a sample."""
+    if isinstance(source.train.images, ArrayImages):
+        return "arrays", 0
+    areas: list[int] = []
+    grey = True
+    for encoded in source.train.images.sample(SAMPLE):
+        try:
+            image = open_image(encoded)
+        except BadImageError:
+            continue
+        grey &= is_grey(image)
+        areas.append(image.width * image.height)
+    channels = 1 if grey else 3
+    area = options.side**2 if options.side else np.mean(areas or [0])
+    count = len(source.train.labels) + len(source.test.labels)
+    if count * area * channels <= options.limit:
+        return "arrays", 0
+    return ("files" if isinstance(source.train.images, FileImages) else "packed"), channels
+
+
+def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
+    side = options.side or DEFAULT_SIDE
+    return side, side, channels
+
+
+def _skipped_files(source: Source, options: Options) -> dict[str, list[int]]:
+    """Rows of image files that cannot be decoded; looked for only where they may be skipped."""
+    skipped: dict[str, list[int]] = {"train": [], "test": []}
+    if options.skip:
+        for name, split in (("train", source.train), ("test", source.test)):
+            good = [ok for chunk in in_threads(is_decodable, split.images) for ok in chunk]
+            skipped[name] = np.flatnonzero(~np.asarray(good, dtype=bool)).tolist()
+    return skipped
+
+
+def _streamed_files(
+    source: Source, skipped: dict[str, list[int]], value: str, shape: tuple[int, int, int]
+) -> Prepared:
+    def streamed(split: Split, name: str) -> StreamedImageSet:
+        rows = np.delete(np.arange(len(split.labels)), skipped[name])
+        files = cast(FileImages, split.images)
+        return StreamedImageSet(files, rows, split.labels[rows], shape)
+
+    train, test = streamed(source.train, "train"), streamed(source.test, "test")
+    return Prepared(source.class_names, train, test, value, skipped)

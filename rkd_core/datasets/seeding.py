@@ -1,0 +1,25 @@
+"""Seeded random streams that are the same in every numpy version, on every device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rkd_core.errors import UserError
+
+__all__ = ["random_state", "stream"]
+
+
+def random_state(seed: int) -> np.random.RandomState:
+    """Numpy's legacy generator, whose stream is frozen for good.
+
+    Raises:
+        UserError: The seed is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"a seed of the data must be from 0 to 4294967295, not {seed}")
+    return np.random.RandomState(seed)
+
+
+def stream(*key: int) -> np.random.RandomState:
+    """An independent stream for each key of non-negative integers of any size."""
+    return np.random.RandomState(np.random.SeedSequence(key).generate_state(8))

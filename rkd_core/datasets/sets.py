@@ -1,0 +1,111 @@
+"""What ``load`` returns: images with labels, cut into training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.streamed import StreamedImageSet
+
+__all__ = ["Dataset", "ImageSet"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Decoded images with their labels, in memory or memory-mapped.
+
+    Attributes:
+        images: uint8 ``(n, height, width, channels)``, 1 or 3 channels.
+        labels: int64 ``(n,)``, from 0 to classes - 1.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(f"images are uint8 NHWC, not {self.images.dtype} {self.images.shape}")
+        if self.images.shape[3] not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels, not {self.images.shape[3]}")
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
+            raise ValueError(f"labels are int64 (n,), not {self.labels.dtype} {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of each image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels."""
+        return self.images.nbytes
+
+    def subset(self, rows: NDArray[np.int64]) -> ImageSet:
+        """The images at ``rows``; a copy, unless that is all of them in order."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
+        return ImageSet(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset, cut and ready to train on.
+
+    Attributes:
+        name: For people; see ``display_name``.
+        class_names: In label order.
+        train: What is trained on, after the long-tail profile and the limit.
+        val: The half of the original test set that selection reads.
+        test: The other half, which only reports read.
+        fingerprint: SHA-256 of the source's content, wherever it lies.
+        skipped_images: How many undecodable images were left out.
+        train_indices: int64 rows of ``train`` in the source's training set, ascending.
+        val_indices: int64 rows of ``val`` in the source's test set, ascending.
+        test_indices: int64 rows of ``test`` in the source's test set, ascending.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: ImageSet | StreamedImageSet
+    val: ImageSet | StreamedImageSet
+    test: ImageSet | StreamedImageSet
+    fingerprint: str
+    skipped_images: int
+    train_indices: NDArray[np.int64] = field(repr=False)
+    val_indices: NDArray[np.int64] = field(repr=False)
+    test_indices: NDArray[np.int64] = field(repr=False)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for color."""
+        return self.train.shape[2]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.train.shape[:2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels in the three sets; 0 for sets that are streamed."""
+        return self.train.nbytes + self.val.nbytes + self.test.nbytes
+
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Images per class, int64 ``(classes,)``.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+        """
+        sets = {"train": self.train, "val": self.val, "test": self.test}
+        return np.bincount(sets[split].labels, minlength=self.classes).astype(np.int64)

@@ -1,0 +1,140 @@
+"""Sets too large to decode once: each image is decoded when a batch asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.decode import BadImageError, center_crop, open_image, pixels
+from rkd_core.datasets.seeding import stream
+from rkd_core.errors import UserError
+
+__all__ = ["RandomAccessImages", "StreamedImageSet", "random_resized_crop_box"]
+
+DEFAULT_SIDE = 224
+RESIZED_SHARE = 256 / 224
+"""Shorter side before the centre crop of evaluation, as a multiple of the crop's side."""
+
+SCALE = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+
+
+class RandomAccessImages(Protocol):
+    """Encoded images that can be read in any order, from any process."""
+
+    def read(self, row: int) -> bytes:
+        """One image's encoded bytes."""
+        ...
+
+    def describe(self, row: int) -> str:
+        """Where it is, for error messages."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImageSet:
+    """Encoded images with their labels, decoded on demand. Can be pickled.
+
+    Attributes:
+        source: The encoded images.
+        rows: int64 ``(n,)``, rows of this set's images in the source.
+        labels: int64 ``(n,)``, from 0 to classes - 1.
+        shape: Height, width and channels of what is decoded; height equals width.
+    """
+
+    source: RandomAccessImages
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """0: no decoded pixels are kept."""
+        return 0
+
+    def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
+        """The images at ``rows`` of this set."""
+        return StreamedImageSet(self.source, self.rows[rows], self.labels[rows], self.shape)
+
+    def evaluation_view(self, index: int) -> NDArray[np.uint8]:
+        """Resize and centre crop, uint8 ``(height, width, channels)``.
+
+        Raises:
+            UserError: The image cannot be decoded.
+        """
+        side = self.shape[0]
+        return self._view(index, None, round(side * RESIZED_SHARE), flip=False)
+
+    def training_view(
+        self, index: int, seed: int, epoch: int, *, crop: bool, flip: bool
+    ) -> NDArray[np.uint8]:
+        """Random resized crop and mirroring, uint8 ``(height, width, channels)``.
+
+        The draws depend on seed, epoch and index alone, not on who decodes the image or when.
+
+        Args:
+            index: Position in this set.
+            seed: Of the training.
+            epoch: From 0.
+            crop: Whether to crop at random (Szegedy et al. 2015); else as for evaluation.
+            flip: Whether to mirror with probability one half.
+
+        Raises:
+            UserError: The image cannot be decoded.
+        """
+        rng = stream(seed, epoch, index)
+        mirrored = bool(rng.random_sample() < 0.5) and flip
+        resized = round(self.shape[0] * RESIZED_SHARE)
+        return self._view(index, rng if crop else None, resized, flip=mirrored)
+
+    def _view(
+        self, index: int, rng: np.random.RandomState | None, resized: int, *, flip: bool
+    ) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        row, side = int(self.rows[index]), self.shape[0]
+        try:
+            image = open_image(self.source.read(row), self.shape[2])
+        except BadImageError as error:
+            raise UserError(f"{self.source.describe(row)} cannot be decoded: {error}") from error
+        if rng is None:
+            image = center_crop(image, side, resized)
+        else:
+            box = random_resized_crop_box(image.width, image.height, rng)
+            image = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return pixels(image)
+
+
+def random_resized_crop_box(
+    width: int, height: int, rng: np.random.RandomState
+) -> tuple[int, int, int, int]:
+    """Draw a crop of 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
+
+    The rule is that of torchvision's ``RandomResizedCrop``: ten tries, then the largest centre
+    crop of an allowed ratio.
+
+    Returns:
+        Left, top, right and bottom in pixels.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*SCALE)
+        ratio = np.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(width - w + 1), rng.randint(height - h + 1)
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < RATIO[0]:
+        h = round(width / RATIO[0])
+    elif width / height > RATIO[1]:
+        w = round(height * RATIO[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h

@@ -1,0 +1,50 @@
+"""The ledger of a results folder: what is finished, and how a finished run is committed.
+
+A run is committed by one rename: its artifact folder, which holds its record too, appears. The
+file in ``records/`` is published from there, so a death between the two loses nothing, and of
+two processes that finish the same run one wins and both report the winner's figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rkd_core import artifacts, records
+from rkd_core.specs import TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["commit", "find"]
+
+
+def find(out: Path, run_id: str) -> dict[str, Any] | None:
+    """The completed record of a run in a results folder, or None.
+
+    A record of another status, such as a failure that a later run may mend, does not count.
+    """
+    rows = records.read(out / "records", [run_id]).to_pylist()
+    if rows and rows[0]["status"] == "completed":
+        return dict(rows[0])
+    row = artifacts.committed_record(out / "artifacts", run_id)
+    if row is not None:
+        records.write(out / "records", row)
+    return row
+
+
+def commit(
+    out: Path,
+    spec: TrainingSpec,
+    model: dict[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    row: dict[str, Any],
+) -> dict[str, Any]:
+    """Commit a completed run and return the row that stands for it, this one or an earlier one."""
+    if artifacts.save(out / "artifacts", spec, model, weights, row):
+        standing = row
+    else:
+        standing = artifacts.committed_record(out / "artifacts", row["run_id"]) or row
+    records.write(out / "records", standing)
+    return standing

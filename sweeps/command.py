@@ -1,0 +1,249 @@
+"""What ``pareto.py`` does, from options to exit code, in the order it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from rkd_core import datasets, models, recipes, records
+from rkd_core.errors import UserError
+from sweeps.estimate import CostModel, calibrate, duration
+from sweeps.gpus import has_gpu
+from sweeps.options import Options
+from sweeps.plan import Plan, make_plan
+from sweeps.results import check_folder, check_space, open_folder, write_plan
+from sweeps.settings import Settings, check, data_options, resolve
+
+__all__ = ["run"]
+
+
+def run(options: Options, command: Sequence[str]) -> int:
+    """Plan, train what is missing, select; returns the exit code.
+
+    Raises:
+        UserError: Bad input; nothing has been trained.
+    """
+    console = Console(file=sys.stdout, quiet=options.display.quiet, soft_wrap=True)
+    errors = Console(file=sys.stderr, soft_wrap=True)
+    if options.display.list:
+        _print_registries(console)
+        return 0
+
+    # ---- What is wanted ---------------------------------------------------------------------
+    check(options)
+    dataset = datasets.load(
+        options.data.dataset,
+        data_options(options),
+        data_dir=options.data.data_dir,
+        skip_bad_images=options.data.skip_bad_images,
+    )
+    gpu = has_gpu() or options.machine.address is not None
+    settings = resolve(options, dataset, gpu)
+    plan = make_plan(settings, dataset.fingerprint)
+
+    # ---- What there is already --------------------------------------------------------------
+    out = options.machine.out or Path("results") / dataset.name
+    check_folder(out, dataset.name, dataset)
+    completed = records.read_completed_ids(out / "records") & {r.run_id for r in plan.runs}
+    costs = CostModel()
+    if completed:
+        costs.see_records(records.read(out / "records", completed).to_pylist())
+    missing = [run for run in plan.runs if run.run_id not in completed]
+    images = len(dataset.train)
+    if missing and options.display.calibrate:
+        calibrate(plan, dataset, costs)
+    slots = options.machine.max_concurrent or (
+        1 if options.machine.serial else _local_slots(options)
+    )
+    seconds = costs.total(missing, images)
+    _print_plan(console, settings, dataset, plan, len(missing), seconds, slots)
+    if options.display.dry_run:
+        return 0
+
+    # ---- Train what is missing --------------------------------------------------------------
+    failures = 0
+    if missing:
+        check_space(out, _bytes_needed(settings, dataset, len(missing)))
+    open_folder(out, dataset.name, dataset)
+    write_plan(out, plan, command, _plain(settings))
+    if missing:
+        with _logging_to(out / "sweep.log"):
+            failures = _train(options, dataset, plan, completed, out, costs, console, errors)
+
+    # ---- Select -----------------------------------------------------------------------------
+    from analysis.select import run as select
+
+    selection_console = Console(soft_wrap=False)
+    try:
+        select(
+            out,
+            worst_k=options.selection.worst_k,
+            margin=options.selection.margin,
+            run_ids=[run.run_id for run in plan.runs],
+            console=selection_console,
+        )
+    except UserError as error:
+        if not failures:
+            raise
+        console.print(f"No selection: {error}")
+    return 1 if failures else 0
+
+
+def _train(
+    options: Options,
+    dataset: datasets.Dataset,
+    plan: Plan,
+    completed: set[str],
+    out: Path,
+    costs: CostModel,
+    console: Console,
+    errors: Console,
+) -> int:
+    from sweeps.progress import Tally, display_for
+    from sweeps.sweep import Sweep
+
+    selection, machine = options.selection, options.machine
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if not machine.serial:
+            from sweeps.engine import connect
+
+            cluster = stack.enter_context(connect(machine))
+        tally = Tally(
+            plan,
+            completed,
+            out,
+            costs,
+            len(dataset.train),
+            1 if cluster is None else cluster.slots,
+            selection.worst_k,
+            selection.margin,
+        )
+        shown = errors if options.display.quiet else console
+        watcher = stack.enter_context(display_for(tally, shown, options.display.quiet))
+        sweep = Sweep(plan, completed, out, dataset.fingerprint, watcher)
+        if cluster is None:
+            from rkd_core.execution import Execution
+            from sweeps.serial import run_serially
+
+            run_serially(sweep, dataset, out, Execution.best(machine.precision))
+        else:
+            from sweeps.engine import run_on_ray
+
+            run_on_ray(sweep, dataset, out, machine, cluster)
+    for run in sweep.left_over():
+        sweep.failures.append((run, "it was never started; see sweep.log"))
+    if sweep.failures:
+        count = len(sweep.failures)
+        errors.print(f"{count} of {len(plan)} trainings failed; the first of them:", style="red")
+        for run, cause in sweep.failures[:5]:
+            errors.print(f"  {run.label}: {cause}", markup=False, highlight=False)
+        errors.print(f"Run the same command again to retry them. More in {out / 'sweep.log'}")
+    return len(sweep.failures)
+
+
+def _print_plan(
+    console: Console,
+    settings: Settings,
+    dataset: datasets.Dataset,
+    plan: Plan,
+    missing: int,
+    seconds: float | None,
+    slots: int,
+) -> None:
+    recipe = settings.recipe
+    teachers, students = len(plan.teachers), len(plan.students)
+    console.print(
+        f"{dataset.name}, {settings.scale} scale: {teachers} teachers "
+        f"({settings.teacher_architecture}) and {students} students "
+        f"({settings.student_architecture}), {recipe.epochs} epochs of "
+        f"{len(dataset.train):,} images each, recipe {settings.recipe_name}",
+        highlight=False,
+    )
+    console.print(
+        f"{dataset.classes} classes; {len(dataset.val):,} validation and {len(dataset.test):,} "
+        f"test images"
+        + (f"; {dataset.skipped_images} bad images skipped" if dataset.skipped_images else ""),
+        highlight=False,
+    )
+    if not missing:
+        console.print(f"All {len(plan)} are trained already.", highlight=False)
+        return
+    done = (
+        f"{len(plan) - missing} are trained already, {missing} to go"
+        if (missing < len(plan))
+        else f"{missing} trainings to go"
+    )
+    cost = (
+        f"about {duration(seconds / slots)} on {slots} at a time"
+        if seconds is not None
+        else "time unknown on this machine as yet (--calibrate measures it in seconds)"
+    )
+    console.print(f"{done}: {cost}", highlight=False)
+
+
+def _print_registries(console: Console) -> None:
+    for title, entries in (
+        ("Data sets", datasets.names()),
+        ("Networks", models.architectures()),
+        ("Recipes", recipes.descriptions()),
+    ):
+        console.print(title, style="bold")
+        width = max(map(len, entries))
+        for name, line in entries.items():
+            console.print(f"  {name:<{width}}  {line}", highlight=False, markup=False)
+
+
+def _local_slots(options: Options) -> int:
+    return max(1, int(len(os.sched_getaffinity(0)) / options.machine.cpus_per_trial))
+
+
+def _bytes_needed(settings: Settings, dataset: datasets.Dataset, runs: int) -> int:
+    """Weights of all runs, and as much again as Ray and the logs may take."""
+    height, width = dataset.image_size
+    parameters = sum(
+        p.numel()
+        for p in models.build(
+            settings.student_architecture,
+            dataset.classes,
+            dataset.channels,
+            (height, width),
+            seed=0,
+        ).parameters()
+    )
+    return runs * (parameters * 4 + 200_000) + 100_000_000
+
+
+def _plain(settings: Settings) -> dict[str, object]:
+    fields = dataclasses.asdict(settings)
+    for name in ("data", "recipe", "multipliers"):
+        fields[name] = getattr(settings, name).model_dump(mode="json")
+    return fields
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send all logging, and whatever else Ray prints, to the sweep's log file.
+
+    The consoles of this command hold the real streams, so what it prints itself stays visible.
+    """
+    with path.open("a", buffering=1) as sink:
+        handler = logging.StreamHandler(sink)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        before = root.level, root.handlers[:]
+        root.handlers[:] = [handler]
+        root.setLevel(logging.INFO)
+        try:
+            with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+                yield
+        finally:
+            root.setLevel(before[0])
+            root.handlers[:] = before[1]

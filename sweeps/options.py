@@ -1,0 +1,174 @@
+"""The options of ``pareto.py``: one typed field and one help line each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+__all__ = [
+    "DataChoice",
+    "Display",
+    "Grid",
+    "Machine",
+    "Options",
+    "SelectionChoice",
+    "TrainingChoice",
+]
+
+# Unset means: what goes with the data set and the scale. The help says so in words, so tyro's own
+# "{None}|" and "(default: None)" are left out.
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+OptionalFloats = Annotated[
+    tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
+]
+
+_FLAT = tyro.conf.arg(name="")  # --alphas, not --grid.alphas
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What to train on."""
+
+    dataset: str = "digits"
+    """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; or a folder of
+    images (ImageFolder layout, or Hugging Face style Parquet)"""
+    data_dir: OptionalPath = None
+    """where to look for a named set first; then $RKD_DATA_DIR, then the cache folder"""
+    imbalance: OptionalFloat = None
+    """largest class over smallest (-lt sets: 100, digits-lt: 20)"""
+    profile: Literal["exponential", "step"] = "exponential"
+    """how class sizes fall from the first to the last class"""
+    limit_train: OptionalInt = None
+    """train on a class-proportional subset of this many images, for quick tries"""
+    image_size: OptionalInt = None
+    """resize and centre-crop every image to this many pixels a side"""
+    stratified: bool = False
+    """halve each class of the test set into validation and test, rather than the whole"""
+    split_seed: int = 0
+    """seed of that halving"""
+    subset_seed: int = 0
+    """seed of the choice of images for a long tail or a limit"""
+    skip_bad_images: bool = False
+    """count images that cannot be decoded and go on without them"""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which trainings: a teacher for each objective, and on each teacher every student."""
+
+    alphas: OptionalFloats = None
+    """trade-offs of teachers and students: 0 is balanced, 1 is robust; standard is always there"""
+    temperatures: OptionalFloats = None
+    """temperatures of the teacher's probabilities"""
+    seeds: tuple[int, ...] = (0,)
+    """repeat the whole grid with each seed"""
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """How one training goes; what is left out comes with the data set and the scale."""
+
+    scale: Annotated[
+        Literal["paper", "small"] | None,
+        tyro.conf.arg(metavar="paper|small", help_behavior_hint=""),
+    ] = None
+    """paper: the papers' networks and epochs (default where there is a GPU); small: what two
+    cores finish in about an hour (default elsewhere)"""
+    teacher_architecture: OptionalName = None
+    """network of the teachers"""
+    student_architecture: OptionalName = None
+    """network of the students"""
+    recipe: OptionalName = None
+    """named recipe: optimiser, schedule, augmentation"""
+    epochs: OptionalInt = None
+    """epochs of every training; the recipe's schedule is rescaled to them"""
+    batch_size: OptionalInt = None
+    """images per step"""
+    learning_rate: OptionalFloat = None
+    """peak learning rate"""
+    weight_decay: OptionalFloat = None
+    """weight decay"""
+    multiplier_step_size: OptionalFloat = None
+    """step size of the multipliers' exponentiated gradient"""
+    multiplier_period: Annotated[
+        int | Literal["epoch"] | None,
+        tyro.conf.arg(metavar="INT|epoch", help_behavior_hint=""),
+    ] = None
+    """SGD steps between multiplier updates, or "epoch" for one an epoch"""
+    val_labels: Literal["teacher", "true"] = "teacher"
+    """whose validation labels a student's multipliers go by"""
+    averaged_iterates: OptionalInt = None
+    """robust and trade-off models are the mean logits of this many iterates, not the last one"""
+    scale_by_classes: bool = False
+    """put the factor 1/m of eq. 9 into the margin loss"""
+
+
+@dataclass(frozen=True)
+class SelectionChoice:
+    """Which student to ship."""
+
+    worst_k: int = 1
+    """maximise the mean of the k smallest class accuracies on validation"""
+    margin: OptionalFloat = None
+    """average accuracy that may be given up against standard distillation, as a fraction
+    (default: the standard error of the difference)"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it runs; none of this changes what is trained."""
+
+    out: OptionalPath = None
+    """results folder (default: results/DATASET)"""
+    cpus_per_trial: float = 1
+    """CPU cores, and threads, of one training"""
+    gpus_per_trial: OptionalFloat = None
+    """GPUs of one training, fractions allowed (default: 1 where there are GPUs)"""
+    max_concurrent: OptionalInt = None
+    """trainings at a time (default: as many as fit)"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """arithmetic of the forward and backward passes"""
+    address: OptionalName = None
+    """Ray cluster to join, such as "auto" (default: start Ray on this machine)"""
+    storage: OptionalName = None
+    """where Ray keeps its own files (default: OUT/ray)"""
+    serial: bool = False
+    """no Ray: one training after the other in this process, for debugging"""
+
+
+@dataclass(frozen=True)
+class Display:
+    """What is shown."""
+
+    dry_run: bool = False
+    """print the plan and what it would cost, train nothing"""
+    calibrate: bool = False
+    """measure the speed of this machine for a few seconds to estimate the time"""
+    quiet: bool = False
+    """print only the result and errors"""
+    list: bool = False
+    """print the data sets, networks and recipes with a line each"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Search for the teacher and student trade-offs that keep every class working.
+
+    Trains a teacher for each objective and, on each teacher, a student for each objective and
+    temperature; then selects the student with the best validation worst-class accuracy among
+    those whose average accuracy is that of standard distillation or better, within the noise.
+    Run the same command again to continue: nothing that is finished is trained twice.
+    """
+
+    data: Annotated[DataChoice, _FLAT] = field(default_factory=DataChoice)
+    grid: Annotated[Grid, _FLAT] = field(default_factory=Grid)
+    training: Annotated[TrainingChoice, _FLAT] = field(default_factory=TrainingChoice)
+    selection: Annotated[SelectionChoice, _FLAT] = field(default_factory=SelectionChoice)
+    machine: Annotated[Machine, _FLAT] = field(default_factory=Machine)
+    display: Annotated[Display, _FLAT] = field(default_factory=Display)

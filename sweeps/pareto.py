@@ -1,0 +1,56 @@
+"""The command: ``python sweeps/pareto.py --dataset cifar10``.
+
+From data to the selected trade-offs: trains what the plan still lacks, then selects. Run it again
+to continue. This file must start without any of the project's dependencies, to say what to do
+where they are missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+# As a script, Python puts this file's own folder first on the path; modules are found from the
+# folder above, so that `sweeps` is a package and `sweeps/plan.py` never shadows anything.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if __package__ in (None, "") and sys.path[0] != _ROOT:
+    sys.path[0] = _ROOT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted.
+    """
+    try:
+        from rkd_core.errors import UserError
+        from sweeps.command import run
+        from sweeps.parse import parse
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("rkd_core", "sweeps", "analysis"):
+            raise
+        print(
+            f"pareto.py: the package {error.name!r} is not installed here; set up with: "
+            "python3 -m venv .venv && .venv/bin/pip install -e . "
+            "and use .venv/bin/python",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return run(parse(arguments), sys.argv if arguments is None else ["pareto.py", *arguments])
+    except UserError as error:
+        print(f"pareto.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "pareto.py: stopped; run the same command again to continue where it was",
+            file=sys.stderr,
+        )
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

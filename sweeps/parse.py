@@ -1,0 +1,58 @@
+"""Command line to options: bad input is one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from rkd_core.errors import UserError
+from sweeps.options import Options
+
+__all__ = ["parse"]
+
+
+def parse(arguments: Sequence[str] | None = None, program: str = "pareto.py") -> Options:
+    """The options of a command line.
+
+    Raises:
+        UserError: A flag or a value is wrong; the line names it.
+        SystemExit: ``--help`` was asked for; it is printed and the code is 0.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                Options,
+                prog=program,
+                args=list(sys.argv[1:] if arguments is None else arguments),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """tyro explains over a box of lines; the first paragraph names what is wrong."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│|╭╮╰╯+ \t") for line in text.splitlines()]
+    paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))
+    first = " ".join(paragraphs[0].split())
+    value = re.match(r"Error parsing (--[\w-]+): .*?from (\[.*\])", first)
+    if value:
+        first = f"{value[1]} cannot be {', '.join(_items(value[2]))}"
+    close = next((p for p in paragraphs[1:] if p.lstrip().startswith("Perhaps you meant")), "")
+    suggestion = re.search(r"--[\w-]+", close)
+    hint = f"; did you mean {suggestion[0]}?" if suggestion else ""
+    return f"{first.rstrip('.')}{hint} (see --help)"
+
+
+def _items(listing: str) -> list[str]:
+    """The quoted items of a printed list of strings."""
+    return re.findall(r"'([^']*)'", listing)

@@ -1,0 +1,263 @@
+"""What a person sees while a sweep runs: a live display, or plain lines where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from analysis.best import best_so_far
+from rkd_core import records
+from sweeps.estimate import CostModel, duration
+from sweeps.plan import Plan, PlannedRun
+
+__all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
+
+_BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
+_RUNNING_LINES = 8
+
+
+class Tally:
+    """What has happened so far; the displays only show it.
+
+    Args:
+        plan: The whole plan.
+        completed: Run ids that were completed before.
+        out: Results folder, for the records behind the best-so-far line.
+        costs: Past durations; learns from every training that ends.
+        images: Training images.
+        slots: Trainings at a time.
+        worst_k: As in the selection.
+        margin: As in the selection.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        completed: set[str],
+        out: Path,
+        costs: CostModel,
+        images: int,
+        slots: int,
+        worst_k: int,
+        margin: float | None,
+    ) -> None:
+        self.teachers, self.students = len(plan.teachers), len(plan.students)
+        self.ended = {"teacher": 0, "student": 0}
+        self.failures = 0
+        self.running: dict[str, tuple[PlannedRun, Mapping[str, Any], float]] = {}
+        self.began = time.monotonic()
+        self._left = {run.run_id: run for run in plan.runs if run.run_id not in completed}
+        for run in plan.runs:
+            self.ended[run.spec.stage] += run.run_id in completed
+        self._out, self._costs, self._images = out, costs, images
+        self._slots, self._worst_k, self._margin = slots, worst_k, margin
+        done = [run.run_id for run in plan.students if run.run_id in completed]
+        self._rows: list[pa.Table] = [records.read(out / "records", done)]
+        self._best: tuple[float, str | None] = (float("-inf"), None)
+
+    def started(self, run: PlannedRun) -> None:
+        """A training has begun."""
+        self.running[run.run_id] = (run, {}, time.monotonic())
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        _, _, began = self.running[run.run_id]
+        self.running[run.run_id] = (run, progress, began)
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        self._end(run)
+        spec = run.spec
+        kind = (spec.stage, spec.architecture, spec.multipliers is not None)
+        self._costs.see(kind, row["train_seconds"], spec.recipe.epochs, self._images)
+        if spec.stage == "student":
+            self._rows.append(records.read(self._out / "records", [run.run_id]))
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._end(run)
+        self.failures += 1
+
+    def _end(self, run: PlannedRun) -> None:
+        self.running.pop(run.run_id, None)
+        self._left.pop(run.run_id, None)
+        self.ended[run.spec.stage] += 1
+
+    def seconds_left(self) -> float | None:
+        """Work that is left over the slots; None while nothing alike has ended."""
+        total = 0.0
+        for run in self._left.values():
+            seconds = self._costs.seconds(run, self._images)
+            if seconds is None:
+                return None
+            if run.run_id in self.running:
+                seconds = max(0.0, seconds - (time.monotonic() - self.running[run.run_id][2]))
+            total += seconds
+        return total / self._slots
+
+    def best(self) -> str | None:
+        """The best feasible student so far beside standard distillation, in one line."""
+        now = time.monotonic()
+        if now - self._best[0] >= _BEST_SECONDS:
+            self._rows = [pa.concat_tables(self._rows)]
+            line = best_so_far(self._rows[0], worst_k=self._worst_k, margin=self._margin)
+            self._best = (now, line)
+        return self._best[1]
+
+
+class LiveDisplay:
+    """Bars, what is under way, the best so far and the time left, redrawn in place."""
+
+    def __init__(self, tally: Tally, console: Console) -> None:
+        self._tally = tally
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def started(self, run: PlannedRun) -> None:
+        """A training has begun."""
+        self._tally.started(run)
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        self._tally.progressed(run, progress)
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        self._tally.completed(run, row)
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed; said at once, above the display."""
+        self._tally.failed(run, cause)
+        self._live.console.print(Text(f"failed: {run.label}: {cause}", style="red"))
+
+    def _render(self) -> RenderableType:
+        tally = self._tally
+        bars = Table.grid(padding=(0, 2))
+        bars.add_column(style="bold")
+        bars.add_column(width=32)
+        bars.add_column(justify="right")
+        for name, stage, total in (
+            ("teachers", "teacher", tally.teachers),
+            ("students", "student", tally.students),
+        ):
+            done = tally.ended[stage]
+            bars.add_row(name, ProgressBar(total, done, width=32), f"{done} of {total}")
+        lines: list[RenderableType] = [bars, Text()]
+        running = list(tally.running.values())
+        for run, progress, _ in running[:_RUNNING_LINES]:
+            lines.append(_running_line(run, progress))
+        if len(running) > _RUNNING_LINES:
+            lines.append(Text(f"and {len(running) - _RUNNING_LINES} more", style="dim"))
+        lines.append(Text())
+        best = tally.best()
+        if best:
+            lines.append(Text(best))
+        left = tally.seconds_left()
+        elapsed = duration(time.monotonic() - tally.began)
+        clock = f"{elapsed} so far" + (f", about {duration(left)} left" if left else "")
+        if tally.failures:
+            clock += f", {tally.failures} failed"
+        lines.append(Text(clock, style="dim"))
+        return Group(*lines)
+
+
+class PlainLines:
+    """One line for every training that ends, for logs and pipes."""
+
+    def __init__(self, tally: Tally, console: Console) -> None:
+        self._tally, self._console = tally, console
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def started(self, run: PlannedRun) -> None:
+        """A training has begun."""
+        self._tally.started(run)
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        self._tally.progressed(run, progress)
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        self._tally.completed(run, row)
+        left = self._tally.seconds_left()
+        self._print(
+            f"{run.label}: validation worst-class {row['val_worst_class_accuracy']:.1%}, "
+            f"average {row['val_average_accuracy']:.1%} in {duration(row['train_seconds'])}"
+            + (f"; about {duration(left)} left" if left else "")
+        )
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._tally.failed(run, cause)
+        self._print(f"failed: {run.label}: {cause}")
+
+    def _print(self, line: str) -> None:
+        tally = self._tally
+        ended, total = sum(tally.ended.values()), tally.teachers + tally.students
+        self._console.print(
+            f"[{ended}/{total}] {line}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+class Silence:
+    """Failures only, for ``--quiet``."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def started(self, run: PlannedRun) -> None:
+        """A training has begun."""
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._console.print(f"failed: {run.label}: {cause}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def display_for(
+    tally: Tally, console: Console, quiet: bool
+) -> Iterator[LiveDisplay | PlainLines | Silence]:
+    """The display that suits the place: live on a terminal, plain lines elsewhere, or none."""
+    if quiet:
+        yield Silence(console)
+        return
+    kind = LiveDisplay if console.is_terminal else PlainLines
+    with kind(tally, console) as display:
+        yield display
+
+
+def _running_line(run: PlannedRun, progress: Mapping[str, Any]) -> Text:
+    line = Text(run.label)
+    if "epoch" in progress:
+        line.append(f"  epoch {progress['epoch']} of {progress['epochs']}", style="dim")
+        line.append(f"  loss {progress['train_loss']:.3f}", style="dim")
+    return line

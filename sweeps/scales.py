@@ -1,0 +1,83 @@
+"""What a sweep does unless told otherwise: networks, recipe and grid by data set and scale.
+
+``paper`` is what the papers did; ``small`` is what two cores finish in about an hour, with a
+smaller network, fewer epochs and a coarser grid. Add a data set's own defaults by adding rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rkd_core.specs import MultiplierOptions
+
+__all__ = ["Defaults", "Scale", "defaults_for"]
+
+Scale = Literal["paper", "small"]
+
+_PAPER_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_PAPER_TEMPERATURES = (1.0, 3.0, 5.0)
+_PAPER_MULTIPLIERS = MultiplierOptions()  # Narasimhan & Menon's code: 0.1 every 32 steps
+# Short trainings have few updates, so each is larger, and one an epoch keeps validation cheap.
+_SHORT_MULTIPLIERS = MultiplierOptions(step_size=0.5, period=None, batch=None)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Networks, recipe and grid of a sweep."""
+
+    teacher_architecture: str
+    student_architecture: str
+    recipe: str
+    alphas: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    multipliers: MultiplierOptions
+
+
+def defaults_for(base: str | None, long_tailed: bool, image_size: int, scale: Scale) -> Defaults:
+    """Defaults of a data set.
+
+    Args:
+        base: Registered name without its ``-lt``, or None for somebody's own folder.
+        long_tailed: Whether the training set is cut to a profile; it is much smaller then.
+        image_size: Longer side of an image in pixels.
+        scale: ``paper`` or ``small``.
+    """
+    if base == "digits":
+        return Defaults(
+            "digits_cnn",
+            "digits_cnn",
+            "digits",
+            _PAPER_ALPHAS,
+            _PAPER_TEMPERATURES,
+            _SHORT_MULTIPLIERS,
+        )
+    if scale == "small":
+        recipe = "small-images-lt" if long_tailed else "small-images"
+        return Defaults(
+            "resnet8", "resnet8", recipe, (0.0, 0.5, 1.0), (1.0, 3.0), _SHORT_MULTIPLIERS
+        )
+    network, recipe = _PAPER.get((base, long_tailed), _own(image_size))
+    return Defaults(
+        network, network, recipe, _PAPER_ALPHAS, _PAPER_TEMPERATURES, _PAPER_MULTIPLIERS
+    )
+
+
+# Wang et al. 2023: ResNet-56 on CIFAR, ResNet-18 on TinyImageNet and ImageNet, self-distilled;
+# learning rates "closely mimic" Menon et al. 2021.
+_PAPER: dict[tuple[str | None, bool], tuple[str, str]] = {
+    ("cifar10", False): ("resnet56", "logit-adjustment"),
+    ("cifar10", True): ("resnet56", "logit-adjustment-cifar10-lt"),
+    ("cifar100", False): ("resnet56", "logit-adjustment"),
+    ("cifar100", True): ("resnet56", "logit-adjustment-cifar100-lt"),
+    ("tiny-imagenet", False): ("resnet18", "mdistiller-cifar"),
+    ("tiny-imagenet", True): ("resnet18", "mdistiller-cifar"),
+    ("imagenet", False): ("resnet18", "lukasik-imagenet"),
+    ("imagenet", True): ("resnet18", "lukasik-imagenet-lt"),
+}
+
+
+def _own(image_size: int) -> tuple[str, str]:
+    if image_size < 48:
+        return "resnet56", "logit-adjustment"
+    return "resnet18", "mdistiller-cifar" if image_size < 128 else "lukasik-imagenet"

@@ -1,0 +1,214 @@
+"""Options checked and resolved: everything a plan needs, nothing left to a default."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from rkd_core import datasets, models, recipes
+from rkd_core.errors import UserError
+from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
+from sweeps.options import Options, TrainingChoice
+from sweeps.scales import Defaults, Scale, defaults_for
+
+__all__ = ["Settings", "check", "data_options", "resolve"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one sweep trains: resolved, and independent of machine and place."""
+
+    dataset: str
+    data: DataOptions
+    scale: Scale
+    teacher_architecture: str
+    student_architecture: str
+    recipe_name: str
+    recipe: Recipe
+    multipliers: MultiplierOptions
+    scale_by_classes: bool
+    alphas: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+def check(options: Options) -> None:
+    """Refuse what is wrong whatever the data are, before anything slow is done.
+
+    Raises:
+        UserError: One line that names the option and what would be right.
+    """
+    data, grid, training, machine = options.data, options.grid, options.training, options.machine
+    for alpha in grid.alphas or ():
+        _require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
+    for temperature in grid.temperatures or ():
+        finite = math.isfinite(temperature)
+        _require(finite and temperature > 0, f"--temperatures must be above 0, not {temperature}")
+    for seed in grid.seeds:
+        _require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
+    for name, values in (
+        ("alphas", grid.alphas),
+        ("temperatures", grid.temperatures),
+        ("seeds", grid.seeds),
+    ):
+        _require(values is None or len(values) > 0, f"--{name} needs at least one value")
+        _no_duplicates(f"--{name}", values or ())
+    ratio = data.imbalance
+    _require(
+        ratio is None or (math.isfinite(ratio) and ratio >= 1),
+        f"--imbalance must be 1 or more, not {ratio}",
+    )
+    _at_least("--limit-train", data.limit_train, 1)
+    _at_least("--image-size", data.image_size, 4)
+    _at_least("--split-seed", data.split_seed, 0)
+    _at_least("--subset-seed", data.subset_seed, 0)
+    _at_least("--epochs", training.epochs, 1)
+    _at_least("--batch-size", training.batch_size, 1)
+    _at_least("--averaged-iterates", training.averaged_iterates, 2)
+    _at_least("--worst-k", options.selection.worst_k, 1)
+    _at_least("--max-concurrent", machine.max_concurrent, 1)
+    if training.multiplier_period != "epoch":
+        _at_least("--multiplier-period", training.multiplier_period, 1)
+    for flag, value, low in (
+        ("--learning-rate", training.learning_rate, "above 0"),
+        ("--weight-decay", training.weight_decay, "0 or more"),
+        ("--multiplier-step-size", training.multiplier_step_size, "above 0"),
+    ):
+        good = value is None or (
+            math.isfinite(value) and (value > 0 if low == "above 0" else value >= 0)
+        )
+        _require(good, f"{flag} must be {low}, not {value}")
+    margin = options.selection.margin
+    _require(
+        margin is None or 0 <= margin <= 1,
+        f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
+    )
+    cpus, gpus = machine.cpus_per_trial, machine.gpus_per_trial
+    _require(math.isfinite(cpus) and cpus > 0, f"--cpus-per-trial must be above 0, not {cpus}")
+    _require(
+        gpus is None or (math.isfinite(gpus) and gpus >= 0),
+        f"--gpus-per-trial must be 0 or more, not {gpus}",
+    )
+    for flag, architecture in (
+        ("--teacher-architecture", training.teacher_architecture),
+        ("--student-architecture", training.student_architecture),
+    ):
+        _known(flag, architecture, models.architectures())
+    if training.recipe is not None:
+        recipes.get(training.recipe)
+    if data.data_dir is not None:
+        _require(data.data_dir.is_dir(), f"--data-dir {data.data_dir} does not exist")
+
+
+def data_options(options: Options) -> DataOptions:
+    """How the data are cut, with the imbalance that goes with an ``-lt`` name."""
+    data = options.data
+    ratio = data.imbalance
+    if ratio is None:
+        ratio = datasets.default_imbalance(data.dataset)
+    return DataOptions(
+        imbalance=ratio,
+        profile=data.profile,
+        limit_train=data.limit_train,
+        subset_seed=data.subset_seed,
+        image_size=data.image_size,
+        split_seed=data.split_seed,
+        stratified=data.stratified,
+    )
+
+
+def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
+    """Options with the defaults of the data set and the scale filled in.
+
+    Args:
+        options: Checked options.
+        dataset: The data; their size decides some defaults.
+        gpu: Whether a GPU is at hand, which makes ``paper`` the default scale.
+
+    Raises:
+        UserError: Options that do not go together.
+    """
+    training, grid = options.training, options.grid
+    scale: Scale = training.scale or ("paper" if gpu else "small")
+    data = data_options(options)
+    name = options.data.dataset
+    base = name.removesuffix("-lt") if name in datasets.names() else None
+    defaults = defaults_for(base, data.imbalance is not None, max(dataset.image_size), scale)
+    recipe_name = training.recipe or defaults.recipe
+    try:
+        recipe = _recipe(recipe_name, training)
+        multipliers = _multipliers(training, defaults)
+        averaged = multipliers.averaged_iterates
+        if averaged is not None and averaged > recipe.epochs:
+            raise UserError(f"--averaged-iterates {averaged} exceeds the {recipe.epochs} epochs")
+    except ValidationError as error:
+        raise UserError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    worst_k = options.selection.worst_k
+    _require(
+        worst_k <= dataset.classes,
+        f"--worst-k {worst_k} exceeds the {dataset.classes} classes of {dataset.name}",
+    )
+    return Settings(
+        dataset=dataset.name,
+        data=data,
+        scale=scale,
+        teacher_architecture=training.teacher_architecture or defaults.teacher_architecture,
+        student_architecture=training.student_architecture or defaults.student_architecture,
+        recipe_name=recipe_name,
+        recipe=recipe,
+        multipliers=multipliers,
+        scale_by_classes=training.scale_by_classes,
+        alphas=tuple(sorted(grid.alphas or defaults.alphas)),
+        temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
+        seeds=grid.seeds,
+    )
+
+
+def _recipe(name: str, training: TrainingChoice) -> Recipe:
+    changes = {
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+    }
+    fields = recipes.get(name).model_dump()
+    return Recipe(**(fields | {k: v for k, v in changes.items() if v is not None}))
+
+
+def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOptions:
+    fields = defaults.multipliers.model_dump()
+    fields |= {
+        "val_labels": training.val_labels,
+        "averaged_iterates": training.averaged_iterates,
+    }
+    if training.multiplier_step_size is not None:
+        fields["step_size"] = training.multiplier_step_size
+    if training.multiplier_period is not None:
+        period = training.multiplier_period
+        fields["period"] = None if period == "epoch" else period
+    return MultiplierOptions(**fields)
+
+
+def _require(condition: bool, line: str) -> None:
+    if not condition:
+        raise UserError(line)
+
+
+def _at_least(flag: str, value: int | None, low: int) -> None:
+    _require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
+
+
+def _no_duplicates(flag: str, values: Sequence[float]) -> None:
+    repeated = [value for value in values if list(values).count(value) > 1]
+    _require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
+
+
+def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
+    if name is not None and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown {flag} {name!r}: {hint}choose one of {', '.join(known)}")

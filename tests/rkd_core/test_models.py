@@ -1,0 +1,218 @@
+"""Networks: parameter counts known from elsewhere, shapes, seeds, and a registry without torch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rkd_core.errors import UserError
+from rkd_core.models import architectures, build
+from rkd_core.models.cifar_resnet import CifarResNet
+from rkd_core.models.network import Network
+
+NAMES = sorted(architectures())
+
+
+def parameter_count(
+    name: str, classes: int, channels: int = 3, size: tuple[int, int] = (32, 32)
+) -> int:
+    return sum(p.numel() for p in build(name, classes, channels, size, seed=0).parameters())
+
+
+def he_count(depth: int, classes: int, channels: int = 3) -> int:
+    """Parameters of a CIFAR ResNet with projections, added up by hand."""
+    k = (depth - 2) // 6
+    count = channels * 9 * 16 + 2 * 16
+    for width_in, width in ((16, 16), (16, 32), (32, 64)):
+        count += 9 * width_in * width + (2 * k - 1) * 9 * width * width + 2 * k * 2 * width
+        if width_in != width:
+            count += width_in * width + 2 * width
+    return count + 64 * classes + classes
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("resnet8", (78_042, 83_892, 90_392)),
+        ("resnet14", (175_258, 181_108, 187_608)),
+        ("resnet20", (272_474, 278_324, 284_824)),
+        ("resnet32", (466_906, 472_756, 479_256)),
+        ("resnet44", (661_338, 667_188, 673_688)),
+        ("resnet56", (855_770, 861_620, 868_120)),
+        ("resnet110", (1_730_714, 1_736_564, 1_743_064)),
+    ],
+)
+def test_cifar_resnet_parameter_counts(name, counts):
+    assert tuple(parameter_count(name, classes) for classes in (10, 100, 200)) == counts
+    assert counts == tuple(he_count(int(name[6:]), classes) for classes in (10, 100, 200))
+
+
+def test_google_resnet_parameter_counts():
+    assert parameter_count("resnet32_google", 10) == 300_762
+    assert parameter_count("resnet32_google", 100) == 306_612
+    # Four more blocks a stage: 11 w^2 weights and three batch norms of 2 w each.
+    more = 4 * sum(11 * w * w + 6 * w for w in (16, 32, 64))
+    assert parameter_count("resnet56_google", 10) == 300_762 + more
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "classes", "count"),
+    [
+        ("resnet18", 64, 200, 11_271_432),
+        ("resnet18", 127, 200, 11_271_432),
+        ("resnet18", 128, 200, 11_279_112),
+        ("resnet18", 224, 1000, 11_689_512),
+        ("resnet34", 224, 1000, 21_797_672),
+        ("resnet50", 224, 1000, 25_557_032),
+    ],
+)
+def test_torchvision_parameter_counts_tell_the_stem(name, size, classes, count):
+    assert parameter_count(name, classes, size=(size, size)) == count
+
+
+def test_the_shorter_side_decides_the_stem():
+    assert parameter_count("resnet18", 200, size=(64, 300)) == 11_271_432
+
+
+def test_digits_cnn_parameter_count():
+    assert parameter_count("digits_cnn", 10, channels=1, size=(8, 8)) == 6_138
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (32, 32)), (3, (64, 48))])
+def test_logits_are_the_classifier_on_the_features(name, channels, size):
+    network = build(name, 7, channels, size, seed=0).eval()
+    x = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits, features = network(x), network.features(x)
+    assert isinstance(network, Network)
+    assert isinstance(network.classifier, nn.Linear)
+    assert logits.shape == (2, 7)
+    assert features.shape == (2, network.classifier.in_features)
+    assert torch.isfinite(logits).all()
+    assert torch.equal(logits, network.classifier(features))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn"])
+@pytest.mark.parametrize("size", [(8, 8), (17, 40)])
+def test_networks_run_on_other_sizes_than_they_were_built_for(name, size):
+    network = build(name, 5, 3, (32, 32), seed=0).eval()
+    with torch.no_grad():
+        assert network(torch.ones(2, 3, *size)).shape == (2, 5)
+
+
+def test_large_images_go_through_the_torchvision_stem():
+    network = build("resnet18", 5, 1, (128, 160), seed=0).eval()
+    with torch.no_grad():
+        assert network(torch.ones(1, 1, 128, 160)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_torchvision_wrapper_is_torchvisions_network(name):
+    """Same weights, same logits as torchvision's own module."""
+    import torchvision
+
+    ours = build(name, 6, 3, (128, 128), seed=0).eval()
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=6).eval()
+    state = {key.removeprefix("body."): value for key, value in ours.state_dict().items()}
+    state["fc.weight"], state["fc.bias"] = (
+        state.pop("classifier.weight"),
+        state.pop("classifier.bias"),
+    )
+    theirs.load_state_dict(state)
+    x = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=0)
+
+
+def test_cifar_resnet_halves_the_map_twice():
+    network = CifarResNet(14, 10, 3).eval()
+    with torch.no_grad():
+        maps = network.stages(network.stem(torch.ones(1, 3, 32, 32)))
+    assert maps.shape == (1, 64, 8, 8)
+
+
+def test_a_residual_block_adds_its_input():
+    """With the residual branch silenced, every block but the projecting ones is the identity."""
+    network = CifarResNet(20, 10, 3).eval()
+    block = network.stages[1]
+    nn.init.zeros_(block.residual[-1].weight)
+    x = torch.rand(2, 16, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name):
+    network = build(name, 3, 1, (16, 16), seed=0)
+    logits = network(torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet32_google", "resnet18", "digits_cnn"])
+def test_initialization_is_he_normal_with_zero_biases(name):
+    network = build(name, 10, 3, (32, 32), seed=0)
+    assert not network.classifier.bias.any()
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert all(m.bias is None for m in convolutions)
+    for m in convolutions:
+        fan_out = m.out_channels * m.kernel_size[0] * m.kernel_size[1]
+        n = m.weight.numel()
+        ratio = m.weight.std().item() / (2 / fan_out) ** 0.5
+        assert abs(ratio - 1) < 4 / (2 * n) ** 0.5  # four standard errors of a normal deviation
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn"])
+def test_the_seed_alone_decides_the_weights(name):
+    torch.manual_seed(1)
+    first = build(name, 10, 3, (32, 32), seed=5).state_dict()
+    torch.manual_seed(2)
+    again = build(name, 10, 3, (32, 32), seed=5).state_dict()
+    other = build(name, 10, 3, (32, 32), seed=6).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_building_leaves_the_global_random_state_alone():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    build("resnet8", 10, 3, (32, 32), seed=0)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_an_unknown_name_is_answered_with_the_closest_first():
+    with pytest.raises(UserError) as error:
+        build("resnet33", 10, 3, (32, 32), seed=0)
+    message = str(error.value)
+    assert "'resnet33'" in message
+    assert "\n" not in message
+    listed = message.split("choose from ")[1].split(", ")
+    assert sorted(listed) == NAMES
+    assert listed[0].startswith("resnet3")
+
+
+@pytest.mark.parametrize(("classes", "channels", "size"), [(0, 3, (8, 8)), (2, 0, (8, 8))])
+def test_empty_shapes_are_refused(classes, channels, size):
+    with pytest.raises(UserError, match="at least one"):
+        build("resnet8", classes, channels, size, seed=0)
+
+
+@pytest.mark.parametrize("depth", [2, 7, 18])
+def test_impossible_depths_are_refused(depth):
+    with pytest.raises(ValueError, match="depth"):
+        CifarResNet(depth, 10, 3)
+
+
+def test_names_are_listed_without_torch():
+    code = (
+        "import sys; from rkd_core.models import architectures; names = architectures(); "
+        "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules; "
+        "print(len(names), all(d and '\\n' not in d for d in names.values()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [str(len(NAMES)), "True"]

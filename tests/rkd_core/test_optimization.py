@@ -1,0 +1,91 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rkd_core import recipes
+from rkd_core.errors import UserError
+from rkd_core.optimization import learning_rate, optimizer_for
+from rkd_core.specs import Recipe
+
+
+def test_step_schedule_with_warmup_at_the_papers_epochs():
+    recipe = recipes.get("logit-adjustment-cifar10-lt")
+    steps_per_epoch, epochs = 96, recipe.epochs
+    steps = steps_per_epoch * epochs
+
+    def at(epoch):
+        return learning_rate(recipe, round(epoch * steps_per_epoch), steps)
+
+    assert epochs == 1241
+    assert at(10) == pytest.approx(0.1 * 10 / 20, rel=1e-2)
+    assert at(20) == pytest.approx(0.1)
+    assert at(603.9) == pytest.approx(0.1)
+    assert at(604.1) == pytest.approx(0.01)
+    assert at(926.1) == pytest.approx(0.001)
+    assert at(1128.1) == pytest.approx(0.0001)
+
+
+def test_cosine_falls_from_the_peak_to_zero_after_the_warmup():
+    recipe = Recipe(epochs=1, learning_rate=2.0, schedule="cosine", warmup=0.2)
+    rates = [learning_rate(recipe, step, 100) for step in range(100)]
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[0] > 0
+    assert rates[20] == pytest.approx(2.0)
+    assert rates[60] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(1 + math.cos(math.pi * 79 / 80))
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_rescaling_the_epochs_rescales_the_schedule():
+    long = recipes.get("lukasik-cifar")
+    short = long.model_copy(update={"epochs": 45})
+    assert [learning_rate(short, s, 450) for s in range(450)] == pytest.approx(
+        [learning_rate(long, s * 10 + 9, 4500) for s in range(450)], rel=0.02
+    )
+
+
+def test_weight_decay_can_spare_batch_norm_and_nothing_else():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    spared = optimizer_for(model, Recipe(epochs=1, weight_decay=0.1, decay_norm=False))
+    undecayed = [p for g in spared.param_groups if g["weight_decay"] == 0 for p in g["params"]]
+    assert {id(p) for p in undecayed} == {id(p) for p in model[1].parameters()}
+    every = optimizer_for(model, Recipe(epochs=1, weight_decay=0.1))
+    assert all(g["weight_decay"] == 0.1 for g in every.param_groups)
+    for optimizer in (spared, every):
+        held = [id(p) for g in optimizer.param_groups for p in g["params"]]
+        assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_one_step_is_nesterov_sgd_by_hand():
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    module = nn.Module()
+    module.weight = parameter
+    recipe = Recipe(epochs=1, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+    optimizer = optimizer_for(module, recipe)
+    expected, velocity = [1.0, -2.0], [0.0, 0.0]
+    for _ in range(3):
+        optimizer.zero_grad()
+        (parameter**2).sum().backward()
+        optimizer.step()
+        for i in (0, 1):
+            gradient = 2 * expected[i] + 0.01 * expected[i]
+            velocity[i] = 0.9 * velocity[i] + gradient
+            expected[i] -= 0.1 * (gradient + 0.9 * velocity[i])
+    assert parameter.tolist() == pytest.approx(expected)
+
+
+def test_recipes_are_as_published():
+    cifar = recipes.get("lukasik-cifar")
+    assert (cifar.batch_size, cifar.learning_rate, cifar.weight_decay) == (1024, 1.0, 1e-4)
+    assert cifar.nesterov
+    adjusted = recipes.get("logit-adjustment-cifar100-lt")
+    assert [round(m * adjusted.epochs) for m in adjusted.milestones] == [691, 1059, 1290]
+    assert (adjusted.weight_decay, adjusted.decay_norm) == (2e-4, False)
+    distiller = recipes.get("mdistiller-cifar")
+    assert not distiller.nesterov
+    assert [m * 240 for m in distiller.milestones] == [150, 180, 210]
+    with pytest.raises(UserError, match="lukasik-cifar"):
+        recipes.get("lukasik-cifr")
+    assert set(recipes.descriptions()) == set(recipes.RECIPES)

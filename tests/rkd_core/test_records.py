@@ -1,0 +1,127 @@
+import concurrent.futures
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rkd_core import records
+from rkd_core.errors import UserError
+
+ROW = {
+    "run_id": "a" * 20,
+    "stage": "teacher",
+    "status": "completed",
+    "val_class_total": [5, 5],
+    "val_class_correct": [4, 3],
+    "val_average_accuracy": 0.7,
+    "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "schema_version": records.SCHEMA_VERSION,
+}
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path):
+    assert records.write(tmp_path, ROW)
+    table = records.read(tmp_path)
+    assert table.schema.equals(records.SCHEMA)
+    (row,) = table.to_pylist()
+    assert {k: row[k] for k in ROW} == ROW
+    assert all(row[k] is None for k in set(row) - set(ROW))
+    assert [p.name for p in tmp_path.iterdir()] == [f"{ROW['run_id']}.parquet"]
+
+
+def test_the_columns_others_rely_on_are_there_with_their_types():
+    strings = (
+        "run_id teacher_id stage method teacher_objective student_objective dataset architecture "
+        "host device status spec"
+    ).split()
+    doubles = (
+        "alpha_t alpha_s temperature val_average_accuracy val_worst_class_accuracy "
+        "test_average_accuracy test_worst_class_accuracy train_seconds"
+    ).split()
+    lists = "val_class_total val_class_correct test_class_total test_class_correct".split()
+    for names, kind in (
+        (strings, pa.string()),
+        (doubles, pa.float64()),
+        (lists, pa.list_(pa.int64())),
+        (["seed", "epochs", "schema_version"], pa.int64()),
+    ):
+        for name in names:
+            assert records.SCHEMA.field(name).type == kind, name
+
+
+def test_put_if_absent_and_a_failure_can_be_mended(tmp_path):
+    failed = ROW | {"status": "failed", "cause": "boom"}
+    assert records.write(tmp_path, failed)
+    assert records.write(tmp_path, ROW)
+    assert not records.write(tmp_path, ROW | {"val_average_accuracy": 0.1})
+    assert not records.write(tmp_path, failed)
+    (row,) = records.read(tmp_path).to_pylist()
+    assert row["status"] == "completed"
+    assert row["val_average_accuracy"] == 0.7
+
+
+def test_one_of_many_writers_wins(tmp_path):
+    def attempt(number):
+        return records.write(tmp_path, ROW | {"train_seconds": float(number)})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(attempt, range(32)))
+    assert sum(outcomes) == 1
+    (row,) = records.read(tmp_path).to_pylist()
+    assert row["train_seconds"] == outcomes.index(True)
+
+
+def test_reading_some_and_their_ids(tmp_path):
+    for number, status in enumerate(["completed", "failed", "completed"]):
+        records.write(tmp_path, ROW | {"run_id": f"run{number}", "status": status})
+    (tmp_path / ".hidden.parquet").write_bytes(b"half a file")
+    assert records.read_completed_ids(tmp_path) == {"run0", "run2"}
+    assert records.read(tmp_path, ["run2", "run1", "absent"])["run_id"].to_pylist() == [
+        "run1",
+        "run2",
+    ]
+    assert records.read_completed_ids(tmp_path / "nowhere") == set()
+    assert len(records.read(tmp_path / "nowhere")) == 0
+
+
+def test_an_unknown_column_or_no_id_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="colour"):
+        records.write(tmp_path, ROW | {"colour": "red"})
+    with pytest.raises(ValueError, match="run_id"):
+        records.write(tmp_path, {"stage": "teacher"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "two rows", "types"])
+def test_a_file_that_is_not_ours_is_named(tmp_path, damage):
+    path = tmp_path / "stranger.parquet"
+    records.write(tmp_path, ROW | {"run_id": "stranger"})
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage == "foreign":
+        pq.write_table(pa.table({"x": [1]}), path)
+    elif damage == "two rows":
+        table = records.read(tmp_path)
+        pq.write_table(pa.concat_tables([table, table]), path)
+    elif damage == "types":
+        wrong = pa.table(
+            {"run_id": ["stranger"], "status": ["completed"], "schema_version": ["x"]}
+        )
+        pq.write_table(wrong, path)
+    with pytest.raises(UserError, match=r"stranger\.parquet") as error:
+        records.read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_older_file_without_a_newer_column_still_reads(tmp_path):
+    records.write(tmp_path, ROW)
+    path = tmp_path / f"{ROW['run_id']}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["precision"]), path)
+    (row,) = records.read(tmp_path).to_pylist()
+    assert row["precision"] is None
+    assert row["val_average_accuracy"] == 0.7
