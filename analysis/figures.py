@@ -90,7 +90,7 @@ def draw(outcome: Outcome) -> Figure:
         axes.set_xlabel(f"average accuracy on {split} (%)")
         axes.set_ylabel(f"{outcome.worst_name} accuracy on {split} (%)")
         axes.set_title(split.capitalize(), loc="left", fontsize=11.5, color="#222222")
-        axes.margins(0.09, 0.12)
+        axes.margins(0.12, 0.17)  # room for the labels
     _constraint(panels[0], outcome)
     panels[1].set_title("for the record: nothing is chosen here", **_NOTE)
     _legends(figure, list(panels), outcome)
@@ -209,13 +209,10 @@ def _legends(figure: Figure, panels: list[Axes], outcome: Outcome) -> None:
 
 def _title(outcome: Outcome) -> str:
     setting, c = outcome.setting, outcome.selection.combinations
-    architectures = " → ".join(
-        name for name in (setting.teacher_architecture, setting.student_architecture) if name
-    )
     least, most = int(c.seeds.min()), int(c.seeds.max())
     seeds = str(most) if least == most else f"{least} to {most}"
     parts = [
-        f"{setting.dataset}, {architectures}",
+        f"{setting.dataset}, {setting.architectures}",
         f"{len(c)} combinations",
         f"{seeds} seed{'' if most == 1 else 's'}",
         f"{len(setting.class_names)} classes",

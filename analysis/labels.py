@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["place_labels"]
 
-_DISTANCES = (26, 40, 58, 80, 110, 150, 200)
+_DISTANCES = (12, 18, 26, 40, 58, 80, 110, 150, 200)
 """Points between a label's box and what it names; nearer is better."""
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 
@@ -96,5 +96,5 @@ class _Room:
         return float(
             (self.weights * (covered + 0.15 * crossed)).sum()
             + 50 * overlaps
-            + 5 * outside / self.radius
+            + 20 * outside / self.radius
         )

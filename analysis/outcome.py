@@ -26,6 +26,12 @@ class Setting:
     """Distinct, in label order."""
     family: str
 
+    @property
+    def architectures(self) -> str:
+        """Teacher → student, as far as they are known."""
+        names = (self.teacher_architecture, self.student_architecture)
+        return " → ".join(name for name in names if name)
+
 
 @dataclass(frozen=True, eq=False)
 class Teachers:

@@ -129,12 +129,10 @@ def _setting(outcome: Outcome) -> Text:
     """What was compared, and by what rule."""
     setting, selection = outcome.setting, outcome.selection
     seeds = int(selection.combinations.seeds[selection.selected])
-    architectures = " → ".join(
-        name for name in (setting.teacher_architecture, setting.student_architecture) if name
-    )
     least = selection.means.average[selection.reference] - selection.margin[selection.selected]
     return Text(
-        f"      {setting.dataset}, {architectures}, {seeds} seed{'' if seeds == 1 else 's'}\n"
+        f"      {setting.dataset}, {setting.architectures}, "
+        f"{seeds} seed{'' if seeds == 1 else 's'}\n"
         f"      best validation {outcome.worst_name} accuracy of {len(selection.combinations)} "
         f"combinations, at an\n      average of {100 * least:.1f} or more (standard distillation's "
         f"less {100 * selection.margin[selection.selected]:.1f})",

@@ -86,11 +86,11 @@ SCHEMA = pa.schema(
 
 
 def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any]:
-    """The columns that say what was, or should have been, trained: the start of every record."""
+    """The start of every record: what was, or should have been, trained; all else is None."""
     from rkd_core.specs import family_id
 
     teacher = spec.teacher
-    return {
+    return dict.fromkeys(SCHEMA.names) | {
         "run_id": run_id,
         "teacher_id": None if teacher is None else teacher.run_id,
         "family": family_id(spec, fingerprint),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkd_core.artifacts import Artifact
-from rkd_core.datasets import Dataset
+from rkd_core.datasets import Dataset, ImageSet, StreamedImageSet
 from rkd_core.datasets.batches import Batch, EvaluationBatches, TrainingBatches
 from rkd_core.evaluation import iterate_logits, logits_of
 from rkd_core.execution import Execution
@@ -72,7 +72,7 @@ class TeacherTargets:
         network = rebuild(artifact).to(execution.device).to(memory_format=torch.channels_last)
         self._teacher = _Renormalized(network, statistics, artifact, execution.device)
 
-        def clean(images: object) -> EvaluationBatches:
+        def clean(images: ImageSet | StreamedImageSet) -> EvaluationBatches:
             return EvaluationBatches(
                 images,
                 recipe,

@@ -41,7 +41,7 @@ from rkd_core.targets import (
     true_probabilities,
 )
 
-__all__ = ["Progress", "DivergedError", "train"]
+__all__ = ["DivergedError", "Progress", "train"]
 
 _VALIDATIONS = 10  # how often, at the most, progress reports carry validation figures
 
@@ -127,7 +127,11 @@ def _train_one(
     # Students of one seed share their order and augmentation, so differences are paired.
     statistics = normalization_statistics(dataset.train, recipe)
     batches = TrainingBatches(
-        dataset.train, recipe, seed=stream_seed("data", spec.stage, spec.seed), device=device
+        dataset.train,
+        recipe,
+        seed=stream_seed("data", spec.stage, spec.seed),
+        device=device,
+        statistics=statistics,
     )
     validation, test = (
         EvaluationBatches(
@@ -137,13 +141,17 @@ def _train_one(
     )
 
     # ---- Model ------------------------------------------------------------------------------
-    model = models.build(
-        spec.architecture,
-        dataset.classes,
-        dataset.channels,
-        dataset.image_size,
-        seed=stream_seed("weights", spec.stage, spec.seed),
-    ).to(device).to(memory_format=torch.channels_last)
+    model = (
+        models.build(
+            spec.architecture,
+            dataset.classes,
+            dataset.channels,
+            dataset.image_size,
+            seed=stream_seed("weights", spec.stage, spec.seed),
+        )
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )
     optimizer = optimizer_for(model, recipe)
 
     # ---- Targets, costs and multipliers -----------------------------------------------------

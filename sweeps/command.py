@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.select import run as select
 from rkd_core import datasets, models, recipes, records
 from rkd_core.errors import UserError
+from sweeps.engine import Cluster, connect
 from sweeps.estimate import CostModel, calibrate, duration
-from sweeps.gpus import has_gpu
-from sweeps.options import Options
-from sweeps.plan import Plan, make_plan
+from sweeps.options import Machine, Options
+from sweeps.plan import Plan, PlannedRun, make_plan
+from sweeps.progress import Tally, display_for
 from sweeps.results import check_folder, check_space, open_folder, write_plan
 from sweeps.settings import Settings, check, data_options, resolve
+from sweeps.sweep import Sweep
 
 __all__ = ["run"]
 
@@ -44,109 +46,98 @@ def run(options: Options, command: Sequence[str]) -> int:
         data_dir=options.data.data_dir,
         skip_bad_images=options.data.skip_bad_images,
     )
-    gpu = has_gpu() or options.machine.address is not None
-    settings = resolve(options, dataset, gpu)
-    plan = make_plan(settings, dataset.fingerprint)
+    with contextlib.ExitStack() as stack:
+        machine = options.machine
+        joined = machine.address is not None and not machine.serial
+        cluster = stack.enter_context(connect(machine)) if joined else Cluster.local(machine)
+        settings = resolve(options, dataset, gpu=cluster.gpus > 0)
+        plan = make_plan(settings, dataset.fingerprint)
 
-    # ---- What there is already --------------------------------------------------------------
-    out = options.machine.out or Path("results") / dataset.name
-    check_folder(out, dataset.name, dataset)
-    completed = records.read_completed_ids(out / "records") & {r.run_id for r in plan.runs}
-    costs = CostModel()
-    if completed:
+        # ---- What there is already ----------------------------------------------------------
+        out = machine.out or Path("results") / dataset.name
+        check_folder(out, dataset.name, dataset)
+        completed = records.read_completed_ids(out / "records") & {r.run_id for r in plan.runs}
+        costs = CostModel()
         costs.see_records(records.read(out / "records", completed).to_pylist())
-    missing = [run for run in plan.runs if run.run_id not in completed]
-    images = len(dataset.train)
-    if missing and options.display.calibrate:
-        calibrate(plan, dataset, costs)
-    slots = options.machine.max_concurrent or (
-        1 if options.machine.serial else _local_slots(options)
-    )
-    seconds = costs.total(missing, images)
-    _print_plan(console, settings, dataset, plan, len(missing), seconds, slots)
-    if options.display.dry_run:
-        return 0
+        missing = [run for run in plan.runs if run.run_id not in completed]
+        if missing and options.display.calibrate:
+            calibrate(plan, dataset, costs)
+        seconds = costs.total(missing, len(dataset.train))
+        _print_plan(console, settings, dataset, plan, len(missing), seconds, cluster.slots)
+        if options.display.dry_run:
+            return 0
 
-    # ---- Train what is missing --------------------------------------------------------------
-    failures = 0
-    if missing:
-        check_space(out, _bytes_needed(settings, dataset, len(missing)))
-    open_folder(out, dataset.name, dataset)
-    write_plan(out, plan, command, _plain(settings))
-    if missing:
-        with _logging_to(out / "sweep.log"):
-            failures = _train(options, dataset, plan, completed, out, costs, console, errors)
+        # ---- Train what is missing ----------------------------------------------------------
+        failures: list[tuple[PlannedRun, str]] = []
+        if missing:
+            check_space(out, _bytes_needed(settings, dataset, len(missing)))
+        open_folder(out, dataset.name, dataset)
+        write_plan(out, plan, command, _plain(settings))
+        if missing:
+            with _logging_to(out / "sweep.log"):
+                if not joined and not machine.serial:
+                    cluster = stack.enter_context(connect(machine))
+                tally = Tally(
+                    plan,
+                    completed,
+                    out,
+                    costs,
+                    images=len(dataset.train),
+                    slots=cluster.slots,
+                    worst_k=options.selection.worst_k,
+                    margin=options.selection.margin,
+                )
+                shown = errors if options.display.quiet else console
+                with display_for(tally, shown, options.display.quiet) as watcher:
+                    sweep = Sweep(plan, completed, out, dataset.fingerprint, watcher)
+                    _train(sweep, dataset, out, machine, cluster)
+                stack.close()  # Ray's farewell belongs into the log too
+            failures = [*sweep.failures, *((r, _NEVER_STARTED) for r in sweep.left_over())]
 
     # ---- Select -----------------------------------------------------------------------------
-    from analysis.select import run as select
-
-    selection_console = Console(soft_wrap=False)
+    _print_failures(errors, failures, len(plan), out)
     try:
         select(
             out,
             worst_k=options.selection.worst_k,
             margin=options.selection.margin,
             run_ids=[run.run_id for run in plan.runs],
-            console=selection_console,
+            console=Console(file=sys.stdout),
         )
     except UserError as error:
         if not failures:
             raise
-        console.print(f"No selection: {error}")
+        errors.print(f"No selection: {error}", markup=False, highlight=False)
     return 1 if failures else 0
 
 
+_NEVER_STARTED = "it was never started; see sweep.log"
+
+
 def _train(
-    options: Options,
-    dataset: datasets.Dataset,
-    plan: Plan,
-    completed: set[str],
-    out: Path,
-    costs: CostModel,
-    console: Console,
-    errors: Console,
-) -> int:
-    from sweeps.progress import Tally, display_for
-    from sweeps.sweep import Sweep
+    sweep: Sweep, dataset: datasets.Dataset, out: Path, machine: Machine, cluster: Cluster
+) -> None:
+    # torch, and Ray's larger half, are imported only where something is trained.
+    if machine.serial:
+        from rkd_core.execution import Execution
+        from sweeps.serial import run_serially
 
-    selection, machine = options.selection, options.machine
-    with contextlib.ExitStack() as stack:
-        cluster = None
-        if not machine.serial:
-            from sweeps.engine import connect
+        run_serially(sweep, dataset, out, Execution.best(machine.precision))
+    else:
+        from sweeps.engine import run_on_ray
 
-            cluster = stack.enter_context(connect(machine))
-        tally = Tally(
-            plan,
-            completed,
-            out,
-            costs,
-            len(dataset.train),
-            1 if cluster is None else cluster.slots,
-            selection.worst_k,
-            selection.margin,
-        )
-        shown = errors if options.display.quiet else console
-        watcher = stack.enter_context(display_for(tally, shown, options.display.quiet))
-        sweep = Sweep(plan, completed, out, dataset.fingerprint, watcher)
-        if cluster is None:
-            from rkd_core.execution import Execution
-            from sweeps.serial import run_serially
+        run_on_ray(sweep, dataset, out, machine, cluster)
 
-            run_serially(sweep, dataset, out, Execution.best(machine.precision))
-        else:
-            from sweeps.engine import run_on_ray
 
-            run_on_ray(sweep, dataset, out, machine, cluster)
-    for run in sweep.left_over():
-        sweep.failures.append((run, "it was never started; see sweep.log"))
-    if sweep.failures:
-        count = len(sweep.failures)
-        errors.print(f"{count} of {len(plan)} trainings failed; the first of them:", style="red")
-        for run, cause in sweep.failures[:5]:
-            errors.print(f"  {run.label}: {cause}", markup=False, highlight=False)
-        errors.print(f"Run the same command again to retry them. More in {out / 'sweep.log'}")
-    return len(sweep.failures)
+def _print_failures(
+    errors: Console, failures: Sequence[tuple[PlannedRun, str]], planned: int, out: Path
+) -> None:
+    if not failures:
+        return
+    errors.print(f"{len(failures)} of {planned} trainings failed; the first of them:", style="red")
+    for run, cause in failures[:5]:
+        errors.print(f"  {run.label}: {cause}", markup=False, highlight=False)
+    errors.print(f"Run the same command again to retry them. More in {out / 'sweep.log'}")
 
 
 def _print_plan(
@@ -199,10 +190,6 @@ def _print_registries(console: Console) -> None:
         width = max(map(len, entries))
         for name, line in entries.items():
             console.print(f"  {name:<{width}}  {line}", highlight=False, markup=False)
-
-
-def _local_slots(options: Options) -> int:
-    return max(1, int(len(os.sched_getaffinity(0)) / options.machine.cpus_per_trial))
 
 
 def _bytes_needed(settings: Settings, dataset: datasets.Dataset, runs: int) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rkd_core.datasets import Dataset
 from rkd_core.errors import UserError
+from sweeps.hardware import cpu_count, gpu_count
 from sweeps.options import Machine
 from sweeps.sweep import Sweep
 
@@ -33,28 +36,41 @@ _ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True)
 class Cluster:
-    """A running Ray, and how many trainings fit on it at a time."""
+    """What there is to run on, and how many trainings fit at a time."""
 
-    def __init__(self, machine: Machine) -> None:
-        import ray
+    gpus: int
+    gpus_per_trial: float
+    slots: int
 
-        resources = ray.cluster_resources()
-        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    @classmethod
+    def fit(cls, cpus: float, gpus: float, machine: Machine) -> Cluster:
+        """Fit trainings onto CPUs and GPUs.
+
+        Raises:
+            UserError: Not even one fits.
+        """
         wanted = machine.gpus_per_trial
-        self.gpus_per_trial = (1.0 if gpus else 0.0) if wanted is None else wanted
-        fitting = int(cpus / machine.cpus_per_trial + 1e-9)
-        if fitting < 1:
+        per_trial = (1.0 if gpus else 0.0) if wanted is None else wanted
+        slots = int(cpus / machine.cpus_per_trial + 1e-9)
+        if slots < 1:
             raise UserError(
-                f"--cpus-per-trial {machine.cpus_per_trial:g} exceeds the {cpus:g} CPUs Ray sees"
+                f"--cpus-per-trial {machine.cpus_per_trial:g} exceeds the {cpus:g} CPUs there are"
             )
-        if self.gpus_per_trial:
-            fitting = min(fitting, int(gpus / self.gpus_per_trial + 1e-9))
-            if fitting < 1:
+        if per_trial:
+            slots = min(slots, int(gpus / per_trial + 1e-9))
+            if slots < 1:
                 raise UserError(
-                    f"--gpus-per-trial {self.gpus_per_trial:g} exceeds the {gpus:g} GPUs Ray sees"
+                    f"--gpus-per-trial {per_trial:g} exceeds the {gpus:g} GPUs there are"
                 )
-        self.slots = min(fitting, machine.max_concurrent or fitting)
+        return cls(int(gpus), per_trial, min(slots, machine.max_concurrent or slots))
+
+    @classmethod
+    def local(cls, machine: Machine) -> Cluster:
+        """This machine, before Ray is started on it; one training at a time if ``--serial``."""
+        cluster = cls.fit(cpu_count(), gpu_count(), machine)
+        return replace(cluster, slots=1) if machine.serial else cluster
 
 
 @contextlib.contextmanager
@@ -64,6 +80,10 @@ def connect(machine: Machine) -> Iterator[Cluster]:
     Raises:
         UserError: There is no cluster at that address, or no training fits on it.
     """
+    if machine.address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default, without its notice
+    else:
+        _check_address(machine.address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Workers import this checkout, also where it is not installed.
@@ -75,7 +95,13 @@ def connect(machine: Machine) -> Iterator[Cluster]:
     try:
         if machine.address is None:
             os.environ["PYTHONPATH"] = python_path
-            ray.init(address="local", include_dashboard=False, **options)
+            ray.init(
+                address="local",
+                num_cpus=cpu_count(),
+                num_gpus=gpu_count(),
+                include_dashboard=False,
+                **options,
+            )
         else:
             environment = {"env_vars": {"PYTHONPATH": python_path}}
             ray.init(address=machine.address, runtime_env=environment, **options)
@@ -83,9 +109,26 @@ def connect(machine: Machine) -> Iterator[Cluster]:
         reason = str(error).splitlines()[0]
         raise UserError(f"--address {machine.address}: no Ray cluster there ({reason})") from error
     try:
-        yield Cluster(machine)
+        resources = ray.cluster_resources()
+        yield Cluster.fit(resources.get("CPU", 0.0), resources.get("GPU", 0.0), machine)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray would try to reach for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        raise UserError(
+            f'--address {address}: give "auto", or the head node\'s host:port (such as '
+            "10.0.0.1:6379)"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--address {address}: nothing answers there ({error})") from error
 
 
 def run_on_ray(
@@ -138,4 +181,3 @@ def run_on_ray(
 
 def _trial_name(trial: Any) -> str:
     return str(trial.config["run_id"])
-

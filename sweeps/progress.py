@@ -46,6 +46,7 @@ class Tally:
         completed: set[str],
         out: Path,
         costs: CostModel,
+        *,
         images: int,
         slots: int,
         worst_k: int,

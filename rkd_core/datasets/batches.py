@@ -11,11 +11,14 @@ that are streamed come from the worker processes of a ``DataLoader``.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rkd_core.datasets.augmentation import crop_and_flip
@@ -73,7 +76,8 @@ class TrainingBatches:
         self._recipe, self._seed = recipe, seed
         self._count = len(image_set)
         statistics = statistics or normalization_statistics(image_set, recipe)
-        self._pixels = _pixels(image_set, recipe, seed, torch.device(device), statistics, workers)
+        where = torch.device(device)
+        self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
 
     def __len__(self) -> int:
         """Steps per epoch: at least one, even if its batch is short."""
@@ -118,7 +122,8 @@ class EvaluationBatches:
     ) -> None:
         self._count, self._batch_size = len(image_set), batch_size
         statistics = statistics or normalization_statistics(image_set, recipe)
-        self._pixels = _pixels(image_set, recipe, 0, torch.device(device), statistics, workers)
+        where = torch.device(device)
+        self._pixels = _pixels(image_set, recipe, None, where, statistics, workers)
 
     def __len__(self) -> int:
         return math.ceil(self._count / self._batch_size)
@@ -133,20 +138,22 @@ class EvaluationBatches:
 def _pixels(
     image_set: ImageSet | StreamedImageSet,
     recipe: Recipe,
-    seed: int,
+    seed: int | None,
     device: torch.device,
     statistics: Statistics,
     workers: int | None,
 ) -> _Resident | _Streamed:
+    """Where batches of pixels come from; no seed for evaluation only."""
     normalize = _Normalization(statistics, device)
     if isinstance(image_set, ImageSet):
-        return _Resident(image_set, recipe, seed, device, normalize)
+        return _Resident(image_set, recipe, seed or 0, device, normalize)
     pool = WorkerPool(
         image_set,
-        seed,
+        seed or 0,
         crop=recipe.crop_padding > 0,
         flip=recipe.flip,
         workers=workers,
+        persistent=seed is not None,
         pinned=device.type == "cuda",
     )
     return _Streamed(pool, device, normalize)
@@ -179,10 +186,7 @@ class _Resident:
     ) -> None:
         self._recipe, self._seed, self._device = recipe, seed, device
         self._normalize = normalize
-        images, labels = (
-            torch.from_numpy(array if array.flags.writeable else array.copy())
-            for array in (image_set.images, image_set.labels)
-        )
+        images, labels = _shared(image_set.images), _shared(image_set.labels)
         self._images = images.to(_home(image_set.nbytes, device))
         self._labels = labels.to(device)
 
@@ -222,6 +226,16 @@ class _Streamed:
         for views in self._pool.read(rows, epoch):
             pixels, labels, indices = (value.to(self._device, non_blocking=True) for value in views)
             yield Batch(self._normalize(pixels), labels, indices)
+
+
+def _shared(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor on the same memory, which may be a file's or another process's.
+
+    torch warns that it cannot protect read-only memory; nothing here writes to it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _home(nbytes: int, device: torch.device) -> torch.device:

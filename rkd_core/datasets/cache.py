@@ -36,6 +36,10 @@ class DamagedError(Exception):
     """An entry is not what was written."""
 
 
+UNSOUND = (DamagedError, OSError, EOFError, ValueError, KeyError, TypeError)
+"""What opening a damaged, foreign or missing entry may raise."""
+
+
 def default_folder() -> Path:
     """``$RKD_CACHE_DIR``, or ``rkd`` in the user's cache folder."""
     if chosen := os.environ.get("RKD_CACHE_DIR"):
@@ -100,7 +104,7 @@ def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path], T]) -> T | 
     try:
         name = json.loads(pointer.read_text())["entry"]
         return open_entry(cache / "entries" / Path(name).name)
-    except (OSError, ValueError, KeyError, TypeError, DamagedError):
+    except UNSOUND:
         return None
 
 
@@ -109,7 +113,7 @@ def _commit(hidden: Path, final: Path, open_entry: Callable[[Path], T]) -> T:
     if final.exists():
         try:
             return open_entry(final)
-        except (OSError, ValueError, KeyError, DamagedError):
+        except UNSOUND:
             shutil.rmtree(final)
     hidden.chmod(0o755)
     try:

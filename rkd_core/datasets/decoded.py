@@ -19,11 +19,10 @@ from rkd_core.datasets.sinks import OpenSink, Sink
 from rkd_core.datasets.sources import Encoded, Images, Source
 from rkd_core.errors import UserError
 
-__all__ = ["Decoded", "bad_image", "decode_source", "in_threads", "is_decodable"]
+__all__ = ["Decoded", "bad_image", "decode_source", "in_threads", "is_decodable", "parallelism"]
 
 T = TypeVar("T")
 
-THREADS = min(8, os.cpu_count() or 1)
 CHUNK = 64
 
 
@@ -62,6 +61,13 @@ def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenS
         return _Decoding(side, skip, 3).run(source, open_sink)
 
 
+def parallelism() -> int:
+    """Threads or processes to decode with: the cores this process may use, at most 8."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(8, len(os.sched_getaffinity(0)))
+    return min(8, os.cpu_count() or 1)
+
+
 def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> Iterator[list[T]]:
     """Apply a function in threads (Pillow decodes outside the interpreter lock), in order.
 
@@ -73,11 +79,12 @@ def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> It
 
     iterator = iter(items)
     pending: deque[Future[list[T]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    threads = parallelism()
+    with ThreadPoolExecutor(threads) as pool:
         try:
             while chunk := list(itertools.islice(iterator, CHUNK)):
                 pending.append(pool.submit(apply, chunk))
-                if len(pending) > 2 * THREADS:
+                if len(pending) > 2 * threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -55,7 +55,7 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
                 if not cifar.is_cifar(target):
                     cifar.download(entry.folders[0], store)
         except OSError as error:
-            raise UserError(f"{name} cannot be downloaded to {store}: {error.strerror}") from error
+            raise UserError(f"{name} cannot be downloaded to {store}: {error}") from error
         if (location := at(target)) is not None:
             return location
     looked = ", ".join(str(candidate) for candidate in candidates)

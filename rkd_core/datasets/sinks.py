@@ -56,19 +56,19 @@ class FileSink:
         self._path = folder / f"{split}.npy"
         self._count, self._shape = count, shape
         self._filled = 0
-        self._file = self._path.open("wb")
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        self._start = self._file.tell()
+        with self._path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            self._start = file.tell()
 
     def append(self, images: NDArray[np.uint8]) -> None:
         """Write them."""
-        self._file.write(images.tobytes())
+        with self._path.open("ab") as file:
+            file.write(images.tobytes())
         self._filled += len(images)
 
     def close(self) -> NDArray[np.uint8]:
         """The file, memory-mapped; written anew if fewer came than the header promises."""
-        self._file.close()
         if self._filled < self._count:
             shape = (self._filled, *self._shape)
             shorter = self._path.with_suffix(".shorter.npy")

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rkd_core.datasets.decoded import parallelism
 from rkd_core.datasets.sets import ImageSet
 from rkd_core.datasets.streamed import StreamedImageSet
 from rkd_core.specs import Recipe
@@ -45,7 +46,7 @@ def normalization_statistics(image_set: ImageSet | StreamedImageSet, recipe: Rec
     else:
         sample = min(STREAMED_SAMPLE, len(image_set))
         rows = np.unique(np.linspace(0, len(image_set) - 1, sample).astype(int)).tolist()
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(parallelism()) as pool:
             for view in pool.map(image_set.evaluation_view, rows):
                 counts += _histogram(view)
     levels, total = np.arange(256) / 255, counts.sum(axis=1)

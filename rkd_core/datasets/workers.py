@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rkd_core.datasets.decoded import parallelism
 from rkd_core.datasets.streamed import StreamedImageSet
 from rkd_core.errors import UserError
 
@@ -37,6 +37,7 @@ class WorkerPool:
         crop: Whether training views take a random resized crop.
         flip: Whether training views are mirrored at random.
         workers: Processes; 0 to decode in this one, None for one per core, at most 8.
+        persistent: Whether the processes outlive a pass over the set.
         pinned: Whether batches are put in page-locked memory, for a faster way to the device.
     """
 
@@ -48,15 +49,16 @@ class WorkerPool:
         crop: bool,
         flip: bool,
         workers: int | None,
+        persistent: bool,
         pinned: bool,
     ) -> None:
-        count = min(8, os.cpu_count() or 1) if workers is None else workers
+        count = parallelism() if workers is None else workers
         self._plan = _Plan()
         self._loader = DataLoader(
             _Views(image_set, seed, crop, flip),
             batch_sampler=self._plan,
             num_workers=count,
-            persistent_workers=count > 0,
+            persistent_workers=persistent and count > 0,
             collate_fn=_collate,
             pin_memory=pinned,
             generator=torch.Generator(),  # or it would draw from the global one

@@ -39,6 +39,23 @@ def test_runs_are_grouped_by_settings_and_ordered_by_seed() -> None:
     assert c.only(2).run_ids(0) == ["c", "d"]
 
 
+def test_combinations_are_listed_by_teacher_then_student_then_temperature() -> None:
+    settings = [
+        ("standard", "standard", 4.0),
+        ("standard", 0.5, 1.0),
+        ("standard", 0.5, 4.0),
+        ("standard", "robust", 2.0),
+        ("balanced", "standard", 1.0),
+        (0.25, "standard", 9.0),
+        (0.25, 1.0, 1.0),
+        (0.5, "balanced", 0.5),
+        ("robust", "standard", 0.5),
+    ]
+    rows = [worlds.student(str(i), *setting) for i, setting in enumerate(settings)]
+    c = combine(worlds.table(rows[::-1]))
+    assert c.run_id.to_pylist() == [str(i) for i in range(len(settings))]
+
+
 def test_means_and_errors_over_seeds_against_the_statistics_module() -> None:
     counts = [[7, 3, 9], [8, 4, 10], [5, 5, 5]]
     rows = [

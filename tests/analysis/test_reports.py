@@ -62,6 +62,17 @@ def small_world() -> list[worlds.Row]:
     ]
 
 
+def twins() -> list[worlds.Row]:
+    """Two points that all but coincide, so that their labels want the same place."""
+    rows = []
+    for student, correct in (("standard", [90000, 50000]), (0.5, [90000, 50001])):
+        counts = {"val_class_correct": correct, "val_class_total": [100000, 100000]}
+        counts |= {name.replace("val", "test"): value for name, value in counts.items()}
+        rows.append(worlds.student(str(student), student=student, **counts))
+    far = {**counts, "val_class_correct": [20000, 20000], "test_class_correct": [20000, 20000]}
+    return [*rows, worlds.student("far", student=1.0, **far)]
+
+
 def test_the_file_says_all_of_it_in_strict_json(tmp_path: Path) -> None:
     write_json(tmp_path / "selection.json", document(outcome_of(small_world(), margin=0.0)))
 
@@ -113,6 +124,10 @@ def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
     write_json(path, {"value": 1})
     assert json.loads(path.read_bytes()) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_file(tmp_path / "folder", b"")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
 
 
 def test_the_nine_combinations_at_their_best_temperature() -> None:
@@ -200,9 +215,10 @@ def test_the_figure_is_the_same_bytes_twice_and_leaves_nothing_else(tmp_path: Pa
         worlds.sweep(temperatures=(3.0,), recall=lambda *_: (0.9, 0.9), images=5),
         [worlds.student("alone")],
         small_world(),
+        twins(),
         worlds.sweep(("standard", *np.linspace(0, 1, 15)), ("standard", 0.5), (1.0,)),
     ],
-    ids=["seeds", "ties", "alone", "absent-class", "many-teachers"],
+    ids=["seeds", "ties", "alone", "absent-class", "twins", "many-teachers"],
 )
 def test_labels_lie_inside_the_axes_and_apart(rows: list[worlds.Row]) -> None:
     outcome = outcome_of(rows)

@@ -188,6 +188,8 @@ def test_the_default_margin_is_the_error_of_the_difference_of_each_candidate() -
         ((0.0, 1.0, 1.0, [8, 7]), (0.5, 0.0, 1.0, [8, 7])),  # then smaller alpha_t
         ((0.5, 0.0, 1.0, [8, 7]), (0.5, 0.5, 1.0, [8, 7])),  # then smaller alpha_s
         (("standard", 0.5, 1.0, [8, 7]), ("balanced", 0.5, 1.0, [8, 7])),  # standard first
+        ((0.5, "standard", 1.0, [8, 7]), (0.5, 0.0, 1.0, [8, 7])),
+        ((0.5, "balanced", 1.0, [8, 7]), (0.5, 0.25, 1.0, [8, 7])),  # balanced is alpha 0
         ((0.5, 0.5, 1.0, [8, 7]), (0.5, "robust", 1.0, [8, 7])),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -128,7 +129,7 @@ def python2_pickle(value):
     """Protocol 2 with byte strings as Python 2 wrote them, and numpy's old module name."""
 
     class Writer(pickle._Pickler):
-        dispatch = dict(pickle._Pickler.dispatch)
+        dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
         def save_bytes(self, data):
             if len(data) < 256:

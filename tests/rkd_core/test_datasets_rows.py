@@ -57,6 +57,8 @@ def test_whole_shares_are_not_lost_to_rounding():
                 assert counts[-1] == n_max // ratio
                 exact = math.isqrt(int(Fraction(n_max * n_max, ratio)))
                 assert counts[1] == exact
+    assert 49 * 49**-1.0 < 1  # the case that a plain floor gets wrong
+    assert datasets.long_tail_counts(49, 2, 49) == [49, 1]
 
 
 def test_one_class_and_ratio_one_keep_everything():
@@ -203,8 +205,10 @@ def test_digits_pixels_are_the_published_ones_scaled():
     published = np.rint(sklearn.load_digits().images * 255 / 16).astype(np.uint8)
     digits = datasets.load("digits", DataOptions())
     ours = [digits.train.images, digits.val.images, digits.test.images]
-    both = [sorted(map(bytes, set_.reshape(len(set_), 64))) for set_ in
-            (np.concatenate(ours), published)]
+    both = [
+        sorted(map(bytes, set_.reshape(len(set_), 64)))
+        for set_ in (np.concatenate(ours), published)
+    ]
     assert both[0] == both[1]
 
 

@@ -80,7 +80,9 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, name, damage):
         artifacts.load(tmp_path / "artifacts", ID)
 
 
-@pytest.mark.parametrize("manifest", [None, b"", b"[]", b"{}", b'{"run_id": 3, "files": {}}', b"\xff"])
+@pytest.mark.parametrize(
+    "manifest", [None, b"", b"[]", b"{}", b'{"run_id": 3, "files": {}}', b"\xff"]
+)
 def test_a_damaged_manifest_is_refused_by_name(tmp_path, manifest):
     commit(tmp_path)
     path = tmp_path / "artifacts" / ID / "manifest.json"

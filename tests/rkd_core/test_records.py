@@ -31,15 +31,36 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
 
 
 def test_the_columns_others_rely_on_are_there_with_their_types():
-    strings = (
-        "run_id teacher_id stage method teacher_objective student_objective dataset architecture "
-        "host device status spec"
-    ).split()
-    doubles = (
-        "alpha_t alpha_s temperature val_average_accuracy val_worst_class_accuracy "
-        "test_average_accuracy test_worst_class_accuracy train_seconds"
-    ).split()
-    lists = "val_class_total val_class_correct test_class_total test_class_correct".split()
+    strings = [
+        "run_id",
+        "teacher_id",
+        "stage",
+        "method",
+        "teacher_objective",
+        "student_objective",
+        "dataset",
+        "architecture",
+        "host",
+        "device",
+        "status",
+        "spec",
+    ]
+    doubles = [
+        "alpha_t",
+        "alpha_s",
+        "temperature",
+        "val_average_accuracy",
+        "val_worst_class_accuracy",
+        "test_average_accuracy",
+        "test_worst_class_accuracy",
+        "train_seconds",
+    ]
+    lists = [
+        "val_class_total",
+        "val_class_correct",
+        "test_class_total",
+        "test_class_correct",
+    ]
     for names, kind in (
         (strings, pa.string()),
         (doubles, pa.float64()),
@@ -109,9 +130,7 @@ def test_a_file_that_is_not_ours_is_named(tmp_path, damage):
         table = records.read(tmp_path)
         pq.write_table(pa.concat_tables([table, table]), path)
     elif damage == "types":
-        wrong = pa.table(
-            {"run_id": ["stranger"], "status": ["completed"], "schema_version": ["x"]}
-        )
+        wrong = pa.table({"run_id": ["stranger"], "status": ["completed"], "schema_version": ["x"]})
         pq.write_table(wrong, path)
     with pytest.raises(UserError, match=r"stranger\.parquet") as error:
         records.read(tmp_path)

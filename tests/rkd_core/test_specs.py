@@ -107,9 +107,7 @@ def test_family_is_what_a_sweep_holds_fixed():
     longer = TEACHER.model_copy(update={"recipe": Recipe(epochs=4)})
     assert family_id(longer, "data") != family_id(TEACHER, "data")
     on_longer = STUDENT.model_copy(
-        update={
-            "teacher": STUDENT.teacher.model_copy(update={"family": family_id(longer, "data")})
-        }
+        update={"teacher": STUDENT.teacher.model_copy(update={"family": family_id(longer, "data")})}
     )
     assert family_id(on_longer, "data") != family_id(STUDENT, "data")
 

@@ -1,0 +1,19 @@
+import os
+
+import pytest
+
+# Tests run beside each other and beside Ray's workers; more threads only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Decoded data go to a folder of this session, never to the user's own cache."""
+    before = {name: os.environ.get(name) for name in ("RKD_CACHE_DIR", "RKD_DATA_DIR")}
+    os.environ["RKD_CACHE_DIR"] = str(tmp_path_factory.mktemp("rkd-cache"))
+    os.environ.pop("RKD_DATA_DIR", None)
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value

@@ -1,0 +1,268 @@
+"""The real command, end to end, as a person runs it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rkd_core import records
+
+ROOT = Path(__file__).resolve().parents[2]
+GRID = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "2"]
+TIMES = {"train_seconds", "started_at"}
+
+
+def pareto(*arguments, cwd=None, timeout=240):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "100"},
+        check=False,
+    )
+
+
+def rows(out):
+    table = records.read(out / "records").to_pylist()
+    return {row["run_id"]: {k: v for k, v in row.items() if k not in TIMES} for row in table}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """One sweep on Ray, which the tests below look at."""
+    out = tmp_path_factory.mktemp("swept") / "results"
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_one_command_from_data_to_selection(swept):
+    out, done = swept
+    assert done.stdout.splitlines()[0].startswith("digits-lt, small scale: 3 teachers")
+    assert "Ship" in done.stdout
+    assert done.stderr == ""
+    assert {p.name for p in out.iterdir()} >= {
+        "records",
+        "artifacts",
+        "selection.json",
+        "pareto.png",
+        "pareto.svg",
+        "sweep.log",
+    }
+    kept = rows(out)
+    assert len(kept) == 3 + 9
+    assert {row["status"] for row in kept.values()} == {"completed"}
+    assert {p.name for p in (out / "artifacts").iterdir()} == set(kept)
+    events = list((out / "ray").rglob("events.out.tfevents*"))
+    assert len(events) == 12
+
+
+def test_the_selection_is_that_of_brute_force_over_the_records(swept):
+    out, _ = swept
+    selection = json.loads((out / "selection.json").read_text())
+    students = [row for row in rows(out).values() if row["stage"] == "student"]
+
+    def plain(row):
+        return row["teacher_objective"] == row["student_objective"] == "standard"
+
+    def error(row):
+        p, n = row["val_average_accuracy"], sum(row["val_class_total"])
+        return (p * (1 - p) / n) ** 0.5
+
+    (reference,) = filter(plain, students)
+
+    def feasible(row):
+        margin = (error(row) ** 2 + error(reference) ** 2) ** 0.5
+        return row["val_average_accuracy"] >= reference["val_average_accuracy"] - margin
+
+    best = max(
+        filter(feasible, students),
+        key=lambda r: (r["val_worst_class_accuracy"], r["val_average_accuracy"]),
+    )
+    assert selection["feasible"]
+    assert selection["constraint"]["reference_run_ids"] == [reference["run_id"]]
+    assert selection["selected"]["run_ids"] == [best["run_id"]]
+    for name in ("alpha_t", "alpha_s", "temperature"):
+        assert selection["selected"][name] == best[name]
+
+
+def test_the_same_command_again_trains_nothing_and_answers_the_same(swept):
+    out, first = swept
+    before = {p: p.stat().st_mtime_ns for p in (out / "records").iterdir()}
+    answer = (out / "selection.json").read_bytes()
+    again = pareto("--dataset", "digits-lt", *GRID, "--out", out)
+    assert again.returncode == 0
+    assert "All 12 are trained already." in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in (out / "records").iterdir()} == before
+    assert (out / "selection.json").read_bytes() == answer
+    assert again.stdout.split("Ship")[1] == first.stdout.split("Ship")[1]
+
+
+def test_selection_runs_alone(swept):
+    out, first = swept
+    answer = (out / "selection.json").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis.select", str(out)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "100"},
+        check=True,
+    )
+    assert (out / "selection.json").read_bytes() == answer
+    assert done.stdout.split("Ship")[1] == first.stdout.split("Ship")[1]
+
+
+def test_without_ray_the_records_are_the_same_to_the_bit(swept, tmp_path):
+    """Reused Ray actors, fresh ones and a plain process agree: nothing leaks between trials."""
+    out, _ = swept
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", tmp_path / "serial", "--serial")
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "serial") == rows(out)
+
+
+def test_a_larger_grid_trains_only_what_is_new(swept, tmp_path):
+    out, _ = swept
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    before = rows(copy)
+    grid = ["--alphas", "0", "1", "--temperatures", "1", "3", "--epochs", "2", "--serial"]
+    plan = pareto("--dataset", "digits-lt", *grid, "--out", copy, "--dry-run")
+    assert "12 are trained already, 9 to go" in plan.stdout
+    assert "about" in plan.stdout
+    done = pareto("--dataset", "digits-lt", *grid, "--out", copy)
+    assert done.returncode == 0, done.stderr
+    after = rows(copy)
+    assert len(after) == 21
+    assert {k: after[k] for k in before} == before
+
+
+def test_failures_are_recorded_named_and_end_in_exit_code_1(tmp_path):
+    out = tmp_path / "out"
+    done = pareto("--dataset", "digits", *GRID, "--learning-rate", "1e30", "--out", out)
+    assert done.returncode == 1
+    assert "12 of 12 trainings failed" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    kept = rows(out).values()
+    assert {row["status"] for row in kept} == {"failed"}
+    for row in kept:
+        assert "epoch 0, step" in row["cause"]
+        assert (row["stage"] == "student") == (f"teacher {row['teacher_id']}" in row["cause"])
+
+
+def test_dry_run_trains_and_writes_nothing(tmp_path):
+    done = pareto("--dataset", "digits-lt", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "6 teachers" in done.stdout
+    assert "108 students" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_estimates_the_time(tmp_path):
+    done = pareto("--dataset", "digits-lt", "--dry-run", "--calibrate", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "114 trainings to go: about " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_and_help():
+    done = pareto("--list")
+    assert done.returncode == 0
+    for name in ("digits-lt", "tiny-imagenet", "resnet56", "logit-adjustment-cifar10-lt"):
+        assert name in done.stdout
+    done = pareto("--help")
+    assert done.returncode == 0
+    assert "--alphas" in done.stdout
+
+
+def test_quiet_prints_only_the_result(tmp_path):
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", tmp_path / "o", "--serial", "--quiet")
+    assert done.returncode == 0
+    assert done.stdout.strip().startswith("Ship")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--dataset", "cifar11"], "cifar11"),
+        (["--alphas", "2"], "--alphas"),
+        (["--alphas", "nan"], "--alphas"),
+        (["--alpah", "1"], "--alpah"),
+        (["--seeds", "0", "0"], "--seeds"),
+        (["--epochs", "0"], "--epochs"),
+        (["--imbalance", "1000"], "imbalance"),
+        (["--data-dir", "missing"], "missing"),
+        (["--cpus-per-trial", "1000"], "--cpus-per-trial"),
+        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: nothing answers"),
+        (["--address", "ray://127.0.0.1"], "host:port"),
+        (["--gpus-per-trial", "1000"], "--gpus-per-trial"),
+        (["--out", "{file}"], "is a file"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, named):
+    (tmp_path / "file").write_text("mine")
+    done = pareto(*(a.format(file="file") for a in arguments), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("pareto.py: ")
+    assert named in line
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]  # nothing half-written
+
+
+def test_results_of_another_data_set_and_foreign_files_are_refused(swept, tmp_path):
+    out, _ = swept
+    done = pareto("--dataset", "digits", *GRID, "--out", out)
+    assert done.returncode == 2
+    assert "another data set (digits-lt)" in done.stderr
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    pq.write_table(pa.table({"x": [1]}), copy / "records" / "stranger.parquet")
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", copy)
+    assert done.returncode == 2
+    assert "stranger.parquet is not a record" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def image_parquet(path, n, column, seed):
+    """Hugging Face style: encoded images, some of them grey, and labels 0 to 2."""
+    random = np.random.RandomState(seed)
+    images, labels = [], []
+    for i in range(n):
+        label = i % 3
+        pixels = random.randint(0, 60, (20, 24, 3)) + 60 * label
+        image = Image.fromarray(pixels.astype(np.uint8))
+        buffer = io.BytesIO()
+        (image.convert("L") if i % 5 == 0 else image).save(buffer, "PNG")
+        images.append({"bytes": buffer.getvalue(), "path": f"{i}.png"})
+        labels.append(label)
+    pq.write_table(pa.table({column: images, "label": labels}), path)
+
+
+def test_anybodys_own_parquet_images(tmp_path):
+    folder = tmp_path / "my_images"
+    folder.mkdir()
+    image_parquet(folder / "train-00000-of-00002.parquet", 90, "picture", 0)
+    image_parquet(folder / "train-00001-of-00002.parquet", 60, "picture", 1)
+    image_parquet(folder / "validation.parquet", 60, "picture", 2)
+    done = pareto(
+        *("--dataset", folder, *GRID, "--batch-size", "32", "--imbalance", "5"),
+        *("--student-architecture", "resnet8", "--teacher-architecture", "resnet8"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    kept = rows(tmp_path / "results" / "my_images").values()
+    assert len(kept) == 12
+    assert {tuple(row["train_class_total"]) for row in kept} == {(50, 22, 10)}
+    assert {sum(row["val_class_total"]) + sum(row["test_class_total"]) for row in kept} == {60}

@@ -1,0 +1,185 @@
+"""CIFAR in torchvision's layout: reading, refusing pickles that run code, finding, fetching."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rkd_core import datasets
+from rkd_core.errors import UserError
+from rkd_core.specs import DataOptions
+from tests.rkd_core.datasets_on_disk import (
+    cifar10_batches,
+    cifar100_batches,
+    cycling_labels,
+    image_folder,
+    parquet_folder,
+)
+
+
+@pytest.fixture(name="load")
+def loader(tmp_path, monkeypatch):
+    monkeypatch.delenv("RKD_DATA_DIR", raising=False)
+
+    def load(name, options=None, **keywords):
+        options = options or DataOptions()
+        keywords = {"cache_dir": tmp_path / "cache", "download": False} | keywords
+        return datasets.load(name, options, **keywords)
+
+    return load
+
+
+def test_cifar10_batches(tmp_path, load, caplog):
+    pixels, labels = cifar10_batches(tmp_path)
+    dataset = load("cifar10", data_dir=tmp_path)
+    np.testing.assert_array_equal(dataset.train.images, pixels)
+    assert dataset.train.labels.tolist() == labels
+    assert dataset.class_names == tuple(f"class {i}" for i in range(10))
+    assert len(dataset.val) == len(dataset.test) == 5
+    assert "differs from the official file" in caplog.text
+
+
+def test_they_are_what_torchvision_reads(tmp_path, load, monkeypatch):
+    torchvision = pytest.importorskip("torchvision.datasets")
+    cifar10_batches(tmp_path)
+    monkeypatch.setattr(torchvision.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(torchvision.CIFAR10, "_load_meta", lambda self: None)
+    theirs = torchvision.CIFAR10(str(tmp_path))
+    ours = load("cifar10", data_dir=tmp_path).train
+    np.testing.assert_array_equal(ours.images, theirs.data)
+    assert ours.labels.tolist() == theirs.targets
+
+
+def test_cifar100_batches_have_fine_labels(tmp_path, load):
+    cifar100_batches(tmp_path)
+    dataset = load("cifar100", data_dir=tmp_path)
+    assert dataset.train.labels.tolist() == cycling_labels(200, 100)
+    assert dataset.class_names[99] == "fine 99"
+
+
+def test_a_batch_of_python_3_is_read_too(tmp_path, load):
+    cifar10_batches(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "test_batch"
+    data = np.zeros((10, 3072), np.uint8)
+    for protocol in (2, 4):
+        batch = {"data": data, "labels": cycling_labels(10, 10)}
+        path.write_bytes(pickle.dumps(batch, protocol))
+        assert load("cifar10", data_dir=tmp_path).val.images.max() == 0
+
+
+class Runs:
+    """Would create a file on being unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path, load):
+    cifar10_batches(tmp_path)
+    proof = tmp_path / "proof"
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    path.write_bytes(pickle.dumps({"data": Runs(proof)}))
+    with pytest.raises(UserError, match=r"data_batch_3 cannot be read.*mkdir, which is refused"):
+        load("cifar10", data_dir=tmp_path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps([1, 2]),
+        pickle.dumps({"data": 1, "labels": []}),
+        pickle.dumps({"data": "x"})[:-4],
+        b"",
+    ],
+)
+def test_damaged_batches_are_named(tmp_path, load, content):
+    cifar10_batches(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(content)
+    with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR") as caught:
+        load("cifar10", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_order_of_the_places(tmp_path, load, monkeypatch):
+    for place, size in (("first", 8), ("second", 9), ("cache/datasets", 10)):
+        parquet_folder(tmp_path / place / "cifar10", size=size)
+    monkeypatch.setenv("RKD_DATA_DIR", str(tmp_path / "second"))
+    sizes = [load("cifar10", data_dir=tmp_path / "first").image_size[0]]
+    sizes.append(load("cifar10").image_size[0])
+    monkeypatch.delenv("RKD_DATA_DIR")
+    sizes.append(load("cifar10").image_size[0])
+    assert sizes == [8, 9, 10]
+
+
+def test_a_named_set_may_be_an_image_folder(tmp_path, load):
+    image_folder(tmp_path / "cifar100")
+    assert load("cifar100", data_dir=tmp_path).classes == 3
+
+
+def test_imagenet_as_parquet_prefers_the_labelled_validation_split(tmp_path, load):
+    parquet_folder(tmp_path / "imagenet", test=6, test_name="test")
+    shutil.copy(tmp_path / "imagenet" / "train.parquet", tmp_path / "imagenet/validation.parquet")
+    dataset = load("imagenet", data_dir=tmp_path)
+    assert len(dataset.val) + len(dataset.test) == 12
+
+
+def test_found_nowhere_says_where_it_looked(tmp_path, load):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError) as caught:
+        load("cifar10", data_dir=tmp_path / "data")
+    message = str(caught.value)
+    assert str(tmp_path / "data" / "cifar-10-batches-py") in message
+    assert str(tmp_path / "cache" / "datasets" / "cifar10") in message
+    assert "downloading is off" in message
+    assert "train.parquet" in message
+    assert "\n" not in message
+    with pytest.raises(UserError, match="imagenet was not found and cannot be downloaded"):
+        load("imagenet", download=True)
+
+
+def test_data_folders_that_do_not_exist(tmp_path, load, monkeypatch):
+    with pytest.raises(UserError, match=r"--data-dir .*gone is not a folder"):
+        load("cifar10", data_dir=tmp_path / "gone")
+    with pytest.raises(UserError, match="--data-dir"):
+        load("digits", data_dir=tmp_path / "gone")
+    monkeypatch.setenv("RKD_DATA_DIR", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"\$RKD_DATA_DIR .*gone is not a folder"):
+        load("cifar10")
+
+
+def test_download_is_through_torchvision_and_only_once(tmp_path, load, monkeypatch):
+    torchvision = pytest.importorskip("torchvision")
+    calls = []
+
+    def fetch(root, download):
+        assert download
+        calls.append(root)
+        cifar10_batches(Path(root))
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fetch)
+    for _ in range(2):
+        assert len(load("cifar10", download=True).train) == 50
+    assert len(calls) == 1
+    assert [path.name for path in (tmp_path / "cache/datasets").iterdir()] == [
+        "cifar-10-batches-py"
+    ]
+
+
+def test_a_failed_download_leaves_nothing_behind(tmp_path, load, monkeypatch):
+    torchvision = pytest.importorskip("torchvision")
+
+    def fetch(root, download):
+        cifar10_batches(Path(root))
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fetch)
+    with pytest.raises(UserError, match=r"cannot be downloaded to .*: no route to host$"):
+        load("cifar10", download=True)
+    assert list((tmp_path / "cache" / "datasets").iterdir()) == []

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rkd_core import artifacts
+from rkd_core.ascent import Ascent, cycled_positions
+from rkd_core.datasets.batches import TrainingBatches, normalization_statistics
+from rkd_core.execution import Execution
+from rkd_core.predictor import rebuild
+from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
+from rkd_core.targets import OneHotTargets, TeacherTargets, true_probabilities
+from rkd_core.training import train
+from tests.rkd_core.test_training import colourful, teacher_spec
+
+CPU = Execution("cpu")
+AUGMENTED = Recipe(epochs=1, batch_size=32, crop_padding=2, flip=True)
+PLAIN = Recipe(epochs=1, batch_size=32)
+
+
+def taught(tmp_path, data, teacher_recipe, recipe, temperature):
+    teacher = teacher_spec(architecture="resnet8", recipe=teacher_recipe, data=DataOptions())
+    (row,) = train([teacher], data=data, out=tmp_path, execution=CPU)
+    artifact = artifacts.load(tmp_path / "artifacts", row["run_id"])
+    batches = TrainingBatches(data.train, recipe, seed=3)
+    statistics = normalization_statistics(data.train, recipe)
+    targets = TeacherTargets(artifact, temperature, data, recipe, batches, statistics, CPU)
+    return targets, batches, rebuild(artifact), artifact
+
+
+def probabilities(model, artifact, images, temperature):
+    """softmax(z / T) of raw uint8 images, with the teacher's own normalisation, by hand."""
+    mean, std = (torch.tensor(artifact.model["normalization"][k]) for k in ("mean", "std"))
+    scaled = torch.from_numpy(images).double() / 255
+    inputs = ((scaled - mean) / std).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        return F.softmax(model(inputs).double() / temperature, dim=1)
+
+
+@pytest.mark.parametrize("teacher_normalization", ["per_channel", "centered"])
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "augmented"])
+def test_priors_and_validation_are_one_clean_pass_at_the_temperature(
+    tmp_path, teacher_normalization, recipe
+):
+    data = colourful()
+    own = AUGMENTED.model_copy(update={"normalization": teacher_normalization})
+    targets, _, model, artifact = taught(tmp_path, data, own, recipe, 3.0)
+    train_p = probabilities(model, artifact, data.train.images, 3.0)
+    torch.testing.assert_close(targets.priors, train_p.mean(0), rtol=1e-4, atol=1e-5)
+    val_p = probabilities(model, artifact, data.val.images, 3.0)
+    torch.testing.assert_close(targets.validation, val_p, rtol=1e-4, atol=1e-5)
+    assert targets.priors.dtype == targets.validation.dtype == torch.float64
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "augmented"])
+def test_teacher_and_student_see_the_same_view(tmp_path, recipe):
+    data = colourful()
+    targets, batches, model, _ = taught(tmp_path, data, recipe, recipe, 2.0)
+    for batch in batches.epoch(1):
+        with torch.no_grad():
+            expected = F.softmax(model(batch.images) / 2.0, dim=1)
+        torch.testing.assert_close(targets(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_hot_targets(digits):
+    targets = OneHotTargets(digits, CPU)
+    counts = np.bincount(digits.train.labels)
+    assert targets.priors.tolist() == pytest.approx((counts / counts.sum()).tolist())
+    batch = next(iter(TrainingBatches(digits.train, PLAIN, seed=0).epoch(0)))
+    q = targets(batch)
+    assert torch.equal(q.argmax(1), batch.labels)
+    assert torch.equal(q.sum(1), torch.ones(32))
+    assert torch.equal(targets.validation, true_probabilities(digits, CPU))
+
+
+def test_validation_batches_are_shuffled_and_cycled():
+    stream = np.concatenate([cycled_positions(10, 4, k, seed=1) for k in range(10)])
+    for number in range(4):
+        assert sorted(stream[number * 10 : number * 10 + 10]) == list(range(10))
+    assert stream[:10].tolist() != stream[10:20].tolist()
+    assert cycled_positions(10, 4, 7, seed=1).tolist() == stream[28:32].tolist()
+    assert cycled_positions(10, 4, 0, seed=2).tolist() != stream[:4].tolist()
+
+
+def test_the_period_counts_anew_each_epoch():
+    def due(period, steps):
+        options = MultiplierOptions(period=period)
+        ascent = Ascent.__new__(Ascent)
+        ascent._options = options
+        return [step for step in range(steps) if ascent.due(step)]
+
+    assert due(32, 97) == [0, 32, 64, 96]
+    assert due(None, 97) == [0]
+
+
+@pytest.mark.parametrize("size", [None, 7, 398, 10**6])
+def test_multipliers_rise_for_the_class_that_is_missed(digits, size):
+    class Stuck(torch.nn.Module):
+        """Calls everything a 3."""
+
+        def forward(self, images):
+            return F.one_hot(torch.full((len(images),), 3), 10).float()
+
+    options = MultiplierOptions(step_size=0.5, batch=size)
+    statistics = normalization_statistics(digits.train, PLAIN)
+    ascent = Ascent(options, true_probabilities(digits, CPU), digits, PLAIN, statistics, CPU, 0)
+    for _ in range(40):
+        ascent.update(Stuck())
+    multipliers = ascent.log_multipliers.exp()
+    assert ascent.updates == 40
+    assert multipliers.argmin() == 3
+    assert multipliers.sum() == pytest.approx(1)
+    if size is None or size >= 398:  # every other class has risk 1, class 3 has risk 0
+        others = multipliers[[c for c in range(10) if c != 3]]
+        assert torch.allclose(others / multipliers[3], torch.tensor(np.exp(20.0)))

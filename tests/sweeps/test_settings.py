@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+
+from rkd_core.datasets import Dataset, ImageSet, load
+from rkd_core.errors import UserError
+from rkd_core.specs import DataOptions
+from sweeps.parse import parse
+from sweeps.settings import check, data_options, resolve
+
+
+def settings(*arguments, gpu=False, dataset=None):
+    options = parse(arguments)
+    check(options)
+    dataset = dataset or load(options.data.dataset, data_options(options))
+    return resolve(options, dataset, gpu)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--alphas", "0", "1.5"], r"--alphas .*1\.5"),
+        (["--alphas", "nan"], "--alphas .*nan"),
+        (["--alphas", "-0.1"], "--alphas"),
+        (["--alphas", "0.5", "0.50"], r"--alphas names 0\.5 twice"),
+        (["--alphas"], "--alphas"),
+        (["--alphas", "half"], "--alphas cannot be half"),
+        (["--temperatures", "0"], "--temperatures .*0"),
+        (["--temperatures", "-1"], "--temperatures"),
+        (["--temperatures", "inf"], "--temperatures"),
+        (["--temperatures", "1", "1"], "--temperatures names .* twice"),
+        (["--seeds", "3", "4", "3"], "--seeds names 3 twice"),
+        (["--seeds", "-1"], "--seeds"),
+        (["--epochs", "0"], "--epochs .*0"),
+        (["--epochs", "1.5"], "--epochs cannot be 1.5"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--imbalance", "0.5"], r"--imbalance .*0\.5"),
+        (["--imbalance", "nan"], "--imbalance"),
+        (["--limit-train", "0"], "--limit-train"),
+        (["--image-size", "1"], "--image-size"),
+        (["--learning-rate", "0"], "--learning-rate"),
+        (["--weight-decay", "-1"], "--weight-decay"),
+        (["--multiplier-step-size", "inf"], "--multiplier-step-size"),
+        (["--multiplier-period", "0"], "--multiplier-period"),
+        (["--averaged-iterates", "1"], "--averaged-iterates"),
+        (["--averaged-iterates", "50"], "--averaged-iterates 50 exceeds the 40 epochs"),
+        (["--worst-k", "0"], "--worst-k"),
+        (["--worst-k", "11"], "--worst-k 11 exceeds the 10 classes"),
+        (["--margin", "2"], "--margin"),
+        (["--margin", "-0.1"], "--margin"),
+        (["--cpus-per-trial", "0"], "--cpus-per-trial"),
+        (["--gpus-per-trial", "-1"], "--gpus-per-trial"),
+        (["--max-concurrent", "0"], "--max-concurrent"),
+        (["--teacher-architecture", "resnet57"], "resnet57.*did you mean resnet56"),
+        (["--student-architecture", "x"], "--student-architecture"),
+        (["--recipe", "lukasik"], "lukasik"),
+        (["--data-dir", "nowhere/at/all"], "--data-dir nowhere/at/all does not exist"),
+        (["--dataset", "cifar11"], "cifar11"),
+        (["--scale", "huge"], "huge"),
+        (["--alpah", "1"], "--alpah.*did you mean --alphas"),
+        (["stray"], "stray"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_that_names_it(arguments, named):
+    with pytest.raises(UserError, match=named) as error:
+        settings(*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_defaults_by_scale():
+    small = settings("--dataset", "digits-lt")
+    assert (small.scale, small.data.imbalance) == ("small", 20)
+    assert settings("--dataset", "digits", gpu=True).scale == "paper"
+    assert settings("--dataset", "digits", "--scale", "small", gpu=True).scale == "small"
+    assert settings("--dataset", "digits").data.imbalance is None
+    assert settings("--dataset", "digits-lt", "--imbalance", "5").data.imbalance == 5
+    assert settings("--dataset", "digits", "--imbalance", "5").data == DataOptions(imbalance=5)
+
+
+def images(n, side, classes=10, name="cifar10-lt"):
+    labels = np.arange(n, dtype=np.int64) % classes
+    pixels = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (n, side, side, 3))
+    some = ImageSet(pixels, labels)
+    rows = np.arange(n, dtype=np.int64)
+    return Dataset(
+        name, tuple(map(str, range(classes))), some, some, some, "f", 0, rows, rows, rows
+    )
+
+
+def test_paper_scale_is_the_papers():
+    data = images(12406, 32)
+    paper = settings("--dataset", "cifar10-lt", "--scale", "paper", dataset=data)
+    assert (paper.teacher_architecture, paper.student_architecture) == ("resnet56", "resnet56")
+    assert paper.recipe.epochs == 1241
+    assert paper.alphas == (0, 0.25, 0.5, 0.75, 1)
+    assert paper.temperatures == (1, 3, 5)
+    assert (paper.multipliers.step_size, paper.multipliers.period) == (0.1, 32)
+
+
+def test_options_override_the_recipe_and_the_schedule_rescales():
+    data = images(12406, 32)
+    chosen = settings(
+        *("--dataset", "cifar10-lt", "--scale", "paper", "--epochs", "10", "--batch-size", "64"),
+        *("--learning-rate", "0.3", "--weight-decay", "0", "--multiplier-period", "epoch"),
+        *("--multiplier-step-size", "1", "--val-labels", "true", "--averaged-iterates", "5"),
+        dataset=data,
+    )
+    recipe, multipliers = chosen.recipe, chosen.multipliers
+    assert (recipe.epochs, recipe.batch_size) == (10, 64)
+    assert (recipe.learning_rate, recipe.weight_decay) == (0.3, 0)
+    assert recipe.milestones == pytest.approx((604 / 1241, 926 / 1241, 1128 / 1241))
+    assert (multipliers.period, multipliers.step_size) == (None, 1)
+    assert (multipliers.val_labels, multipliers.averaged_iterates) == ("true", 5)
+
+
+def test_defaults_do_not_depend_on_the_grid_that_is_asked_for():
+    """Otherwise a larger grid would train all of the smaller one again."""
+    data = images(12406, 32)
+    grids = [
+        settings("--dataset", "cifar10-lt", *more, dataset=data)
+        for more in ([], ["--alphas", "0", "0.1", "1"], ["--seeds", "0", "1", "2"])
+    ]
+    assert len({(g.recipe, g.multipliers, g.student_architecture) for g in grids}) == 1

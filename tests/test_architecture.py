@@ -1,0 +1,79 @@
+"""The rooms and the one direction in which they import each other."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "rkd_core": {"ray", "sweeps", "analysis", "optuna", "tyro"},
+    "analysis": {"torch", "torchvision", "ray", "sweeps", "sklearn"},
+    "sweeps": set(),
+}
+OF_RKD_CORE = {"rkd_core.records", "rkd_core.metrics", "rkd_core.errors", "rkd_core"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_one_way(room):
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        names = set(imports(path))
+        assert not {n.split(".")[0] for n in names} & FORBIDDEN[room], path
+        if room == "analysis":
+            assert {n for n in names if n.split(".")[0] == "rkd_core"} <= OF_RKD_CORE, path
+
+
+def modules_after(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_analysis_starts_without_torch_and_ray():
+    assert not modules_after("import analysis.select, analysis.figures, analysis.best") & {
+        "torch",
+        "ray",
+        "sweeps",
+    }
+
+
+def test_training_needs_no_ray():
+    loaded = modules_after("import rkd_core.training")
+    assert "torch" in loaded
+    assert not loaded & {"ray", "sweeps", "analysis"}
+
+
+def test_planning_needs_neither_torch_nor_ray():
+    code = "import sweeps.command, sweeps.parse, sweeps.plan, sweeps.settings, sweeps.schedule"
+    assert not modules_after(code) & {"torch", "torchvision", "ray", "sklearn", "matplotlib"}
+
+
+def test_files_are_small():
+    for room in FORBIDDEN:
+        for path in (ROOT / room).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_nothing_that_can_run_code_is_loaded_from_disk():
+    for room in FORBIDDEN:
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text()
+            assert "torch.load(" not in text, path
+            assert "pickle.load" not in text, path
