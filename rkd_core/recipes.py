@@ -62,18 +62,6 @@ _MDISTILLER_CIFAR = Recipe(
     crop_padding=4,
     flip=True,
 )
-_SMALL_IMAGES = Recipe(
-    epochs=10,
-    batch_size=128,
-    learning_rate=0.2,
-    weight_decay=5e-4,
-    decay_norm=False,
-    schedule="cosine",
-    warmup=0.1,
-    crop_padding=4,
-    flip=True,
-)
-
 RECIPES: dict[str, tuple[str, Recipe]] = {
     "logit-adjustment-cifar10-lt": (
         "Menon et al. 2021, CIFAR-10-LT: 1241 epochs of 12,406 images",
@@ -134,10 +122,19 @@ RECIPES: dict[str, tuple[str, Recipe]] = {
             warmup=0.1,
         ),
     ),
-    "small-images": ("short recipe for two cores: 10 epochs, cosine", _SMALL_IMAGES),
-    "small-images-lt": (
-        "the same for long-tailed sets, which are smaller: 30 epochs",
-        _SMALL_IMAGES.model_copy(update={"epochs": 30}),
+    "small-images": (
+        "for small machines: cosine, high learning rate, as many epochs as there is time for",
+        Recipe(
+            epochs=10,
+            batch_size=128,
+            learning_rate=0.2,
+            weight_decay=5e-4,
+            decay_norm=False,
+            schedule="cosine",
+            warmup=0.1,
+            crop_padding=4,
+            flip=True,
+        ),
     ),
 }
 

@@ -137,10 +137,12 @@ def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
     data = data_options(options)
     name = options.data.dataset
     base = name.removesuffix("-lt") if name in datasets.names() else None
-    defaults = defaults_for(base, data.imbalance is not None, max(dataset.image_size), scale)
+    defaults = defaults_for(
+        base, data.imbalance is not None, dataset.image_size, len(dataset.train), scale
+    )
     recipe_name = training.recipe or defaults.recipe
     try:
-        recipe = _recipe(recipe_name, training)
+        recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
         if averaged is not None and averaged > recipe.epochs:
@@ -168,9 +170,9 @@ def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
     )
 
 
-def _recipe(name: str, training: TrainingChoice) -> Recipe:
+def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> Recipe:
     changes = {
-        "epochs": training.epochs,
+        "epochs": training.epochs or default_epochs,
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,

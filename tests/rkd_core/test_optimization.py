@@ -41,9 +41,10 @@ def test_cosine_falls_from_the_peak_to_zero_after_the_warmup():
 def test_rescaling_the_epochs_rescales_the_schedule():
     long = recipes.get("lukasik-cifar")
     short = long.model_copy(update={"epochs": 45})
-    assert [learning_rate(short, s, 450) for s in range(450)] == pytest.approx(
-        [learning_rate(long, s * 10 + 9, 4500) for s in range(450)], rel=0.02
-    )
+    rates = [learning_rate(short, s, 450) for s in range(450)]
+    expected = [learning_rate(long, s * 10 + 9, 4500) for s in range(450)]
+    assert rates[15:] == pytest.approx(expected[15:])
+    assert rates[:15] == pytest.approx(expected[:15], rel=0.1)  # 16 steps of warm-up, not 151
 
 
 def test_weight_decay_can_spare_batch_norm_and_nothing_else():

@@ -121,3 +121,17 @@ def test_defaults_do_not_depend_on_the_grid_that_is_asked_for():
         for more in ([], ["--alphas", "0", "0.1", "1"], ["--seeds", "0", "1", "2"])
     ]
     assert len({(g.recipe, g.multipliers, g.student_architecture) for g in grids}) == 1
+
+
+@pytest.mark.parametrize(
+    ("images_", "side", "runs", "epochs"),
+    [(12406, 32, 36, 13), (50000, 32, 20, 6), (21549, 64, 20, 3), (100000, 64, 20, 1)],
+)
+def test_small_scale_fits_an_hour_of_two_cores(images_, side, runs, epochs):
+    data = images(images_, side)
+    small = settings("--dataset", "cifar10-lt", "--scale", "small", dataset=data)
+    objectives = 1 + len(small.alphas)
+    assert objectives + objectives**2 * len(small.temperatures) == runs
+    assert small.recipe.epochs == epochs
+    own = settings("--dataset", "cifar10-lt", "--scale", "small", "--epochs", "2", dataset=data)
+    assert own.recipe.epochs == 2
