@@ -1,4 +1,4 @@
-"""The selection among the students there are so far, as one line for a progress display."""
+"""The selection among the students there are so far, as two lines for a progress display."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = 
         margin: As in the selection.
 
     Returns:
-        One line, or None while there is no standard distillation to measure against.
+        Two lines, or None while there is no standard distillation to measure against.
     """
     try:
         selection = select(combine(students), WorstClassWithinMargin(worst_k, margin))
@@ -30,12 +30,13 @@ def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = 
     c, means = selection.combinations, selection.means
 
     def figures(index: int) -> str:
-        return f"{means.worst_k[index]:.1%} worst, {means.average[index]:.1%} average"
+        return f"{means.worst_k[index]:6.1%} worst, {means.average[index]:6.1%} average"
 
     best = selection.selected
     teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best])
     student = objective_name(int(c.student_objective[best]), c.alpha_s[best])
     return (
-        f"best so far: teacher {teacher}, student {student}, T {c.temperature[best]:g}: "
-        f"{figures(best)} (standard distillation {figures(selection.reference)})"
+        f"best so far  {figures(best)}: teacher {teacher}, student {student}, "
+        f"T {c.temperature[best]:g}\n"
+        f"standard     {figures(selection.reference)}: standard distillation"
     )

@@ -32,8 +32,9 @@ def run(options: Options, command: Sequence[str]) -> int:
     Raises:
         UserError: Bad input; nothing has been trained.
     """
-    console = Console(file=sys.stdout, quiet=options.display.quiet, soft_wrap=True)
+    console = Console(file=sys.stdout, quiet=options.display.quiet)
     errors = Console(file=sys.stderr, soft_wrap=True)
+    console.soft_wrap = not console.is_terminal  # in a log, one line stays one line
     if options.display.list:
         _print_registries(console)
         return 0
@@ -172,12 +173,13 @@ def _print_plan(
         if (missing < len(plan))
         else f"{missing} trainings to go"
     )
+    passes = missing * recipe.epochs * len(dataset.train)
     cost = (
-        f"about {duration(seconds / slots)} on {slots} at a time"
+        f"about {duration(seconds / slots)} with {slots} at a time"
         if seconds is not None
-        else "time unknown on this machine as yet (--calibrate measures it in seconds)"
+        else f"{slots} at a time, time unknown until some have ended (or --calibrate)"
     )
-    console.print(f"{done}: {cost}", highlight=False)
+    console.print(f"{done}, {passes:,} images through a network: {cost}", highlight=False)
 
 
 def _print_registries(console: Console) -> None:

@@ -261,4 +261,6 @@ def _running_line(run: PlannedRun, progress: Mapping[str, Any]) -> Text:
     if "epoch" in progress:
         line.append(f"  epoch {progress['epoch']} of {progress['epochs']}", style="dim")
         line.append(f"  loss {progress['train_loss']:.3f}", style="dim")
+    else:
+        line.append("  starting", style="dim")
     return line

@@ -1,0 +1,112 @@
+import io
+
+from rich.console import Console
+
+from rkd_core import records
+from sweeps.estimate import CostModel, duration
+from sweeps.plan import make_plan
+from sweeps.progress import LiveDisplay, PlainLines, Tally, display_for
+from tests.sweeps.test_plan import SETTINGS
+
+PLAN = make_plan(SETTINGS, "data")
+ROW = {
+    "val_worst_class_accuracy": 0.5,
+    "val_average_accuracy": 0.9,
+    "train_seconds": 10.0,
+}
+
+
+def tally(tmp_path, completed=(), **options):
+    fields = {"images": 100, "slots": 2, "worst_k": 1, "margin": None} | options
+    return Tally(PLAN, set(completed), tmp_path, CostModel(), **fields)
+
+
+def console(terminal):
+    return Console(file=io.StringIO(), width=100, force_terminal=terminal)
+
+
+def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
+    screen = console(terminal=False)
+    with display_for(tally(tmp_path), screen, quiet=False) as display:
+        assert isinstance(display, PlainLines)
+        teacher, student = PLAN.teachers[0], PLAN.students[0]
+        display.started(teacher)
+        display.completed(teacher, ROW)
+        display.started(student)
+        display.failed(student, "out of luck")
+    lines = screen.file.getvalue().splitlines()
+    assert lines == [
+        "[1/114] teacher standard, seed 0: validation worst-class 50.0%, average 90.0% in 10 s",
+        f"[2/114] failed: {student.label}: out of luck",
+    ]
+
+
+def test_the_live_display_shows_bars_and_what_is_under_way(tmp_path):
+    screen = console(terminal=True)
+    done = [run.run_id for run in PLAN.teachers]
+    display = LiveDisplay(tally(tmp_path, done), screen)
+    run = PLAN.students[0]
+    display.started(run)
+    screen.print(display._render())
+    display.progressed(run, {"epoch": 3, "epochs": 40, "train_loss": 1.25})
+    screen.print(display._render())
+    text = screen.file.getvalue()
+    assert "6 of 6" in text
+    assert "0 of 108" in text
+    assert run.label in text
+    assert "starting" in text
+    assert "epoch 3 of 40" in text
+    assert "1.250" in text
+
+
+def test_the_time_left_is_learnt_from_what_has_ended(tmp_path):
+    some = tally(tmp_path)
+    assert some.seconds_left() is None
+    for run in (PLAN.teachers[0], PLAN.teachers[1], PLAN.students[0], PLAN.students[5]):
+        some.started(run)
+        some.completed(run, ROW)
+    assert some.seconds_left() == 110 * 10 / 2
+
+
+def test_quiet_is_quiet_but_for_failures(tmp_path):
+    screen = console(terminal=True)
+    with display_for(tally(tmp_path), screen, quiet=True) as display:
+        display.started(PLAN.teachers[0])
+        display.completed(PLAN.teachers[0], ROW)
+        assert screen.file.getvalue() == ""
+        display.failed(PLAN.teachers[1], "out of luck")
+    assert "out of luck" in screen.file.getvalue()
+
+
+def test_the_best_so_far_comes_from_the_ledger(tmp_path):
+    runs = [r for r in PLAN.students if r.spec.objective == "standard"][:1]
+    for run in runs:
+        counts = {"val_class_total": [10, 10], "val_class_correct": [9, 4]}
+        row = records.identity(run.spec, run.run_id, "data")
+        records.write(tmp_path / "records", row | counts | {"status": "completed"})
+    assert "40.0% worst" in tally(tmp_path, [runs[0].run_id]).best()
+    assert tally(tmp_path / "elsewhere").best() is None
+
+
+def test_estimates_scale_with_epochs_and_images_and_know_what_they_do_not_know():
+    costs = CostModel()
+    student = PLAN.students[0]
+    assert costs.seconds(student, 100) is None
+    assert costs.total(PLAN.students, 100) is None
+    for seconds in (1.0, 2.0, 30.0):
+        costs.see(("student", "digits_cnn", False), seconds, epochs=20, images=50)
+    epochs = student.spec.recipe.epochs
+    assert costs.seconds(student, 100) == 2.0 * epochs / 20 * 100 / 50
+    assert costs.total(PLAN.students, 100) == 108 * 2.0 * epochs / 20 * 100 / 50
+    assert costs.total(PLAN.runs, 100) is None
+
+
+def test_durations_are_for_people():
+    assert [duration(s) for s in (0.4, 59, 90, 3600, 5400, 100000)] == [
+        "0 s",
+        "59 s",
+        "2 min",
+        "60 min",
+        "1 h 30 min",
+        "27 h 47 min",
+    ]
