@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 from analysis.columns import OBJECTIVES, FloatArray
 from analysis.combinations import Combinations, Means
 from analysis.outcome import Outcome
+from rkd_core.files import replace_file
 
-__all__ = ["SCHEMA_VERSION", "document", "write_file", "write_json"]
+__all__ = ["SCHEMA_VERSION", "document", "write_json"]
 
 SCHEMA_VERSION = 1
 
@@ -57,20 +56,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write strict JSON atomically; a NaN in the content is an error."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_file(path, (text + "\n").encode())
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Give the file its name only when all of it is on disk, replacing what was there."""
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with hidden.open("wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
+    replace_file(path, (text + "\n").encode())
 
 
 def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from analysis.columns import OBJECTIVES, FloatArray
 from analysis.combinations import Combinations, Means
-from analysis.export import write_file
 from analysis.labels import place_labels
 from analysis.outcome import Outcome, objective_name
 from analysis.selection import effective_alpha
+from rkd_core.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
             content = io.BytesIO()
             figure.savefig(content, format=suffix, dpi=200, metadata={nothing: None})
             paths.append(folder / f"pareto.{suffix}")
-            write_file(paths[-1], content.getvalue())
+            replace_file(paths[-1], content.getvalue())
     return paths
 
 

@@ -45,7 +45,8 @@ def run(
         The content of ``selection.json``.
 
     Raises:
-        UserError: There is nothing to select from, or an option is out of range.
+        UserError: There is nothing to select from, an option is out of range, or the folder
+            cannot be written (the table is printed all the same).
     """
     from rich.console import Console
 
@@ -54,19 +55,23 @@ def run(
     from analysis.outcome import assess
     from analysis.selection import WorstClassWithinMargin
     from analysis.tables import print_outcome
+    from rkd_core.errors import UserError
 
     criterion = WorstClassWithinMargin(worst_k, margin)
     runs = load(results, run_ids, family)
     outcome = assess(runs, criterion)
     content = document(outcome)
-    written = [results / "selection.json"]
-    write_json(written[0], content)
-    if figures:
-        from analysis.figures import save
-
-        written += save(outcome, results)
     console = console or Console()
     print_outcome(outcome, console, runs.notes)
+    written = [results / "selection.json"]
+    try:
+        write_json(written[0], content)
+        if figures:
+            from analysis.figures import save
+
+            written += save(outcome, results)
+    except OSError as error:
+        raise UserError(f"nothing could be written to {results}: {error.strerror}") from error
     names = ", ".join(path.name for path in written)
     console.print(f"Wrote {names} in {results}", highlight=False, markup=False, soft_wrap=True)
     return content

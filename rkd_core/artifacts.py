@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -21,12 +20,13 @@ from pydantic import ValidationError
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.files import sync, write_synced
 from rkd_core.specs import TrainingSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Artifact", "committed_record", "load", "save"]
+__all__ = ["Artifact", "check", "committed_record", "load", "save"]
 
 _WEIGHTS, _SPEC, _MODEL = "weights.safetensors", "spec.json", "model.json"
 _RECORD, _MANIFEST = "record.parquet", "manifest.json"
@@ -78,18 +78,15 @@ def save(
         manifest = {name: {"bytes": len(b), "sha256": _sha256(b)} for name, b in files.items()}
         files[_MANIFEST] = json.dumps({"run_id": run_id, "files": manifest}, indent=1).encode()
         for name, content in files.items():
-            with (hidden / name).open("wb") as sink:
-                sink.write(content)
-                sink.flush()
-                os.fsync(sink.fileno())
-        records.sync_folder(hidden)
+            write_synced(hidden / name, content)
+        sync(hidden)
         try:
             hidden.rename(final)  # fails where a folder of that name holds files
         except OSError:
             if not (final / _MANIFEST).exists():
                 raise
             return False
-        records.sync_folder(folder)
+        sync(folder)
         return True
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
@@ -126,6 +123,15 @@ def committed_record(folder: Path, run_id: str) -> dict[str, Any] | None:
     return row
 
 
+def check(folder: Path, run_id: str) -> None:
+    """Compare every file of ``<folder>/<run_id>/`` with the manifest.
+
+    Raises:
+        UserError: The artifact is missing or damaged; the line names the file.
+    """
+    _checked(folder / run_id, run_id, (_WEIGHTS, _SPEC, _MODEL, _RECORD))
+
+
 def _checked(path: Path, run_id: str, names: tuple[str, ...]) -> dict[str, bytes]:
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
@@ -137,15 +143,15 @@ def _checked(path: Path, run_id: str, names: tuple[str, ...]) -> dict[str, bytes
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path / _MANIFEST} is damaged ({error}); remove {path}") from error
+        raise UserError(f"{path / _MANIFEST} is damaged ({error})") from error
     contents: dict[str, bytes] = {}
     for name in names:
         try:
             contents[name] = (path / name).read_bytes()
         except OSError as error:
-            raise UserError(f"{path / name} cannot be read ({error}); remove {path}") from error
+            raise UserError(f"{path / name} cannot be read ({error})") from error
         if _sha256(contents[name]) != sums.get(name):
-            raise UserError(f"{path / name} is damaged: its SHA-256 differs; remove {path}")
+            raise UserError(f"{path / name} is damaged: its SHA-256 differs")
     return contents
 
 

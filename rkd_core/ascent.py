@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rkd_core.datasets import Dataset
 from rkd_core.datasets.batches import EvaluationBatches
+from rkd_core.datasets.seeding import stream
 from rkd_core.evaluation import predictions_of
 from rkd_core.execution import Execution
 from rkd_core.multipliers import ascend, class_risks, uniform
@@ -75,6 +76,7 @@ class Ascent:
             batch_size=EVALUATION_BATCH,
             device=self._execution.device,
             statistics=self._statistics,
+            workers=self._execution.threads,
         )
         predictions = predictions_of(model, batches, self._execution)
         risks = class_risks(probabilities, predictions, self._priors)
@@ -87,7 +89,7 @@ def cycled_positions(n: int, size: int, update: int, seed: int) -> NDArray[np.in
     start = update * size
     first, last = start // n, (start + size - 1) // n
     passes = [
-        np.random.RandomState(stream_seed("validation", seed, number) % 2**32).permutation(n)
+        stream(stream_seed("validation", seed), number).permutation(n)
         for number in range(first, last + 1)
     ]
     return np.concatenate(passes)[start - first * n :][:size].astype(np.int64)

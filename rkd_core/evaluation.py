@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rkd_core.datasets.batches import Batch
+from rkd_core.errors import DivergedError
 from rkd_core.execution import Execution
 
 __all__ = ["class_counts", "iterate_logits", "logits_of", "predictions_of"]
@@ -22,6 +23,9 @@ def iterate_logits(
 
     The model is in evaluation mode, and without gradients, while this iterates; afterwards it is
     back in the mode it was in.
+
+    Raises:
+        DivergedError: A logit is not finite. An argmax would still give an answer, a wrong one.
     """
     training = model.training
     model.eval()
@@ -29,6 +33,8 @@ def iterate_logits(
         for batch in batches:
             with torch.no_grad(), execution.autocast():
                 logits = model(batch.images)
+            if not bool(torch.isfinite(logits).all()):
+                raise DivergedError("the model's logits are not finite")
             yield batch, logits.float()
     finally:
         model.train(training)

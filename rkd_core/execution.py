@@ -16,18 +16,32 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """Device and precision of the forward and backward passes.
+    """Device, precision and threads of a training.
 
     Losses, margins and multipliers are in float32 or more whatever the precision is.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        precision: Of the forward and backward passes.
+        threads: CPU threads, and processes that decode streamed images; None leaves both as
+            they are. Float sums depend on it in their last bits.
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
+    threads: int | None = None
 
     @classmethod
-    def best(cls, precision: Precision = "float32") -> Execution:
-        """The first CUDA device this process sees, else the CPU."""
-        return cls("cuda" if torch.cuda.is_available() else "cpu", precision)
+    def best(cls) -> Execution:
+        """The first CUDA device this process sees, else the CPU; in float32."""
+        return cls("cuda" if torch.cuda.is_available() else "cpu")
+
+    def prepare(self) -> None:
+        """Make this process ready for a training, whatever ran in it before."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()  # what an earlier training reserved is another's to use
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Autocast to the precision, or nothing in float32."""

@@ -7,6 +7,7 @@ two processes that finish the same run one wins and both report the winner's fig
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rkd_core.specs import TrainingSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["commit", "find"]
+__all__ = ["commit", "find", "set_aside"]
 
 
 def find(out: Path, run_id: str) -> dict[str, Any] | None:
@@ -32,6 +33,17 @@ def find(out: Path, run_id: str) -> dict[str, Any] | None:
     if row is not None:
         records.write(out / "records", row)
     return row
+
+
+def set_aside(out: Path, run_id: str) -> None:
+    """Take a run whose artifact is damaged out of the ledger, so that it is trained again.
+
+    What is left of it stays in the results folder under hidden names, which nothing reads.
+    """
+    mark = uuid.uuid4().hex
+    for path in (out / "records" / f"{run_id}.parquet", out / "artifacts" / run_id):
+        if path.exists():
+            path.rename(path.with_name(f".damaged.{path.name}.{mark}"))
 
 
 def commit(

@@ -74,7 +74,8 @@ def class_costs(
         objective: One of the names above.
         priors: Class priors pi, ``(classes,)``: frequencies of the training labels for a
             teacher, the mean of its teacher's training probabilities for a student.
-        multipliers: lambda on the simplex, ``(classes,)``, for robust and tradeoff.
+        multipliers: lambda on the simplex, ``(classes,)``, for robust and for tradeoff with an
+            alpha above 0.
         alpha: Trade-off in [0, 1], for tradeoff: 0 is balanced, 1 is robust.
 
     Returns:
@@ -112,6 +113,8 @@ def _robust(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> 
 def _tradeoff(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> Tensor:
     if alpha is None or not 0 <= alpha <= 1:
         raise ValueError(f"the tradeoff objective needs an alpha in [0, 1], not {alpha}")
+    if alpha == 0:  # balanced, whatever the multipliers are
+        return _balanced(priors, None, None)
     return ((1 - alpha) / len(priors) + alpha * _required(multipliers, priors)) / priors
 
 

@@ -6,9 +6,7 @@ the paper, [I] is inferred because the paper leaves it out.
 
 from __future__ import annotations
 
-import difflib
-
-from rkd_core.errors import UserError
+from rkd_core.errors import unknown_name
 from rkd_core.specs import Recipe
 
 __all__ = ["RECIPES", "descriptions", "get"]
@@ -146,9 +144,7 @@ def get(name: str) -> Recipe:
         UserError: There is none.
     """
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown recipe {name!r}: {hint}choose one of {', '.join(RECIPES)}")
+        raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name][1]
 
 

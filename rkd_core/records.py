@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rkd_core.errors import UserError
+from rkd_core.files import sync, write_synced
 
 if TYPE_CHECKING:
     from rkd_core.specs import TrainingSpec
@@ -28,7 +29,6 @@ __all__ = [
     "read_completed_ids",
     "read_one",
     "serialize",
-    "sync_folder",
     "write",
 ]
 
@@ -74,7 +74,7 @@ SCHEMA = pa.schema(
         ("host", pa.string()),
         ("device", pa.string()),
         ("precision", pa.string()),
-        ("versions", pa.string()),  # JSON: python, torch, torchvision, numpy, rkd
+        ("versions", pa.string()),  # JSON: this program, python, torch, torchvision, numpy
         # How it ended.
         ("status", pa.string()),  # completed, failed, pruned
         ("cause", pa.string()),  # null unless failed
@@ -132,10 +132,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     path = folder / f"{record['run_id']}.parquet"
     hidden = folder / f".{record['run_id']}.{uuid.uuid4().hex}"
     try:
-        with hidden.open("wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
+        write_synced(hidden, content)
         try:
             os.link(hidden, path)
             committed = True
@@ -145,7 +142,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
                 hidden.replace(path)
     finally:
         hidden.unlink(missing_ok=True)
-    sync_folder(folder)
+    sync(folder)
     return committed
 
 
@@ -178,12 +175,16 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
         paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
     else:
         paths = [p for r in sorted(set(run_ids)) if (p := folder / f"{r}.parquet").exists()]
-    tables = [read_one(path) for path in paths]
+    tables = []
+    for path in paths:
+        tables.append(read_one(path))
+        if tables[-1]["run_id"][0].as_py() != path.stem:
+            raise UserError(f"{path} holds the record of another run; move it away")
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
 def read_completed_ids(folder: Path) -> set[str]:
-    """Run ids with a completed record in the folder; reads two columns only."""
+    """Run ids with a completed record in the folder."""
     if not folder.is_dir():
         return set()
     return {
@@ -191,15 +192,6 @@ def read_completed_ids(folder: Path) -> set[str]:
         for path in folder.glob("*.parquet")
         if not path.name.startswith((".", "_")) and _status(path) == "completed"
     }
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can (POSIX)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _status(path: Path) -> str:

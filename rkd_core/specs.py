@@ -135,7 +135,7 @@ class TrainingSpec(Frozen):
     """Divides the teacher's logits, and only the teacher's; None for a teacher."""
     recipe: Recipe
     multipliers: MultiplierOptions | None = None
-    """None for the objectives that have none (standard and balanced)."""
+    """None where none are used: standard, balanced, and tradeoff with an alpha of 0."""
     scale_by_classes: bool = False
     """Whether the margin loss carries the factor 1/m of eq. 9 (Wang et al. 2023)."""
     teacher: TeacherRef | None = None
@@ -148,8 +148,9 @@ class TrainingSpec(Frozen):
             raise ValueError("a student has a teacher and a temperature, a teacher has neither")
         if (self.objective == "tradeoff") != (self.alpha is not None):
             raise ValueError("alpha belongs to the tradeoff objective, and only to it")
-        if (self.objective in ("robust", "tradeoff")) != (self.multipliers is not None):
-            raise ValueError("multipliers belong to the robust and tradeoff objectives")
+        ascends = self.objective == "robust" or (self.objective == "tradeoff" and self.alpha != 0)
+        if ascends != (self.multipliers is not None):
+            raise ValueError("multipliers belong to robust, and to tradeoff with an alpha above 0")
         averaged = self.multipliers.averaged_iterates if self.multipliers else None
         if averaged is not None and averaged > self.recipe.epochs:
             raise ValueError("averaged_iterates cannot exceed the epochs")
@@ -161,9 +162,7 @@ class TrainingSpec(Frozen):
         return "standard" if self.objective == "standard" else "tradeoff"
 
 
-_SWEPT: dict[str, None] = dict.fromkeys(
-    ("objective", "alpha", "multipliers", "temperature", "seed")
-)
+_SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed")
 
 
 def run_id(spec: TrainingSpec, fingerprint: str) -> str:
@@ -172,7 +171,7 @@ def run_id(spec: TrainingSpec, fingerprint: str) -> str:
     Moving the data, renaming it, changing the device or the number of workers leaves it as it
     is. A student's spec holds its teacher's run id, so the whole lineage is in the digest.
     """
-    fields = spec.model_dump(mode="json", exclude={"dataset"})
+    fields = _fields(spec, "dataset")
     return _digest({"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION})
 
 
@@ -182,10 +181,19 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
     Only runs of one family may be compared with one another: a folder may hold several, such as
     a first try of one epoch and the real sweep. A student's family includes its teacher's.
     """
-    fields = spec.model_dump(mode="json", exclude={"dataset", *_SWEPT})
+    fields = _fields(spec, "dataset", *_SWEPT)
     if spec.teacher is not None:
         fields["teacher"] = spec.teacher.family
     return _digest({"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION})
+
+
+def _fields(spec: TrainingSpec, *but: str) -> dict[str, Any]:
+    """What a digest sees: the fields that differ from their defaults.
+
+    So a field that is added later, at a default that means "as before", changes no run id.
+    Defaults are therefore never changed (a test pins them).
+    """
+    return spec.model_dump(mode="json", exclude=set(but), exclude_defaults=True)
 
 
 def _digest(value: dict[str, Any]) -> str:

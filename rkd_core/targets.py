@@ -79,6 +79,7 @@ class TeacherTargets:
                 batch_size=EVALUATION_BATCH,
                 device=execution.device,
                 statistics=statistics,
+                workers=execution.threads,
             )
 
         # Without augmentation an image has one view, so the clean pass already answers for all

@@ -6,6 +6,7 @@ over epochs, measure, commit. Every random choice is a pure function of the spec
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import platform
@@ -24,14 +25,14 @@ from rkd_core import artifacts, ledger, models, records
 from rkd_core.ascent import Ascent
 from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.batches import EvaluationBatches, TrainingBatches, normalization_statistics
-from rkd_core.errors import UserError
+from rkd_core.errors import DivergedError, UserError
 from rkd_core.evaluation import class_counts, predictions_of
 from rkd_core.execution import Execution
 from rkd_core.metrics import average_accuracy, worst_class_accuracy
 from rkd_core.objectives import class_costs, margin_loss
 from rkd_core.optimization import learning_rate, optimizer_for
 from rkd_core.predictor import AveragedLogits
-from rkd_core.specs import TrainingSpec, run_id
+from rkd_core.specs import DataOptions, TrainingSpec, run_id
 from rkd_core.streams import stream_seed
 from rkd_core.targets import (
     EVALUATION_BATCH,
@@ -41,13 +42,9 @@ from rkd_core.targets import (
     true_probabilities,
 )
 
-__all__ = ["DivergedError", "Progress", "train"]
+__all__ = ["Progress", "train"]
 
 _VALIDATIONS = 10  # how often, at the most, progress reports carry validation figures
-
-
-class DivergedError(RuntimeError):
-    """The loss became NaN or infinite; the message names the epoch and the step."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,18 @@ def train(
 
     Raises:
         UserError: Data or a teacher's artifact is missing or damaged.
-        DivergedError: A loss is no longer finite.
+        DivergedError: A loss or a logit is no longer finite.
     """
     folder = None if out is None else Path(out)
     execution = execution or Execution.best()
+    execution.prepare()
     rows = []
+    loaded: dict[tuple[str, DataOptions], Dataset] = {}
     for spec in specs:
-        dataset = data or _load(spec, None if data_dir is None else Path(data_dir))
+        source = spec.dataset, spec.data
+        if data is None and source not in loaded:
+            loaded[source] = _load(spec, None if data_dir is None else Path(data_dir))
+        dataset = loaded[source] if data is None else data
         identity = run_id(spec, dataset.fingerprint)
         existing = None if folder is None else ledger.find(folder, identity)
         rows.append(existing or _train_one(spec, identity, dataset, folder, execution, report))
@@ -132,10 +134,16 @@ def _train_one(
         seed=stream_seed("data", spec.stage, spec.seed),
         device=device,
         statistics=statistics,
+        workers=execution.threads,
     )
     validation, test = (
         EvaluationBatches(
-            images, recipe, batch_size=EVALUATION_BATCH, device=device, statistics=statistics
+            images,
+            recipe,
+            batch_size=EVALUATION_BATCH,
+            device=device,
+            statistics=statistics,
+            workers=execution.threads,
         )
         for images in (dataset.val, dataset.test)
     )
@@ -209,7 +217,7 @@ def _train_one(
                     rate,
                     *(
                         _accuracies(model, validation, dataset, execution)
-                        if (epoch + 1) % max(1, recipe.epochs // _VALIDATIONS) == 0
+                        if (epoch + 1) % math.ceil(recipe.epochs / _VALIDATIONS) == 0
                         else (None, None)
                     ),
                 )
@@ -264,6 +272,14 @@ def _targets(
     if out is None:
         raise UserError("a student needs `out`, the results folder that holds its teacher")
     artifact = artifacts.load(out / "artifacts", spec.teacher.run_id)
+    taught_by = artifact.spec
+    for name in ("objective", "alpha", "architecture"):
+        said, found = getattr(spec.teacher, name), getattr(taught_by, name)
+        if said != found:
+            raise UserError(
+                f"the spec says that its teacher's {name} is {said}, but run "
+                f"{spec.teacher.run_id} has {found}"
+            )
     return TeacherTargets(
         artifact, spec.temperature, dataset, spec.recipe, batches, statistics, execution
     )
@@ -326,11 +342,20 @@ def _description(
     }
 
 
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # run from a clone that is not installed
+        return None
+
+
 def _versions() -> str:
     return json.dumps(
         {
+            "robust-distillation": _version("robust-distillation"),
             "python": platform.python_version(),
             "torch": torch.__version__,
+            "torchvision": _version("torchvision"),
             "numpy": np.__version__,
         }
     )

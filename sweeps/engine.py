@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rkd_core.datasets import Dataset
 from rkd_core.errors import UserError
-from sweeps.hardware import cpu_count, gpu_count
+from rkd_core.hardware import cpu_count, gpu_count
 from sweeps.options import Machine
 from sweeps.sweep import Sweep
 
+if TYPE_CHECKING:
+    from rkd_core.execution import Execution
+
 __all__ = ["Cluster", "connect", "run_on_ray"]
+
+_PROCESS_DEATHS = 2  # how often one training may lose its process, and is begun again
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -92,6 +98,7 @@ def connect(machine: Machine) -> Iterator[Cluster]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         if machine.address is None:
             os.environ["PYTHONPATH"] = python_path
@@ -105,10 +112,14 @@ def connect(machine: Machine) -> Iterator[Cluster]:
         else:
             environment = {"env_vars": {"PYTHONPATH": python_path}}
             ray.init(address=machine.address, runtime_env=environment, **options)
-    except (ConnectionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if machine.address is None:
+            raise UserError(f"Ray did not start on this machine: {reason}") from error
         raise UserError(f"--address {machine.address}: no Ray cluster there ({reason})") from error
     try:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own there
         resources = ray.cluster_resources()
         yield Cluster.fit(resources.get("CPU", 0.0), resources.get("GPU", 0.0), machine)
     finally:
@@ -137,6 +148,7 @@ def run_on_ray(
     out: Path,
     machine: Machine,
     cluster: Cluster,
+    execution: Execution,
 ) -> None:
     """Train all that a sweep has left, as many at a time as the cluster has slots for."""
     from ray import tune
@@ -150,13 +162,13 @@ def run_on_ray(
             train_trial,
             dataset=dataset,
             out=str(out.resolve()),
-            threads=max(1, int(machine.cpus_per_trial)),
-            gpu=cluster.gpus_per_trial > 0,
-            precision=machine.precision,
+            execution=execution,
         ),
         {"cpu": machine.cpus_per_trial, "gpu": cluster.gpus_per_trial},
     )
-    storage = machine.storage or str((out / "ray").resolve())
+    storage = machine.storage or str(out / "ray")
+    if "://" not in storage:
+        storage = str(Path(storage).expanduser().resolve())
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -171,7 +183,8 @@ def run_on_ray(
             name=time.strftime("sweep-%Y%m%d-%H%M%S"),
             storage_path=storage,
             callbacks=[TBXLoggerCallback()],
-            failure_config=tune.FailureConfig(max_failures=0),
+            # A training that raises reports so; what counts here is a process that died.
+            failure_config=tune.FailureConfig(max_failures=_PROCESS_DEATHS),
             verbose=0,
         ),
     )

@@ -9,16 +9,21 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rkd_core.datasets import Dataset
+from rkd_core.specs import MultiplierOptions, Recipe
 from sweeps.plan import Plan, PlannedRun
+
+if TYPE_CHECKING:
+    from rkd_core.execution import Execution
 
 __all__ = ["CostModel", "calibrate", "duration"]
 
 _Kind = tuple[str, str, bool]  # stage, architecture, has multipliers
+_BATCHES = 4  # of an epoch of the calibration
 
 
 class CostModel:
@@ -26,10 +31,12 @@ class CostModel:
 
     def __init__(self) -> None:
         self._seen: dict[_Kind, list[float]] = defaultdict(list)
+        self._medians: dict[_Kind, float] = {}
 
     def see(self, kind: _Kind, seconds: float, epochs: int, images: int) -> None:
         """Learn from one training."""
         self._seen[kind].append(seconds / (epochs * max(images, 1)))
+        self._medians.pop(kind, None)
 
     def see_records(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Learn from the completed records of a results folder."""
@@ -42,10 +49,13 @@ class CostModel:
         """Estimate for one run on ``images`` training images; None if nothing alike was seen."""
         spec = run.spec
         kind = (spec.stage, spec.architecture, spec.multipliers is not None)
-        alike = self._seen.get(kind) or self._seen.get((kind[0], kind[1], not kind[2]))
-        if not alike:
+        if kind not in self._seen:
+            kind = (kind[0], kind[1], not kind[2])
+        if kind not in self._seen:
             return None
-        return statistics.median(alike) * spec.recipe.epochs * max(images, 1)
+        if kind not in self._medians:
+            self._medians[kind] = statistics.median(self._seen[kind])
+        return self._medians[kind] * spec.recipe.epochs * max(images, 1)
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
         """Sum over runs; None if one of them is unlike anything seen."""
@@ -53,50 +63,56 @@ class CostModel:
         return None if None in seconds else sum(s for s in seconds if s is not None)
 
 
-def calibrate(plan: Plan, dataset: Dataset, model: CostModel) -> None:
-    """Teach the model by training a teacher and a student of the plan for a few steps.
+def calibrate(plan: Plan, dataset: Dataset, execution: Execution, costs: CostModel) -> None:
+    """Teach the model by training a standard teacher and student for two short epochs.
 
-    Nothing that is measured here is kept. Takes seconds: two epochs of at most 16 batches each,
-    of which the second is timed.
+    The second epoch is timed. Multipliers are added by counting: each of their updates is a
+    forward pass over validation images, a third of what training on an image costs. Nothing that
+    is trained here is kept.
     """
     from rkd_core.training import Progress, train
 
     def subset(images: Any, count: int) -> Any:
-        positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
-        return images.subset(np.unique(positions))
+        rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+        return images.subset(np.unique(rows))
 
+    few = _BATCHES * plan.runs[0].spec.recipe.batch_size
+    small = dataclasses.replace(
+        dataset,
+        train=subset(dataset.train, few),
+        val=subset(dataset.val, 1),
+        test=subset(dataset.test, 1),
+    )
+    options = next((run.spec.multipliers for run in plan.runs if run.spec.multipliers), None)
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
         teacher_id = ""
         for stage in (plan.teachers, plan.students):
-            spec = next((r.spec for r in stage if r.spec.multipliers), None)
-            if spec is None:
-                continue
-            recipe = spec.recipe.model_copy(update={"epochs": 2})
-            images = min(16 * recipe.batch_size, len(dataset.train))
-            # Validation shrinks with training, so that it weighs in the epoch as it really does.
-            share = images / len(dataset.train)
-            small = dataclasses.replace(
-                dataset,
-                train=subset(dataset.train, images),
-                val=subset(dataset.val, max(1, round(share * len(dataset.val)))),
-                test=subset(dataset.test, 1),
-            )
+            spec = stage[0].spec  # the grid begins with the standard objective
+            harmless = {"epochs": 2, "learning_rate": 1e-3, "warmup": 0.0}
+            spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=harmless)})
+            if spec.teacher is not None:
+                ref = spec.teacher.model_copy(update={"run_id": teacher_id})
+                spec = spec.model_copy(update={"teacher": ref})
             moments: list[float] = []
 
             def tick(progress: Progress, moments: list[float] = moments) -> None:
                 moments.append(time.perf_counter())
 
-            multipliers = spec.multipliers
-            if multipliers is not None:
-                multipliers = multipliers.model_copy(update={"averaged_iterates": None})
-            short = spec.model_copy(update={"recipe": recipe, "multipliers": multipliers})
-            if short.teacher is not None:
-                short = short.model_copy(
-                    update={"teacher": short.teacher.model_copy(update={"run_id": teacher_id})}
-                )
-            (row,) = train([short], out=Path(scratch), data=small, report=tick)
+            (row,) = train([spec], out=Path(scratch), data=small, execution=execution, report=tick)
             teacher_id = row["run_id"]
-            model.see((spec.stage, spec.architecture, True), moments[1] - moments[0], 1, images)
+            seconds, images = moments[1] - moments[0], len(small.train)
+            costs.see((spec.stage, spec.architecture, False), seconds, 1, images)
+            if options is not None:
+                share = 1 + _updates_share(options, spec.recipe, dataset) / 3
+                costs.see((spec.stage, spec.architecture, True), seconds * share, 1, images)
+
+
+def _updates_share(options: MultiplierOptions, recipe: Recipe, dataset: Dataset) -> float:
+    """Validation images that the multipliers of an epoch look at, per training image."""
+    steps = max(1, len(dataset.train) // recipe.batch_size)
+    updates = 1 if options.period is None else -(-steps // options.period)
+    images = min(options.batch or len(dataset.val), len(dataset.val))
+    return updates * images / len(dataset.train)
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,9 @@ where they are missing.
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +23,19 @@ if __package__ in (None, "") and sys.path[0] != _ROOT:
     sys.path[0] = _ROOT
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the same orderly end as Ctrl-C, with another exit code."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted.
+    0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted by
+    Ctrl-C, 143: by SIGTERM.
     """
     try:
         from rkd_core.errors import UserError
@@ -39,17 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    command = sys.argv if arguments is None else ["pareto.py", *arguments]
+    with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
+        signal.signal(signal.SIGTERM, _terminate)
     try:
-        return run(parse(arguments), sys.argv if arguments is None else ["pareto.py", *arguments])
+        return run(parse(arguments), command)
     except UserError as error:
         print(f"pareto.py: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except OSError as error:  # such as a full disk in the middle of a sweep
+        print(f"pareto.py: {error}; nothing finished is lost", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
         print(
-            "pareto.py: stopped; run the same command again to continue where it was",
+            f"pareto.py: stopped; continue with: {shlex.join(['python', *command])}",
             file=sys.stderr,
         )
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
 
 
 if __name__ == "__main__":

@@ -41,18 +41,14 @@ def parse(arguments: Sequence[str] | None = None, program: str = "pareto.py") ->
 def _one_line(box: str) -> str:
     """tyro explains over a box of lines; the first paragraph names what is wrong."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│|╭╮╰╯+ \t") for line in text.splitlines()]
+    lines = [re.sub(r"^-{3,}$", "───", line.strip("│|╭╮╰╯+ \t")) for line in text.splitlines()]
     paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))
     first = " ".join(paragraphs[0].split())
-    value = re.match(r"Error parsing (--[\w-]+): .*?from (\[.*\])", first)
+    value = re.match(r"Error parsing (--[\w-]+): (.*)", first)
     if value:
-        first = f"{value[1]} cannot be {', '.join(_items(value[2]))}"
+        given = re.findall(r"'([^']*)'", value[2].rsplit("from [", 1)[-1])
+        first = f"{value[1]} cannot be {', '.join(given)}"
     close = next((p for p in paragraphs[1:] if p.lstrip().startswith("Perhaps you meant")), "")
     suggestion = re.search(r"--[\w-]+", close)
     hint = f"; did you mean {suggestion[0]}?" if suggestion else ""
     return f"{first.rstrip('.')}{hint} (see --help)"
-
-
-def _items(listing: str) -> list[str]:
-    """The quoted items of a printed list of strings."""
-    return re.findall(r"'([^']*)'", listing)

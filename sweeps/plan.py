@@ -20,6 +20,13 @@ class PlannedRun:
     """Run id of the training that must be completed first; None if it can start at once."""
 
     @property
+    def work(self) -> float:
+        """Roughly how long it takes among its like: multipliers and a teacher cost something."""
+        spec = self.spec
+        extra = 0.3 * (spec.teacher is not None) + 0.2 * (spec.multipliers is not None)
+        return spec.recipe.epochs * (1 + extra)
+
+    @property
     def label(self) -> str:
         """For people: ``teacher 0.5, seed 0`` or ``student standard, T=3, on teacher 0.5, ...``."""
         spec = self.spec
@@ -80,9 +87,9 @@ def _teacher(settings: Settings, alpha: float | None, seed: int, fingerprint: st
         alpha=alpha,
         recipe=settings.recipe,
         # A teacher's risks always go by the true labels, so its spec says so.
-        multipliers=None
-        if alpha is None
-        else settings.multipliers.model_copy(update={"val_labels": "true"}),
+        multipliers=settings.multipliers.model_copy(update={"val_labels": "true"})
+        if alpha
+        else None,
         scale_by_classes=settings.scale_by_classes,
         seed=seed,
     )
@@ -105,7 +112,7 @@ def _student(
         alpha=alpha,
         temperature=temperature,
         recipe=settings.recipe,
-        multipliers=None if alpha is None else settings.multipliers,
+        multipliers=settings.multipliers if alpha else None,
         scale_by_classes=settings.scale_by_classes,
         teacher=TeacherRef(
             run_id=teacher.run_id,

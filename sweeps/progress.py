@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,8 +122,14 @@ class LiveDisplay:
 
     def __init__(self, tally: Tally, console: Console) -> None:
         self._tally = tally
+        self._lock = threading.Lock()  # rich draws in a thread of its own
         self._live = Live(
-            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # what others print goes to the log, not onto the display
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> LiveDisplay:
@@ -134,22 +141,30 @@ class LiveDisplay:
 
     def started(self, run: PlannedRun) -> None:
         """A training has begun."""
-        self._tally.started(run)
+        with self._lock:
+            self._tally.started(run)
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended."""
-        self._tally.progressed(run, progress)
+        with self._lock:
+            self._tally.progressed(run, progress)
 
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
-        self._tally.completed(run, row)
+        with self._lock:
+            self._tally.completed(run, row)
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed; said at once, above the display."""
-        self._tally.failed(run, cause)
+        with self._lock:
+            self._tally.failed(run, cause)
         self._live.console.print(Text(f"failed: {run.label}: {cause}", style="red"))
 
     def _render(self) -> RenderableType:
+        with self._lock:
+            return self._draw()
+
+    def _draw(self) -> RenderableType:
         tally = self._tally
         bars = Table.grid(padding=(0, 2))
         bars.add_column(style="bold")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
 import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ import numpy as np
 
 from rkd_core import datasets
 from rkd_core.errors import UserError
+from rkd_core.files import replace_file
+from rkd_core.specs import DataOptions
 from sweeps.plan import Plan
+from sweeps.settings import Settings
 
-__all__ = ["check_folder", "check_space", "open_folder", "write_plan"]
+__all__ = ["check_folder", "check_space", "open_folder"]
 
 _OWNER = "dataset.json"
 
@@ -28,15 +33,25 @@ def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
     Raises:
         UserError: It is a file, holds something else, or holds results of other data.
     """
+    try:
+        _check_owner(out, name, dataset)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be read: {error.strerror}") from error
+
+
+def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
     if not out.exists():
         return
     if not out.is_dir():
         raise UserError(f"--out {out} is a file; give a folder")
+    for folder in ("records", "artifacts"):
+        if (out / folder).exists() and not (out / folder).is_dir():
+            raise UserError(f"{out / folder} is a file; give another --out")
     try:
         owner = json.loads((out / _OWNER).read_bytes())
         fingerprint, owned = str(owner["fingerprint"]), str(owner["dataset"])
     except FileNotFoundError:
-        strangers = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+        strangers = sorted(p.name for p in out.iterdir())
         if strangers:
             raise UserError(
                 f"--out {out} holds other files ({strangers[0]}); give an empty or a new folder"
@@ -59,7 +74,7 @@ def check_space(out: Path, needed: int) -> None:
         UserError: Less than ``needed`` bytes are free, or the folder cannot be written.
     """
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    if not os.access(existing, os.W_OK) or existing.is_relative_to("/proc"):
         raise UserError(f"--out {out}: {existing} cannot be written; give another folder")
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -69,39 +84,52 @@ def check_space(out: Path, needed: int) -> None:
         )
 
 
-def open_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
-    """Make the folder, say whose it is, and store the indices of the splits."""
+def open_folder(
+    out: Path, dataset: datasets.Dataset, plan: Plan, settings: Settings, command: Sequence[str]
+) -> None:
+    """Make the folder, and store whose it is, which images went where, and what was asked for.
+
+    ``splits/<digest>.npz`` has int64 rows of the source's sets (``train`` of its training set,
+    ``val`` and ``test`` of its test set) for the options in the JSON file beside it;
+    ``plan.json`` the command, its settings and the run ids that selection goes by.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        owner = {"dataset": name, "fingerprint": dataset.fingerprint}
         if not (out / _OWNER).exists():
-            write_json(out / _OWNER, owner)
-        splits = out / "splits.npz"
-        hidden = out / f".splits.{uuid.uuid4().hex}.npz"
-        np.savez_compressed(
-            hidden,
-            train=dataset.train_indices,
-            val=dataset.val_indices,
-            test=dataset.test_indices,
-        )
-        hidden.replace(splits)
+            owner = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
+            _write_json(out / _OWNER, owner)
+        _write_splits(out / "splits", dataset, settings.data)
+        _write_plan(out / "plan.json", plan, settings, command)
     except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
-def write_plan(out: Path, plan: Plan, command: Sequence[str], settings: dict[str, Any]) -> None:
-    """Store what was asked for last; selection goes by its run ids."""
+def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions) -> None:
+    folder.mkdir(exist_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, train=dataset.train_indices, val=dataset.val_indices, test=dataset.test_indices
+    )
+    digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:20]
+    replace_file(folder / f"{digest}.npz", content.getvalue())
+    replace_file(folder / f"{digest}.json", options.model_dump_json(indent=1).encode())
+
+
+def _write_plan(path: Path, plan: Plan, settings: Settings, command: Sequence[str]) -> None:
+    resolved = dataclasses.asdict(settings)
+    for name in ("data", "recipe", "multipliers"):
+        resolved[name] = getattr(settings, name).model_dump(mode="json")
     content = {
         "command": list(command),
         "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "settings": settings,
+        "settings": resolved,
         "run_ids": [run.run_id for run in plan.runs],
     }
-    write_json(out / "plan.json", content)
+    _write_json(path, content)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    hidden.write_text(json.dumps(content, indent=1) + "\n")
-    hidden.replace(path)
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    replace_file(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Collection, Iterable
 
 from sweeps.plan import Plan, PlannedRun
@@ -13,8 +13,8 @@ __all__ = ["Schedule"]
 class Schedule:
     """Hands out the runs of a plan, each once, when what it depends on is completed.
 
-    Runs that others depend on go first, so that no slot waits for them at the end; among equals
-    the plan's order holds. There is no barrier between teachers and students.
+    Runs that others depend on go first, so that no slot waits for them at the end; then the longest
+    first; among equals the plan's order holds. There is no barrier between teachers and students.
 
     Args:
         plan: The whole plan.
@@ -22,32 +22,36 @@ class Schedule:
     """
 
     def __init__(self, plan: Plan, completed: Collection[str] = ()) -> None:
-        self._waiting: dict[str, list[PlannedRun]] = {}
-        self._running: dict[str, PlannedRun] = {}
         awaited = {run.depends_on for run in plan.runs}
-        first: list[PlannedRun] = []
-        then: list[PlannedRun] = []
+        self._rank = {
+            run.run_id: (run.run_id not in awaited, -run.work, place)
+            for place, run in enumerate(plan.runs)
+        }
+        self._runs = {run.run_id: run for run in plan.runs}
+        self._waiting: dict[str, list[PlannedRun]] = {}
+        self._ready: list[tuple[tuple[bool, float, int], str]] = []
+        self._running: dict[str, PlannedRun] = {}
         for run in plan.runs:
             if run.run_id in completed:
                 continue
             if run.depends_on is None or run.depends_on in completed:
-                (first if run.run_id in awaited else then).append(run)
+                self._release(run)
             else:
                 self._waiting.setdefault(run.depends_on, []).append(run)
-        self._ready = deque([*first, *then])
 
     def next(self) -> PlannedRun | None:
         """Take a run that can start now; None if all that is left waits for one under way."""
         if not self._ready:
             return None
-        run = self._ready.popleft()
-        self._running[run.run_id] = run
-        return run
+        _, run_id = heapq.heappop(self._ready)
+        self._running[run_id] = self._runs[run_id]
+        return self._runs[run_id]
 
     def complete(self, run_id: str) -> None:
         """A run taken earlier is completed; what waits for it can start."""
         del self._running[run_id]
-        self._ready.extend(self._waiting.pop(run_id, ()))
+        for run in self._waiting.pop(run_id, ()):
+            self._release(run)
 
     def fail(self, run_id: str) -> list[PlannedRun]:
         """A run taken earlier has failed.
@@ -68,6 +72,9 @@ class Schedule:
     def unfinished(self) -> Iterable[PlannedRun]:
         """Runs that were neither completed nor failed."""
         yield from self._running.values()
-        yield from self._ready
+        yield from (self._runs[run_id] for _, run_id in self._ready)
         for runs in self._waiting.values():
             yield from runs
+
+    def _release(self, run: PlannedRun) -> None:
+        heapq.heappush(self._ready, (self._rank[run.run_id], run.run_id))

@@ -57,7 +57,7 @@ class PlanSearcher(Searcher):
         elif result["status"] == "completed":
             self._sweep.completed(run_id, result)
         else:
-            self._sweep.failed(run_id, result["cause"])
+            self._sweep.failed(run_id, result["cause"], result["details"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into its own files; the sweep is not for it to keep."""

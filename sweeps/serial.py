@@ -8,7 +8,7 @@ from pathlib import Path
 from rkd_core.datasets import Dataset
 from rkd_core.execution import Execution
 from rkd_core.training import Progress, train
-from sweeps.cause import describe
+from sweeps.cause import describe, details
 from sweeps.sweep import Sweep
 
 __all__ = ["run_serially"]
@@ -24,6 +24,6 @@ def run_serially(sweep: Sweep, dataset: Dataset, out: Path, execution: Execution
         try:
             (row,) = train([run.spec], out=out, data=dataset, execution=execution, report=report)
         except Exception as error:  # whatever it is, it is this training's, and it is recorded
-            sweep.failed(run.run_id, describe(error))
+            sweep.failed(run.run_id, describe(error), details(error))
         else:
             sweep.completed(run.run_id, row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from rkd_core import datasets, models, recipes
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, unknown_name
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
 from sweeps.options import Options, TrainingChoice
 from sweeps.scales import Defaults, Scale, defaults_for
 
 __all__ = ["Settings", "check", "data_options", "resolve"]
+
+_TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
+_SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,11 @@ def check(options: Options) -> None:
     for alpha in grid.alphas or ():
         _require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
     for temperature in grid.temperatures or ():
-        finite = math.isfinite(temperature)
-        _require(finite and temperature > 0, f"--temperatures must be above 0, not {temperature}")
+        _require(
+            _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1],
+            f"--temperatures must be from {_TEMPERATURES[0]} to {_TEMPERATURES[1]:g}, "
+            f"not {temperature:g}",
+        )
     for seed in grid.seeds:
         _require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
     for name, values in (
@@ -88,11 +93,16 @@ def check(options: Options) -> None:
         f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
     )
     cpus, gpus = machine.cpus_per_trial, machine.gpus_per_trial
-    _require(math.isfinite(cpus) and cpus > 0, f"--cpus-per-trial must be above 0, not {cpus}")
     _require(
-        gpus is None or (math.isfinite(gpus) and gpus >= 0),
-        f"--gpus-per-trial must be 0 or more, not {gpus}",
+        math.isfinite(cpus) and cpus >= _SHARE,
+        f"--cpus-per-trial must be {_SHARE} or more, not {cpus:g}",
     )
+    if gpus:
+        whole = math.isfinite(gpus) and gpus >= 1 and gpus % 1 == 0
+        _require(
+            whole or _SHARE <= gpus < 1,
+            f"--gpus-per-trial must be 0, a fraction from {_SHARE} on, or whole, not {gpus:g}",
+        )
     for flag, architecture in (
         ("--teacher-architecture", training.teacher_architecture),
         ("--student-architecture", training.student_architecture),
@@ -100,8 +110,16 @@ def check(options: Options) -> None:
         _known(flag, architecture, models.architectures())
     if training.recipe is not None:
         recipes.get(training.recipe)
-    if data.data_dir is not None:
-        _require(data.data_dir.is_dir(), f"--data-dir {data.data_dir} does not exist")
+    for flag, text in (
+        ("--dataset", data.dataset),
+        ("--storage", machine.storage),
+        ("--address", machine.address),
+    ):
+        _require(text is None or text.strip() != "", f"{flag} is empty")
+    folder = data.data_dir
+    if folder is not None:
+        _require(folder.exists(), f"--data-dir {folder} does not exist")
+        _require(folder.is_dir(), f"--data-dir {folder} is not a folder")
 
 
 def data_options(options: Options) -> DataOptions:
@@ -211,6 +229,4 @@ def _no_duplicates(flag: str, values: Sequence[float]) -> None:
 
 def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
     if name is not None and name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown {flag} {name!r}: {hint}choose one of {', '.join(known)}")
+        raise unknown_name(flag, name, known)

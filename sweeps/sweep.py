@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,10 @@ from rkd_core import records
 from sweeps.plan import Plan, PlannedRun
 from sweeps.schedule import Schedule
 
-__all__ = ["Sweep", "Watcher"]
+__all__ = ["Failure", "Sweep", "Watcher"]
+
+Failure = tuple[PlannedRun, str]
+"""A run and the cause of its failure."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class Sweep:
         watcher: Watcher,
     ) -> None:
         self.schedule = Schedule(plan, completed)
-        self.failures: list[tuple[PlannedRun, str]] = []
+        self.failures: list[Failure] = []
         self._runs = {run.run_id: run for run in plan.runs}
         self._out = out
         self._fingerprint = fingerprint
@@ -84,8 +87,10 @@ class Sweep:
         )
         self._watcher.completed(run, row)
 
-    def failed(self, run_id: str, cause: str) -> None:
+    def failed(self, run_id: str, cause: str, details: str = "") -> None:
         """A run has failed: record it and, with it as their cause, all that wait for it."""
+        if details:
+            log.error("%s", details)
         lost = self.schedule.fail(run_id)
         own = lost[0]
         self._record(own, cause)
@@ -100,6 +105,8 @@ class Sweep:
         records.write(self._out / "records", row)
         self._watcher.failed(run, cause)
 
-    def left_over(self) -> Sequence[PlannedRun]:
-        """Runs that an engine neither completed nor failed; none, unless it was stopped."""
-        return list(self.schedule.unfinished())
+    def all_failures(self) -> list[Failure]:
+        """What failed, and what an engine that ended early neither completed nor failed."""
+        return self.failures + [
+            (run, "it was never started; see sweep.log") for run in self.schedule.unfinished()
+        ]

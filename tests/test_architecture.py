@@ -13,7 +13,9 @@ FORBIDDEN = {
     "analysis": {"torch", "torchvision", "ray", "sweeps", "sklearn"},
     "sweeps": set(),
 }
-OF_RKD_CORE = {"rkd_core.records", "rkd_core.metrics", "rkd_core.errors", "rkd_core"}
+OF_RKD_CORE = {f"rkd_core.{name}" for name in ("records", "metrics", "errors", "files")} | {
+    "rkd_core"
+}
 
 
 def imports(path):

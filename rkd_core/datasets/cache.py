@@ -15,14 +15,15 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock
 
+from rkd_core.datasets.paths import expanded
 from rkd_core.datasets.sources import Location
+from rkd_core.files import replace_file, sync
 
 __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"]
 
@@ -43,15 +44,15 @@ UNSOUND = (DamagedError, OSError, EOFError, ValueError, KeyError, TypeError)
 def default_folder() -> Path:
     """``$RKD_CACHE_DIR``, or ``rkd`` in the user's cache folder."""
     if chosen := os.environ.get("RKD_CACHE_DIR"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rkd"
+    return (Path(base) if base else expanded("~/.cache")) / "rkd"
 
 
 def key_of(location: Location, *options: object) -> str:
-    """Digest of where a source is, its listing, and how it is to be prepared."""
+    """Digest of where a source is, its listing, and how it is to be read and prepared."""
     listing = [[file.path, file.size, file.mtime_ns] for file in location.files]
-    value = json.dumps([str(location.root.resolve()), listing, options])
+    value = json.dumps([str(location.root.resolve()), listing, location.test_names, options])
     return hashlib.sha256(value.encode()).hexdigest()[:32]
 
 
@@ -91,6 +92,9 @@ def open_or_build(
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=entries))
         try:
             name = build(hidden)
+            for file in hidden.iterdir():  # else zeros could stand under a sound name one day
+                sync(file)
+            sync(hidden)
             value = _commit(hidden, entries / name, open_entry)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -126,6 +130,4 @@ def _commit(hidden: Path, final: Path, open_entry: Callable[[Path], T]) -> T:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    hidden.write_text(text)
-    hidden.replace(path)
+    replace_file(path, text.encode())

@@ -74,19 +74,25 @@ def read(root: Path) -> Source:
     """Read all batches.
 
     Raises:
+        OSError: A file cannot be read.
         UserError: A file is damaged, or asks for more than arrays and plain values.
     """
     layout = _layout(root)
     if layout is None:
         raise UserError(f"{root} does not hold CIFAR's files")
-    names = _load(root / layout.meta, None).get(layout.names)
+    names = _unpickle(root / layout.meta, (root / layout.meta).read_bytes()).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{root / layout.meta} has no list {layout.names!r} of class names")
-    return Source(
-        tuple(names),
-        _split(root, layout.train, layout.labels),
-        _split(root, layout.test, layout.labels),
-    )
+    differing: list[str] = []
+    train = _split(root, layout.train, layout.labels, differing)
+    test = _split(root, layout.test, layout.labels, differing)
+    if differing:
+        logger.warning(
+            "%s differs from the official files in %s; results may not compare",
+            root,
+            ", ".join(differing),
+        )
+    return Source(tuple(names), train, test)
 
 
 def download(folder_name: str, target: Path) -> None:
@@ -119,12 +125,16 @@ def _layout(root: Path) -> Layout | None:
     return None
 
 
-def _split(root: Path, files: dict[str, str], label_key: str) -> Split:
+def _split(root: Path, files: dict[str, str], label_key: str, differing: list[str]) -> Split:
+    """Read one split; files that are not the official ones are added to ``differing``."""
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []
     for name, md5 in files.items():
         path = root / name
-        batch = _load(path, md5)
+        data = path.read_bytes()
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+            differing.append(name)
+        batch = _unpickle(path, data)
         pixels, values = batch.get("data"), batch.get(label_key)
         if (
             not isinstance(pixels, np.ndarray)
@@ -143,10 +153,7 @@ def _split(root: Path, files: dict[str, str], label_key: str) -> Split:
     return Split(ArrayImages(pixels, name), np.concatenate(labels))
 
 
-def _load(path: Path, md5: str | None) -> dict[str, Any]:
-    data = path.read_bytes()
-    if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
-        logger.warning("%s differs from the official file; results may not compare", path)
+def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     try:
         value = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise anything

@@ -39,7 +39,7 @@ def open_image(encoded: Encoded, channels: int | None = None) -> Image:
         image = Image.fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
         return image if channels is None else to_channels(image, channels)
     if not encoded:
-        raise BadImageError("its bytes are missing, and so is the file of its path")
+        raise BadImageError("it is empty or missing")
     try:
         image = Image.open(io.BytesIO(encoded))
         limit = Image.MAX_IMAGE_PIXELS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from rkd_core.datasets.fingerprint import Fingerprint
 from rkd_core.datasets.sinks import OpenSink, Sink
 from rkd_core.datasets.sources import Encoded, Images, Source
 from rkd_core.errors import UserError
+from rkd_core.hardware import cpu_count
 
 __all__ = ["Decoded", "bad_image", "decode_source", "in_threads", "is_decodable", "parallelism"]
 
@@ -63,9 +63,7 @@ def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenS
 
 def parallelism() -> int:
     """Threads or processes to decode with: the cores this process may use, at most 8."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(8, len(os.sched_getaffinity(0)))
-    return min(8, os.cpu_count() or 1)
+    return min(8, cpu_count())
 
 
 def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> Iterator[list[T]]:

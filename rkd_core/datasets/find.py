@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from rkd_core.datasets import cache, cifar, folders, parquet
-from rkd_core.datasets.names import REGISTRY
-from rkd_core.datasets.sources import Location, list_files
+from rkd_core.datasets.names import REGISTRY, unknown
+from rkd_core.datasets.paths import expanded, list_files
+from rkd_core.datasets.sources import Location
 from rkd_core.errors import UserError
 
 __all__ = ["at", "named", "path"]
@@ -32,19 +33,25 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
         download: Whether to fetch what is nowhere.
 
     Raises:
+        OSError: A folder cannot be read.
         UserError: A data folder does not exist, or the dataset is nowhere.
     """
     entry = REGISTRY[name]
     places: list[Path] = []
     for base, what in ((data_dir, "--data-dir"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
         if base:
-            folder = Path(base).expanduser()
+            folder = expanded(base)
             if not folder.is_dir():
                 raise UserError(f"{what} {folder} is not a folder")
             places.append(folder)
     store = cache_folder / "datasets"
     places.append(store)
-    candidates = [place / folder for place in places for folder in entry.folders]
+    candidates = [
+        candidate
+        for place in places
+        for candidate in (*(place / folder for folder in entry.folders), place)
+        if candidate != place or place.resolve().name in entry.folders  # one level too deep
+    ]
     for candidate in candidates:
         if (location := at(candidate, validation_first=name.endswith("imagenet"))) is not None:
             return location
@@ -73,32 +80,43 @@ def at(folder: Path, *, validation_first: bool = False) -> Location | None:
         folder: Of one dataset.
         validation_first: Prefer a validation split to a test split where both are there (the
             test labels of ImageNet are not published).
+
+    Raises:
+        OSError: A folder cannot be read.
+        UserError: Files of it are missing, or there twice.
     """
     if not folder.is_dir():
         return None
     if cifar.is_cifar(folder):
-        return Location(folder, list_files(folder), partial(cifar.read, folder))
+        return Location(folder, list_files(folder), (), partial(cifar.read, folder))
+    order = VALIDATION_FIRST if validation_first else TEST_FIRST
     if (inner := parquet.find_folder(folder)) is not None:
-        order = VALIDATION_FIRST if validation_first else TEST_FIRST
-        return Location(inner, list_files(inner), partial(parquet.read, inner, order))
+        return Location(inner, list_files(inner), order, partial(parquet.read, inner, order))
     if folders.is_image_folder(folder):
         files = list_files(folder)
-        return Location(folder, files, partial(folders.read, folder, files, VALIDATION_FIRST))
+        return Location(folder, files, order, partial(folders.read, folder, files, order))
     return None
 
 
 def path(name_or_path: str) -> Location:
-    """What lies at a path that is known to be a folder.
+    """What lies at a path.
 
     Raises:
-        UserError: No reader knows it.
+        OSError: A folder cannot be read.
+        UserError: It is no folder, or no reader knows it.
     """
-    folder = Path(name_or_path).expanduser()
-    location = at(folder)
-    if location is None:
-        problem = "has no training split" if any(folder.iterdir()) else "is empty"
-        raise UserError(f"{folder} {problem}: a folder of a dataset has {LAYOUTS}")
-    return location
+    folder = expanded(name_or_path)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give the folder of a dataset, with {LAYOUTS}")
+    if not name_or_path or not folder.is_dir():
+        raise unknown(name_or_path)
+    if (location := at(folder)) is not None:
+        return location
+    parent = folder.resolve().parent
+    if folder.resolve().name in ("train", *TEST_FIRST) and folders.is_image_folder(parent):
+        raise UserError(f"{folder} is one split of a dataset: give the folder above, {parent}")
+    problem = "has no training split" if any(folder.iterdir()) else "is empty"
+    raise UserError(f"{folder} {problem}: a folder of a dataset has {LAYOUTS}")
 
 
 def _no_download(downloadable: bool) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from rkd_core.datasets.sources import Encoded, ListedFile, Listing, Source, Split
+from rkd_core.datasets.paths import ListedFile, Listing, unreadable
+from rkd_core.datasets.sources import Encoded, Source, Split, spread
 from rkd_core.errors import UserError
 
 __all__ = ["FileImages", "is_image_folder", "read"]
@@ -40,15 +41,16 @@ class FileImages:
 
     def sample(self, count: int) -> list[Encoded]:
         """Images at even distances, so that all classes are in it."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
-        return [self.read(row) for row in rows.tolist()]
+        return [self.read(row) for row in spread(len(self), count).tolist()]
 
     def read(self, row: int) -> bytes:
-        """One file's bytes."""
+        """One file's bytes; none if the file is missing, as where a link leads nowhere."""
         try:
             return (self.root / self.files[row].path).read_bytes()
+        except FileNotFoundError:
+            return b""
         except OSError as error:
-            raise UserError(f"{self.describe(row)} cannot be read: {error.strerror}") from error
+            raise unreadable(error, self.describe(row)) from error
 
 
 def is_image_folder(root: Path) -> bool:
@@ -66,20 +68,57 @@ def read(root: Path, files: Listing, test_names: Sequence[str]) -> Source:
         test_names: Names of the second folder, the preferred one first.
 
     Raises:
-        UserError: There is no second folder, or it has a class that ``train`` lacks.
+        OSError: A folder or TinyImageNet's list cannot be read.
+        UserError: There is no second folder, it has a class that ``train`` lacks, or a class has
+            no training image.
     """
-    names = tuple(sorted(path.name for path in (root / "train").iterdir() if _is_class(path)))
+    names = _class_names(root / "train")
     train = _labelled(root, files, "train", names)
+    for name, count in zip(names, np.bincount(train.labels, minlength=len(names)), strict=True):
+        if count == 0:
+            raise _no_image(root / "train" / name)
     if (root / ANNOTATIONS).is_file():
-        return Source(names, train, _annotated(root, files, names))
-    for split in test_names:
-        if (root / split).is_dir():
-            return Source(names, train, _labelled(root, files, split, names))
-    raise UserError(f"{root} has a train folder but no test folder: add {' or '.join(test_names)}")
+        return Source(names, train, _annotated(root, files, names), "val")
+    second = _second_folder(root, files, test_names, names)
+    test = _labelled(root, files, second, names)
+    if len(test.labels) == 0:
+        raise _no_image(root / second / "<class>")
+    return Source(names, train, test, second)
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _class_names(train: Path) -> tuple[str, ...]:
+    names = []
+    for path in train.iterdir():
+        if path.name.startswith("."):
+            continue
+        if not path.exists():  # or a class would go unnoticed
+            raise UserError(f"{path} is a link to nowhere")
+        if path.is_dir():
+            names.append(path.name)
+    return tuple(sorted(names))
+
+
+def _second_folder(
+    root: Path, files: Listing, test_names: Sequence[str], classes: tuple[str, ...]
+) -> str:
+    """The preferred one of those with labels, that is with images in a training class's folder."""
+    present = [name for name in test_names if (root / name).is_dir()]
+    if not present:
+        wanted = " or ".join(test_names)
+        raise UserError(f"{root} has a train folder but no test folder: add {wanted}")
+    known = {(split, name) for split in present for name in classes}
+    labelled = {
+        parts[0]
+        for file in files
+        if _is_image(file) and len(parts := file.path.split("/", 2)) == 3 and (*parts[:2],) in known
+    }
+    return next((name for name in present if name in labelled), present[0])
+
+
+def _no_image(folder: Path) -> UserError:
+    return UserError(
+        f"{folder} holds no file with the extension of an image: {', '.join(EXTENSIONS)}"
+    )
 
 
 def _labelled(root: Path, files: Listing, split: str, names: tuple[str, ...]) -> Split:
@@ -87,7 +126,7 @@ def _labelled(root: Path, files: Listing, split: str, names: tuple[str, ...]) ->
     label_of = {name: label for label, name in enumerate(names)}
     found: list[tuple[int, str, str, ListedFile]] = []
     for file in files:
-        parts = PurePosixPath(file.path).parts
+        parts = file.path.split("/", 2)
         if parts[0] != split or len(parts) < 3 or not _is_image(file):
             continue
         if parts[1] not in label_of:

@@ -9,16 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets import cache, digits, find
-from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name, unknown
+from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name
+from rkd_core.datasets.paths import expanded, unreadable
 from rkd_core.datasets.prepare import Options, Prepared, prepare, prepare_in_memory
 from rkd_core.datasets.sets import Dataset
 from rkd_core.datasets.splits import halve, training_rows
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 
 __all__ = ["load"]
 
 logger = logging.getLogger(__name__)
+
+LARGEST_SIDE = 4096
 
 
 def load(
@@ -43,7 +47,8 @@ def load(
             the user's cache folder.
         download: Whether CIFAR may be fetched if it is nowhere.
         skip_bad_images: Leave out (and count) images that cannot be decoded, rather than stop.
-        decode_limit: Most bytes of decoded pixels; a larger source is streamed.
+        decode_limit: Most bytes of decoded pixels; a larger source of encoded images is
+            streamed, a larger one of arrays (CIFAR, digits) refused.
 
     Raises:
         UserError: Any bad input; the line says what would be right.
@@ -51,6 +56,10 @@ def load(
     >>> load("digits", DataOptions()).class_counts("train").tolist()
     [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
     """
+    if options.image_size is not None and options.image_size > LARGEST_SIDE:
+        raise UserError(
+            f"--image-size {options.image_size} is too large: at most {LARGEST_SIDE} pixels a side"
+        )
     prepared = _prepare(
         name_or_path,
         Options(options.image_size, skip_bad_images, decode_limit),
@@ -88,17 +97,18 @@ def load(
 def _prepare(
     name_or_path: str, options: Options, data_dir: Path | None, cache_folder: Path, download: bool
 ) -> Prepared:
-    if data_dir is not None and not data_dir.expanduser().is_dir():
-        raise UserError(f"--data-dir {data_dir} is not a folder")
     name = name_or_path.removesuffix(LONG_TAIL)
-    if name == "digits":
-        return prepare_in_memory(digits.read(), options, name)
-    if name in REGISTRY:
-        location = find.named(name, data_dir, cache_folder, download)
-    elif Path(name_or_path).expanduser().is_dir():
-        location = find.path(name_or_path)
-    else:
-        raise unknown(name_or_path)
+    try:
+        if data_dir is not None and not expanded(data_dir).is_dir():
+            raise UserError(f"--data-dir {data_dir} is not a folder")
+        if name == "digits":
+            return prepare_in_memory(digits.read(), options, name)
+        if name in REGISTRY:
+            location = find.named(name, data_dir, cache_folder, download)
+        else:
+            location = find.path(name_or_path)
+    except OSError as error:
+        raise unreadable(error, name_or_path) from error
     return prepare(location, options, cache_folder)
 
 
@@ -109,16 +119,16 @@ def _rows_of_source(rows: NDArray[np.int64], skipped: list[int], kept: int) -> N
 
 def _warn(dataset: Dataset) -> None:
     if dataset.skipped_images:
-        logger.warning("%s: %d undecodable images skipped", dataset.name, dataset.skipped_images)
+        skipped = counted(dataset.skipped_images, "undecodable image")
+        logger.warning("%s: %s skipped", dataset.name, skipped)
     for split in ("val", "test"):
         absent = np.flatnonzero(dataset.class_counts(split) == 0)
         if len(absent):
             logger.warning(
-                "%s: %d of %d classes (the first is %s) have no image in %s, so nothing is known "
-                "of their accuracy there",
+                "%s: no image in %s of %s (the first is %s), so nothing is known of the accuracy "
+                "there",
                 dataset.name,
-                len(absent),
-                dataset.classes,
-                dataset.class_names[absent[0]],
                 split,
+                counted(len(absent), "class", "classes"),
+                dataset.class_names[absent[0]],
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, unknown_name
 
 __all__ = ["REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
 
@@ -77,9 +76,6 @@ def display_name(name_or_path: str) -> str:
 
 def unknown(name_or_path: str) -> UserError:
     """The error for what is neither a name nor a folder, with the names that come close."""
-    close = difflib.get_close_matches(name_or_path, names(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UserError(
-        f"unknown dataset {name_or_path!r}: {hint}known are {', '.join(REGISTRY)} "
-        "(each also with -lt), or a folder"
-    )
+    lower = name_or_path.lower()  # as all names are
+    line = str(unknown_name("dataset", lower, names(), ", or a folder"))
+    return UserError(line.replace(repr(lower), repr(name_or_path), 1))

@@ -6,7 +6,6 @@ column are taken from the ``huggingface`` metadata of the schema where it is the
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rkd_core.datasets.sources import Encoded, Source, Split
+from rkd_core.datasets.sources import Encoded, Source, Split, spread
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
 __all__ = ["ParquetImages", "find_folder", "read"]
@@ -29,7 +29,12 @@ SUBFOLDERS = ("", "plain_text", "data", "cifar100")
 
 IMAGE_NAMES = ("img", "image")
 LABEL_NAMES = ("label", "labels", "fine_label")
-SHARD = re.compile(r"(?P<split>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
+SHARD = re.compile(r"(?P<split>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?")
+"""A shard's name; the Hub's older ones end in a digest of the content."""
+
+HIDDEN = -1
+"""The label of every image of a split whose labels are not published."""
+
 BATCH_ROWS = 512
 
 
@@ -54,17 +59,7 @@ class ParquetImages:
 
     def __iter__(self) -> Iterator[Encoded]:
         for file, rows in zip(self.files, self.rows, strict=True):
-            seen = 0
-            try:
-                with pq.ParquetFile(file) as source:
-                    for batch in source.iter_batches(BATCH_ROWS, columns=[self.column]):
-                        for value in batch.column(0).to_pylist():
-                            yield self._encoded(value, f"{file} row {seen}")
-                            seen += 1
-            except (OSError, pa.ArrowException) as error:
-                raise _unreadable(file, error) from error
-            if seen != rows:
-                raise UserError(f"{file} changed while it was read: {seen} rows, not {rows}")
+            yield from self._read(file, rows, np.arange(rows))
 
     def describe(self, row: int) -> str:
         """File and row."""
@@ -75,8 +70,38 @@ class ParquetImages:
         raise IndexError(row)
 
     def sample(self, count: int) -> list[Encoded]:
-        """The first images."""
-        return list(itertools.islice(self, count))
+        """Images at even distances; only the row groups that they lie in are read."""
+        wanted = spread(len(self), count)
+        found: list[Encoded] = []
+        for file, rows in zip(self.files, self.rows, strict=True):
+            found += self._read(file, rows, _between(wanted, 0, rows))
+            wanted = wanted - rows
+        return found
+
+    def _read(self, file: Path, rows: int, wanted: NDArray[np.int64]) -> Iterator[Encoded]:
+        """The images at ``wanted`` rows of one file, ascending."""
+        try:
+            with pq.ParquetFile(file) as source:
+                metadata, start = source.metadata, 0
+                if metadata.num_rows != rows:
+                    raise UserError(
+                        f"{file} changed while it was read: {metadata.num_rows} rows, not {rows}"
+                    )
+                for group in range(metadata.num_row_groups):
+                    end = start + metadata.row_group(group).num_rows
+                    if len(_between(wanted, start, end)) == 0:
+                        start = end
+                        continue
+                    for batch in source.iter_batches(
+                        BATCH_ROWS, row_groups=[group], columns=[self.column]
+                    ):
+                        here = _between(wanted, start, start + len(batch))
+                        values = batch.column(0).take(pa.array(here - start)).to_pylist()
+                        for row, value in zip(here.tolist(), values, strict=True):
+                            yield self._encoded(value, f"{file} row {row}")
+                        start += len(batch)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(file, error) from error
 
     def _encoded(self, value: bytes | dict[str, Any] | None, where: str) -> bytes:
         if not isinstance(value, dict):
@@ -89,6 +114,12 @@ class ParquetImages:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(f"{where}: the path {value['path']!r} leads out of {self.folder}")
         return path.read_bytes() if path.is_file() else b""
+
+
+def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
+    """Those of ascending rows that are from ``start`` to ``end - 1``."""
+    first, last = np.searchsorted(rows, (start, end))
+    return rows[first:last]
 
 
 def find_folder(root: Path) -> Path | None:
@@ -110,31 +141,38 @@ def read(folder: Path, test_names: Sequence[str]) -> Source:
         UserError: A file is damaged or missing, a column is missing, or labels are null or not
             integers.
     """
-    test = next((name for name in test_names if _files(folder, name)), None)
-    if test is None:
-        wanted = " or ".join(f"{name}.parquet" for name in test_names)
+    present = [name for name in test_names if _files(folder, name)]
+    wanted = " or ".join(f"{name}.parquet" for name in test_names if name not in present)
+    if not present:
         raise UserError(f"{folder} has a training split but no test split: add {wanted}")
     train_split, names = _read_split(folder, "train")
-    test_split, test_class_names = _read_split(folder, test)
+    for test in present:
+        test_split, test_class_names = _read_split(folder, test)
+        if len(test_split.labels) == 0 or np.any(test_split.labels != HIDDEN):
+            break
+    else:
+        add = f": add {wanted} with labels" if wanted else ""
+        raise UserError(f"{folder}: all labels of {' and '.join(present)} are hidden (-1){add}")
     if names and test_class_names and names != test_class_names:
         raise UserError(f"{folder}: the class names of train and {test} differ")
     if not names:
         highest = int(train_split.labels.max(initial=-1))
         if highest >= len(train_split.labels):
             raise UserError(
-                f"{folder}: label {highest} among {len(train_split.labels)} training images; "
+                f"{folder}: label {highest} among "
+                f"{counted(len(train_split.labels), 'training image')}; "
                 "labels must run from 0 without gaps"
             )
         names = tuple(str(label) for label in range(highest + 1))
-    return Source(names, train_split, test_split)
+    return Source(names, train_split, test_split, test)
 
 
 def _files(folder: Path, split: str) -> tuple[Path, ...]:
     """The files of a split in order: one file, or all of its shards."""
     whole = folder / f"{split}.parquet"
     shards = []
-    for path in sorted(folder.glob(f"{split}-*.parquet")):
-        match = SHARD.fullmatch(path.stem)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = SHARD.fullmatch(path.stem) if path.suffix == ".parquet" else None
         if match and match["split"] == split:
             shards.append((path, int(match["part"]), int(match["parts"])))
     if not shards:
@@ -143,8 +181,8 @@ def _files(folder: Path, split: str) -> tuple[Path, ...]:
         raise UserError(f"{folder} has both {whole.name} and {shards[0][0].name}: keep one form")
     if [part for _, part, _ in shards] != list(range(shards[0][2])):
         raise UserError(
-            f"{folder} has {len(shards)} of the {shards[0][2]} shards of {split}; "
-            f"all must be there, once"
+            f"{folder} has {counted(len(shards), 'file')} for the {counted(shards[0][2], 'shard')} "
+            f"of {split}; all must be there, once"
         )
     return tuple(path for path, _, _ in shards)
 
@@ -162,7 +200,7 @@ def _read_split(folder: Path, split: str) -> tuple[Split, tuple[str, ...]]:
                     features = _features(schema)
                     image = _image_column(schema, features, file)
                     label = _label_column(schema, features, file)
-                    names = tuple(features.get(label, {}).get("names") or ())
+                    names = _names(features.get(label, {}))
                 for column in {image, label} - set(schema.names):
                     raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
                 labels.append(_integers(source.read(columns=[label]).column(0), label, file))
@@ -179,6 +217,14 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         return {name: value for name, value in features.items() if isinstance(value, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _names(feature: dict[str, Any]) -> tuple[str, ...]:
+    """The class names of a column; none where there is no list of them."""
+    names = feature.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
 
 
 def _image_column(schema: pa.Schema, features: dict[str, dict[str, Any]], file: Path) -> str:
@@ -223,8 +269,12 @@ def _integers(column: pa.ChunkedArray, name: str, file: Path) -> NDArray[np.int6
     if not pa.types.is_integer(column.type):
         raise UserError(f"{file}: labels in {name!r} must be integers, not {column.type}")
     if column.null_count:
-        raise UserError(f"{file}: {column.null_count} labels in {name!r} are null")
-    return np.asarray(column.to_numpy()).astype(np.int64)
+        verb = "is" if column.null_count == 1 else "are"
+        raise UserError(f"{file}: {counted(column.null_count, 'label')} in {name!r} {verb} null")
+    values = np.asarray(column.to_numpy())
+    if (highest := int(values.max(initial=0))) > np.iinfo(np.int64).max:
+        raise UserError(f"{file}: label {highest} in {name!r}; labels must run from 0 without gaps")
+    return values.astype(np.int64)
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:

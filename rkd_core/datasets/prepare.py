@@ -95,8 +95,7 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
         UserError: The source is bad input, or too large to decode and packed in Parquet.
     """
     names = source.class_names
-    check_labels(source.train.labels, source.test.labels, names, where)
-    form, channels = _form(source, options)
+    form, channels = _form(source, options, where)
     if form == "packed":
         raise UserError(
             f"{where} is too large to decode into memory, and streaming it from Parquet "
@@ -116,8 +115,7 @@ def _build(location: Location, options: Options, folder: Path) -> str:
     """Fill the folder of a new entry; returns the entry's name."""
     source = location.read()
     where = str(location.root)
-    check_labels(source.train.labels, source.test.labels, source.class_names, where)
-    form, channels = _form(source, options)
+    form, channels = _form(source, options, where)
     labels = {"train": source.train.labels, "test": source.test.labels}
     if form == "arrays":
         decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
@@ -176,21 +174,26 @@ def _open(location: Location, folder: Path) -> Prepared:
 
 
 def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
-    # Copy-on-write: torch insists on arrays that can be written to, and the file stays as it is.
-    array: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="c")
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="r")
     if len(array) != count or path.stat().st_size != array.offset + array.nbytes:
         raise cache.DamagedError(path)
-    return array
+    # As a plain array: numpy pickles a memmap by value, but hands the bytes of an array to Ray's
+    # object store as they are, where all workers read the one copy.
+    return array.view(np.ndarray)
 
 
 def _checksum(labels: NDArray[np.int64]) -> str:
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
 
-def _form(source: Source, options: Options) -> tuple[str, int]:
-    """Form of the entry, and the channels of what would be streamed, judged by a sample."""
-    if isinstance(source.train.images, ArrayImages):
-        return "arrays", 0
+def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
+    """Form of the entry, and the channels of what would be streamed, judged by a sample.
+
+    Raises:
+        UserError: The labels are bad, or the source is too large and cannot be streamed.
+    """
+    check_labels(source.train.labels, source.test.labels, source.class_names, where)
+    logger.info("%s: the original test set is its split %s", where, source.test_name)
     areas: list[int] = []
     grey = True
     for encoded in source.train.images.sample(SAMPLE):
@@ -205,6 +208,12 @@ def _form(source: Source, options: Options) -> tuple[str, int]:
     count = len(source.train.labels) + len(source.test.labels)
     if count * area * channels <= options.limit:
         return "arrays", 0
+    if isinstance(source.train.images, ArrayImages):
+        size = f"--image-size {options.side}" if options.side else "its own size"
+        raise UserError(
+            f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "
+            f"{options.limit / 2**30:.1f} GiB that may be decoded, and cannot be streamed"
+        )
     return ("files" if isinstance(source.train.images, FileImages) else "packed"), channels
 
 

@@ -21,5 +21,9 @@ def random_state(seed: int) -> np.random.RandomState:
 
 
 def stream(*key: int) -> np.random.RandomState:
-    """An independent stream for each key of non-negative integers of any size."""
-    return np.random.RandomState(np.random.SeedSequence(key).generate_state(8))
+    """An independent stream for each key of non-negative integers of any size.
+
+    The key's length is part of it: numpy pads keys with zeros, so (1, 2) and (1, 2, 0) would be
+    the same stream.
+    """
+    return np.random.RandomState(np.random.SeedSequence((len(key), *key)).generate_state(8))

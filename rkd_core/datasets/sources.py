@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.datasets.paths import Listing, unreadable
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
 __all__ = [
     "ArrayImages",
     "Encoded",
     "Images",
-    "Listing",
     "Location",
     "Source",
     "Split",
     "check_labels",
-    "list_files",
+    "spread",
 ]
 
 Encoded = bytes | NDArray[np.uint8]
@@ -55,11 +55,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as published: a training set and a test set."""
+    """A dataset as published: a training set and a test set, with the name of the latter."""
 
     class_names: tuple[str, ...]
     train: Split
     test: Split
+    test_name: str = "test"
 
 
 @dataclass(frozen=True)
@@ -85,57 +86,36 @@ class ArrayImages:
 
 
 @dataclass(frozen=True)
-class ListedFile:
-    """A file below a root: its path there (with ``/``), its size and when it was changed."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
-Listing = tuple[ListedFile, ...]
-
-
-@dataclass(frozen=True)
 class Location:
     """A folder that one of the readers can read.
 
     Attributes:
         root: The folder.
         files: All files below it, by which a change is noticed.
-        read: Reads the labels, and prepares to read the images.
+        test_names: Names that the test split may have, the preferred one first.
+        reader: Reads the labels, and prepares to read the images.
     """
 
     root: Path
     files: Listing
-    read: Callable[[], Source]
+    test_names: tuple[str, ...]
+    reader: Callable[[], Source]
+
+    def read(self) -> Source:
+        """Read the labels, and prepare to read the images.
+
+        Raises:
+            UserError: The source is bad input, or cannot be read.
+        """
+        try:
+            return self.reader()
+        except OSError as error:  # or it would be taken for the cache's
+            raise unreadable(error, self.root) from error
 
 
-def list_files(root: Path) -> Listing:
-    """All files below a folder in the order of their paths, hidden ones left out.
-
-    Links are followed; a folder that was seen already is not entered again.
-    """
-    found: list[ListedFile] = []
-    seen: set[tuple[int, int]] = set()
-    pending = [(root, "")]
-    while pending:
-        folder, prefix = pending.pop()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append((folder / entry.name, f"{prefix}{entry.name}/"))
-                elif entry.is_file():
-                    status = entry.stat()
-                    path = prefix + entry.name
-                    found.append(ListedFile(path, status.st_size, status.st_mtime_ns))
-    return tuple(sorted(found, key=lambda file: file.path))
+def spread(total: int, count: int) -> NDArray[np.int64]:
+    """At most ``count`` of ``total`` rows at even distances, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
 
 
 def check_labels(
@@ -162,8 +142,8 @@ def check_labels(
             raise UserError(f"{where}: label {low} in the {split} split; labels must be 0 or more")
         if high >= classes:
             raise UserError(
-                f"{where}: label {high} in the {split} split, but the training set's "
-                f"{classes} classes run from 0 to {classes - 1}"
+                f"{where}: label {high} in the {split} split, but the training set has "
+                f"{counted(classes, 'class', 'classes')}, from 0 to {classes - 1}"
             )
     absent = np.flatnonzero(np.bincount(train, minlength=classes) == 0)
     if len(absent):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rkd_core.datasets.long_tail import long_tail_counts
 from rkd_core.datasets.seeding import random_state
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
 __all__ = ["halve", "pick", "proportional_counts", "training_rows"]
@@ -35,7 +36,8 @@ def halve(labels: Rows, seed: int, stratified: bool) -> tuple[Rows, Rows]:
     """
     if len(labels) < 2:
         raise UserError(
-            f"the test split has {len(labels)} images: it needs 2 to give validation and test one"
+            f"the test split has {counted(len(labels), 'image')}: it needs 2, one for validation "
+            "and one for test"
         )
     rng = random_state(seed)
     if not stratified:
@@ -78,7 +80,8 @@ def proportional_counts(counts: list[int], limit: int) -> list[int]:
         return counts
     if limit < len(counts):
         raise UserError(
-            f"--limit-train {limit} is below the {len(counts)} classes: each needs an image"
+            f"--limit-train {limit} is below the {counted(len(counts), 'class', 'classes')}: "
+            "each needs an image"
         )
     taken = np.maximum(limit * sizes // total, 1)
     while (missing := limit - int(taken.sum())) != 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rkd_core.datasets.decoded import parallelism
 from rkd_core.datasets.sets import ImageSet
+from rkd_core.datasets.sources import spread
 from rkd_core.datasets.streamed import StreamedImageSet
 from rkd_core.specs import Recipe
 
@@ -44,8 +45,7 @@ def normalization_statistics(image_set: ImageSet | StreamedImageSet, recipe: Rec
         for start in range(0, len(image_set), CHUNK):
             counts += _histogram(image_set.images[start : start + CHUNK])
     else:
-        sample = min(STREAMED_SAMPLE, len(image_set))
-        rows = np.unique(np.linspace(0, len(image_set) - 1, sample).astype(int)).tolist()
+        rows = spread(len(image_set), STREAMED_SAMPLE).tolist()
         with ThreadPoolExecutor(parallelism()) as pool:
             for view in pool.map(image_set.evaluation_view, rows):
                 counts += _histogram(view)

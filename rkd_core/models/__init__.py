@@ -9,11 +9,10 @@ Listing the names imports no torch; building a network does. A new architecture 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from rkd_core.models.network import Network
@@ -97,12 +96,7 @@ def build(
         UserError: There is no such architecture, or the images or the classes are none.
     """
     if architecture not in _REGISTRY:
-        closest_first = difflib.get_close_matches(
-            architecture, _REGISTRY, n=len(_REGISTRY), cutoff=0.0
-        )
-        raise UserError(
-            f"there is no architecture {architecture!r}; choose from {', '.join(closest_first)}"
-        )
+        raise unknown_name("architecture", architecture, _REGISTRY)
     if min(classes, channels, *image_size) < 1:
         raise UserError(
             f"{architecture} needs at least one class, channel and pixel, not {classes} classes "

@@ -13,12 +13,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from rich.console import Console
 
-from analysis.export import document, write_file, write_json
+from analysis.export import document, write_json
 from analysis.figures import draw, save
 from analysis.loading import Runs
 from analysis.outcome import Outcome, assess
 from analysis.selection import WorstClassWithinMargin
 from analysis.tables import nine_combinations, print_outcome
+from rkd_core.files import replace_file
 from tests.analysis import worlds
 
 
@@ -117,7 +118,7 @@ def test_worst_class_stays_the_single_worst_when_k_is_larger() -> None:
 
 def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "selection.json"
-    write_file(path, b"before")
+    replace_file(path, b"before")
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"value": float("nan")})
     assert path.read_bytes() == b"before"
@@ -126,7 +127,7 @@ def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write_file(tmp_path / "folder", b"")
+        replace_file(tmp_path / "folder", b"")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
 
 

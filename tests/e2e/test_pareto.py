@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +194,48 @@ def test_dry_run_trains_and_writes_nothing(tmp_path):
     assert "6 teachers" in done.stdout
     assert "108 students" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
+    out, _ = swept
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    before = rows(copy)
+    student = next(row for row in before.values() if row["stage"] == "student")
+    weights = copy / "artifacts" / student["teacher_id"] / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (copy / "records" / f"{student['run_id']}.parquet").unlink()
+    subprocess.run(["rm", "-r", str(copy / "artifacts" / student["run_id"])], check=True)
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", copy, "--serial")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert str(weights) in line
+    assert "set aside and trained again" in line
+    assert rows(copy) == before
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("engine", [["--serial"], []], ids=["serial", "ray"])
+def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
+    out = tmp_path / "out"
+    arguments = ["--dataset", "digits-lt", *GRID, "--epochs", "30", "--out", str(out), *engine]
+    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("[2/12]"):
+                break
+        process.send_signal(signal_number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal_number
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("pareto.py: stopped; continue with: python")
+    assert 2 <= len(rows(out)) < 12
+    assert {row["status"] for row in rows(out).values()} == {"completed"}
+    assert not [p for p in (out / "artifacts").iterdir() if p.name.startswith(".")]
 
 
 def test_calibration_estimates_the_time(tmp_path):

@@ -189,9 +189,9 @@ def test_an_unknown_name_is_answered_with_the_closest_first():
     message = str(error.value)
     assert "'resnet33'" in message
     assert "\n" not in message
-    listed = message.split("choose from ")[1].split(", ")
-    assert sorted(listed) == NAMES
-    assert listed[0].startswith("resnet3")
+    hint, listed = message.split("? choose one of ")
+    assert sorted(listed.split(", ")) == NAMES
+    assert "did you mean resnet3" in hint
 
 
 @pytest.mark.parametrize(("classes", "channels", "size"), [(0, 3, (8, 8)), (2, 0, (8, 8))])

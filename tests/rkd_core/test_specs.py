@@ -90,8 +90,70 @@ def test_run_id_is_the_same_in_another_process_and_for_equal_numbers():
 
 def test_run_ids_do_not_drift():
     """A change of this digest retrains everybody's results: it must be deliberate."""
-    assert run_id(TEACHER, "data") == "a0c8a832b3184d7c357c"
-    assert run_id(STUDENT, "data") == "3c07e744bff1309eff77"
+    assert run_id(TEACHER, "data") == "f8c677d27c6a73f46ee5"
+    assert run_id(STUDENT, "data") == "f7a7a155973f732ed49e"
+
+
+def test_defaults_never_change():
+    """Run ids leave out what is at its default, so new fields change no id: add, never edit."""
+    assert json.loads(DataOptions().model_dump_json()) == {
+        "imbalance": None,
+        "profile": "exponential",
+        "limit_train": None,
+        "subset_seed": 0,
+        "image_size": None,
+        "split_seed": 0,
+        "stratified": False,
+    }
+    assert json.loads(Recipe(epochs=1).model_dump_json(exclude={"epochs"})) == {
+        "batch_size": 128,
+        "drop_last": True,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,
+        "decay_norm": True,
+        "schedule": "cosine",
+        "warmup": 0.0,
+        "milestones": [],
+        "decay": 0.1,
+        "crop_padding": 0,
+        "flip": False,
+        "normalization": "per_channel",
+    }
+    assert json.loads(MultiplierOptions().model_dump_json()) == {
+        "step_size": 0.1,
+        "period": 32,
+        "batch": 4096,
+        "val_labels": "teacher",
+        "averaged_iterates": None,
+    }
+    optional = {
+        "data",
+        "alpha",
+        "temperature",
+        "multipliers",
+        "scale_by_classes",
+        "teacher",
+        "seed",
+    }
+    plain = TEACHER.model_copy(update={"objective": "standard", "alpha": None, "multipliers": None})
+    dumped = json.loads(plain.model_dump_json(include=optional, exclude={"data"}))
+    assert dumped == {
+        "alpha": None,
+        "temperature": None,
+        "multipliers": None,
+        "scale_by_classes": False,
+        "teacher": None,
+        "seed": 0,
+    }
+
+
+def test_alpha_0_has_no_multipliers_to_differ_in():
+    balanced = TEACHER.model_copy(update={"alpha": 0.0, "multipliers": None})
+    assert TrainingSpec.model_validate(balanced.model_dump()) == balanced
+    with pytest.raises(ValidationError):
+        TrainingSpec.model_validate(TEACHER.model_dump() | {"alpha": 0.0})
 
 
 def test_lineage_is_in_the_students_id():

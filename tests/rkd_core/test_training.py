@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from rkd_core import artifacts, models, records
 from rkd_core.datasets import Dataset, ImageSet
 from rkd_core.datasets.batches import EvaluationBatches, TrainingBatches, normalization_statistics
-from rkd_core.errors import UserError
+from rkd_core.errors import DivergedError, UserError
 from rkd_core.evaluation import logits_of
 from rkd_core.execution import Execution
 from rkd_core.optimization import learning_rate
@@ -23,7 +23,7 @@ from rkd_core.specs import (
     run_id,
 )
 from rkd_core.streams import stream_seed
-from rkd_core.training import DivergedError, train
+from rkd_core.training import train
 
 RECIPE = Recipe(epochs=3, batch_size=64, learning_rate=0.05, warmup=0.2)
 DATA = DataOptions(imbalance=20)
@@ -40,7 +40,8 @@ def teacher_spec(**changes):
         "objective": "standard",
         "recipe": RECIPE,
     }
-    if (fields | changes)["objective"] in ("robust", "tradeoff"):
+    wanted = fields | changes
+    if wanted["objective"] == "robust" or wanted.get("alpha"):
         fields["multipliers"] = MultiplierOptions(step_size=0.5, period=2, batch=None)
     return TrainingSpec(**(fields | changes))
 
@@ -230,6 +231,32 @@ def test_a_loss_that_is_not_finite_says_where(digits, tmp_path):
         one(teacher_spec(recipe=wild), data=digits, out=tmp_path)
     assert not (tmp_path / "records").exists()
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_model_that_the_last_step_broke_is_not_committed(digits, tmp_path):
+    wild = Recipe(epochs=1, batch_size=10**6, learning_rate=1e38, warmup=0.0)
+    with pytest.raises(DivergedError, match="logits are not finite"):
+        one(teacher_spec(recipe=wild), data=digits, out=tmp_path)
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_spec_that_misnames_its_teacher_is_refused(digits, tmp_path):
+    teacher = teacher_spec()
+    one(teacher, data=digits, out=tmp_path)
+    spec = student_spec(teacher, digits.fingerprint)
+    wrong = spec.teacher.model_copy(update={"objective": "tradeoff", "alpha": 0.7})
+    with pytest.raises(UserError, match="teacher's objective is tradeoff"):
+        one(spec.model_copy(update={"teacher": wrong}), data=digits, out=tmp_path)
+
+
+def test_threads_are_set_by_the_execution_whatever_was_before(digits):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train([teacher_spec()], data=digits, execution=Execution("cpu", threads=1))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_student_without_its_teacher_says_so(digits, tmp_path):

@@ -85,7 +85,7 @@ def test_val_labels_are_the_students_affair():
     teachers = [{r.run_id for r in plan.teachers} for plan in plans]
     assert teachers[0] == teachers[1]
     students = [{r.run_id for r in plan.students} for plan in plans]
-    assert len(students[0] & students[1]) == 18  # those with the standard objective
+    assert len(students[0] & students[1]) == 36  # standard and balanced: no multipliers
 
 
 def test_labels_tell_runs_apart():
