@@ -26,7 +26,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "identity",
     "read",
-    "read_completed_ids",
     "read_one",
     "serialize",
     "write",
@@ -181,17 +180,6 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
         if tables[-1]["run_id"][0].as_py() != path.stem:
             raise UserError(f"{path} holds the record of another run; move it away")
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-
-
-def read_completed_ids(folder: Path) -> set[str]:
-    """Run ids with a completed record in the folder."""
-    if not folder.is_dir():
-        return set()
-    return {
-        path.stem
-        for path in folder.glob("*.parquet")
-        if not path.name.startswith((".", "_")) and _status(path) == "completed"
-    }
 
 
 def _status(path: Path) -> str:

@@ -73,7 +73,8 @@ def run(options: Options, command: Sequence[str]) -> int:
         execution = None
         if missing and (options.display.calibrate or not options.display.dry_run):
             execution = _execution(machine, cluster)
-            if options.display.calibrate or costs.total(missing, len(dataset.train)) is None:
+            unknown = costs.total(missing, len(dataset.train)) is None and not joined
+            if options.display.calibrate or unknown:
                 calibrate(plan, dataset, execution, costs)
         seconds = costs.total(missing, len(dataset.train))
         print_plan(console, settings, dataset, plan, len(missing), seconds, cluster.slots)

@@ -43,7 +43,7 @@ def _one_line(box: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [re.sub(r"^-{3,}$", "───", line.strip("│|╭╮╰╯+ \t")) for line in text.splitlines()]
     paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))
-    first = " ".join(paragraphs[0].split())
+    first = re.sub(r"^(─+ )+", "", " ".join(paragraphs[0].split()))
     value = re.match(r"Error parsing (--[\w-]+): (.*)", first)
     if value:
         given = re.findall(r"'([^']*)'", value[2].rsplit("from [", 1)[-1])

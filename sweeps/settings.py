@@ -110,6 +110,10 @@ def check(options: Options) -> None:
         _known(flag, architecture, models.architectures())
     if training.recipe is not None:
         recipes.get(training.recipe)
+    _require(
+        machine.address is None or not options.display.calibrate,
+        "--calibrate measures this machine, not a cluster: leave it out with --address",
+    )
     for flag, text in (
         ("--dataset", data.dataset),
         ("--storage", machine.storage),

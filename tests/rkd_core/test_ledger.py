@@ -40,7 +40,7 @@ def test_a_record_lost_between_artifact_and_record_is_published_again(tmp_path):
     commit(tmp_path)
     (tmp_path / "records" / f"{ID}.parquet").unlink()
     assert ledger.find(tmp_path, ID)["train_loss"] == 0.5
-    assert records.read_completed_ids(tmp_path / "records") == {ID}
+    assert records.read(tmp_path / "records")["run_id"].to_pylist() == [ID]
 
 
 def test_of_two_commits_the_first_stands_and_both_report_it(tmp_path):

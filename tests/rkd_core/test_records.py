@@ -97,12 +97,11 @@ def test_reading_some_and_their_ids(tmp_path):
     for number, status in enumerate(["completed", "failed", "completed"]):
         records.write(tmp_path, ROW | {"run_id": f"run{number}", "status": status})
     (tmp_path / ".hidden.parquet").write_bytes(b"half a file")
-    assert records.read_completed_ids(tmp_path) == {"run0", "run2"}
+    assert records.read(tmp_path)["run_id"].to_pylist() == ["run0", "run1", "run2"]
     assert records.read(tmp_path, ["run2", "run1", "absent"])["run_id"].to_pylist() == [
         "run1",
         "run2",
     ]
-    assert records.read_completed_ids(tmp_path / "nowhere") == set()
     assert len(records.read(tmp_path / "nowhere")) == 0
 
 

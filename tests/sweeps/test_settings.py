@@ -33,6 +33,7 @@ def settings(*arguments, gpu=False, dataset=None):
         (["--data-dir", "README.md"], "README.md is not a folder"),
         (["--cpus-per-trial", "1e-300"], "--cpus-per-trial"),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial"),
+        (["--calibrate", "--address", "auto"], "--calibrate"),
         (["--temperatures", "1", "1"], "--temperatures names .* twice"),
         (["--seeds", "3", "4", "3"], "--seeds names 3 twice"),
         (["--seeds", "-1"], "--seeds"),
