@@ -125,10 +125,12 @@ def _warn(dataset: Dataset) -> None:
         absent = np.flatnonzero(dataset.class_counts(split) == 0)
         if len(absent):
             logger.warning(
-                "%s: no image in %s of %s (the first is %s), so nothing is known of the accuracy "
-                "there",
+                "%s: %d of %s (the first is %s) %s no image in %s, so nothing is known of the "
+                "accuracy there",
                 dataset.name,
-                split,
-                counted(len(absent), "class", "classes"),
+                len(absent),
+                counted(dataset.classes, "class", "classes"),
                 dataset.class_names[absent[0]],
+                "has" if len(absent) == 1 else "have",
+                split,
             )

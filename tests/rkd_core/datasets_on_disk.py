@@ -15,6 +15,21 @@ from PIL import Image
 NAMES = ("cat", "dog", "owl")
 
 
+def make_unreadable(monkeypatch, refused):
+    """Let the operating system refuse a path, as no mode makes it do for the superuser."""
+
+    def guarded(function):
+        def wrapper(path=".", *arguments, **keywords):
+            if isinstance(path, str | os.PathLike) and os.fspath(path) == str(refused):
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return function(path, *arguments, **keywords)
+
+        return wrapper
+
+    for module, name in ((os, "scandir"), (os, "listdir"), (io, "open")):
+        monkeypatch.setattr(module, name, guarded(getattr(module, name)))
+
+
 def encode(pixels, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)

@@ -241,6 +241,21 @@ def test_bad_input_is_not_cached(root):
     assert len(load(root).train) == 12
 
 
+@pytest.mark.parametrize("name", ["--data-dir", "$RKD_DATA_DIR", "$RKD_CACHE_DIR", "dataset"])
+def test_the_home_of_a_user_who_is_not_known(tmp_path, monkeypatch, name):
+    path = "~no-such-user/x"
+    if name.startswith("$"):
+        monkeypatch.setenv(name[1:], path)
+    with pytest.raises(UserError, match=r"the home folder of ~no-such-user is not known"):
+        datasets.load(
+            path if name == "dataset" else "cifar10",
+            DataOptions(),
+            data_dir=Path(path) if name == "--data-dir" else None,
+            cache_dir=None if name == "$RKD_CACHE_DIR" else tmp_path / "cache",
+            download=False,
+        )
+
+
 def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("RKD_CACHE_DIR", str(tmp_path / "chosen"))
     assert cache.default_folder() == tmp_path / "chosen"

@@ -16,6 +16,7 @@ from tests.rkd_core.datasets_on_disk import (
     cifar100_batches,
     cycling_labels,
     image_folder,
+    make_unreadable,
     parquet_folder,
 )
 
@@ -39,7 +40,9 @@ def test_cifar10_batches(tmp_path, load, caplog):
     assert dataset.train.labels.tolist() == labels
     assert dataset.class_names == tuple(f"class {i}" for i in range(10))
     assert len(dataset.val) == len(dataset.test) == 5
-    assert "differs from the official file" in caplog.text
+    (warning,) = [record for record in caplog.records if record.name.endswith("cifar")]
+    assert warning.levelname == "WARNING"
+    assert "differs from the official files in data_batch_1, " in warning.getMessage()
 
 
 def test_they_are_what_torchvision_reads(tmp_path, load, monkeypatch):
@@ -107,6 +110,34 @@ def test_damaged_batches_are_named(tmp_path, load, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_batch_is_all_that_is_said(tmp_path, load, caplog):
+    cifar10_batches(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"")
+    with pytest.raises(UserError):
+        load("cifar10", data_dir=tmp_path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "batches.meta"])
+def test_an_unreadable_batch_is_no_problem_of_the_cache(tmp_path, load, monkeypatch, caplog, name):
+    cifar10_batches(tmp_path)
+    make_unreadable(monkeypatch, tmp_path / "cifar-10-batches-py" / name)
+    with pytest.raises(UserError, match=rf"{name} cannot be read: Permission denied$"):
+        load("cifar10", data_dir=tmp_path)
+    assert "cache" not in caplog.text
+
+
+def test_a_data_folder_that_is_the_datasets_own(tmp_path, load, monkeypatch):
+    cifar10_batches(tmp_path)
+    inner = tmp_path / "cifar-10-batches-py"
+    assert len(load("cifar10", data_dir=inner).train) == 50
+    monkeypatch.chdir(inner)
+    monkeypatch.setenv("RKD_DATA_DIR", ".")
+    assert len(load("cifar10").train) == 50
+    with pytest.raises(UserError, match="cifar100 was not found"):
+        load("cifar100")
+
+
 def test_order_of_the_places(tmp_path, load, monkeypatch):
     for place, size in (("first", 8), ("second", 9), ("cache/datasets", 10)):
         parquet_folder(tmp_path / place / "cifar10", size=size)
@@ -128,6 +159,23 @@ def test_imagenet_as_parquet_prefers_the_labelled_validation_split(tmp_path, loa
     shutil.copy(tmp_path / "imagenet" / "train.parquet", tmp_path / "imagenet/validation.parquet")
     dataset = load("imagenet", data_dir=tmp_path)
     assert len(dataset.val) + len(dataset.test) == 12
+
+
+@pytest.mark.parametrize("layout", [image_folder, parquet_folder])
+@pytest.mark.parametrize("name", ["imagenet", "tiny-imagenet"])
+def test_by_name_validation_comes_first_and_by_path_test(tmp_path, load, layout, name):
+    """In both layouts, and though one cache serves both."""
+    root = tmp_path / name
+    if layout is image_folder:
+        image_folder(root, test=2, second="test")
+        shutil.copytree(root / "train", root / "val")
+    else:
+        parquet_folder(root, test=6)
+        shutil.copy(root / "train.parquet", root / "val.parquet")
+    for _ in range(2):
+        by_name, by_path = load(name, data_dir=tmp_path), load(str(root))
+        assert len(by_name.val) + len(by_name.test) == 12
+        assert len(by_path.val) + len(by_path.test) == 6
 
 
 def test_found_nowhere_says_where_it_looked(tmp_path, load):

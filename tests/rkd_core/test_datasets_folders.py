@@ -17,6 +17,7 @@ from tests.rkd_core.datasets_on_disk import (
     NAMES,
     encode,
     image_folder,
+    make_unreadable,
     parquet_folder,
     settle,
     tiny_imagenet,
@@ -75,7 +76,7 @@ def test_bad_folders(tmp_path, load):
         load(tmp_path / "empty")
     image_folder(tmp_path / "a")
     shutil.rmtree(tmp_path / "a" / "val")
-    with pytest.raises(UserError, match="no test folder: add val or valid"):
+    with pytest.raises(UserError, match="no test folder: add test or valid"):
         load(tmp_path / "a")
     image_folder(tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "train")
@@ -91,12 +92,109 @@ def test_bad_classes(tmp_path, load, caplog):
     image_folder(tmp_path / "b")
     for path in (tmp_path / "b" / "train" / "dog").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"class 1 \(dog\) has no training image"):
+    with pytest.raises(
+        UserError, match=r"train/dog holds no file with the extension of an image: \.jpg"
+    ):
         load(tmp_path / "b")
     image_folder(tmp_path / "c")
     shutil.rmtree(tmp_path / "c" / "val" / "dog")
     load(tmp_path / "c")
-    assert "dog) have no image in" in caplog.text
+    assert "dog) has no image in" in caplog.text
+
+
+def test_names_in_other_spellings(tmp_path, load):
+    for name, meant in (("CIFAR10", "cifar10"), ("CIFAR-10", "cifar10"), ("Digits", "digits")):
+        with pytest.raises(UserError, match=f"unknown dataset '{name}': did you mean {meant}"):
+            load(name)
+    with pytest.raises(UserError, match="unknown dataset ''"):
+        load("")
+
+
+def test_files_splits_and_overlong_paths_are_no_folders(tmp_path, load):
+    image_folder(tmp_path / "a")
+    with pytest.raises(UserError, match=r"000\.png is a file: give the folder of a dataset"):
+        load(tmp_path / "a" / "val" / "cat" / "000.png")
+    for split in ("train", "val"):
+        with pytest.raises(UserError, match=rf"{split} is one split .* folder above, .*a$"):
+            load(tmp_path / "a" / split)
+    for path in ("x" * 300, tmp_path / ("x" * 300), tmp_path / "/".join(["x" * 100] * 50)):
+        with pytest.raises(UserError, match=r"cannot be read: File name too long$"):
+            load(path)
+
+
+@pytest.mark.parametrize("part", ["", "train", "train/dog", "val/owl"])
+def test_an_unreadable_folder_is_named(tmp_path, load, monkeypatch, part):
+    image_folder(tmp_path / "a")
+    make_unreadable(monkeypatch, tmp_path / "a" / part)
+    where = str(tmp_path / "a" / part).rstrip("/")
+    with pytest.raises(UserError, match=f"^{where} cannot be read: Permission denied$"):
+        load(tmp_path / "a")
+
+
+def test_splits_and_classes_may_be_links_to_one_another(tmp_path, load):
+    image_folder(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "val")
+    (tmp_path / "a" / "val").symlink_to("train")
+    (tmp_path / "a" / "train" / "wolf").symlink_to("dog")
+    dataset = load(tmp_path / "a")
+    assert dataset.class_counts("train").tolist() == [4, 4, 4, 4]
+    assert len(dataset.val) + len(dataset.test) == 16
+
+
+def test_a_link_to_a_folder_above_ends_there(tmp_path, load):
+    image_folder(tmp_path / "a")
+    expected = load(tmp_path / "a").fingerprint
+    (tmp_path / "a" / "train" / "cat" / "loop").symlink_to(tmp_path / "a" / "train")
+    (tmp_path / "a" / "train" / "dog" / "self").symlink_to(".")
+    assert load(tmp_path / "a").fingerprint == expected
+
+
+def test_a_link_to_nowhere_is_named_or_skipped(tmp_path, load):
+    image_folder(tmp_path / "a")
+    (tmp_path / "a" / "train" / "dog" / "notes.txt").symlink_to("nowhere")
+    path = tmp_path / "a" / "train" / "dog" / "link.png"
+    path.symlink_to("nowhere")
+    for options in ({}, {"decode_limit": 0}):
+        dataset = load(tmp_path / "a", skip_bad_images=True, **options)
+        assert (dataset.skipped_images, len(dataset.train)) == (1, 12)
+    with pytest.raises(UserError, match=r"dog/link\.png cannot be decoded: it is empty or missing"):
+        load(tmp_path / "a")
+    path.unlink()
+    (tmp_path / "a" / "train" / "wolf").symlink_to("nowhere")
+    with pytest.raises(UserError, match="train/wolf is a link to nowhere"):
+        load(tmp_path / "a")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path, load):
+    image_folder(tmp_path / "a")
+    (tmp_path / "a" / "val" / "dog" / "000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"dog/000\.png cannot be decoded: it is empty"):
+        load(tmp_path / "a")
+
+
+def test_a_test_folder_without_labels_gives_way_to_validation(tmp_path, load, caplog):
+    caplog.set_level("INFO")
+    image_folder(tmp_path / "a")
+    unlabelled = tmp_path / "a" / "test" / "images"
+    unlabelled.mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "val" / "cat" / "000.png", unlabelled)
+    dataset = load(tmp_path / "a")
+    assert len(dataset.val) + len(dataset.test) == 9
+    assert "the original test set is its split val" in caplog.text
+    shutil.rmtree(tmp_path / "a" / "val")
+    with pytest.raises(UserError, match="test/images is a class that"):
+        load(tmp_path / "a")
+    unlabelled.rename(tmp_path / "a" / "test" / "cat")
+    (tmp_path / "a" / "test" / "cat" / "000.png").rename(tmp_path / "a" / "test" / "000.png")
+    with pytest.raises(UserError, match="test/<class> holds no file with the extension"):
+        load(tmp_path / "a")
+
+
+def test_one_skipped_image_is_singular(tmp_path, load, caplog):
+    image_folder(tmp_path / "a")
+    (tmp_path / "a" / "train" / "dog" / "002.png").write_bytes(b"no")
+    load(tmp_path / "a", skip_bad_images=True)
+    assert "a: 1 undecodable image skipped" in caplog.text
 
 
 def test_an_undecodable_file_is_named_or_skipped(tmp_path, load):

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from rkd_core import datasets
+from rkd_core.datasets import parquet
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from tests.rkd_core.datasets_on_disk import (
     NAMES,
     cycling_labels,
     encode,
+    make_unreadable,
     parquet_folder,
     random_images,
     write_parquet,
@@ -97,11 +99,11 @@ def test_files_below_the_folder(tmp_path, load, inner):
     check_train(dataset, pixels, cycling_labels(12))
 
 
-def write_shards(root, pixels, parts):
+def write_shards(root, pixels, parts, digest=""):
     """The training set of ``parquet_folder`` in shards, the test set as it is there."""
     labels = cycling_labels(len(pixels))
     for i, rows in enumerate(np.array_split(np.arange(len(pixels)), parts)):
-        path = root / f"train-{i:05}-of-{parts:05}.parquet"
+        path = root / f"train-{i:05}-of-{parts:05}{digest}.parquet"
         write_parquet(path, [encode(pixels[r]) for r in rows], [labels[r] for r in rows])
     (root / "train.parquet").unlink()
 
@@ -117,6 +119,12 @@ def test_fingerprint_is_of_the_content_alone(tmp_path, load):
     assert len({dataset.fingerprint for dataset in found}) == 1
     for dataset in found:
         check_train(dataset, pixels, cycling_labels(12))
+
+
+def test_shards_named_with_a_digest_of_their_content(tmp_path, load):
+    pixels = parquet_folder(tmp_path / "a" / "data")
+    write_shards(tmp_path / "a" / "data", pixels, 2, "-1359597a978bc4fa")
+    check_train(load(tmp_path / "a"), pixels, cycling_labels(12))
 
 
 def change_pixel(images, labels):
@@ -300,10 +308,11 @@ def test_a_class_that_skipping_leaves_empty(tmp_path, load):
         ([0, 1, 1], None, {}, r"class 2 \(owl\) has no training image"),
         ([0, -1, 1], None, {"metadata": False}, "label -1 in the training split"),
         ([0, 1, 3], None, {}, "label 3 in the training split"),
-        ([0, None, 1], pa.int64(), {}, "1 labels in 'label' are null"),
+        ([0, None, 1], pa.int64(), {}, "1 label in 'label' is null"),
         ([0.0, 1.0, 2.0], None, {}, "must be integers, not double"),
         (["a", "b", "c"], None, {}, "must be integers, not string"),
         ([0, 1, 10**12], None, {"metadata": False}, "label 1000000000000 among 3"),
+        ([0, 1, 2**64 - 1], pa.uint64(), {}, "label 18446744073709551615 in 'label'"),
     ],
 )
 def test_bad_training_labels(tmp_path, load, labels, kind, options, message):
@@ -324,6 +333,60 @@ def test_a_test_label_beyond_the_classes(tmp_path, load):
         load(tmp_path / "a")
 
 
+def test_hidden_test_labels_give_way_to_another_split(tmp_path, load, caplog):
+    caplog.set_level("INFO")
+    root = tmp_path / "a"
+    parquet_folder(root)
+    encoded = [encode(image) for image in random_images(4)]
+    write_parquet(root / "test.parquet", encoded, [-1] * 4)
+    with pytest.raises(UserError, match=r"labels of test are hidden \(-1\): add valid\.parquet or"):
+        load(root)
+    write_parquet(root / "valid.parquet", encoded, [-1] * 4)
+    write_parquet(root / "validation.parquet", encoded[:3], [0, 1, 2])
+    dataset = load(root)
+    assert len(dataset.val) + len(dataset.test) == 3
+    assert "the original test set is its split validation" in caplog.text
+    write_parquet(root / "test.parquet", encoded, [0, -1, 1, 2])
+    with pytest.raises(UserError, match="label -1 in the test split"):
+        load(root)
+
+
+@pytest.mark.parametrize("names", [3, "cat", [1, 2, 3], {"0": "cat"}, None, [["cat"]]])
+def test_metadata_without_a_list_of_names_is_ignored(tmp_path, load, names):
+    parquet_folder(tmp_path / "a")
+    for split in ("train", "test"):
+        path = tmp_path / "a" / f"{split}.parquet"
+        feature = {"label": {"names": names, "_type": "ClassLabel"}}
+        metadata = {"huggingface": json.dumps({"info": {"features": feature}})}
+        pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    assert load(tmp_path / "a").class_names == ("0", "1", "2")
+
+
+def test_an_unreadable_folder_is_named(tmp_path, load, monkeypatch):
+    parquet_folder(tmp_path / "a" / "data")
+    make_unreadable(monkeypatch, tmp_path / "a" / "data")
+    with pytest.raises(UserError, match=r"a/data cannot be read: Permission denied$"):
+        load(tmp_path / "a")
+
+
+def test_color_and_size_are_judged_by_the_whole_set(tmp_path, load):
+    grey, color = random_images(300, channels=1), random_images(300)
+    encoded = [encode(image) for image in (*grey, *color)]
+    root = tmp_path / "a"
+    for i in range(2):
+        rows = slice(300 * i, 300 * i + 300)
+        path = root / f"train-0000{i}-of-00002.parquet"
+        write_parquet(path, encoded[rows], cycling_labels(300), row_group_size=70)
+    write_parquet(root / "test.parquet", encoded[:3], cycling_labels(3))
+    streamed = load(root, DataOptions(image_size=8), decode_limit=0)
+    assert streamed.channels == 3
+    images = parquet.read(root, ("test",)).train.images
+    assert list(images) == encoded
+    for count in (1, 2, 7, 256, 599, 600, 1000):
+        rows = np.unique(np.linspace(0, 599, min(count, 600)).astype(int))
+        assert images.sample(count) == [encoded[row] for row in rows]
+
+
 def test_class_names_that_differ_between_splits(tmp_path, load):
     parquet_folder(tmp_path / "a")
     encoded = [encode(image) for image in random_images(3)]
@@ -338,7 +401,7 @@ def test_an_absent_class_in_a_test_split_is_only_a_warning(tmp_path, load, caplo
     encoded = [encode(image) for image in random_images(4)]
     write_parquet(tmp_path / "a" / "test.parquet", encoded, [0, 1, 0, 1])
     assert load(tmp_path / "a").class_counts("test")[2] == 0
-    assert "owl) have no image in test" in caplog.text
+    assert "owl) has no image in test" in caplog.text
 
 
 def test_missing_columns_are_named_with_what_is_there(tmp_path, load):
@@ -378,7 +441,7 @@ def test_missing_and_doubled_files(tmp_path, load):
     pixels = parquet_folder(tmp_path / "a")
     write_shards(tmp_path / "a", pixels, 3)
     (tmp_path / "a" / "train-00001-of-00003.parquet").unlink()
-    with pytest.raises(UserError, match="2 of the 3 shards of train"):
+    with pytest.raises(UserError, match="2 files for the 3 shards of train"):
         load(tmp_path / "a")
     pixels = parquet_folder(tmp_path / "b")
     write_parquet(tmp_path / "b" / "train-00000-of-00001.parquet", [encode(pixels[0])], [0])

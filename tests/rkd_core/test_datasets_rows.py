@@ -8,6 +8,7 @@ import pytest
 
 from rkd_core import datasets
 from rkd_core.datasets.splits import halve, proportional_counts, training_rows
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 
@@ -163,7 +164,7 @@ def test_stratified_halving_halves_every_class():
 
 
 def test_one_test_image_cannot_be_halved():
-    with pytest.raises(UserError, match="has 1 images"):
+    with pytest.raises(UserError, match="has 1 image:"):
         halve(np.array([0]), 0, stratified=False)
 
 
@@ -182,6 +183,25 @@ def test_names_and_their_long_tails():
 def test_display_name(tmp_path):
     assert datasets.display_name("cifar10-lt") == "cifar10-lt"
     assert datasets.display_name(str(tmp_path / "birds") + "/") == "birds"
+
+
+def test_an_image_size_beyond_reason_is_bad_input():
+    for side in (4097, 100_000, 99_999_999_999):
+        with pytest.raises(UserError, match=f"--image-size {side} is too large: at most 4096"):
+            datasets.load("digits", DataOptions(image_size=side))
+
+
+def test_arrays_keep_to_the_decode_limit():
+    options, most = DataOptions(image_size=64), 1797 * 64 * 64
+    assert datasets.load("digits", options, decode_limit=most).image_size == (64, 64)
+    with pytest.raises(UserError, match=r"digits at --image-size 64 takes .* cannot be streamed"):
+        datasets.load("digits", options, decode_limit=most - 1)
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class", "classes") == "1 class"
+    assert counted(3, "class", "classes") == "3 classes"
 
 
 def test_digits_and_their_long_tail():

@@ -152,3 +152,25 @@ def test_what_others_wait_for_goes_first():
 def test_taking_back_what_was_never_taken_is_a_bug():
     with pytest.raises(KeyError):
         Schedule(tree([None])).complete("0")
+
+
+def test_teachers_then_the_longest_then_in_the_plans_order():
+    plan = make_plan(SETTINGS, "data")
+    schedule = Schedule(plan, {run.run_id for run in plan.teachers[1:]})
+    first = schedule.next()
+    assert first is plan.teachers[0]
+    on_others = [run for run in plan.students if run.depends_on != first.run_id]
+    assert schedule.next() is on_others[0]
+    schedule.complete(first.run_id)
+    assert schedule.next() is plan.students[0]  # standard distillation, which the rest is held to
+    spec = plan.runs[0].spec
+    runs = [
+        PlannedRun(
+            str(epochs),
+            spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"epochs": epochs})}),
+            None,
+        )
+        for epochs in (1, 9, 5)
+    ]
+    schedule = Schedule(Plan(tuple(runs)))
+    assert [schedule.next().run_id for _ in runs] == ["9", "5", "1"]
