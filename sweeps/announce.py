@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rkd_core import datasets, models, recipes
+from rkd_core.datasets.wording import counted
 from sweeps.estimate import duration
 from sweeps.plan import Plan
 from sweeps.settings import Settings
@@ -46,14 +47,18 @@ def print_plan(
     console.print(
         f"{dataset.name}, {settings.scale} scale: {teachers} teachers "
         f"({settings.teacher_architecture}) and {students} students "
-        f"({settings.student_architecture}), {recipe.epochs} epochs of "
+        f"({settings.student_architecture}), {counted(recipe.epochs, 'epoch')} of "
         f"{len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
     console.print(
         f"{dataset.classes} classes; {len(dataset.val):,} validation and {len(dataset.test):,} "
         f"test images"
-        + (f"; {dataset.skipped_images} bad images skipped" if dataset.skipped_images else ""),
+        + (
+            f"; {counted(dataset.skipped_images, 'bad image')} skipped"
+            if dataset.skipped_images
+            else ""
+        ),
         highlight=False,
     )
     if not missing:

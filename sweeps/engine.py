@@ -90,6 +90,7 @@ def connect(machine: Machine) -> Iterator[Cluster]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default, without its notice
     else:
         _check_address(machine.address)
+        logging.getLogger("ray").setLevel(logging.ERROR)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Workers import this checkout, also where it is not installed.
@@ -116,7 +117,10 @@ def connect(machine: Machine) -> Iterator[Cluster]:
         reason = str(error).strip().splitlines()[0]
         if machine.address is None:
             raise UserError(f"Ray did not start on this machine: {reason}") from error
-        raise UserError(f"--address {machine.address}: no Ray cluster there ({reason})") from error
+        raise UserError(
+            f"--address {machine.address}: {reason} (if the cluster has token authentication, "
+            "set RAY_AUTH_MODE=token)"
+        ) from error
     try:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own there

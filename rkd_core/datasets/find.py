@@ -18,8 +18,8 @@ TEST_FIRST = ("test", "valid", "validation", "val")
 VALIDATION_FIRST = ("val", "valid", "validation", "test")
 
 LAYOUTS = (
-    "train.parquet with test.parquet (or valid, validation; shards too), "
-    "or train/<class>/ with val/<class>/ (or valid, validation, test)"
+    "train.parquet with test.parquet (shards too), or train/<class>/ with test/<class>/; "
+    "in place of test also valid, validation or val"
 )
 
 

@@ -106,11 +106,11 @@ def _second_folder(
     if not present:
         wanted = " or ".join(test_names)
         raise UserError(f"{root} has a train folder but no test folder: add {wanted}")
-    known = {(split, name) for split in present for name in classes}
+    known = set(classes)
     labelled = {
         parts[0]
         for file in files
-        if _is_image(file) and len(parts := file.path.split("/", 2)) == 3 and (*parts[:2],) in known
+        if _is_image(file) and len(parts := file.path.split("/", 2)) == 3 and parts[1] in known
     }
     return next((name for name in present if name in labelled), present[0])
 

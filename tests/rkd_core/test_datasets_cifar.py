@@ -18,6 +18,7 @@ from tests.rkd_core.datasets_on_disk import (
     image_folder,
     make_unreadable,
     parquet_folder,
+    settle,
 )
 
 
@@ -172,6 +173,7 @@ def test_by_name_validation_comes_first_and_by_path_test(tmp_path, load, layout,
     else:
         parquet_folder(root, test=6)
         shutil.copy(root / "train.parquet", root / "val.parquet")
+    settle(root)
     for _ in range(2):
         by_name, by_path = load(name, data_dir=tmp_path), load(str(root))
         assert len(by_name.val) + len(by_name.test) == 12
