@@ -186,7 +186,7 @@ def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
         recipe=recipe,
         multipliers=multipliers,
         scale_by_classes=training.scale_by_classes,
-        alphas=tuple(sorted(grid.alphas or defaults.alphas)),
+        alphas=tuple(sorted(a + 0.0 for a in grid.alphas or defaults.alphas)),  # -0.0 is 0
         temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
         seeds=grid.seeds,
     )

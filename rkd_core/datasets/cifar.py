@@ -115,7 +115,10 @@ def download(folder_name: str, target: Path) -> None:
             shutil.move(Path(hidden) / folder_name, target / folder_name)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad checksum is the other
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder_name} cannot be downloaded to {target}: {reason}") from error
+        raise UserError(
+            f"{folder_name} is nowhere on this machine and cannot be downloaded to {target} "
+            f"({reason}): put it, or its Parquet files, into a folder and name that as data_dir"
+        ) from error
 
 
 def _layout(root: Path) -> Layout | None:
