@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -20,23 +20,28 @@ from sweeps.plan import Plan, PlannedRun
 if TYPE_CHECKING:
     from rkd_core.execution import Execution
 
-__all__ = ["CostModel", "calibrate", "duration"]
+__all__ = ["CostModel", "Kind", "calibrate", "duration", "kind_of"]
 
-_Kind = tuple[str, str, bool]  # stage, architecture, has multipliers
+Kind = tuple[str, str, bool]
+"""Stage, architecture, whether there are multipliers: trainings of one kind take equally long."""
+
 _BATCHES = 4  # of an epoch of the calibration
+
+
+def kind_of(run: PlannedRun) -> Kind:
+    """The kind of a planned training."""
+    return run.spec.stage, run.spec.architecture, run.spec.multipliers is not None
 
 
 class CostModel:
     """Seconds of a training: the median of those seen of its kind, per epoch and image."""
 
     def __init__(self) -> None:
-        self._seen: dict[_Kind, list[float]] = defaultdict(list)
-        self._medians: dict[_Kind, float] = {}
+        self._seen: dict[Kind, list[float]] = defaultdict(list)  # sorted, for their median
 
-    def see(self, kind: _Kind, seconds: float, epochs: int, images: int) -> None:
+    def see(self, kind: Kind, seconds: float, epochs: int, images: int) -> None:
         """Learn from one training."""
-        self._seen[kind].append(seconds / (epochs * max(images, 1)))
-        self._medians.pop(kind, None)
+        bisect.insort(self._seen[kind], seconds / (epochs * max(images, 1)))
 
     def see_records(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Learn from the completed records of a results folder."""
@@ -47,15 +52,15 @@ class CostModel:
 
     def seconds(self, run: PlannedRun, images: int) -> float | None:
         """Estimate for one run on ``images`` training images; None if nothing alike was seen."""
-        spec = run.spec
-        kind = (spec.stage, spec.architecture, spec.multipliers is not None)
-        if kind not in self._seen:
-            kind = (kind[0], kind[1], not kind[2])
-        if kind not in self._seen:
+        return self.seconds_of(kind_of(run), run.spec.recipe.epochs, images)
+
+    def seconds_of(self, kind: Kind, epochs: int, images: int) -> float | None:
+        """Estimate for so many epochs of one kind; None if nothing alike was seen."""
+        seen = self._seen.get(kind) or self._seen.get((kind[0], kind[1], not kind[2]))
+        if not seen:
             return None
-        if kind not in self._medians:
-            self._medians[kind] = statistics.median(self._seen[kind])
-        return self._medians[kind] * spec.recipe.epochs * max(images, 1)
+        median = (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2
+        return median * epochs * max(images, 1)
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
         """Sum over runs; None if one of them is unlike anything seen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from analysis.best import best_so_far
 from rkd_core import records
-from sweeps.estimate import CostModel, duration
+from sweeps.estimate import CostModel, Kind, duration, kind_of
 from sweeps.plan import Plan, PlannedRun
 
 __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
@@ -58,13 +59,16 @@ class Tally:
         self.failures = 0
         self.running: dict[str, tuple[PlannedRun, Mapping[str, Any], float]] = {}
         self.began = time.monotonic()
-        self._left = {run.run_id: run for run in plan.runs if run.run_id not in completed}
+        self._epochs_left: Counter[Kind] = Counter()
         for run in plan.runs:
-            self.ended[run.spec.stage] += run.run_id in completed
+            if run.run_id in completed:
+                self.ended[run.spec.stage] += 1
+            else:
+                self._epochs_left[kind_of(run)] += run.spec.recipe.epochs
         self._out, self._costs, self._images = out, costs, images
         self._slots, self._worst_k, self._margin = slots, worst_k, margin
-        done = [run.run_id for run in plan.students if run.run_id in completed]
-        self._rows: list[pa.Table] = [records.read(out / "records", done)]
+        self._unread = [run.run_id for run in plan.students if run.run_id in completed]
+        self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
 
     def started(self, run: PlannedRun) -> None:
@@ -79,11 +83,10 @@ class Tally:
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
         self._end(run)
-        spec = run.spec
-        kind = (spec.stage, spec.architecture, spec.multipliers is not None)
-        self._costs.see(kind, row["train_seconds"], spec.recipe.epochs, self._images)
-        if spec.stage == "student":
-            self._rows.append(records.read(self._out / "records", [run.run_id]))
+        epochs = run.spec.recipe.epochs
+        self._costs.see(kind_of(run), row["train_seconds"], epochs, self._images)
+        if run.spec.stage == "student":
+            self._unread.append(run.run_id)
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, or cannot be done."""
@@ -92,27 +95,34 @@ class Tally:
 
     def _end(self, run: PlannedRun) -> None:
         self.running.pop(run.run_id, None)
-        self._left.pop(run.run_id, None)
+        self._epochs_left[kind_of(run)] -= run.spec.recipe.epochs
         self.ended[run.spec.stage] += 1
 
     def seconds_left(self) -> float | None:
-        """Work that is left over the slots; None while nothing alike has ended."""
+        """Work that is left over the slots; None while nothing alike has ended.
+
+        Takes as long as there are kinds and trainings under way, however many trainings are left.
+        """
         total = 0.0
-        for run in self._left.values():
-            seconds = self._costs.seconds(run, self._images)
-            if seconds is None:
-                return None
-            if run.run_id in self.running:
-                seconds = max(0.0, seconds - (time.monotonic() - self.running[run.run_id][2]))
-            total += seconds
-        return total / self._slots
+        for kind, epochs in self._epochs_left.items():
+            if epochs:
+                seconds = self._costs.seconds_of(kind, epochs, self._images)
+                if seconds is None:
+                    return None
+                total += seconds
+        now = time.monotonic()
+        for run, _, began in self.running.values():
+            total -= min(now - began, self._costs.seconds(run, self._images) or 0.0)
+        return max(0.0, total) / self._slots
 
     def best(self) -> str | None:
         """The best feasible student so far beside standard distillation, in one line."""
         now = time.monotonic()
         if now - self._best[0] >= _BEST_SECONDS:
-            self._rows = [pa.concat_tables(self._rows)]
-            line = best_so_far(self._rows[0], worst_k=self._worst_k, margin=self._margin)
+            new = records.read(self._out / "records", self._unread)
+            self._unread = []
+            self._students = pa.concat_tables([self._students, new]).combine_chunks()
+            line = best_so_far(self._students, worst_k=self._worst_k, margin=self._margin)
             self._best = (now, line)
         return self._best[1]
 

@@ -27,6 +27,7 @@ _SMALL_MULTIPLIERS = MultiplierOptions(step_size=0.5, period=None, batch=None)
 # Images of 32 x 32 pixels that two CPU cores train a ResNet-8 student on in about an hour, its
 # teacher's forward pass and the evaluations included: about 850 a second on each core.
 _SMALL_BUDGET = 6_000_000
+_ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for sets of a few hundred
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def defaults_for(
         "resnet8",
         "resnet8",
         "small-images",
-        min(max(epochs, 1), 40),
+        min(max(epochs, 1), max(_ENOUGH_EPOCHS, _ENOUGH_IMAGES // images)),
         alphas,
         temperatures,
         _SMALL_MULTIPLIERS,

@@ -132,7 +132,14 @@ def test_defaults_do_not_depend_on_the_grid_that_is_asked_for():
 
 @pytest.mark.parametrize(
     ("images_", "side", "runs", "epochs"),
-    [(12406, 32, 36, 13), (50000, 32, 20, 6), (21549, 64, 20, 3), (100000, 64, 20, 1)],
+    [
+        (12406, 32, 36, 13),
+        (50000, 32, 20, 6),
+        (21549, 64, 20, 3),
+        (100000, 64, 20, 1),
+        (3000, 32, 36, 42),
+        (400, 32, 36, 320),
+    ],
 )
 def test_small_scale_fits_an_hour_of_two_cores(images_, side, runs, epochs):
     data = images(images_, side)
