@@ -99,7 +99,7 @@ def connect(machine: Machine) -> Iterator[Cluster]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    on_terminate = signal.getsignal(signal.SIGTERM)
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         if machine.address is None:
             os.environ["PYTHONPATH"] = python_path
@@ -123,7 +123,8 @@ def connect(machine: Machine) -> Iterator[Cluster]:
         ) from error
     try:
         with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own there
+            for number, handler in handlers.items():  # ray.init puts its own there
+                signal.signal(number, handler)
         resources = ray.cluster_resources()
         yield Cluster.fit(resources.get("CPU", 0.0), resources.get("GPU", 0.0), machine)
     finally:

@@ -8,9 +8,11 @@ where they are missing.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,12 +25,20 @@ if __package__ in (None, "") and sys.path[0] != _ROOT:
     sys.path[0] = _ROOT
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the same orderly end as Ctrl-C, with another exit code."""
+_PATIENCE = 8.0  # seconds that an interrupted command has to put things away
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; its argument is the signal's number."""
+
+
+def _interrupt(number: int, _: object) -> None:
+    """Unwind in order, but not for ever: a library may wait for what the signal cut short."""
+    signal.signal(number, signal.SIG_DFL)  # the second time means: at once
+    deadline = threading.Timer(_PATIENCE, os._exit, (128 + number,))
+    deadline.daemon = True
+    deadline.start()
+    raise _Interrupted(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = sys.argv if arguments is None else ["pareto.py", *arguments]
     with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
     try:
         return run(parse(arguments), command)
     except UserError as error:
@@ -67,8 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"pareto.py: stopped; continue with: {shlex.join(['python', *command])}",
             file=sys.stderr,
         )
-        return 143 if isinstance(stop, _Terminated) else 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code >= 128:  # exit handlers, tensorboardX's for one, may wait for ever after an interrupt
+        os._exit(code)
+    raise SystemExit(code)

@@ -1,0 +1,123 @@
+"""Dependent trainings on Ray for real, asleep instead of training: wall time over its lower bound.
+
+    python benchmarks/makespan.py [--quick]
+
+8 teachers and 64 students on 4 slots through the command's own engine: Ray on this machine, Tune,
+the searcher and the ledger. Only the function that Tune calls is another one: it sleeps for a
+length drawn from the run id, two seconds give or take a fifth, then writes its record. The lower
+bound is the larger of all lengths over the slots, and the longest teacher with one of its students.
+The row takes the time from the first training's beginning to the last one's end; what Tune takes
+before the first and after the last is in the details, and is the same however long a sweep is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grid
+from report import print_row, quick, spread
+
+if TYPE_CHECKING:
+    from sweeps.plan import PlannedRun
+
+SLOTS = 4
+GOAL = "<= 1.10"
+
+
+def sleep_trial(
+    config: dict[str, Any], *, dataset: Mapping[str, float], out: str, execution: object
+) -> None:
+    """In the place of ``sweeps.trainable.train_trial``; for data it has the runs' lengths."""
+    from ray import tune
+
+    from rkd_core import records
+    from rkd_core.specs import TrainingSpec
+
+    began = time.time()
+    spec = TrainingSpec.model_validate_json(config["spec"])
+    length = dataset[config["run_id"]]
+    time.sleep(length)
+    figures: dict[str, Any] = {
+        "val_average_accuracy": 0.5,
+        "val_worst_class_accuracy": 0.5,
+        "train_loss": 1.0,
+        "train_seconds": length,
+        "status": "completed",
+    }
+    row = records.identity(spec, config["run_id"], "no data") | figures
+    records.write(Path(out) / "records", row)
+    tune.report(figures | {"began": began, "ended": time.time()})
+
+
+class Moments:
+    """A watcher that keeps when each training began and ended."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.ended: list[float] = []
+
+    def started(self, run: PlannedRun) -> None: ...
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None: ...
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        self.began.append(row["began"])
+        self.ended.append(row["ended"])
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        raise RuntimeError(cause)
+
+
+def main() -> None:
+    """Run the plan on one Ray several times, and print the row."""
+    import sweeps.trainable
+    from rkd_core.hardware import cpu_count
+    from sweeps.engine import connect, run_on_ray
+    from sweeps.options import Machine
+    from sweeps.sweep import Sweep
+
+    small = quick()
+    mean, repetitions = (0.2, 1) if small else (2.0, 5)
+    plan = grid.plan(2, 1, seeds=1) if small else grid.plan(4, 2, seeds=2)
+    lengths = grid.lengths(plan, mean)
+    bound = grid.lower_bound(plan, lengths, SLOTS)
+
+    sweeps.trainable.train_trial = sleep_trial  # type: ignore[assignment]
+    machine = Machine(cpus_per_trial=cpu_count() / SLOTS, gpus_per_trial=0)
+    walls, before, after = [], [], []
+    with connect(machine) as connected:
+        cluster = replace(connected, slots=SLOTS)
+        for _ in range(repetitions):
+            with tempfile.TemporaryDirectory(prefix="rkd-makespan-") as folder:
+                moments = Moments()
+                sweep = Sweep(plan, set(), Path(folder), grid.FINGERPRINT, moments)
+                start = time.time()
+                run_on_ray(sweep, lengths, Path(folder), machine, cluster, None)  # type: ignore[arg-type]
+                end = time.time()
+            if len(moments.ended) != len(plan):
+                raise RuntimeError(f"{len(moments.ended)} of {len(plan)} trainings are completed")
+            walls.append(max(moments.ended) - min(moments.began))
+            before.append(min(moments.began) - start)
+            after.append(end - max(moments.ended))
+    details = {
+        "trials": len(plan),
+        "slots": SLOTS,
+        "repetitions": repetitions,
+        "lower_bound_seconds": round(bound, 3),
+        "seconds": spread(walls),
+        "seconds_before_the_first": spread(before),
+        "seconds_after_the_last": spread(after),
+        "seconds_lost_per_trial_and_slot": spread(
+            [(wall - bound) * SLOTS / len(plan) for wall in walls]
+        ),
+    }
+    print_row("makespan", spread([wall / bound for wall in walls]), GOAL, details)
+
+
+if __name__ == "__main__":
+    main()

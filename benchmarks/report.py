@@ -1,0 +1,74 @@
+"""What the benchmarks share: rows of figures, fresh processes, memory. Standard library only.
+
+Importing it also puts the clone first on the path, so that a benchmark runs without installing
+and measures the code that lies beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+__all__ = ["fresh", "load_average", "peak_mib", "print_row", "quick", "spread"]
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def quick() -> bool:
+    """Whether the command line asks for the form of seconds; anything else on it is an error."""
+    unknown = [argument for argument in sys.argv[1:] if argument != "--quick"]
+    if unknown:
+        raise SystemExit(f"usage: python benchmarks/{Path(sys.argv[0]).name} [--quick]")
+    return "--quick" in sys.argv[1:]
+
+
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
+    """Median, smallest and largest of some samples."""
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }
+
+
+def print_row(name: str, ratio: dict[str, float], goal: str, details: dict[str, Any]) -> None:
+    """Print one row of the table of goals as one line of JSON; ``ratio`` as ``spread`` gives it."""
+    row = {
+        "name": name,
+        "ratio_median": ratio["median"],
+        "ratio_min": ratio["min"],
+        "ratio_max": ratio["max"],
+        "goal": goal,
+        "details": details | {"load_average": load_average()},
+    }
+    print(json.dumps(row, allow_nan=False), flush=True)
+
+
+def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of the running script in a new interpreter, so that its memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_mib() -> float:
+    """Largest resident set of this process so far, in MiB.
+
+    Linux hands the figure on from the process that started this one: keep that one small.
+    """
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def load_average() -> float:
+    """Processes that wanted to run during the last minute, the benchmark's own among them."""
+    return round(os.getloadavg()[0], 2)
