@@ -75,7 +75,6 @@ class Moments:
 
 def main() -> None:
     """Run the plan on one Ray several times, and print the row."""
-    import sweeps.trainable
     from rkd_core.hardware import cpu_count
     from sweeps.engine import connect, run_on_ray
     from sweeps.options import Machine
@@ -87,10 +86,12 @@ def main() -> None:
     lengths = grid.lengths(plan, mean)
     bound = grid.lower_bound(plan, lengths, SLOTS)
 
-    sweeps.trainable.train_trial = sleep_trial  # type: ignore[assignment]
     machine = Machine(cpus_per_trial=cpu_count() / SLOTS, gpus_per_trial=0)
     walls, before, after = [], [], []
     with connect(machine) as connected:
+        from sweeps import trainable  # imports Ray, for which `connect` has made ready
+
+        trainable.train_trial = sleep_trial  # type: ignore[assignment]
         cluster = replace(connected, slots=SLOTS)
         for _ in range(repetitions):
             with tempfile.TemporaryDirectory(prefix="rkd-makespan-") as folder:

@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = sys.argv if arguments is None else ["pareto.py", *arguments]
     with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` have it
+                signal.signal(number, _interrupt)
     try:
         return run(parse(arguments), command)
     except UserError as error:

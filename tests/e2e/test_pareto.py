@@ -223,7 +223,12 @@ def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_
     arguments = ["--dataset", "digits-lt", *GRID, "--epochs", "30", "--out", str(out), *engine]
     command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where these tests run in the background, SIGINT comes down to them ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:
             if line.startswith("[2/12]"):
