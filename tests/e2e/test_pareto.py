@@ -221,14 +221,19 @@ def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
 def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
     out = tmp_path / "out"
     arguments = ["--dataset", "digits-lt", *GRID, "--epochs", "30", "--out", str(out), *engine]
-    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *arguments]
+    # Where these tests run in the background, SIGINT comes down to them ignored.
+    code = (
+        "import os, signal, sys;"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    script = str(ROOT / "sweeps" / "pareto.py")
+    command = [sys.executable, "-c", code, sys.executable, script, *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where these tests run in the background, SIGINT comes down to them ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:
             if line.startswith("[2/12]"):
