@@ -10,11 +10,11 @@ from rich.console import Console
 from rkd_core import datasets, models, recipes
 from rkd_core.datasets.wording import counted
 from sweeps.estimate import duration
-from sweeps.plan import Plan
+from sweeps.plan import Plan, PlannedRun
 from sweeps.settings import Settings
 from sweeps.sweep import Failure
 
-__all__ = ["print_failures", "print_plan", "print_registries"]
+__all__ = ["print_cost", "print_failures", "print_plan", "print_registries"]
 
 
 def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
@@ -32,50 +32,47 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
     )
 
 
-def print_plan(
-    console: Console,
-    settings: Settings,
-    dataset: datasets.Dataset,
-    plan: Plan,
-    missing: int,
-    seconds: float | None,
-    slots: int,
-) -> None:
-    """Say what will be trained, how much is there already, and what the rest will cost."""
-    recipe = settings.recipe
-    teachers, students = len(plan.teachers), len(plan.students)
+def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, plan: Plan) -> None:
+    """Say what is wanted: scale, networks, epochs, recipe and data."""
+    skipped = dataset.skipped_images
     console.print(
-        f"{dataset.name}, {settings.scale} scale: {teachers} teachers "
-        f"({settings.teacher_architecture}) and {students} students "
-        f"({settings.student_architecture}), {counted(recipe.epochs, 'epoch')} of "
+        f"{dataset.name}, {settings.scale} scale: {len(plan.teachers)} teachers "
+        f"({settings.teacher_architecture}) and {len(plan.students)} students "
+        f"({settings.student_architecture}), {counted(settings.recipe.epochs, 'epoch')} of "
         f"{len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
     console.print(
         f"{dataset.classes} classes; {len(dataset.val):,} validation and {len(dataset.test):,} "
-        f"test images"
+        f"test images" + (f"; {counted(skipped, 'bad image')} skipped" if skipped else ""),
+        highlight=False,
+    )
+
+
+def print_cost(
+    console: Console,
+    planned: int,
+    missing: Sequence[PlannedRun],
+    images: int,
+    seconds: float | None,
+    slots: int,
+) -> None:
+    """Say how much is there already, and what the rest will cost."""
+    if not missing:
+        console.print(f"All {planned} are trained already.", highlight=False)
+        return
+    there = planned - len(missing)
+    passes = sum(run.spec.recipe.epochs for run in missing) * images
+    console.print(
+        (f"{there} are trained already, {len(missing)} to go" if there else f"{planned} to train")
+        + f", {passes:,} images through a network: "
         + (
-            f"; {counted(dataset.skipped_images, 'bad image')} skipped"
-            if dataset.skipped_images
-            else ""
+            f"about {duration(seconds / slots)} with {slots} at a time"
+            if seconds is not None
+            else f"{slots} at a time, time unknown until some have ended (or --calibrate)"
         ),
         highlight=False,
     )
-    if not missing:
-        console.print(f"All {len(plan)} are trained already.", highlight=False)
-        return
-    done = (
-        f"{len(plan) - missing} are trained already, {missing} to go"
-        if (missing < len(plan))
-        else f"{missing} trainings to go"
-    )
-    passes = missing * recipe.epochs * len(dataset.train)
-    cost = (
-        f"about {duration(seconds / slots)} with {slots} at a time"
-        if seconds is not None
-        else f"{slots} at a time, time unknown until some have ended (or --calibrate)"
-    )
-    console.print(f"{done}, {passes:,} images through a network: {cost}", highlight=False)
 
 
 def print_registries(console: Console) -> None:

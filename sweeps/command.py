@@ -16,7 +16,7 @@ from rich.console import Console
 from analysis.select import run as select
 from rkd_core import artifacts, datasets, ledger, models, records
 from rkd_core.errors import UserError
-from sweeps.announce import print_failures, print_plan, print_registries
+from sweeps.announce import print_cost, print_failures, print_plan, print_registries
 from sweeps.engine import Cluster, connect, run_on_ray
 from sweeps.estimate import CostModel, calibrate
 from sweeps.options import Machine, Options
@@ -60,9 +60,10 @@ def run(options: Options, command: Sequence[str]) -> int:
         settings = resolve(options, dataset, gpu=cluster.gpus > 0)
         plan = make_plan(settings, dataset.fingerprint)
         out = machine.out or Path("results") / dataset.name
+        check_folder(out, dataset.name, dataset)
+        print_plan(console, settings, dataset, plan)
 
         # ---- What there is already ----------------------------------------------------------
-        check_folder(out, dataset.name, dataset)
         table = records.read(out / "records")
         costs = CostModel()
         costs.see_records(table.to_pylist())
@@ -77,7 +78,7 @@ def run(options: Options, command: Sequence[str]) -> int:
             if options.display.calibrate or unknown:
                 calibrate(plan, dataset, execution, costs)
         seconds = costs.total(missing, len(dataset.train))
-        print_plan(console, settings, dataset, plan, len(missing), seconds, cluster.slots)
+        print_cost(console, len(plan), missing, len(dataset.train), seconds, cluster.slots)
         if options.display.dry_run:
             return 0
 
