@@ -42,9 +42,7 @@ def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
                 f"record {table['run_id'][wrong]} has {len(column[wrong])} classes in {name}, "
                 f"where record {table['run_id'][0]} has {width}"
             )
-    total, correct = (
-        pc.fill_null(column.flatten(), -1).to_numpy().reshape(-1, width) for column in lists
-    )
+    total, correct = (_filled(column.flatten()).reshape(-1, width) for column in lists)
     broken = (total.sum(axis=-1) <= 0) | (correct < 0).any(axis=-1) | (correct > total).any(axis=-1)
     if broken.any():
         run = table["run_id"][int(np.argmax(broken))]
@@ -53,6 +51,11 @@ def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
             "and some class must have images"
         )
     return total, correct
+
+
+def _filled(values: pa.Array) -> IntArray:
+    """Nulls as -1; copied only if there is one, since there may be millions."""
+    return np.asarray((pc.fill_null(values, -1) if values.null_count else values).to_numpy())
 
 
 def array(table: pa.Table, name: str) -> pa.Array:

@@ -8,10 +8,14 @@ length drawn from the run id, two seconds give or take a fifth, then writes its 
 bound is the larger of all lengths over the slots, and the longest teacher with one of its students.
 The row takes the time from the first training's beginning to the last one's end; what Tune takes
 before the first and after the last is in the details, and is the same however long a sweep is.
+
+Last measured on a machine of two cores: 1.05 (1.04 to 1.07), after 9.5 s before the first. It takes
+about 4 minutes.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Mapping
@@ -91,6 +95,7 @@ def main() -> None:
     with connect(machine) as connected:
         from sweeps import trainable  # imports Ray, for which `connect` has made ready
 
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files nobody asked for
         trainable.train_trial = sleep_trial  # type: ignore[assignment]
         cluster = replace(connected, slots=SLOTS)
         for _ in range(repetitions):

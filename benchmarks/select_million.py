@@ -9,6 +9,8 @@ process of its own that reads the file, groups the records into combinations and
 selecting. Reading the file comes on top and is in the details, as is the largest resident memory
 of the whole process. A results folder holds a file per run; opening a million of them is not
 measured here.
+
+Last measured on a machine of two cores: 1.00 s (0.64 to 1.35), 1.31 s with reading, 1012 MiB.
 """
 
 from __future__ import annotations
@@ -78,9 +80,9 @@ def select(path: Path) -> dict[str, float]:
 
     memory_before = peak_mib()
     began = time.perf_counter()
-    table = pq.read_table(path)
+    tables = [pq.read_table(path)]
     read = time.perf_counter()
-    selection = select(combine(table))
+    selection = select(combine(tables.pop()))  # nobody else needs the columns any more
     ended = time.perf_counter()
     if not selection.feasible:
         raise RuntimeError("nothing keeps the constraint, so not all of the selection was measured")

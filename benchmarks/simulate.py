@@ -9,6 +9,9 @@ end. A heap of finishing times stands for the clock. The overhead per trial is t
 all that, from planning to the last record, over the number of trials; the row is its ratio between
 10,100 and 1,010 trials, which is 1 where nothing grows faster than the number of trials. The
 same grid is run with ten seeds and with one, in turns, each in a process of its own.
+
+Last measured on a machine of two cores: 0.90 (0.79 to 1.05); 2.5 ms per trial, of which the ledger
+takes 2.2; 228 MiB at the most, 32 MiB more than before the plan. It takes about 6 minutes.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ FloatArray = NDArray[np.float64]
 
 def recalls(correct: ArrayLike, total: ArrayLike) -> FloatArray:
     """Per-class accuracy ``(..., classes)`` in [0, 1]; NaN where a class is absent."""
-    c, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    c, n = np.asarray(correct), np.asarray(total)
     return np.divide(c, n, out=np.full(np.broadcast(c, n).shape, np.nan), where=n > 0)
 
 
 def average_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
     """Share of all images that are classified correctly (micro average), shape ``(...)``."""
-    c, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    c, n = np.asarray(correct), np.asarray(total)
     return np.asarray(c.sum(axis=-1) / n.sum(axis=-1))
 
 

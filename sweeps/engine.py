@@ -91,7 +91,7 @@ def connect(machine: Machine) -> Iterator[Cluster]:
     else:
         _check_address(machine.address)
         logging.getLogger("ray").setLevel(logging.ERROR)
-    for name, value in _ENVIRONMENT.items():
+    for name, value in _ENVIRONMENT.items():  # read when Ray is imported: not before this line
         os.environ.setdefault(name, value)
     # Workers import this checkout, also where it is not installed.
     paths = [_ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

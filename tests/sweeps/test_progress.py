@@ -1,5 +1,7 @@
 import io
+import time
 
+import pytest
 from rich.console import Console
 
 from rkd_core import records
@@ -110,3 +112,37 @@ def test_durations_are_for_people():
         "1 h 30 min",
         "27 h 47 min",
     ]
+
+
+def test_the_time_left_is_the_sum_over_what_is_left_however_it_is_kept(tmp_path):
+    plan, costs, slots = PLAN, CostModel(), 4
+    some = Tally(
+        plan,
+        {run.run_id for run in plan.students[3:9]},
+        tmp_path,
+        costs,
+        images=100,
+        slots=slots,
+        worst_k=1,
+        margin=None,
+    )
+    left = [run for run in plan.runs if run not in plan.students[3:9]]
+    for place, run in enumerate(left[:50]):
+        some.started(run)
+        left.remove(run)
+        if place % 7 == 3:
+            some.failed(run, "out of luck")
+        else:
+            some.completed(run, {"train_seconds": 10.0 + place})
+        total = costs.total(left, 100)
+        expected = None if total is None else pytest.approx(total / slots)
+        assert some.seconds_left() == expected
+    assert expected is not None
+    # Of one under way, what has passed is taken off, but never more than it was to take.
+    some.started(left[0])
+    before = some.seconds_left()
+    run, progress, began = some.running[left[0].run_id]
+    some.running[run.run_id] = (run, progress, began - 5)
+    assert before - some.seconds_left() == pytest.approx(5 / slots, abs=0.2)
+    some.running[run.run_id] = (run, progress, time.monotonic() - 1e6)
+    assert some.seconds_left() == pytest.approx(costs.total(left[1:], 100) / slots)
