@@ -180,3 +180,8 @@ def tiny_imagenet(root, per_class=4, val=6):
     (root / "val" / "val_annotations.txt").write_text("".join(lines))
     settle(root)
     return wnids
+
+
+def check_train(dataset, pixels, labels):
+    np.testing.assert_array_equal(dataset.train.images, pixels)
+    assert dataset.train.labels.tolist() == labels

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rkd_core import datasets
 from rkd_core.datasets.streamed import StreamedImageSet, random_resized_crop_box
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
@@ -22,15 +21,6 @@ from tests.rkd_core.datasets_on_disk import (
     settle,
     tiny_imagenet,
 )
-
-
-@pytest.fixture(name="load")
-def loader(tmp_path):
-    def load(path, options=None, **keywords):
-        cache = tmp_path / "cache"
-        return datasets.load(str(path), options or DataOptions(), cache_dir=cache, **keywords)
-
-    return load
 
 
 @pytest.mark.parametrize("second", ["val", "valid", "validation", "test"])
