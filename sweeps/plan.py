@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rkd_core.specs import TeacherRef, TrainingSpec, family_id, run_id
 from sweeps.settings import Settings
@@ -71,8 +72,15 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
         for alpha_t in objectives:
             teacher = _teacher(settings, alpha_t, seed, fingerprint)
             teachers.append(teacher)
+            ref = TeacherRef(
+                run_id=teacher.run_id,
+                family=family_id(teacher.spec, fingerprint),
+                architecture=teacher.spec.architecture,
+                objective=teacher.spec.objective,
+                alpha=teacher.spec.alpha,
+            )
             students += [
-                _student(settings, teacher, alpha_s, temperature, fingerprint)
+                _student(settings, ref, alpha_s, temperature, seed, fingerprint)
                 for alpha_s in objectives
                 for temperature in settings.temperatures
             ]
@@ -80,52 +88,47 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
 
 
 def _teacher(settings: Settings, alpha: float | None, seed: int, fingerprint: str) -> PlannedRun:
+    # A teacher's risks always go by the true labels, so its spec says so.
+    by_true_labels = settings.multipliers.model_copy(update={"val_labels": "true"})
     spec = TrainingSpec(
         stage="teacher",
-        dataset=settings.dataset,
-        data=settings.data,
         architecture=settings.teacher_architecture,
-        objective="standard" if alpha is None else "tradeoff",
-        alpha=alpha,
-        recipe=settings.recipe,
-        # A teacher's risks always go by the true labels, so its spec says so.
-        multipliers=settings.multipliers.model_copy(update={"val_labels": "true"})
-        if alpha
-        else None,
-        scale_by_classes=settings.scale_by_classes,
-        seed=seed,
+        multipliers=by_true_labels if alpha else None,
+        **_shared(settings, alpha, seed),
     )
     return PlannedRun(run_id(spec, fingerprint), spec, None)
 
 
 def _student(
     settings: Settings,
-    teacher: PlannedRun,
+    teacher: TeacherRef,
     alpha: float | None,
     temperature: float,
+    seed: int,
     fingerprint: str,
 ) -> PlannedRun:
     spec = TrainingSpec(
         stage="student",
-        dataset=settings.dataset,
-        data=settings.data,
         architecture=settings.student_architecture,
-        objective="standard" if alpha is None else "tradeoff",
-        alpha=alpha,
         temperature=temperature,
-        recipe=settings.recipe,
         multipliers=settings.multipliers if alpha else None,
-        scale_by_classes=settings.scale_by_classes,
-        teacher=TeacherRef(
-            run_id=teacher.run_id,
-            family=family_id(teacher.spec, fingerprint),
-            architecture=teacher.spec.architecture,
-            objective=teacher.spec.objective,
-            alpha=teacher.spec.alpha,
-        ),
-        seed=teacher.spec.seed,
+        teacher=teacher,
+        **_shared(settings, alpha, seed),
     )
     return PlannedRun(run_id(spec, fingerprint), spec, teacher.run_id)
+
+
+def _shared(settings: Settings, alpha: float | None, seed: int) -> dict[str, Any]:
+    """The fields that teachers and students fill in alike."""
+    return {
+        "dataset": settings.dataset,
+        "data": settings.data,
+        "objective": "standard" if alpha is None else "tradeoff",
+        "alpha": alpha,
+        "recipe": settings.recipe,
+        "scale_by_classes": settings.scale_by_classes,
+        "seed": seed,
+    }
 
 
 def _trade_off(alpha: float | None) -> str:

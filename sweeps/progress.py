@@ -116,7 +116,7 @@ class Tally:
         return max(0.0, total) / self._slots
 
     def best(self) -> str | None:
-        """The best feasible student so far beside standard distillation, in one line."""
+        """The best feasible student so far, and standard distillation, a line each."""
         now = time.monotonic()
         if now - self._best[0] >= _BEST_SECONDS:
             new = records.read(self._out / "records", self._unread)
