@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-__all__ = ["DivergedError", "UserError", "unknown_name"]
+__all__ = ["DivergedError", "StoppedError", "UserError", "unknown_name"]
+
+_LONGEST = 2000  # characters
 
 
 class UserError(ValueError):
     """Bad input. Its message is one line that names the thing and what would be right.
 
-    Command lines print it without a traceback and exit with code 2.
+    Command lines print it without a traceback and exit with code 2. Names in outside data may hold
+    anything: what a terminal would not show is escaped, and an endless line is cut in the middle.
     """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        if len(line) > _LONGEST:
+            half = _LONGEST // 2 - 3
+            line = f"{line[:half]} ... {line[-half:]}"
+        super().__init__(line)
 
 
 class DivergedError(RuntimeError):
-    """A training whose loss or logits are no longer finite; the message says where."""
+    """A training whose loss or logits are no longer finite; the message says where.
+
+    Attributes:
+        causes: Where trainings run side by side, the message of each that diverged, by run id.
+    """
+
+    causes: Mapping[str, str] = MappingProxyType({})
+
+
+class StoppedError(RuntimeError):
+    """A training was asked to stop, and has saved what it had done."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:

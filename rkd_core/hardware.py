@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-__all__ = ["cpu_count", "gpu_count"]
+__all__ = ["cpu_count", "gpu_count", "gpu_memory"]
 
 
 def cpu_count() -> int:
@@ -22,19 +22,52 @@ def cpu_count() -> int:
 
 def gpu_count() -> int:
     """NVIDIA GPUs the driver sees, as far as ``CUDA_VISIBLE_DEVICES`` leaves them visible."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+    visible = _visible()
+    if visible == []:
         return 0
+    found = len(_gpu_memories())
+    return found if visible is None else min(found, len(visible))
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the smallest GPU that is visible; None without one, or where only part of one is."""
+    memories, visible = _gpu_memories(), _visible()
+    if visible is not None:
+        try:
+            memories = [memories[int(index)] for index in visible]
+        except (ValueError, IndexError):  # named by UUID, as slices of a GPU are
+            return None
+    return min(memories, default=None)
+
+
+def _visible() -> list[str] | None:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names; None if it leaves all of them visible."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return None
+    return [] if named.strip() in ("", "-1", "NoDevFiles") else named.split(",")
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]
+
+
+def _gpu_memories() -> list[int]:
+    """Bytes of each GPU of this machine."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return 0
+        return []
     if library.nvmlInit_v2() != 0:
-        return 0
-    count = ctypes.c_uint(0)
+        return []
+    count, memories = ctypes.c_uint(0), []
     try:
-        failed = library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0
-        found = 0 if failed else count.value
+        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        for index in range(count.value):
+            handle, memory = ctypes.c_void_p(), _Memory()
+            library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+            library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+            memories.append(int(memory.total))
     finally:
         library.nvmlShutdown()
-    return found if visible is None else min(found, len(visible.split(",")))
+    return memories

@@ -1,18 +1,18 @@
 """The ledger of a results folder: what is finished, and how a finished run is committed.
 
-A run is committed by one rename: its artifact folder, which holds its record too, appears. The
-file in ``records/`` is published from there, so a death between the two loses nothing, and of
-two processes that finish the same run one wins and both report the winner's figures.
+A run is committed by one rename: its artifact folder, which holds its record too, appears (in an
+object store by one conditional write, of its manifest). The file in ``records/`` is published from
+there, so a death between the two loses nothing, and of two processes that finish the same run one
+wins and both report the winner's figures.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rkd_core import artifacts, records
+from rkd_core import artifacts, files, records
 from rkd_core.specs import TrainingSpec
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def set_aside(out: Path, run_id: str) -> None:
 
     What is left of it stays in the results folder under hidden names, which nothing reads.
     """
-    mark = uuid.uuid4().hex
     for path in (out / "records" / f"{run_id}.parquet", out / "artifacts" / run_id):
-        if path.exists():
-            path.rename(path.with_name(f".damaged.{path.name}.{mark}"))
+        files.set_aside(path)
 
 
 def commit(

@@ -32,8 +32,17 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.learning_rate * (recipe.decay**passed if recipe.schedule == "step" else 1.0)
 
 
-def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with momentum; batch norm's scale and shift go undecayed unless ``decay_norm``."""
+def optimizer_for(
+    model: nn.Module, recipe: Recipe, rate: torch.Tensor | None = None
+) -> torch.optim.SGD:
+    """SGD with momentum; batch norm's scale and shift go undecayed unless ``decay_norm``.
+
+    Args:
+        model: Its parameters are optimised.
+        recipe: Momentum and weight decay.
+        rate: A learning rate that is read from this tensor in every step, as a recorded step
+            needs it; by default it is a number in the parameter groups.
+    """
     norm = [
         parameter
         for module in model.modules()
@@ -47,7 +56,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
             {"params": others, "weight_decay": recipe.weight_decay},
             {"params": norm, "weight_decay": recipe.weight_decay if recipe.decay_norm else 0.0},
         ],
-        lr=recipe.learning_rate,
+        lr=recipe.learning_rate if rate is None else rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
+        fused=rate is not None,
     )

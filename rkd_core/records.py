@@ -6,8 +6,9 @@ can be computed years later. This module imports neither torch nor ray.
 
 from __future__ import annotations
 
-import os
-import uuid
+import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rkd_core import files
 from rkd_core.errors import UserError
-from rkd_core.files import sync, write_synced
 
 if TYPE_CHECKING:
     from rkd_core.specs import TrainingSpec
@@ -25,15 +26,18 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "identity",
+    "parse",
     "read",
-    "read_one",
     "serialize",
     "write",
 ]
 
 SCHEMA_VERSION = 1
 
-_COUNTS = pa.list_(pa.int64())
+_RUN_ID = re.compile(r"[\w.-]{1,100}")  # a file is named after it
+_SUM = b"sha256"  # in the metadata of a file, see _checksum
+
+_COUNTS, _MEANS = pa.list_(pa.int64()), pa.list_(pa.float64())
 
 SCHEMA = pa.schema(
     [
@@ -43,11 +47,12 @@ SCHEMA = pa.schema(
         ("family", pa.string()),  # rkd_core.specs.family_id: what one sweep holds fixed
         ("stage", pa.string()),  # teacher, student
         ("method", pa.string()),
-        ("teacher_objective", pa.string()),
-        ("student_objective", pa.string()),  # null for a teacher
+        ("variant", pa.string()),  # the method and its options; null for teachers and the grid
+        ("teacher_objective", pa.string()),  # null for a student without a teacher
+        ("student_objective", pa.string()),  # null for a teacher, and for variants
         ("alpha_t", pa.float64()),  # null unless the teacher's objective is tradeoff
         ("alpha_s", pa.float64()),  # null unless the student's objective is tradeoff
-        ("temperature", pa.float64()),  # null for a teacher
+        ("temperature", pa.float64()),  # null for a teacher, and where a method has none
         ("dataset", pa.string()),
         ("data_fingerprint", pa.string()),
         ("class_names", pa.list_(pa.string())),  # in label order
@@ -65,10 +70,33 @@ SCHEMA = pa.schema(
         ("val_worst_class_accuracy", pa.float64()),
         ("test_average_accuracy", pa.float64()),
         ("test_worst_class_accuracy", pa.float64()),
+        # How sure it is: mean log-loss -log p_y and mean margin p_y - max of the others, per
+        # class; null for a class without images.
+        ("val_class_log_loss", _MEANS),
+        ("val_class_margin", _MEANS),
+        ("test_class_log_loss", _MEANS),
+        ("test_class_margin", _MEANS),
+        # Of a teacher: rkd_core.calibration.Bins, a list for each class; of a student: the errors
+        # of its teacher's probabilities on validation, at the student's temperature.
+        *(
+            (f"{split}_calibration_{name}", pa.list_(type_))
+            for split in ("val", "test")
+            for name, type_ in (
+                ("images", _COUNTS),
+                ("positives", _COUNTS),
+                ("probability", _MEANS),
+            )
+        ),
+        ("teacher_calibration_error", _MEANS),
+        # Of a student: images whose label it finds more probable than its teacher does, per class.
+        ("train_regularization_samples", _COUNTS),
+        ("val_regularization_samples", _COUNTS),
         ("multipliers", pa.list_(pa.float64())),  # at the end; null without multipliers
         ("train_loss", pa.float64()),  # mean over the last epoch
         # Cost and place.
-        ("train_seconds", pa.float64()),
+        ("train_seconds", pa.float64()),  # of an array of n, an n-th part
+        ("trained_together", pa.int64()),  # trainings in the array that this one was part of
+        ("teacher_pass", pa.string()),  # table, live; null for a teacher
         ("started_at", pa.timestamp("us", tz="UTC")),
         ("host", pa.string()),
         ("device", pa.string()),
@@ -89,22 +117,25 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any
     from rkd_core.specs import family_id
 
     teacher = spec.teacher
+    teaching = spec if spec.stage == "teacher" else teacher  # whose objective the teacher's is
+    on_grid = spec.stage == "student" and spec.variant is None
     return dict.fromkeys(SCHEMA.names) | {
         "run_id": run_id,
         "teacher_id": None if teacher is None else teacher.run_id,
         "family": family_id(spec, fingerprint),
         "stage": spec.stage,
         "method": spec.method,
-        "teacher_objective": spec.objective if teacher is None else teacher.objective,
-        "student_objective": None if teacher is None else spec.objective,
-        "alpha_t": spec.alpha if teacher is None else teacher.alpha,
-        "alpha_s": None if teacher is None else spec.alpha,
+        "variant": None if spec.variant is None else spec.variant.label,
+        "teacher_objective": None if teaching is None else teaching.objective,
+        "student_objective": spec.objective if on_grid else None,
+        "alpha_t": None if teaching is None else teaching.alpha,
+        "alpha_s": spec.alpha if on_grid else None,
         "temperature": spec.temperature,
         "dataset": spec.dataset,
         "data_fingerprint": fingerprint,
         "architecture": spec.architecture,
         "seed": spec.seed,
-        "epochs": spec.recipe.epochs,
+        "epochs": spec.epochs,
         "spec": spec.model_dump_json(),
         "schema_version": SCHEMA_VERSION,
     }
@@ -113,8 +144,7 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any
 def write(folder: Path, record: Mapping[str, Any]) -> bool:
     """Commit one record as ``<folder>/<run_id>.parquet``, put-if-absent.
 
-    The bytes go to a hidden file, are synced, and only then get their name, by a hard link that
-    fails where the name is taken. Readers therefore see a whole record or none.
+    Readers see a whole record or none.
 
     Args:
         folder: The ``records`` folder; made if it is missing.
@@ -127,22 +157,12 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     one never is.
     """
     content = serialize(record)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record['run_id']}.parquet"
-    hidden = folder / f".{record['run_id']}.{uuid.uuid4().hex}"
-    try:
-        write_synced(hidden, content)
-        try:
-            os.link(hidden, path)
-            committed = True
-        except FileExistsError:
-            committed = _status(path) != "completed"
-            if committed:
-                hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
-    sync(folder)
-    return committed
+
+    def replaceable(standing: bytes) -> bool:
+        return parse(path, standing)["status"][0].as_py() != "completed"
+
+    return files.create(path, content, replaceable)
 
 
 def serialize(record: Mapping[str, Any]) -> bytes:
@@ -155,9 +175,16 @@ def serialize(record: Mapping[str, Any]) -> bytes:
     if unknown or not record.get("run_id"):
         raise ValueError(f"not a record: unknown columns {sorted(unknown)}, or no run_id")
     sink = pa.BufferOutputStream()
-    row = {name: [record.get(name)] for name in SCHEMA.names}
-    pq.write_table(pa.table(row, schema=SCHEMA), sink)
+    table = pa.table({name: [record.get(name)] for name in SCHEMA.names}, schema=SCHEMA)
+    pq.write_table(table.replace_schema_metadata({_SUM: _checksum(table)}), sink)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _checksum(table: pa.Table) -> bytes:
+    """SHA-256 of a record's values; columns that are null, as new ones are, take no part."""
+    values = {name: value for name, value in table.to_pylist()[0].items() if value is not None}
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
 def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
@@ -171,52 +198,62 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
         UserError: A file there is not a record of ours, or is damaged; the line names it.
     """
     if run_ids is None:
-        paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
+        names = [n for n in files.names(folder) if n.endswith(".parquet") and n[0] not in "._"]
     else:
-        paths = [p for r in sorted(set(run_ids)) if (p := folder / f"{r}.parquet").exists()]
+        named = filter(_RUN_ID.fullmatch, set(run_ids))  # no other can exist
+        names = [f"{run_id}.parquet" for run_id in sorted(named)]
+    paths = [folder / name for name in names]
     tables = []
-    for path in paths:
-        tables.append(read_one(path))
+    for path, content in zip(paths, files.read_many(paths), strict=True):
+        if isinstance(content, FileNotFoundError):  # or taken away since it was listed
+            continue
+        if isinstance(content, OSError):
+            raise _unreadable(path, content) from content
+        tables.append(parse(path, content))
         if tables[-1]["run_id"][0].as_py() != path.stem:
             raise UserError(f"{path} holds the record of another run; move it away")
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
-def _status(path: Path) -> str:
-    column = read_one(path, ["status"]).column("status")
-    return str(column[0].as_py())
+def parse(path: Path, content: bytes) -> pa.Table:
+    """One record file as a table of one row, in the columns of ``SCHEMA``.
 
-
-def read_one(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One record file as a table of one row, in the columns of ``SCHEMA`` or those asked for.
+    Args:
+        path: Of the file, for complaints.
+        content: All of it.
 
     Raises:
         UserError: It is damaged, or not a record of ours.
     """
     try:
-        with path.open("rb") as source:
-            file = pq.ParquetFile(source)
-            missing = {"run_id", "status", "schema_version"} - set(file.schema_arrow.names)
-            if missing:
-                raise UserError(f"{path} is not a record of this program: it has no {min(missing)}")
-            table = file.read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a record: {reason}; move it away") from error
-    if table.num_rows != 1:
-        raise UserError(f"{path} is not a record of this program: {table.num_rows} rows, not one")
-    if columns is not None:
-        return table
+        file = pq.ParquetFile(pa.BufferReader(content))
+        names, rows = file.schema_arrow.names, file.metadata.num_rows
+        missing = {"run_id", "status", "schema_version"} - set(names)
+        if missing or rows != 1:
+            problem = f"it has no {min(missing)}" if missing else f"{rows} rows, not one"
+            raise UserError(f"{path} is not a record of this program: {problem}")
+        # One row is no work for Arrow's threads; and a process that ends while they are still
+        # starting is aborted ("terminate called without an active exception").
+        table = file.read(use_threads=False)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
     try:
-        return pa.table(
-            [
-                table.column(field.name).cast(field.type)
-                if field.name in table.column_names
-                else pa.nulls(1, field.type)
-                for field in SCHEMA
-            ],
-            schema=SCHEMA,
-        )
-    except (pa.ArrowException, ValueError) as error:
+        columns = [
+            table.column(field.name).cast(field.type)
+            if field.name in names
+            else pa.nulls(1, field.type)
+            for field in SCHEMA
+        ]
+        record = pa.table(columns, schema=SCHEMA)
+        sum_of_values = _checksum(record)
+    except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a record of this program: {reason}") from error
+    if (table.schema.metadata or {}).get(_SUM, sum_of_values) != sum_of_values:
+        raise UserError(f"{path} is damaged: its values differ from their SHA-256; move it away")
+    return record
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path} cannot be read as a record: {reason}; move it away")

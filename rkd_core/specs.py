@@ -8,18 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    from rkd_core.methods.parts.protocol import Method
 
 __all__ = [
     "MATH_VERSION",
     "DataOptions",
+    "HoldoutRule",
     "MultiplierOptions",
+    "Normalization",
     "Objective",
     "Recipe",
     "TeacherRef",
     "TrainingSpec",
+    "Variant",
+    "array_key",
     "family_id",
     "run_id",
 ]
@@ -29,6 +44,9 @@ MATH_VERSION = 1
 
 Objective = Literal["standard", "balanced", "robust", "tradeoff"]
 Stage = Literal["teacher", "student"]
+Normalization = Literal["per_channel", "centered", "symmetric", "imagenet"]
+
+_LARGEST = 2**63 - 1  # that a record can hold
 
 
 class Frozen(BaseModel):
@@ -43,6 +61,10 @@ class DataOptions(Frozen):
     The source itself is identified by its fingerprint, never by its name or place.
     """
 
+    classes: int | None = Field(default=None, ge=2)
+    """Keep so many classes, drawn at random; None keeps all. Before anything else is cut."""
+    class_seed: int = Field(default=0, ge=0)
+    """Which classes."""
     imbalance: float | None = Field(default=None, ge=1)
     """Ratio of the largest class to the smallest; None leaves the training set as it is."""
     profile: Literal["exponential", "step"] = "exponential"
@@ -58,10 +80,27 @@ class DataOptions(Frozen):
     """Halve each class rather than the whole."""
 
 
+class HoldoutRule(Frozen):
+    """Training images that a teacher does not see, so that it can be judged by them.
+
+    Lukasik et al. (TMLR 2022): a share of the training set where classes are alike in size, some
+    images of each class where they are not. See ``rkd_core.datasets.splits.hold_out``.
+    """
+
+    by: Literal["auto", "share", "per_class"] = "auto"
+    """``auto``: by class if the largest class has more than twice the images of the smallest."""
+    share: float = Field(default=0.2, gt=0, lt=1)
+    per_class: int = Field(default=20, ge=1)
+    """Images; half of a class that has no more than twice as many (rounded down)."""
+    seed: int = Field(default=0, ge=0)
+    """Which images; the same for all seeds of a training."""
+
+
 class Recipe(Frozen):
     """Optimiser, schedule and augmentation: SGD with (Nesterov) momentum."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0, le=_LARGEST)
+    """0: nothing is trained, a teacher's ``initial_weights`` are measured as they are."""
     batch_size: int = Field(default=128, ge=1)
     drop_last: bool = True
     """Drop an epoch's last, smaller batch (unless it is the only one)."""
@@ -81,8 +120,14 @@ class Recipe(Frozen):
     """Pixels of padding before a random crop back to size; 0 for no random crop."""
     flip: bool = False
     """Whether images are mirrored left to right with probability one half."""
-    normalization: Literal["per_channel", "centered"] = "per_channel"
-    """``per_channel``: training mean and standard deviation; ``centered``: x / 255 - 0.5."""
+    normalization: Normalization = "per_channel"
+    """``per_channel``: training mean and standard deviation; ``centered``: x / 255 - 0.5;
+    ``symmetric``: x / 127.5 - 1; ``imagenet``: ImageNet's mean and standard deviation."""
+
+    @property
+    def views(self) -> int:
+        """Views that augmentation makes of an image in memory: crops and their mirror images."""
+        return (2 * self.crop_padding + 1) ** 2 * (2 if self.flip else 1)
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -110,11 +155,66 @@ class MultiplierOptions(Frozen):
     logits of the iterates at the end of N epochs spread evenly over the training."""
 
 
+class Variant(Frozen):
+    """A student that is no cell of the grid: a method of ``rkd_core.methods``, and its options."""
+
+    method: str
+    options: dict[str, JsonValue] = {}
+    """Those that differ from the method's defaults; others are left out on reading."""
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from rkd_core import methods
+
+        methods.find(name)
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _without_defaults(
+        cls, options: dict[str, JsonValue], info: ValidationInfo
+    ) -> dict[str, JsonValue]:
+        from rkd_core import methods
+
+        if "method" not in info.data:  # which is refused already
+            return options
+        method = methods.create(info.data["method"], options)
+        return method.model_dump(mode="json", exclude_defaults=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> Variant:
+        cell = self.build().cell
+        if cell is not None and cell.rounds == 1:
+            raise ValueError(f"{self.method} is a cell of the grid: its spec has no variant")
+        return self
+
+    def build(self) -> Method:
+        """The method with these options."""
+        from rkd_core import methods
+
+        return methods.create(self.method, self.options)
+
+    @property
+    def label(self) -> str:
+        """For people: ``dkd (others_weight 8)``: what its grid tries, and what is no default."""
+        method = self.build()
+        shown = [n for n in type(method).model_fields if n in method.grid or n in self.options]
+        values = [str(getattr(method, name)).removesuffix(".0") for name in shown]
+        words = [f"{name} {value}" for name, value in zip(shown, values, strict=True)]
+        return f"{self.method} ({', '.join(words)})" if words else self.method
+
+    def __hash__(self) -> int:
+        return hash((self.method, json.dumps(self.options, sort_keys=True)))
+
+
 class TeacherRef(Frozen):
     """What a student's spec says of its teacher."""
 
     run_id: str
     family: str
+    """The teacher's; a student that teaches passes its own teacher's on, so that all rounds of
+    a repeated distillation belong to one family."""
     architecture: str
     objective: Objective
     alpha: float | None = Field(default=None, ge=0, le=1)
@@ -132,20 +232,42 @@ class TrainingSpec(Frozen):
     alpha: float | None = Field(default=None, ge=0, le=1)
     """Trade-off between the balanced (0) and the robust (1) objective; None for the others."""
     temperature: float | None = Field(default=None, gt=0)
-    """Divides the teacher's logits, and only the teacher's; None for a teacher."""
+    """Divides the teacher's logits, and only the teacher's; a variant's method may say otherwise.
+    None for a teacher, and for a variant without one."""
     recipe: Recipe
     multipliers: MultiplierOptions | None = None
     """None where none are used: standard, balanced, and tradeoff with an alpha of 0."""
     scale_by_classes: bool = False
     """Whether the margin loss carries the factor 1/m of eq. 9 (Wang et al. 2023)."""
     teacher: TeacherRef | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=_LARGEST)
+    variant: Variant | None = None
+    """None: a teacher, or a student of the teacher x student grid."""
+    held_out: HoldoutRule | None = None
+    """Of an initial teacher: what it does not see of the training set."""
+    initial: TeacherRef | None = None
+    """The initial teacher, by whose hold-out a variant's method goes."""
+    initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the file that a teacher starts from (``rkd_core.initial_weights``); None: none."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSpec:
         student = self.stage == "student"
-        if student != (self.teacher is not None) or student != (self.temperature is not None):
+        if student and self.initial_weights is not None:
+            raise ValueError("initial weights are a teacher's")
+        as_it_is = self.initial_weights is not None and self.objective == "standard"
+        if self.recipe.epochs == 0 and not as_it_is:
+            raise ValueError("0 epochs are those of a standard teacher with initial weights")
+        if self.recipe.epochs == 0 and self.held_out is not None:
+            raise ValueError("what is not trained has nothing held out")
+        if self.variant is not None:
+            self._check_variant(self.variant)
+        elif student != (self.teacher is not None) or student != (self.temperature is not None):
             raise ValueError("a student has a teacher and a temperature, a teacher has neither")
+        elif self.initial is not None:
+            raise ValueError("an initial teacher belongs to a variant that goes by a hold-out")
+        if student and self.held_out is not None:
+            raise ValueError("only a teacher is trained without the held-out images")
         if (self.objective == "tradeoff") != (self.alpha is not None):
             raise ValueError("alpha belongs to the tradeoff objective, and only to it")
         ascends = self.objective == "robust" or (self.objective == "tradeoff" and self.alpha != 0)
@@ -156,13 +278,46 @@ class TrainingSpec(Frozen):
             raise ValueError("averaged_iterates cannot exceed the epochs")
         return self
 
+    def _check_variant(self, variant: Variant) -> None:
+        method = variant.build()
+        if self.stage != "student" or self.objective != "standard":
+            raise ValueError("a variant is a student, and its objective is standard")
+        if (method.needs.teacher is not None) != (self.teacher is not None):
+            raise ValueError(f"{variant.method} has {'no' if self.teacher else 'a'} teacher")
+        if self.temperature != getattr(method, "temperature", None):
+            raise ValueError(f"the temperature is that of {variant.method}'s options")
+        if isinstance(method.needs.holdout, HoldoutRule) != (self.initial is not None):
+            raise ValueError(
+                f"{variant.method} has {'no' if self.initial else 'an'} initial teacher"
+            )
+        if not method.trains and self.teacher and self.teacher.architecture != self.architecture:
+            raise ValueError(f"{variant.method} keeps its teacher's network")
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training set: the recipe's, or 0 of a method that trains nothing."""
+        trains = self.variant is None or self.variant.build().trains
+        return self.recipe.epochs if trains else 0
+
     @property
     def method(self) -> str:
         """Registry name of the training method, as the records carry it."""
+        if self.variant is not None:
+            return self.variant.method
         return "standard" if self.objective == "standard" else "tradeoff"
 
 
-_SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed")
+def array_key(spec: TrainingSpec) -> tuple[object, ...]:
+    """Trainings with equal keys see the same batches and teacher: they can run side by side."""
+    teacher = None if spec.teacher is None else spec.teacher.run_id
+    needs = None if spec.variant is None else spec.variant.build().needs
+    sampling = "all" if needs is None else needs.sampling
+    looks = needs is not None and (needs.features or needs.maps)  # into the teacher, batch by batch
+    images = spec.dataset, spec.data, spec.held_out, sampling
+    return spec.stage, images, spec.recipe, spec.epochs, spec.seed, teacher, looks
+
+
+_SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed", "variant", "initial")
 
 
 def run_id(spec: TrainingSpec, fingerprint: str) -> str:
@@ -176,11 +331,15 @@ def run_id(spec: TrainingSpec, fingerprint: str) -> str:
 
 
 def family_id(spec: TrainingSpec, fingerprint: str) -> str:
-    """Digest of what one sweep holds fixed: all of the spec but objective, temperature and seed.
+    """Digest of what one sweep holds fixed: all of the spec but objective, method, temperature and
+    seed.
 
     Only runs of one family may be compared with one another: a folder may hold several, such as
-    a first try of one epoch and the real sweep. A student's family includes its teacher's.
+    a first try of one epoch and the real sweep. A student's family includes its teacher's; what is
+    no training, but its teacher's network changed, stays in the teacher's family.
     """
+    if spec.teacher is not None and spec.epochs == 0:
+        return spec.teacher.family
     fields = _fields(spec, "dataset", *_SWEPT)
     if spec.teacher is not None:
         fields["teacher"] = spec.teacher.family

@@ -2,54 +2,52 @@
 
 ``train`` reads top to bottom as a training does: find what exists, gather data and targets, loop
 over epochs, measure, commit. Every random choice is a pure function of the spec.
+
+Trainings that see the same batches (one stage, seed, recipe and teacher) run side by side as an
+array: one data stream, one question to the teacher, and for each its own weights, optimiser
+state, costs and multipliers. On one CPU core that costs as much as one after the other and gives
+the same records; on a GPU it fills the chip.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import math
-import platform
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rkd_core import artifacts, ledger, models, records
-from rkd_core.ascent import Ascent
+from rkd_core import initial_weights, ledger
+from rkd_core.checkpoints import Checkpoints, Saving
+from rkd_core.completion import completed, description
 from rkd_core.datasets import Dataset, default_imbalance, load
-from rkd_core.datasets.batches import EvaluationBatches, TrainingBatches, normalization_statistics
 from rkd_core.errors import DivergedError, UserError
-from rkd_core.evaluation import class_counts, predictions_of
 from rkd_core.execution import Execution
-from rkd_core.metrics import average_accuracy, worst_class_accuracy
-from rkd_core.objectives import class_costs, margin_loss
-from rkd_core.optimization import learning_rate, optimizer_for
-from rkd_core.predictor import AveragedLogits
-from rkd_core.specs import DataOptions, TrainingSpec, run_id
-from rkd_core.streams import stream_seed
-from rkd_core.targets import (
-    EVALUATION_BATCH,
-    OneHotTargets,
-    Targets,
-    TeacherTargets,
-    true_probabilities,
-)
+from rkd_core.files import location
+from rkd_core.holdouts import Holdouts
+from rkd_core.measuring import measure
+from rkd_core.optimization import learning_rate
+from rkd_core.runs import Run
+from rkd_core.setting import Setting
+from rkd_core.shifting import Shifted
+from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
+from rkd_core.steps import CudaRecorder, EagerSteps, RecordedSteps, Steps
+from rkd_core.teachers import Teacher
 
 __all__ = ["Progress", "train"]
 
 _VALIDATIONS = 10  # how often, at the most, progress reports carry validation figures
+_VALIDATION_SHARE = 0.02  # of the cost of a training that they may take
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after an epoch; validation figures only now and then."""
+    """What is known after an epoch; validation figures only now and then, before the last."""
 
     run_id: str
     epoch: int
@@ -68,40 +66,87 @@ def train(
     data_dir: Path | str | None = None,
     execution: Execution | None = None,
     report: Callable[[Progress], None] | None = None,
+    checkpoint_every: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Train what the specs describe and return their records, in their order.
 
+    Specs that differ in objective, alpha, temperature, multipliers, method or network only are
+    trained side by side, all of them at once: on a GPU, give as many as its memory holds.
+
     Args:
-        specs: Teachers, or students whose teachers are in ``out`` already.
-        out: Results folder. Weights go to ``artifacts/`` and then a record to ``records/``; a
-            run that is completed there is returned, not trained again. Without it nothing is
-            written, and only teachers can be trained.
+        specs: Teachers, or students whose teachers are in ``out`` already or come before them.
+        out: Results folder, or ``s3://`` or ``gs://`` and a prefix. Weights go to ``artifacts/``,
+            then a record to ``records/``, and a teacher's answers to ``teacher_logits/``; a run
+            that is completed there is returned, not trained again, and one with a checkpoint in
+            ``checkpoints/`` goes on from it, to the same record. Without it nothing is written,
+            and only teachers can be trained.
         data: The data of all the specs; by default ``spec.dataset`` is looked up.
         data_dir: Where to look for it first.
-        execution: Device and precision; by default the first GPU, else the CPU, in float32.
-        report: Called after every epoch.
+        execution: Device and precision; by default the first GPU, else the CPU, in the precision
+            that is faster there.
+        report: Called after every epoch of every training.
+        checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
+        stop: Asked before every step. When it says yes, what is under way is saved.
 
     Returns:
         One row per spec in the columns of ``rkd_core.records.SCHEMA``.
 
     Raises:
         UserError: Data or a teacher's artifact is missing or damaged.
-        DivergedError: A loss or a logit is no longer finite.
+        DivergedError: A loss or a logit is no longer finite. Trainings beside it are completed
+            and committed first; ``causes`` says which are not.
+        StoppedError: ``stop`` said so. The same call goes on from there.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else location(out)
     execution = execution or Execution.best()
-    execution.prepare()
-    rows = []
     loaded: dict[tuple[str, DataOptions], Dataset] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and epochs done
+    identities = []
     for spec in specs:
         source = spec.dataset, spec.data
-        if data is None and source not in loaded:
-            loaded[source] = _load(spec, None if data_dir is None else Path(data_dir))
-        dataset = loaded[source] if data is None else data
-        identity = run_id(spec, dataset.fingerprint)
+        if source not in loaded:
+            directory = None if data_dir is None else Path(data_dir)
+            loaded[source] = _load(spec, directory) if data is None else data
+        identity = run_id(spec, loaded[source].fingerprint)
+        identities.append(identity)
         existing = None if folder is None else ledger.find(folder, identity)
-        rows.append(existing or _train_one(spec, identity, dataset, folder, execution, report))
-    return rows
+        if existing is None:
+            done = 0 if folder is None else Checkpoints(folder, identity).newest()
+            arrays.setdefault((array_key(spec), done), {})[identity] = spec
+        else:
+            rows[identity] = existing
+    causes: dict[str, str] = {}
+    for (_, done), array in arrays.items():
+        first = next(iter(array.values()))
+        dataset = loaded[first.dataset, first.data]
+        prepared = execution.prepared(dataset.image_size)
+        if first.epochs == 0 and first.teacher is not None:
+            outcomes = _shift(array, dataset, folder, prepared)
+        else:
+            outcomes = _train_array(
+                array,
+                dataset,
+                folder,
+                prepared,
+                report,
+                done=done,
+                checkpoint_every=checkpoint_every,
+                stop=stop,
+            )
+        for identity, outcome in outcomes.items():
+            if isinstance(outcome, str):
+                causes[identity] = outcome
+            else:
+                rows[identity] = outcome
+            if folder is not None:
+                Checkpoints(folder, identity).delete()
+    if causes:
+        error = DivergedError("; ".join(dict.fromkeys(causes.values())))
+        error.causes = causes
+        raise error
+    return [rows[identity] for identity in identities]
 
 
 def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
@@ -114,248 +159,156 @@ def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
     return load(spec.dataset, spec.data, data_dir=data_dir)
 
 
-def _train_one(
-    spec: TrainingSpec,
-    identity: str,
+def _train_array(
+    specs: dict[str, TrainingSpec],
     dataset: Dataset,
     out: Path | None,
     execution: Execution,
     report: Callable[[Progress], None] | None,
-) -> dict[str, Any]:
-    started_at, clock = datetime.now(UTC), time.perf_counter()
-    recipe, device = spec.recipe, execution.device
+    *,
+    done: int,
+    checkpoint_every: int | None,
+    stop: Callable[[], bool] | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Train specs of one ``array_key`` on from ``done`` steps.
 
-    # ---- Data -------------------------------------------------------------------------------
-    # Students of one seed share their order and augmentation, so differences are paired.
-    statistics = normalization_statistics(dataset.train, recipe)
-    batches = TrainingBatches(
-        dataset.train,
-        recipe,
-        seed=stream_seed("data", spec.stage, spec.seed),
-        device=device,
-        statistics=statistics,
-        workers=execution.threads,
-    )
-    validation, test = (
-        EvaluationBatches(
-            images,
-            recipe,
-            batch_size=EVALUATION_BATCH,
-            device=device,
-            statistics=statistics,
-            workers=execution.threads,
-        )
-        for images in (dataset.val, dataset.test)
-    )
+    Returns:
+        Each run's record, or why it was given up.
+    """
+    started_at = datetime.now(UTC)
 
-    # ---- Model ------------------------------------------------------------------------------
-    model = (
-        models.build(
-            spec.architecture,
-            dataset.classes,
-            dataset.channels,
-            dataset.image_size,
-            seed=stream_seed("weights", spec.stage, spec.seed),
-        )
-        .to(device)
-        .to(memory_format=torch.channels_last)
-    )
-    optimizer = optimizer_for(model, recipe)
+    # ---- Data, teacher, networks --------------------------------------------------------------
+    began, first = time.perf_counter(), next(iter(specs.values()))
+    recipe = first.recipe
+    setting = Setting(first, dataset, execution)
+    teacher = _teacher(first, setting, out)
+    holdouts = Holdouts(setting, teacher, out)
+    rate = torch.tensor(recipe.learning_rate, device=execution.device) if execution.on_gpu else None
+    runs = [
+        Run(spec, identity, setting, teacher, rate, holdouts.of(spec))
+        for identity, spec in specs.items()
+    ]
+    initial_weights.begin([] if done else runs, out)  # a checkpoint holds all that it needs
+    saving = Saving(out, runs, done, checkpoint_every, stop, began)
+    steps = _steps(runs, rate, setting)
 
-    # ---- Targets, costs and multipliers -----------------------------------------------------
-    targets = _targets(spec, dataset, batches, statistics, out, execution)
-    ascent: Ascent | None = None
-    if spec.multipliers is not None:
-        true = spec.stage == "teacher" or spec.multipliers.val_labels == "true"
-        ascent = Ascent(
-            spec.multipliers,
-            true_probabilities(dataset, execution) if true else targets.validation,
-            dataset,
-            recipe,
-            statistics,
-            execution,
-            spec.seed,
-        )
+    # ---- Epochs -------------------------------------------------------------------------------
+    count = len(setting.batches)
+    total = recipe.epochs * count
+    losses = torch.zeros(count, len(runs), device=execution.device)
+    losses[: done % count] = saving.losses.to(execution.device)
+    validated = _validated_epochs(setting)
+    for epoch in range(done // count, recipe.epochs):
+        if not any(_alive(runs)):
+            break
+        for run in runs:
+            run.begin_epoch(epoch)
+        begin = max(done - epoch * count, 0)
+        for step, batch in enumerate(setting.batches.epoch(epoch, begin), begin):
+            saving.step_begins(epoch * count + step, losses[:step])
+            for run in _alive(runs):
+                with _noted(run):
+                    run.raise_multipliers(step)
+            now = learning_rate(recipe, epoch * count + step, total)
+            answers = None if teacher is None else teacher.logits(batch)
+            losses[step] = steps(batch, answers, now)
+        for run, curve in zip(runs, losses.cpu().unbind(dim=1), strict=True):
+            if run.cause is None:
+                with _noted(run):
+                    run.end_epoch(epoch, curve)
+                    figures = run.accuracies() if epoch in validated else (None, None)
+                    if report is not None:
+                        at = epoch + 1, recipe.epochs
+                        report(Progress(run.run_id, *at, run.train_loss, now, *figures))
+        saving.epoch_ended(epoch + 1, count, recipe.epochs)
 
-    def costs() -> Tensor:
-        multipliers = None if ascent is None else ascent.log_multipliers.exp()
-        return class_costs(spec.objective, targets.priors, multipliers, spec.alpha)
-
-    # ---- Epochs -----------------------------------------------------------------------------
-    steps_per_epoch = len(batches)
-    steps = recipe.epochs * steps_per_epoch
-    current_costs = costs()
-    losses = torch.zeros(steps_per_epoch, device=device)
-    iterates: list[dict[str, Tensor]] = []
-    model.train()
-    for epoch in range(recipe.epochs):
-        for step, batch in enumerate(batches.epoch(epoch)):
-            if ascent is not None and ascent.due(step):
-                ascent.update(model)
-                current_costs = costs()
-            rate = learning_rate(recipe, epoch * steps_per_epoch + step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            wanted = targets(batch)
-            with execution.autocast():
-                logits = model(batch.images)
-            loss = margin_loss(logits, wanted, current_costs, spec.scale_by_classes)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses[step] = loss.detach()
-        train_loss = _mean_loss(losses, epoch)
-        if _is_iterate(spec, epoch):
-            iterates.append({k: v.detach().clone() for k, v in model.state_dict().items()})
-        if report is not None:
-            report(
-                Progress(
-                    identity,
-                    epoch + 1,
-                    recipe.epochs,
-                    train_loss,
-                    rate,
-                    *(
-                        _accuracies(model, validation, dataset, execution)
-                        if (epoch + 1) % math.ceil(recipe.epochs / _VALIDATIONS) == 0
-                        else (None, None)
-                    ),
-                )
-            )
-
-    # ---- Measure, commit --------------------------------------------------------------------
-    final = _averaged(spec, dataset, iterates, device) if iterates else model
-    measured: dict[str, Any] = {}
-    for split, images, evaluation in (
-        ("val", dataset.val, validation),
-        ("test", dataset.test, test),
-    ):
-        predictions = predictions_of(final, evaluation, execution)
-        total, correct = class_counts(np.asarray(images.labels), predictions, dataset.classes)
-        measured |= {
-            f"{split}_class_total": total,
-            f"{split}_class_correct": correct,
-            f"{split}_average_accuracy": float(average_accuracy(correct, total)),
-            f"{split}_worst_class_accuracy": float(worst_class_accuracy(correct, total)),
+    # ---- Measure, commit ----------------------------------------------------------------------
+    final = {run.run_id: run.final() for run in _alive(runs)}
+    measured: dict[str, dict[str, Any]] = {}
+    for run in _alive(runs):
+        with _noted(run):
+            model = final[run.run_id]
+            measured[run.run_id] = measure(model, setting, run.spec, teacher)
+    saving.count_seconds()
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    for run in runs:
+        if run.cause is not None:
+            outcomes[run.run_id] = run.cause
+            continue
+        model = final[run.run_id]
+        columns = measured[run.run_id] | {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "multipliers": run.multipliers,
+            "train_loss": run.train_loss if recipe.epochs else None,
+            "train_seconds": run.seconds,
+            "trained_together": len(runs),
+            "teacher_pass": "live" if run.asks_live else teacher and teacher.asked,
         }
-    row = records.identity(spec, identity, dataset.fingerprint) | {
-        "class_names": list(dataset.class_names),
-        "train_class_total": dataset.class_counts("train").tolist(),
-        "parameters": sum(p.numel() for p in final.parameters()),
-        **measured,
-        "multipliers": None if ascent is None else ascent.log_multipliers.exp().tolist(),
-        "train_loss": train_loss,
-        "train_seconds": time.perf_counter() - clock,
-        "started_at": started_at,
-        "host": execution.host,
-        "device": execution.device_name,
-        "precision": execution.precision,
-        "versions": _versions(),
-        "status": "completed",
-    }
-    if out is None:
-        return row
-    description = _description(spec, dataset, statistics, len(iterates) or None)
-    return ledger.commit(out, spec, description, final.state_dict(), row)
+        row = completed(run.spec, run.run_id, setting, started_at, columns)
+        if out is not None:
+            network = description(run.spec.architecture, setting, run.iterates)
+            row = ledger.commit(out, run.spec, network, model.state_dict(), row)
+        outcomes[run.run_id] = row
+    return outcomes
 
 
-def _targets(
-    spec: TrainingSpec,
-    dataset: Dataset,
-    batches: TrainingBatches,
-    statistics: tuple[Tensor, Tensor],
-    out: Path | None,
-    execution: Execution,
-) -> Targets:
-    if spec.teacher is None or spec.temperature is None:
-        return OneHotTargets(dataset, execution)
+def _shift(
+    specs: dict[str, TrainingSpec], dataset: Dataset, out: Path | None, execution: Execution
+) -> dict[str, dict[str, Any] | str]:
+    """Find, measure and commit shifts; see ``_train_array``."""
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    for identity, spec in specs.items():
+        started_at = datetime.now(UTC)
+        setting = Setting(spec, dataset, execution)
+        shifted = Shifted(spec, setting, _needed(out))
+        figures = measure(shifted.model, setting, spec) | {
+            "parameters": sum(p.numel() for p in shifted.network.parameters()),
+            "train_seconds": shifted.seconds,
+            "trained_together": 1,
+        }
+        row = completed(spec, identity, setting, started_at, figures)
+        weights = shifted.network.state_dict()
+        outcomes[identity] = ledger.commit(_needed(out), spec, shifted.description, weights, row)
+    return outcomes
+
+
+def _teacher(spec: TrainingSpec, setting: Setting, out: Path | None) -> Teacher | None:
+    return None if spec.teacher is None else Teacher(spec.teacher, setting, _needed(out))
+
+
+def _needed(out: Path | None) -> Path:
     if out is None:
         raise UserError("a student needs `out`, the results folder that holds its teacher")
-    artifact = artifacts.load(out / "artifacts", spec.teacher.run_id)
-    taught_by = artifact.spec
-    for name in ("objective", "alpha", "architecture"):
-        said, found = getattr(spec.teacher, name), getattr(taught_by, name)
-        if said != found:
-            raise UserError(
-                f"the spec says that its teacher's {name} is {said}, but run "
-                f"{spec.teacher.run_id} has {found}"
-            )
-    return TeacherTargets(
-        artifact, spec.temperature, dataset, spec.recipe, batches, statistics, execution
-    )
+    return out
 
 
-def _mean_loss(losses: Tensor, epoch: int) -> float:
-    mean = float(losses.double().mean())
-    if not math.isfinite(mean):
-        step = int((~torch.isfinite(losses)).nonzero()[0])
-        raise DivergedError(f"the loss is {float(losses[step])} at epoch {epoch}, step {step}")
-    return mean
+def _steps(runs: Sequence[Run], rate: Tensor | None, setting: Setting) -> Steps:
+    """Recorded where the trainings were made for it, with a rate that a recording can read."""
+    if rate is None:
+        return EagerSteps(runs)
+    recorder = CudaRecorder(setting.execution.device, len(runs))
+    return RecordedSteps(runs, rate, setting.recipe.batch_size, recorder)
 
 
-def _accuracies(
-    model: nn.Module, validation: EvaluationBatches, dataset: Dataset, execution: Execution
-) -> tuple[float, float]:
-    predictions = predictions_of(model, validation, execution)
-    total, correct = class_counts(np.asarray(dataset.val.labels), predictions, dataset.classes)
-    return float(average_accuracy(correct, total)), float(worst_class_accuracy(correct, total))
+def _alive(runs: Iterable[Run]) -> Iterator[Run]:
+    return (run for run in runs if run.cause is None)
 
 
-def _is_iterate(spec: TrainingSpec, epoch: int) -> bool:
-    """Whether the model at the end of this epoch is one of the N that are averaged."""
-    n = None if spec.multipliers is None else spec.multipliers.averaged_iterates
-    if n is None:
-        return False
-    epochs = spec.recipe.epochs
-    return epoch + 1 in {(k * epochs) // n for k in range(1, n + 1)}
-
-
-def _averaged(
-    spec: TrainingSpec, dataset: Dataset, iterates: list[dict[str, Tensor]], device: str
-) -> nn.Module:
-    networks = []
-    for weights in iterates:
-        network = models.build(
-            spec.architecture, dataset.classes, dataset.channels, dataset.image_size, seed=0
-        )
-        network.load_state_dict(weights)
-        networks.append(network)
-    return AveragedLogits(networks).to(device).to(memory_format=torch.channels_last).eval()
-
-
-def _description(
-    spec: TrainingSpec,
-    dataset: Dataset,
-    statistics: tuple[Tensor, Tensor],
-    iterates: int | None,
-) -> dict[str, Any]:
-    """``model.json`` of the artifact: all that is needed to use the weights."""
-    mean, std = statistics
-    return {
-        "architecture": spec.architecture,
-        "classes": dataset.classes,
-        "class_names": list(dataset.class_names),
-        "channels": dataset.channels,
-        "image_size": list(dataset.image_size),
-        "normalization": {"mean": mean.tolist(), "std": std.tolist()},
-        "iterates": iterates,
-    }
-
-
-def _version(distribution: str) -> str | None:
+@contextlib.contextmanager
+def _noted(run: Run) -> Iterator[None]:
+    """Give up a training that diverges, and no other."""
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # run from a clone that is not installed
-        return None
+        yield
+    except DivergedError as error:
+        run.cause = str(error)
 
 
-def _versions() -> str:
-    return json.dumps(
-        {
-            "robust-distillation": _version("robust-distillation"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": _version("torchvision"),
-            "numpy": np.__version__,
-        }
-    )
+def _validated_epochs(setting: Setting) -> set[int]:
+    """Epochs, from 0, whose reports carry validation figures: evenly spread, before the last.
+
+    A validation image costs about a third of a trained one.
+    """
+    epochs, dataset = setting.recipe.epochs, setting.dataset
+    affordable = _VALIDATION_SHARE * 3 * epochs * len(dataset.train) / max(len(dataset.val), 1)
+    n = min(_VALIDATIONS, int(affordable))
+    return {epochs * k // (n + 1) - 1 for k in range(1, n + 1)} - {-1}

@@ -1,12 +1,57 @@
-"""Random crop and horizontal flip of a whole batch, as one gather of pixels."""
+"""Random crop and horizontal flip of a whole batch of images.
+
+A crop at (top, left) of the padded image, mirrored or not, is a *view*, and views are numbered:
+with four pixels of padding and a flip an image has 9 * 9 * 2 = 162 of them.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["crop_and_flip"]
+from rkd_core.specs import Recipe
+
+__all__ = ["Augmentation", "crop_and_flip"]
+
+
+class Augmentation:
+    """The views of an image: every crop of its padded form, and their mirror images.
+
+    Args:
+        recipe: ``crop_padding`` and ``flip``.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.padding, self.flip, self.views = recipe.crop_padding, recipe.flip, recipe.views
+
+    def draw(self, rng: np.random.RandomState, count: int) -> NDArray[np.int64]:
+        """A view at random for each of ``count`` images, int64 ``(count,)``."""
+        if self.views == 1:
+            return np.zeros(count, dtype=np.int64)
+        side = 2 * self.padding + 1
+        shifts = rng.randint(0, side, size=(count, 2))
+        flips = rng.randint(0, 2, size=count)
+        views = shifts[:, 0] * side + shifts[:, 1]
+        return (views * 2 + flips if self.flip else views).astype(np.int64)
+
+    def apply(self, pixels: Tensor, views: Tensor) -> Tensor:
+        """The numbered view of each image.
+
+        Args:
+            pixels: uint8 ``(batch, height, width, channels)``.
+            views: int64 ``(batch,)``, each below ``self.views``.
+        """
+        if self.views == 1:
+            return pixels
+        flips, crops = views % 2 == 1, views // 2
+        if not self.flip:
+            flips, crops = torch.zeros_like(views, dtype=torch.bool), views
+        side = 2 * self.padding + 1
+        shifts = torch.stack([crops // side, crops % side], dim=1)
+        return crop_and_flip(pixels, self.padding, shifts, flips)
 
 
 def crop_and_flip(pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor) -> Tensor:
@@ -24,11 +69,16 @@ def crop_and_flip(pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor) -
     """
     batch, height, width, channels = pixels.shape
     padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
-    device = pixels.device
-    column = torch.arange(width, device=device)
-    columns = torch.where(flips[:, None], width - 1 - column, column) + shifts[:, 1:]
-    rows = torch.arange(height, device=device) + shifts[:, :1]
-    first_rows = torch.arange(batch, device=device)[:, None] * (height + 2 * padding)
-    index = (first_rows + rows)[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    gathered = padded.view(-1, channels).index_select(0, index.view(-1))
-    return gathered.view(batch, height, width, channels)
+    tall, wide = height + 2 * padding, width + 2 * padding
+    # Every stretch of `width` pixels of the padded batch as a row; crops are made of such rows, so
+    # they are copied in pieces of `width * channels` bytes rather than pixel by pixel.
+    stretches = padded.view(-1).as_strided(
+        (batch * tall * wide - width + 1, width * channels), (channels, 1)
+    )
+    place = torch.arange(batch, device=pixels.device)
+    rows = torch.arange(height, device=pixels.device) + shifts[:, :1]
+    starts = (place[:, None] * tall + rows) * wide + shifts[:, 1:]
+    crops = stretches.index_select(0, starts.view(-1)).view(batch, height, width, channels)
+    # Mirroring all and choosing among both moves whole images; no index depends on the data, for
+    # which a GPU would have to be waited for.
+    return torch.cat([crops, crops.flip(2)]).index_select(0, place + batch * flips)

@@ -14,14 +14,14 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rkd_core.datasets.augmentation import crop_and_flip
+from rkd_core.datasets.augmentation import Augmentation
 from rkd_core.datasets.seeding import stream
 from rkd_core.datasets.sets import ImageSet
 from rkd_core.datasets.statistics import Statistics, normalization_statistics
@@ -40,11 +40,14 @@ class Batch:
         images: float32 ``(batch, channels, height, width)``, normalised, channels last in memory.
         labels: int64 ``(batch,)``.
         indices: int64 ``(batch,)``, positions in the image set.
+        views: int64 ``(batch,)``, which view of its image each is (see ``augmentation``); None
+            for evaluation and for streamed sets, whose views are not numbered.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    views: Tensor | None = None
 
 
 class TrainingBatches:
@@ -58,6 +61,9 @@ class TrainingBatches:
         image_set: What to train on.
         recipe: Batch size, ``drop_last``, augmentation and normalization.
         seed: Of the order and the augmentation.
+        sampling: ``all``: an epoch is a permutation of the set. ``class_uniform``: it is as many
+            images, drawn with replacement, of a class that is drawn first; an image that is drawn
+            twice in an epoch shows one view.
         device: Where the batches are wanted.
         statistics: Mean and standard deviation to normalise with; None for those of the set.
         workers: Processes that decode a streamed set; None for one per CPU core, at most 8.
@@ -69,12 +75,17 @@ class TrainingBatches:
         recipe: Recipe,
         *,
         seed: int,
+        sampling: Literal["all", "class_uniform"] = "all",
         device: str | torch.device = "cpu",
         statistics: Statistics | None = None,
         workers: int | None = None,
     ) -> None:
         self._recipe, self._seed = recipe, seed
         self._count = len(image_set)
+        self._by_class: list[NDArray[np.int64]] | None = None
+        if sampling == "class_uniform":
+            labels = np.asarray(image_set.labels)
+            self._by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         statistics = statistics or normalization_statistics(image_set, recipe)
         where = torch.device(device)
         self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
@@ -84,18 +95,51 @@ class TrainingBatches:
         full, rest = divmod(self._count, self._recipe.batch_size)
         return max(full, 1) if self._recipe.drop_last else full + (rest > 0)
 
-    @property
-    def single_view(self) -> bool:
-        """Whether nothing is augmented, so that every epoch sees the same pixels."""
-        return self._recipe.crop_padding == 0 and not self._recipe.flip
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 0; the same ones however often it is called.
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0; the same ones however often it is called."""
-        order = stream(self._seed, epoch).permutation(self._count)
-        size = self._recipe.batch_size
-        return self._pixels.batches(
-            [order[start : start + size] for start in range(0, len(self) * size, size)], epoch
-        )
+        Args:
+            epoch: From 0.
+            first: The batch to begin with, from 0.
+        """
+        order, size = self._order(epoch), self._recipe.batch_size
+        starts = range(first * size, len(order), size)
+        return self._pixels.batches([order[start : start + size] for start in starts], epoch)
+
+    def seen(self, epochs: int) -> NDArray[np.int64]:
+        """What a training of so many epochs sees: ``index * views + view``, ascending, each once.
+
+        Raises:
+            ValueError: The views have no number.
+        """
+        if not isinstance(self._pixels, _Resident):
+            raise ValueError("the views of a streamed set are not numbered")
+        per_image = self._recipe.views
+        seen = np.zeros(self._count * per_image, dtype=bool)
+        for epoch in range(epochs):
+            order = self._order(epoch)
+            seen[order * per_image + self._pixels.draw(epoch)[order]] = True
+        return np.flatnonzero(seen)
+
+    def look(self, keys: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+        """Batches of the views with these keys, as ``seen`` gives them."""
+        if not isinstance(self._pixels, _Resident):
+            raise ValueError("the views of a streamed set are not numbered")
+        parts = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+        return self._pixels.look(parts)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions in the order of the epoch, without those that ``drop_last`` drops."""
+        random = stream(self._seed, epoch)
+        if self._by_class is None:
+            order = random.permutation(self._count)
+        else:
+            sizes = np.array([len(rows) for rows in self._by_class])
+            starts = np.cumsum(sizes) - sizes
+            classes = random.randint(len(sizes), size=self._count)
+            within = (random.random_sample(self._count) * sizes[classes]).astype(np.int64)
+            order = np.concatenate(self._by_class)[starts[classes] + within]
+        return order[: len(self) * self._recipe.batch_size].astype(np.int64)
 
 
 class EvaluationBatches:
@@ -129,10 +173,13 @@ class EvaluationBatches:
         return math.ceil(self._count / self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        rows, size = np.arange(self._count), self._batch_size
-        return self._pixels.batches(
-            [rows[start : start + size] for start in range(0, self._count, size)], EVALUATION
-        )
+        return self.at(np.arange(self._count))
+
+    def at(self, positions: NDArray[np.int64]) -> Iterator[Batch]:
+        """Batches of the images at these positions of the set, in this order."""
+        starts = range(0, len(positions), self._batch_size)
+        rows = [positions[start : start + self._batch_size] for start in starts]
+        return self._pixels.batches(rows, EVALUATION)
 
 
 def _pixels(
@@ -169,8 +216,11 @@ class _Normalization:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """From uint8 ``(b, h, w, c)`` to float32 ``(b, c, h, w)``, channels last in memory."""
-        images = pixels.to(torch.float32).mul_(self._scale).sub_(self._shift)
-        return images.permute(0, 3, 1, 2)
+        count, height, width, channels = pixels.shape
+        # In rows of whole lines: three channels at a time would be too few for vector units.
+        lines = pixels.reshape(count * height, width * channels).to(torch.float32)
+        lines.mul_(self._scale.repeat(width)).sub_(self._shift.repeat(width))
+        return lines.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _Resident:
@@ -184,7 +234,8 @@ class _Resident:
         device: torch.device,
         normalize: _Normalization,
     ) -> None:
-        self._recipe, self._seed, self._device = recipe, seed, device
+        self._seed, self._device = seed, device
+        self.augmentation = Augmentation(recipe)
         self._normalize = normalize
         images, labels = _shared(image_set.images), _shared(image_set.labels)
         self._images = images.to(_home(image_set.nbytes, device))
@@ -192,27 +243,33 @@ class _Resident:
 
     def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
         """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
-        shifts = flips = None
-        if epoch != EVALUATION:
-            shifts, flips = self._draw(epoch)
-        for index in rows:
-            indices = torch.from_numpy(index).to(self._device)
-            pixels = self._images[indices.to(self._images.device)].to(self._device)
-            if shifts is not None and flips is not None:
-                pixels = crop_and_flip(
-                    pixels, self._recipe.crop_padding, shifts[indices], flips[indices]
-                )
-            yield Batch(self._normalize(pixels), self._labels[indices], indices)
+        if epoch == EVALUATION:
+            for indices in self._sent(rows):
+                yield self._batch(indices, None)
+        else:
+            views = torch.from_numpy(self.draw(epoch)).to(self._device)
+            for indices in self._sent(rows):
+                yield self._batch(indices, views[indices])
 
-    def _draw(self, epoch: int) -> tuple[Tensor | None, Tensor | None]:
-        """For every image of the set: where its crop starts, and whether it is mirrored."""
-        padding, flip = self._recipe.crop_padding, self._recipe.flip
-        if padding == 0 and not flip:
-            return None, None
-        rng, count = stream(self._seed, epoch, 1), len(self._labels)
-        shifts = torch.from_numpy(rng.randint(0, 2 * padding + 1, size=(count, 2)))
-        flips = torch.from_numpy(rng.randint(0, 2, size=count).astype(bool) & flip)
-        return shifts.to(self._device), flips.to(self._device)
+    def look(self, keys: Rows) -> Iterator[Batch]:
+        """One batch for each array of keys, ``index * views + view``."""
+        for key in self._sent(keys):
+            yield self._batch(key // self.augmentation.views, key % self.augmentation.views)
+
+    def draw(self, epoch: int) -> NDArray[np.int64]:
+        """The view that the epoch shows of every image of the set, int64 ``(n,)``."""
+        return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
+
+    def _batch(self, indices: Tensor, views: Tensor | None) -> Batch:
+        pixels = self._images.index_select(0, indices.to(self._images.device)).to(self._device)
+        if views is not None:
+            pixels = self.augmentation.apply(pixels, views)
+        return Batch(self._normalize(pixels), self._labels[indices], indices, views)
+
+    def _sent(self, rows: Rows) -> tuple[Tensor, ...]:
+        """All rows on the device with one copy: a copy a step would wait for the step before."""
+        whole = torch.from_numpy(np.concatenate(rows)).to(self._device)
+        return whole.split([len(part) for part in rows])
 
 
 class _Streamed:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from rkd_core import json_text
 from rkd_core.datasets.paths import expanded
 from rkd_core.datasets.sources import Location
 from rkd_core.files import replace_file, sync
@@ -106,7 +107,7 @@ def open_or_build(
 
 def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path], T]) -> T | None:
     try:
-        name = json.loads(pointer.read_text())["entry"]
+        name = json_text.parse(pointer.read_text())["entry"]
         return open_entry(cache / "entries" / Path(name).name)
     except UNSOUND:
         return None

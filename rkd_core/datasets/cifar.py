@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in torchvision's layout: folders of pickled batches.
 
-Pickles can run code. These are read by an unpickler that can build nothing but numpy arrays and
-plain values, whoever wrote the files.
+Pickles can run code and ask for any memory. These are read by an unpickler that can build nothing
+but plain values and arrays of bytes, of no more memory than the file has, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import pickle
+import pickletools
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -134,30 +135,34 @@ def _split(root: Path, files: dict[str, str], label_key: str, differing: list[st
     labels: list[NDArray[np.int64]] = []
     for name, md5 in files.items():
         path = root / name
-        data = path.read_bytes()
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+        content = path.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             differing.append(name)
-        batch = _unpickle(path, data)
-        pixels, values = batch.get("data"), batch.get(label_key)
+        batch = _unpickle(path, content)
+        data, values = batch.get("data"), batch.get(label_key)
+        pixels = data.values if isinstance(data, _Bytes) else None
         if (
-            not isinstance(pixels, np.ndarray)
-            or pixels.dtype != np.uint8
+            pixels is None
             or pixels.ndim != 2
             or pixels.shape[1] != 3 * 32 * 32
             or not isinstance(values, list)
             or len(values) != len(pixels)
-            or not all(isinstance(value, int) for value in values)
+            or not all(isinstance(value, int) and abs(value) < 2**63 for value in values)
         ):
             raise UserError(f"{path} is not a batch of CIFAR: it needs data and {label_key}")
         images.append(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(np.asarray(values, dtype=np.int64))
-    pixels = np.ascontiguousarray(np.concatenate(images))
     name = f"{root} {'+'.join(files)}"
-    return Split(ArrayImages(pixels, name), np.concatenate(labels))
+    return Split(
+        ArrayImages(np.ascontiguousarray(np.concatenate(images)), name), np.concatenate(labels)
+    )
 
 
 def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name.endswith("PUT") and int(argument or 0) > len(data):  # gets that much
+                raise pickle.UnpicklingError(f"it numbers a value {argument}")
         value = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -167,20 +172,47 @@ def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     return value
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
+def _latin1(text: str, encoding: str) -> bytes:
     """What ``_codecs.encode`` is for in these files: bytes written by Python 3 for Python 2."""
-    return text.encode(encoding)
+    return text.encode("latin1")
+
+
+class _Kind:
+    """A pickled numpy data type; what else is said of it does not matter for bytes."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if name not in ("u1", "|u1"):
+            raise pickle.UnpicklingError(f"it holds an array of {name!r}, not of bytes (u1)")
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Bytes:
+    """A pickled array of bytes. Numpy would allocate whatever shape and type it claims to have."""
+
+    values: NDArray[np.uint8] | None = None
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, content = state
+        if not isinstance(kind, _Kind):
+            raise pickle.UnpicklingError("it holds an array of unknown type")
+        content = content.encode("latin1") if isinstance(content, str) else content
+        values = np.frombuffer(content, np.uint8)
+        self.values = values.reshape(shape, order="F" if fortran else "C")
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that refuses every global but those an array of numbers needs."""
+    """An unpickler that refuses every global but those an array of bytes needs."""
 
-    _reconstruct = np.empty(0).__reduce__()[0]
     allowed: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _Bytes,
+        ("numpy._core.multiarray", "_reconstruct"): _Bytes,
+        ("numpy", "ndarray"): _Bytes,
+        ("numpy", "dtype"): _Kind,
         ("_codecs", "encode"): _latin1,
     }
 

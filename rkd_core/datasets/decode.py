@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import warnings
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["BadImageError", "center_crop", "is_grey", "open_image", "pixels", "to_channels"]
 
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What Pillow may open. For some others, such as EPS, it would run a program on the content."""
+
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 
 class BadImageError(ValueError):
     """An image that cannot be decoded; the message says why, not which."""
+
+
+@functools.cache
+def pillow() -> ModuleType:
+    """``PIL.Image``, imported when it is needed, which stays silent about damaged metadata."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return Image
 
 
 def open_image(encoded: Encoded, channels: int | None = None) -> Image:
@@ -33,15 +48,14 @@ def open_image(encoded: Encoded, channels: int | None = None) -> Image:
         BadImageError: It is damaged, of no known format, or so large that decoding it could
             exhaust the memory (Pillow's limit against decompression bombs).
     """
-    from PIL import Image
-
+    Image = pillow()
     if isinstance(encoded, np.ndarray):
         image = Image.fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
         return image if channels is None else to_channels(image, channels)
     if not encoded:
         raise BadImageError("it is empty or missing")
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise BadImageError(f"{image.width} x {image.height} pixels are too many")
@@ -49,7 +63,7 @@ def open_image(encoded: Encoded, channels: int | None = None) -> Image:
     except BadImageError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise BadImageError("it is no image of a known format") from error
+        raise BadImageError(f"it is no image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadImageError(reason) from error
@@ -65,6 +79,9 @@ def to_channels(image: Image, channels: int) -> Image:
 
     Integer grey of more than 8 bits is scaled from 16 to 8; floating-point grey is clipped to
     0..255, which is what Pillow takes it to hold.
+
+    Raises:
+        BadImageError: It has floating-point pixels that are not numbers.
     """
     from PIL import Image
 
@@ -72,7 +89,10 @@ def to_channels(image: Image, channels: int) -> Image:
         deep = np.asarray(image).astype(np.float64) / 257
         image = Image.fromarray(np.rint(np.clip(deep, 0, 255)).astype(np.uint8))
     elif image.mode == "F":
-        image = Image.fromarray(np.rint(np.clip(np.asarray(image), 0, 255)).astype(np.uint8))
+        levels = np.asarray(image)
+        if np.isnan(levels).any():
+            raise BadImageError("some of its pixels are not numbers")
+        image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
     elif image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # straight to RGB, Pillow warns of lost transparency
     return image.convert("L" if channels == 1 else "RGB")

@@ -6,13 +6,13 @@ import os
 from functools import partial
 from pathlib import Path
 
-from rkd_core.datasets import cache, cifar, folders, parquet
+from rkd_core.datasets import cache, cifar, folders, lists, parquet
 from rkd_core.datasets.names import REGISTRY, unknown
 from rkd_core.datasets.paths import expanded, list_files
 from rkd_core.datasets.sources import Location
 from rkd_core.errors import UserError
 
-__all__ = ["at", "named", "path"]
+__all__ = ["at", "given_folders", "listed", "named", "path"]
 
 TEST_FIRST = ("test", "valid", "validation", "val")
 VALIDATION_FIRST = ("val", "valid", "validation", "test")
@@ -21,6 +21,22 @@ LAYOUTS = (
     "train.parquet with test.parquet (shards too), or train/<class>/ with test/<class>/; "
     "in place of test also valid, validation or val"
 )
+
+
+def given_folders(data_dir: Path | None) -> list[Path]:
+    """Where data are looked for before the cache: ``data_dir``, then ``$RKD_DATA_DIR``.
+
+    Raises:
+        UserError: One of them does not exist.
+    """
+    folders = []
+    for base, what in ((data_dir, "--data-dir"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
+        if base:
+            folder = expanded(base)
+            if not folder.is_dir():
+                raise UserError(f"{what} {folder} is not a folder")
+            folders.append(folder)
+    return folders
 
 
 def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) -> Location:
@@ -37,21 +53,8 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
         UserError: A data folder does not exist, or the dataset is nowhere.
     """
     entry = REGISTRY[name]
-    places: list[Path] = []
-    for base, what in ((data_dir, "--data-dir"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
-        if base:
-            folder = expanded(base)
-            if not folder.is_dir():
-                raise UserError(f"{what} {folder} is not a folder")
-            places.append(folder)
     store = cache_folder / "datasets"
-    places.append(store)
-    candidates = [
-        candidate
-        for place in places
-        for candidate in (*(place / folder for folder in entry.folders), place)
-        if candidate != place or place.resolve().name in entry.folders  # one level too deep
-    ]
+    candidates = _candidates(name, data_dir, store)
     for candidate in candidates:
         if (location := at(candidate, validation_first=name.endswith("imagenet"))) is not None:
             return location
@@ -71,6 +74,33 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
         f"{name} was not found and {_no_download(entry.downloadable)}; looked for {looked}. "
         f"Accepted are {pickles}{LAYOUTS}"
     )
+
+
+def listed(
+    name_or_path: str,
+    train_list: Path,
+    test_list: Path,
+    data_dir: Path | None,
+    cache_folder: Path,
+) -> Location:
+    """The images that two lists name, in a folder or in that of a named dataset.
+
+    Raises:
+        OSError: A list cannot be read.
+        UserError: There is no such folder, or a list is bad input.
+    """
+    if name_or_path in REGISTRY:
+        places = _candidates(name_or_path, data_dir, cache_folder / "datasets")
+    else:
+        places = [expanded(name_or_path)] if name_or_path else []
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        looked = f"; looked for {', '.join(map(str, places))}" if name_or_path in REGISTRY else ""
+        raise UserError(
+            f"{name_or_path!r} is not a folder: with an image list, the data set is the folder "
+            f"that its paths start from{looked}"
+        )
+    return lists.locate(folder, train_list, test_list)
 
 
 def at(folder: Path, *, validation_first: bool = False) -> Location | None:
@@ -117,6 +147,17 @@ def path(name_or_path: str) -> Location:
         raise UserError(f"{folder} is one split of a dataset: give the folder above, {parent}")
     problem = "has no training split" if any(folder.iterdir()) else "is empty"
     raise UserError(f"{folder} {problem}: a folder of a dataset has {LAYOUTS}")
+
+
+def _candidates(name: str, data_dir: Path | None, store: Path) -> list[Path]:
+    """Where the folder of a named dataset may be, the first choice first."""
+    folders = REGISTRY[name].folders
+    return [
+        candidate
+        for place in (*given_folders(data_dir), store)
+        for candidate in (*(place / folder for folder in folders), place)
+        if candidate != place or place.resolve().name in folders  # one level too deep
+    ]
 
 
 def _no_download(downloadable: bool) -> str:

@@ -6,7 +6,6 @@ column are taken from the ``huggingface`` metadata of the schema where it is the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rkd_core import json_text
 from rkd_core.datasets.sources import Encoded, Source, Split, spread
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
@@ -96,11 +96,11 @@ class ParquetImages:
                         BATCH_ROWS, row_groups=[group], columns=[self.column]
                     ):
                         here = _between(wanted, start, start + len(batch))
-                        values = batch.column(0).take(pa.array(here - start)).to_pylist()
+                        values = batch.column(self.column).take(pa.array(here - start)).to_pylist()
                         for row, value in zip(here.tolist(), values, strict=True):
                             yield self._encoded(value, f"{file} row {row}")
                         start += len(batch)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise _unreadable(file, error) from error
 
     def _encoded(self, value: bytes | dict[str, Any] | None, where: str) -> bytes:
@@ -110,6 +110,8 @@ class ParquetImages:
             return bytes(value["bytes"])
         if not value.get("path"):
             return b""
+        if not isinstance(value["path"], str) or "\0" in value["path"]:
+            raise UserError(f"{where}: {value['path']!r} is no path of a file in {self.folder}")
         path = self.folder / value["path"]
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise UserError(f"{where}: the path {value['path']!r} leads out of {self.folder}")
@@ -201,10 +203,14 @@ def _read_split(folder: Path, split: str) -> tuple[Split, tuple[str, ...]]:
                     image = _image_column(schema, features, file)
                     label = _label_column(schema, features, file)
                     names = _names(features.get(label, {}))
-                for column in {image, label} - set(schema.names):
-                    raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
-                labels.append(_integers(source.read(columns=[label]).column(0), label, file))
-        except (OSError, pa.ArrowException) as error:
+                for column in (image, label):
+                    if (times := schema.names.count(column)) == 0:
+                        raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
+                    if times > 1:
+                        raise UserError(f"{file} has {times} columns {column!r}: keep one")
+                # By name, since Parquet reads 'label.x' too where 'label' is asked for.
+                labels.append(_integers(source.read(columns=[label])[label], label, file))
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise _unreadable(file, error) from error
     images = ParquetImages(folder, files, tuple(map(len, labels)), image)
     return Split(images, np.concatenate(labels)), names
@@ -213,7 +219,7 @@ def _read_split(folder: Path, split: str) -> tuple[Split, tuple[str, ...]]:
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Hugging Face's description of the columns; empty where there is none."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = json_text.parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in features.items() if isinstance(value, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
@@ -245,7 +251,9 @@ def _image_column(schema: pa.Schema, features: dict[str, dict[str, Any]], file: 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
+        if index < 0:
+            return False
+        kind = kind.field(index).type
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

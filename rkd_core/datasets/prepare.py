@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core import json_text
 from rkd_core.datasets import cache, fingerprint
 from rkd_core.datasets.decode import BadImageError, is_grey, open_image
 from rkd_core.datasets.decoded import decode_source, in_threads, is_decodable
@@ -150,7 +151,7 @@ def _build(location: Location, options: Options, folder: Path) -> str:
 
 def _open(location: Location, folder: Path) -> Prepared:
     """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text())
     if meta["format"] != FORMAT:
         raise cache.DamagedError(folder)
     names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.datasets.levels import count_levels
 from rkd_core.datasets.streamed import StreamedImageSet
 
 __all__ = ["Dataset", "ImageSet"]
+
+_CHUNK = 1024  # images whose levels are counted at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,12 @@ class ImageSet:
     def nbytes(self) -> int:
         """Bytes of decoded pixels."""
         return self.images.nbytes
+
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """Occurrences of each pixel level, int64 ``(channels, 256)``; counted once per set."""
+        chunks = (self.images[start : start + _CHUNK] for start in range(0, len(self), _CHUNK))
+        return count_levels(chunks, self.images.shape[3])
 
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
         """The images at ``rows``; a copy, unless that is all of them in order."""
@@ -95,6 +105,10 @@ class Dataset:
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.train.shape[:2]
+
+    def with_training_rows(self, rows: NDArray[np.int64]) -> Dataset:
+        """The same with these rows of ``train`` only, ascending."""
+        return replace(self, train=self.train.subset(rows), train_indices=self.train_indices[rows])
 
     @property
     def nbytes(self) -> int:

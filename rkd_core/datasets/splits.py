@@ -1,7 +1,8 @@
-"""Which rows go where: the halving of the test set, the long tail, the limit.
+"""Which rows go where: the classes, the halving of the test set, the long tail, the limit, the
+hold-out.
 
-Every choice is drawn per class from a frozen random stream and does not depend on how many rows
-are kept, so a smaller subset of one seed lies inside a larger one.
+Every choice of images is drawn per class from a frozen random stream and does not depend on how
+many rows are kept, so a smaller subset of one seed lies inside a larger one; so do classes.
 """
 
 from __future__ import annotations
@@ -9,14 +10,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.class_groups import is_long_tailed
 from rkd_core.datasets.long_tail import long_tail_counts
-from rkd_core.datasets.seeding import random_state
+from rkd_core.datasets.seeding import random_state, stream
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
+from rkd_core.specs import HoldoutRule
+from rkd_core.streams import stream_seed
 
-__all__ = ["halve", "pick", "proportional_counts", "training_rows"]
+__all__ = ["draw_classes", "halve", "hold_out", "pick", "proportional_counts", "training_rows"]
 
 Rows = NDArray[np.int64]
+
+
+def draw_classes(classes: int, wanted: int | None, seed: int) -> Rows:
+    """Labels of a random subset of the classes, ascending; None for all of them.
+
+    Raises:
+        UserError: More are wanted than there are.
+    """
+    if wanted is None:
+        return np.arange(classes)
+    if wanted > classes:
+        raise UserError(
+            f"--classes {wanted} is more than the {counted(classes, 'class', 'classes')} there are"
+        )
+    return np.sort(random_state(seed).permutation(classes)[:wanted])
 
 
 def halve(labels: Rows, seed: int, stratified: bool) -> tuple[Rows, Rows]:
@@ -118,3 +137,32 @@ def training_rows(
         counts = np.bincount(labels[rows], minlength=classes).tolist()
         rows = rows[pick(labels[rows], proportional_counts(counts, limit), seed)]
     return rows
+
+
+def hold_out(labels: Rows, rule: HoldoutRule) -> tuple[Rows, Rows]:
+    """Cut a training set in two, as Lukasik et al. (TMLR 2022) do.
+
+    Args:
+        labels: int64 ``(n,)``.
+        rule: How many are held out, and by which seed.
+
+    Returns:
+        Rows that are kept and rows that are held out, each ascending.
+
+    Raises:
+        UserError: Nothing would be held out, or nothing kept.
+    """
+    random = stream(stream_seed("holdout", rule.seed))
+    classes, counts = np.unique(labels, return_counts=True)
+    alike = len(labels) > 0 and not is_long_tailed(counts.tolist())
+    if rule.by == "share" or (rule.by == "auto" and alike):
+        rows = random.permutation(len(labels))[: round(rule.share * len(labels))]
+    else:
+        k = rule.per_class
+        parts = [random.permutation(np.flatnonzero(labels == label)) for label in classes]
+        rows = np.concatenate([[], *(p[: k if len(p) > 2 * k else len(p) // 2] for p in parts)])
+    if not 0 < len(rows) < len(labels):
+        raise UserError(f"a hold-out needs more than {counted(len(labels), 'training image')}")
+    held = np.zeros(len(labels), dtype=bool)
+    held[rows.astype(np.int64)] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets.decode import BadImageError, center_crop, open_image, pixels
+from rkd_core.datasets.decoded import parallelism
+from rkd_core.datasets.levels import count_levels
 from rkd_core.datasets.seeding import stream
+from rkd_core.datasets.sources import spread
 from rkd_core.errors import UserError
 
 __all__ = ["RandomAccessImages", "StreamedImageSet", "random_resized_crop_box"]
@@ -20,6 +25,9 @@ RESIZED_SHARE = 256 / 224
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
+
+_SAMPLE = 1024
+"""Images, at even distances, that stand for all when levels are counted."""
 
 
 class RandomAccessImages(Protocol):
@@ -58,9 +66,24 @@ class StreamedImageSet:
         """0: no decoded pixels are kept."""
         return 0
 
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """Occurrences of each pixel level in the evaluation views of a sample; counted once.
+
+        int64 ``(channels, 256)``.
+        """
+        rows = spread(len(self), _SAMPLE).tolist()
+        with ThreadPoolExecutor(parallelism()) as pool:
+            return count_levels(pool.map(self.evaluation_view, rows), self.shape[2])
+
     def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
         """The images at ``rows`` of this set."""
         return StreamedImageSet(self.source, self.rows[rows], self.labels[rows], self.shape)
+
+    @property
+    def resized(self) -> int:
+        """Shorter side, in pixels, that an image is given before the centre crop of evaluation."""
+        return round(self.shape[0] * RESIZED_SHARE)
 
     def evaluation_view(self, index: int) -> NDArray[np.uint8]:
         """Resize and centre crop, uint8 ``(height, width, channels)``.
@@ -68,8 +91,7 @@ class StreamedImageSet:
         Raises:
             UserError: The image cannot be decoded.
         """
-        side = self.shape[0]
-        return self._view(index, None, round(side * RESIZED_SHARE), flip=False)
+        return self._view(index, None, self.resized, flip=False)
 
     def training_view(
         self, index: int, seed: int, epoch: int, *, crop: bool, flip: bool
@@ -90,8 +112,7 @@ class StreamedImageSet:
         """
         rng = stream(seed, epoch, index)
         mirrored = bool(rng.random_sample() < 0.5) and flip
-        resized = round(self.shape[0] * RESIZED_SHARE)
-        return self._view(index, rng if crop else None, resized, flip=mirrored)
+        return self._view(index, rng if crop else None, self.resized, flip=mirrored)
 
     def _view(
         self, index: int, rng: np.random.RandomState | None, resized: int, *, flip: bool

@@ -7,7 +7,7 @@ import torchvision.transforms.functional as tv
 
 from rkd_core import datasets
 from rkd_core.datasets import ImageSet
-from rkd_core.datasets.augmentation import crop_and_flip
+from rkd_core.datasets.augmentation import Augmentation, crop_and_flip
 from rkd_core.datasets.batches import EvaluationBatches, TrainingBatches, normalization_statistics
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions, Recipe
@@ -140,7 +140,6 @@ def test_sizes_of_training_batches(count, drop_last, sizes):
 def test_labels_and_pixels_belong_to_the_indices():
     data = image_set()
     batches = TrainingBatches(data, PLAIN, seed=3)
-    assert batches.single_view
     clean = torch.cat([b.images for b in EvaluationBatches(data, PLAIN, batch_size=64)])
     for batch in batches.epoch(5):
         assert torch.equal(batch.images, clean[batch.indices])
@@ -151,7 +150,7 @@ def test_labels_and_pixels_belong_to_the_indices():
 def test_any_augmentation_makes_many_views(change):
     recipe = Recipe(epochs=1, batch_size=16, **change)
     batches = TrainingBatches(image_set(), recipe, seed=0)
-    assert not batches.single_view
+    assert recipe.views == {"flip": 2, "crop_padding": 9}[next(iter(change))]
     by_image = [
         {
             i: x
@@ -162,6 +161,24 @@ def test_any_augmentation_makes_many_views(change):
     ]
     both = by_image[0].keys() & by_image[1].keys()
     assert any(not np.array_equal(by_image[0][i], by_image[1][i]) for i in both)
+
+
+def test_views_are_numbered_and_counted():
+    data = image_set(20, size=5)
+    recipe = Recipe(epochs=1, batch_size=8, crop_padding=1, flip=True)
+    batches = TrainingBatches(data, recipe, seed=1)
+    assert recipe.views == 18
+    met = {}
+    for epoch in range(6):
+        for batch in batches.epoch(epoch):
+            for image, index, view in zip(batch.images, batch.indices, batch.views, strict=True):
+                met[int(index) * 18 + int(view)] = image
+    assert batches.seen(6).tolist() == sorted(met)
+    again = list(batches.look(batches.seen(6), batch_size=7))
+    assert [len(b.labels) for b in again][:-1] == [7] * (len(again) - 1)
+    for batch in again:
+        for image, index, view in zip(batch.images, batch.indices, batch.views, strict=True):
+            assert torch.equal(image, met[int(index) * 18 + int(view)])
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch():
@@ -184,6 +201,21 @@ def test_the_order_is_frozen():
     state = np.random.RandomState(np.random.SeedSequence((2, 0, 1)).generate_state(8))
     (batch,) = batches.epoch(1)
     assert batch.indices.tolist() == state.permutation(6).tolist()
+
+
+def test_the_views_are_frozen_and_drawn_apart_from_the_order():
+    batches = TrainingBatches(image_set(6), AUGMENTED, seed=0)
+    state = np.random.RandomState(np.random.SeedSequence((3, 0, 1, 1)).generate_state(8))
+    (batch,) = batches.epoch(1)
+    views = Augmentation(AUGMENTED).draw(state, 6)
+    assert batch.views.tolist() == views[batch.indices].tolist()
+
+
+def test_an_epoch_can_begin_with_a_later_batch():
+    batches = TrainingBatches(image_set(), AUGMENTED, seed=3)
+    whole = content(batches.epoch(2))
+    assert len(whole) == 3
+    assert_same(whole[1:], content(batches.epoch(2, first=1)))
 
 
 def test_global_generators_are_left_alone(streamed):
@@ -230,7 +262,6 @@ def test_streamed_batches_hold_the_views(streamed):
 def test_streamed_training_without_augmentation_is_the_evaluation_view(streamed):
     recipe = Recipe(epochs=1, batch_size=12)
     batches = TrainingBatches(streamed, recipe, seed=0, workers=0)
-    assert batches.single_view
     (batch,), (clean,) = (
         list(batches.epoch(0)),
         list(EvaluationBatches(streamed, recipe, batch_size=12, workers=0)),
@@ -248,3 +279,21 @@ def test_a_damaged_image_in_a_stream_is_one_clear_line(tmp_path, streamed, worke
     with pytest.raises(UserError, match=r"dog/001\.png cannot be decoded") as caught:
         list(batches)
     assert "\n" not in str(caught.value)
+
+
+def test_class_uniform_sampling_draws_classes_alike_and_images_within_them():
+    labels = np.repeat(np.array([0, 2]), (90, 10))
+    data = ImageSet(np.zeros((100, 2, 2, 1), np.uint8), labels)
+    recipe = Recipe(epochs=1, batch_size=50)
+    batches = TrainingBatches(data, recipe, seed=4, sampling="class_uniform")
+    drawn = [torch.cat([b.indices for b in batches.epoch(e)]) for e in range(200)]
+    again = TrainingBatches(data, recipe, seed=4, sampling="class_uniform")
+    assert torch.equal(drawn[7], torch.cat([b.indices for b in again.epoch(7)]))
+    assert not torch.equal(drawn[0], drawn[1])
+    counts = np.bincount(torch.cat(drawn).numpy(), minlength=100)
+    assert counts.sum() == 200 * 100
+    # Binomial: half of the draws for each class, and the same share for each of its images.
+    assert abs(counts[:90].sum() - 10_000) < 5 * 20_000**0.5 / 2
+    assert np.abs(counts[:90] - 10_000 / 90).max() < 5 * (10_000 / 90) ** 0.5
+    assert np.abs(counts[90:] - 1000).max() < 5 * 1000**0.5
+    assert (batches.seen(200) == np.flatnonzero(counts)).all()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def test_a_batch_of_python_3_is_read_too(tmp_path, load):
     cifar10_batches(tmp_path)
     path = tmp_path / "cifar-10-batches-py" / "test_batch"
     data = np.zeros((10, 3072), np.uint8)
-    for protocol in (2, 4):
-        batch = {"data": data, "labels": cycling_labels(10, 10)}
+    for protocol, order in ((2, "C"), (2, "F"), (4, "C")):
+        batch = {"data": np.asarray(data, order=order), "labels": cycling_labels(10, 10)}
         path.write_bytes(pickle.dumps(batch, protocol))
         assert load("cifar10", data_dir=tmp_path).val.images.max() == 0
 
@@ -109,6 +110,35 @@ def test_damaged_batches_are_named(tmp_path, load, content):
     with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR") as caught:
         load("cifar10", data_dir=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r" + (10**8).to_bytes(4, "little") + b".",
+        b"\x80\x02cnumpy\nndarray\n(J\x00\xe1\xf5\x05X\x01\x00\x00\x00Otq\x00R.",
+    ],
+)
+def test_a_batch_cannot_ask_for_more_memory_than_it_has(tmp_path, load, content):
+    cifar10_batches(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR"):
+        load("cifar10", data_dir=tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_labels_and_pixels_that_no_array_can_hold(tmp_path, load):
+    cifar10_batches(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "test_batch"
+    for data, labels in (
+        (np.zeros((2, 3072), np.uint8), [0, 2**63]),
+        (np.zeros((2, 3072), np.int64), [0, 1]),
+        (np.full((2, 3072), None), [0, 1]),
+    ):
+        path.write_bytes(pickle.dumps({"data": data, "labels": labels}, 2))
+        with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR"):
+            load("cifar10", data_dir=tmp_path)
 
 
 def test_a_damaged_batch_is_all_that_is_said(tmp_path, load, caplog):

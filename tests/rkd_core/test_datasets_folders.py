@@ -248,6 +248,19 @@ def test_too_large_sets_are_streamed(tmp_path, load, layout):
     assert load(tmp_path / "a", **STREAMED).image_size == (224, 224)
 
 
+def test_a_subset_of_the_classes_of_a_streamed_set(tmp_path, load):
+    image_folder(tmp_path / "a")
+    options = DataOptions(image_size=8, classes=2)
+    whole, some = load(tmp_path / "a", options), load(tmp_path / "a", options, **STREAMED)
+    assert whole.classes == some.classes == 2
+    assert set(some.class_names) < set(NAMES)
+    for split in ("train", "val", "test"):
+        ours, theirs = getattr(some, split), getattr(whole, split)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        for row, label in zip(ours.rows, ours.labels, strict=True):
+            assert f"/{some.class_names[label]}/" in ours.source.describe(row)
+
+
 def test_a_streamed_parquet_set_has_the_fingerprint_of_the_decoded_one(tmp_path, load):
     parquet_folder(tmp_path / "a")
     assert load(tmp_path / "a").fingerprint == load(tmp_path / "a", **STREAMED).fingerprint

@@ -1,11 +1,13 @@
 """Images as they come: grey, deep, palettes, many sizes, damaged; all by way of Parquet."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rkd_core.datasets import decode
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from tests.rkd_core.datasets_on_disk import (
@@ -158,3 +160,36 @@ def test_a_class_that_skipping_leaves_empty(tmp_path, load):
     write_parquet(tmp_path / "a" / "test.parquet", encoded, cycling_labels(6))
     with pytest.raises(UserError, match=r"class 1 \(dog\) has no training image"):
         load(tmp_path / "a", skip_bad_images=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+        b"\xd7\xcd\xc6\x9a" + b"\x01" * 60,
+    ],
+)
+def test_formats_that_run_programs_are_not_opened(tmp_path, load, monkeypatch, content):
+    """Pillow hands PostScript to Ghostscript."""
+    monkeypatch.setattr("subprocess.Popen", None)
+    grey_folder(tmp_path / "a", [content] * 3)
+    with pytest.raises(UserError, match="no image of a known format"):
+        load(tmp_path / "a")
+
+
+def test_damaged_metadata_of_a_sound_image_is_no_matter(tmp_path, load):
+    buffer = io.BytesIO()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # five entries, and then the end
+    Image.fromarray(random_images(1)[0]).save(buffer, "JPEG", exif=exif)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        decode.pillow.cache_clear()
+        grey_folder(tmp_path / "a", [buffer.getvalue()] * 3)
+        assert len(load(tmp_path / "a").train) == 3
+    assert [str(warning.message) for warning in said] == []
+
+
+def test_pixels_that_are_not_numbers(tmp_path, load):
+    grey_folder(tmp_path / "a", [encode(np.full((8, 8), np.nan, np.float32), "TIFF")] * 3)
+    with pytest.raises(UserError, match="row 0 cannot be decoded: some of its pixels are not num"):
+        load(tmp_path / "a")

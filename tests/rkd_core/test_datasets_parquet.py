@@ -312,3 +312,62 @@ def test_long_tail_and_limit_apply_to_any_source(tmp_path, load):
         load(tmp_path / "a", DataOptions(imbalance=21))
     with pytest.raises(UserError, match="--limit-train 2"):
         load(tmp_path / "a", DataOptions(limit_train=2))
+
+
+@pytest.mark.parametrize("path", ["no\0file", 5, b"file"])
+def test_a_path_that_is_none(tmp_path, load, path):
+    parquet_folder(tmp_path / "a")
+    image = pa.array(
+        [{"bytes": None, "path": path}] * 3,
+        pa.struct([("bytes", pa.binary()), ("path", pa.scalar(path).type)]),
+    )
+    table = pa.table({"img": image, "label": [0, 1, 2]})
+    pq.write_table(table, tmp_path / "a" / "train.parquet")
+    with pytest.raises(UserError, match=r"train\.parquet row 0: .* is no path of a file in"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("column", ["img", "label"])
+def test_a_column_that_is_there_twice(tmp_path, load, column):
+    parquet_folder(tmp_path / "a")
+    path = tmp_path / "a" / "train.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column(column, table[column]), path)
+    with pytest.raises(UserError, match=rf"train\.parquet has 2 columns '{column}': keep one"):
+        load(tmp_path / "a")
+
+
+def test_a_column_whose_name_begins_alike(tmp_path, load):
+    """Parquet takes ``label.x`` for a part of ``label``."""
+    images = parquet_folder(tmp_path / "a", metadata=False)
+    path = tmp_path / "a" / "train.parquet"
+    table = pq.read_table(path)
+    for number, name in enumerate(("label.x", "img.x")):
+        table = table.add_column(number, name, pa.array([number] * 12))
+    pq.write_table(table, path)
+    check_train(load(tmp_path / "a"), images, cycling_labels(12))
+
+
+def test_metadata_nested_too_deeply_is_ignored(tmp_path, load):
+    images = parquet_folder(tmp_path / "a", metadata=False)
+    path = tmp_path / "a" / "train.parquet"
+    deep = {"huggingface": "[" * 10**5 + "]" * 10**5}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(deep), path)
+    check_train(load(tmp_path / "a"), images, cycling_labels(12))
+
+
+def test_a_name_of_a_column_that_is_no_text(tmp_path, load):
+    parquet_folder(tmp_path / "a")
+    path = tmp_path / "a" / "train.parquet"
+    path.write_bytes(path.read_bytes().replace(b"label", b"\xe5abel"))
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read as Parquet: .*utf-8"):
+        load(tmp_path / "a")
+
+
+def test_bytes_within_bytes_are_no_images(tmp_path, load):
+    parquet_folder(tmp_path / "a")
+    path = tmp_path / "a" / "train.parquet"
+    table = pa.table({"img": [{"bytes": {"bytes": b"x"}}] * 3, "label": [0, 1, 2]})
+    pq.write_table(table, path)
+    with pytest.raises(UserError, match=r"train\.parquet has no image column"):
+        load(tmp_path / "a")

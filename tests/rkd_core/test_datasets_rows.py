@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rkd_core import datasets
-from rkd_core.datasets.splits import halve, proportional_counts, training_rows
+from rkd_core.datasets.splits import draw_classes, halve, proportional_counts, training_rows
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
@@ -108,6 +108,8 @@ def test_limit_comes_after_the_profile():
     labels = np.repeat(np.arange(2), 100)
     rows = training_rows(labels, 2, **PROFILE | {"imbalance": 4, "limit": 25})
     assert np.bincount(labels[rows]).tolist() == [20, 5]
+    limited = [training_rows(labels, 2, **PROFILE | {"limit": 25, "seed": s}) for s in range(2)]
+    assert limited[0].tolist() != limited[1].tolist()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,62 @@ def test_digits_and_their_long_tail():
     np.testing.assert_array_equal(tail.train.images, plain.train.images[tail.train_indices])
     chosen = datasets.load("digits-lt", DataOptions(imbalance=4))
     assert chosen.class_counts("train").tolist() == datasets.long_tail_counts(100, 10, 4)
+
+
+def pixels_by_name(dataset, split):
+    """Every image of a split with the name of its class, in order."""
+    images = getattr(dataset, split)
+    return [
+        (dataset.class_names[label], pixels.tobytes())
+        for label, pixels in zip(images.labels, images.images, strict=True)
+    ]
+
+
+def test_a_random_subset_of_the_classes():
+    plain = datasets.load("digits", DataOptions())
+    some = datasets.load("digits", DataOptions(classes=4, class_seed=3))
+    assert some.classes == 4
+    assert list(some.class_names) == sorted(some.class_names)
+    assert some.fingerprint == plain.fingerprint
+    left = {
+        name: [p for p in pixels_by_name(plain, name) if p[0] in some.class_names]
+        for name in ("train", "val", "test")
+    }
+    assert pixels_by_name(some, "train") == left["train"]
+    tested = pixels_by_name(some, "val") + pixels_by_name(some, "test")
+    assert sorted(tested) == sorted(left["val"] + left["test"])
+    assert abs(len(some.val) - len(some.test)) <= 1
+    for split, rows in (("train", some.train_indices), ("val", some.val_indices)):
+        everything = np.concatenate([plain.val_indices, plain.test_indices])
+        pixels = np.concatenate([plain.val.images, plain.test.images])[np.argsort(everything)]
+        pixels = plain.train.images if split == "train" else pixels
+        np.testing.assert_array_equal(getattr(some, split).images, pixels[rows])
+
+
+def test_subsets_of_classes_lie_inside_larger_ones_and_seeds_differ():
+    names = [set(datasets.load("digits", DataOptions(classes=k)).class_names) for k in (2, 5, 10)]
+    assert names[0] < names[1] < names[2]
+    seeds = [draw_classes(100, 10, seed).tolist() for seed in range(5)]
+    assert len(set(map(tuple, seeds))) == 5
+    assert draw_classes(4, None, 7).tolist() == [0, 1, 2, 3]
+    drawn = [label for seed in range(2000) for label in draw_classes(10, 3, seed)]
+    assert np.abs(np.bincount(drawn) / 600 - 1).max() < 0.2  # each as often as the others
+
+
+def test_the_long_tail_is_cut_after_the_classes():
+    options = DataOptions(classes=4, imbalance=10, limit_train=100)
+    dataset = datasets.load("digits", options.model_copy(update={"limit_train": None}))
+    assert dataset.class_counts("train").tolist() == datasets.long_tail_counts(100, 4, 10)
+    assert dataset.class_counts("val").min() > 0
+    limited = datasets.load("digits", options)
+    assert set(limited.train_indices) < set(dataset.train_indices)
+    default = datasets.load("digits-lt", DataOptions(classes=4))
+    assert default.class_counts("train").tolist() == datasets.long_tail_counts(100, 4, 20)
+
+
+def test_more_classes_than_there_are_is_bad_input():
+    with pytest.raises(UserError, match=r"--classes 11 is more than the 10 classes there are"):
+        datasets.load("digits", DataOptions(classes=11))
 
 
 def test_digits_pixels_are_the_published_ones_scaled():

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from rkd_core import artifacts, ledger, records
+from rkd_core import artifacts, bundles, ledger, records
 from rkd_core.errors import UserError
 from rkd_core.specs import Recipe, TrainingSpec, run_id
 
@@ -81,7 +81,9 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, name, damage):
 
 
 @pytest.mark.parametrize(
-    "manifest", [None, b"", b"[]", b"{}", b'{"run_id": 3, "files": {}}', b"\xff"]
+    "manifest",
+    [None, b"", b"[]", b"{}", b'{"run_id": 3, "files": {}}', b"\xff", b"[" * 10**5],
+    ids=repr,
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path, manifest):
     commit(tmp_path)
@@ -89,6 +91,39 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path, manifest):
     path.unlink() if manifest is None else path.write_bytes(manifest)
     with pytest.raises(UserError, match=r"manifest\.json"):
         artifacts.load(tmp_path / "artifacts", ID)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"bytes": ', b'"bytes":  '), (b"record", b"regord"), (b'\n "sha256"', b'\n "sha257"')],
+)
+def test_no_byte_of_a_manifest_changes_unnoticed(tmp_path, old, new):
+    commit(tmp_path)
+    path = tmp_path / "artifacts" / ID / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        artifacts.load(tmp_path / "artifacts", ID)
+
+
+def test_a_manifest_of_before_it_had_a_sum_still_serves(tmp_path):
+    commit(tmp_path)
+    path = tmp_path / "artifacts" / ID / "manifest.json"
+    former = json.loads(path.read_bytes())
+    del former["sha256"]
+    path.write_text(json.dumps(former, indent=1))
+    artifacts.check(tmp_path / "artifacts", ID)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "spec.json", "model.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 10**5], ids=repr)
+def test_what_is_whole_but_no_artifact_of_ours(tmp_path, name, content):
+    commit(tmp_path)
+    files = {p.name: p.read_bytes() for p in (tmp_path / "artifacts" / ID).iterdir()}
+    del files["manifest.json"]
+    bundles.write(tmp_path / "others" / ID, ID, files | {name: content})
+    with pytest.raises(UserError, match=f"{name} is of another version") as caught:
+        artifacts.load(tmp_path / "others", ID)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_artifact_under_another_name_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Networks: parameter counts known from elsewhere, shapes, seeds, and a registry without torch."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -8,17 +9,21 @@ import torch
 from torch import nn
 
 from rkd_core.errors import UserError
-from rkd_core.models import architectures, build
+from rkd_core.models import architectures, build, outline, parameters
 from rkd_core.models.cifar_resnet import CifarResNet
 from rkd_core.models.network import Network
+from rkd_core.models.wide_resnet import WideResNet
 
 NAMES = sorted(architectures())
+# One is too large to be built in every test, the others are built as resnet18 and so on are.
+OTHERS = ("efficientnet_v2_l", "resnet18_cifar", "resnet34_cifar", "resnet50_cifar")
+BUILT = [name for name in NAMES if name not in OTHERS]
 
 
 def parameter_count(
     name: str, classes: int, channels: int = 3, size: tuple[int, int] = (32, 32)
 ) -> int:
-    return sum(p.numel() for p in build(name, classes, channels, size, seed=0).parameters())
+    return sum(p.numel() for p in outline(name, classes, channels, size).parameters())
 
 
 def he_count(depth: int, classes: int, channels: int = 3) -> int:
@@ -47,6 +52,44 @@ def he_count(depth: int, classes: int, channels: int = 3) -> int:
 def test_cifar_resnet_parameter_counts(name, counts):
     assert tuple(parameter_count(name, classes) for classes in (10, 100, 200)) == counts
     assert counts == tuple(he_count(int(name[6:]), classes) for classes in (10, 100, 200))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_registry_knows_how_large_each_network_is(name):
+    assert parameters(name) == parameter_count(name, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("resnet8x4", (1_210_410, 1_233_540, 1_259_240)),
+        ("resnet32x4", (7_410_730, 7_433_860, 7_459_560)),
+        ("wrn_40_1", (563_930, 569_780, 576_280)),
+        ("wrn_40_2", (2_243_546, 2_255_156, 2_268_056)),
+        ("vgg8", (3_918_858, 3_965_028, 4_016_328)),
+        ("vgg13", (9_416_010, 9_462_180, 9_513_480)),
+        ("mobilenet_v2_half", (697_546, 812_836, 940_936)),
+        ("mobilenet_v2_full", (2_237_770, 2_353_060, 2_481_160)),
+        ("shufflenet_v1", (862_768, 949_258, 1_045_358)),
+        ("resnet18_cifar", (11_173_962, 11_220_132, 11_271_432)),
+        ("resnet34_cifar", (21_282_122, 21_328_292, 21_379_592)),
+        ("resnet50_cifar", (23_520_842, 23_705_252, 23_910_152)),
+        ("resnet18_imagenet", (11_181_642, 11_227_812, 11_279_112, 11_689_512)),
+        ("resnet34_imagenet", (21_289_802, 21_335_972, 21_387_272, 21_797_672)),
+        ("resnet50_imagenet", (23_528_522, 23_712_932, 23_917_832, 25_557_032)),
+        ("mobilenet_v1", (3_217_226, 3_309_476, 3_411_976, 4_231_976)),
+        ("mobilenet_v2", (2_236_682, 2_351_972, 2_480_072, 3_504_872)),
+        ("mobilenet_v3_large", (4_214_842, 4_330_132, 4_458_232, 5_483_032)),
+        ("efficientnet_v2_l", (117_247_082, 117_362_372, 117_490_472, 118_515_272)),
+    ],
+)
+def test_parameter_counts_known_from_elsewhere(name, counts):
+    """For 10, 100 and 200 classes, and for those made for ImageNet 1000; whatever the images."""
+    size = (224, 224) if name.endswith("_cifar") else (32, 32)
+    found = tuple(
+        parameter_count(name, classes, size=size) for classes in (10, 100, 200, 1000)[: len(counts)]
+    )
+    assert found == counts
 
 
 def test_google_resnet_parameter_counts():
@@ -80,7 +123,7 @@ def test_digits_cnn_parameter_count():
     assert parameter_count("digits_cnn", 10, channels=1, size=(8, 8)) == 6_138
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUILT)
 @pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (32, 32)), (3, (64, 48))])
 def test_logits_are_the_classifier_on_the_features(name, channels, size):
     network = build(name, 7, channels, size, seed=0).eval()
@@ -95,8 +138,10 @@ def test_logits_are_the_classifier_on_the_features(name, channels, size):
     assert torch.equal(logits, network.classifier(features))
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn"])
-@pytest.mark.parametrize("size", [(8, 8), (17, 40)])
+@pytest.mark.parametrize(
+    "name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn", "vgg8", "shufflenet_v1"]
+)
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (17, 40)])
 def test_networks_run_on_other_sizes_than_they_were_built_for(name, size):
     network = build(name, 5, 3, (32, 32), seed=0).eval()
     with torch.no_grad():
@@ -144,7 +189,7 @@ def test_a_residual_block_adds_its_input():
         assert torch.equal(block(x), x)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUILT)
 def test_every_parameter_gets_a_gradient(name):
     network = build(name, 3, 1, (16, 16), seed=0)
     logits = network(torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
@@ -165,7 +210,9 @@ def test_initialization_is_he_normal_with_zero_biases(name):
         assert abs(ratio - 1) < 4 / (2 * n) ** 0.5  # four standard errors of a normal deviation
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn"])
+@pytest.mark.parametrize(
+    "name", ["resnet8", "resnet32_google", "resnet18", "digits_cnn", "mobilenet_v2"]
+)
 def test_the_seed_alone_decides_the_weights(name):
     torch.manual_seed(1)
     first = build(name, 10, 3, (32, 32), seed=5).state_dict()
@@ -174,6 +221,24 @@ def test_the_seed_alone_decides_the_weights(name):
     other = build(name, 10, 3, (32, 32), seed=6).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("digits_cnn", "5c9d48d63373"),
+        ("resnet8", "9721b60499b2"),
+        ("resnet32_google", "06df8b88ba43"),
+        ("resnet18", "43d88b80a7aa"),
+        ("resnet50", "4b85298308db"),
+    ],
+)
+def test_names_and_order_of_the_weights_are_those_of_artifacts_at_large(name, digest):
+    """Others would no longer load; another order would draw other weights from a seed."""
+    weights = [
+        (key, tuple(v.shape)) for key, v in outline(name, 10, 3, (32, 32)).state_dict().items()
+    ]
+    assert hashlib.sha256(repr(weights).encode()).hexdigest()[:12] == digest
 
 
 def test_building_leaves_the_global_random_state_alone():
@@ -204,6 +269,41 @@ def test_empty_shapes_are_refused(classes, channels, size):
 def test_impossible_depths_are_refused(depth):
     with pytest.raises(ValueError, match="depth"):
         CifarResNet(depth, 10, 3)
+    with pytest.raises(ValueError, match="depth"):
+        WideResNet(depth, 1, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "deviation"),
+    [
+        ("wrn_40_1", None),
+        ("vgg8", 0.01),
+        ("mobilenet_v2_half", 0.01),
+        ("mobilenet_v2", 0.01),
+        ("mobilenet_v3_large", 0.01),
+    ],
+)
+def test_he_normal_where_the_sources_have_it(name, deviation):
+    """Deviations of the convolutions and, where one is given, of the classifier; zero biases."""
+    network = build(name, 10, 1, (32, 32), seed=0)
+    assert not network.classifier.bias.any()
+    for m in network.modules():
+        if isinstance(m, nn.Conv2d):
+            fan_out = m.out_channels * m.kernel_size[0] * m.kernel_size[1]
+            ratio = m.weight.std().item() / (2 / fan_out) ** 0.5
+            assert abs(ratio - 1) < 5 / (2 * m.weight.numel()) ** 0.5
+            assert m.bias is None or not m.bias.any()
+    if deviation is not None:
+        assert network.classifier.weight.std().item() == pytest.approx(deviation, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1", "mobilenet_v1"])
+def test_pytorchs_uniform_initialisation_where_the_sources_have_it(name):
+    network = build(name, 10, 3, (32, 32), seed=0)
+    for m in network.modules():
+        if isinstance(m, nn.Conv2d | nn.Linear):
+            bound = m.weight[0].numel() ** -0.5
+            assert 0.8 * bound < m.weight.abs().max() <= bound
 
 
 def test_names_are_listed_without_torch():

@@ -78,15 +78,38 @@ def test_one_step_is_nesterov_sgd_by_hand():
 
 
 def test_recipes_are_as_published():
-    cifar = recipes.get("lukasik-cifar")
-    assert (cifar.batch_size, cifar.learning_rate, cifar.weight_decay) == (1024, 1.0, 1e-4)
-    assert cifar.nesterov
-    adjusted = recipes.get("logit-adjustment-cifar100-lt")
-    assert [round(m * adjusted.epochs) for m in adjusted.milestones] == [691, 1059, 1290]
-    assert (adjusted.weight_decay, adjusted.decay_norm) == (2e-4, False)
-    distiller = recipes.get("mdistiller-cifar")
-    assert not distiller.nesterov
-    assert [m * 240 for m in distiller.milestones] == [150, 180, 210]
+    """Epochs, warm-up and milestones in epochs; batch, rate, decay; crop; schedule."""
+    step, cosine = "step", "cosine"
+    adjusted = (128, 0.1, 2e-4, 2, step)
+    cifar, imagenet = (1024, 1.0, 1e-4, 4), (1024, 0.8, 5e-5, 4)
+    assert {
+        name: (
+            (r.epochs, round(r.warmup * r.epochs, 9)),
+            [round(m * r.epochs, 9) for m in r.milestones],
+            (r.batch_size, r.learning_rate, r.weight_decay, r.crop_padding, r.schedule),
+        )
+        for name, (_, r) in recipes.RECIPES.items()
+        if name not in {"digits", "small-images", "logit-adjustment"}  # no paper's
+    } == {
+        "logit-adjustment-cifar10-lt": ((1241, 20), [604, 926, 1128], adjusted),
+        "logit-adjustment-cifar100-lt": ((1419, 22), [691, 1059, 1290], adjusted),
+        "lukasik-cifar": ((450, 15), [200, 300, 400], (*cifar, step)),
+        "lukasik-cifar-lt": ((450, 15), [], (*cifar, cosine)),
+        "lukasik-imagenet": ((90, 5), [30, 60, 80], (*imagenet, step)),
+        "lukasik-imagenet-lt": ((90, 5), [], (*imagenet, cosine)),
+        "mdistiller-cifar": ((240, 0), [150, 180, 210], (64, 0.05, 5e-4, 4, step)),
+        "mdistiller-cifar-mobile": ((240, 0), [150, 180, 210], (64, 0.01, 5e-4, 4, step)),
+        "mdistiller-imagenet": ((100, 0), [30, 60, 90], (512, 0.2, 1e-4, 4, step)),
+    }
+    for name, (_, recipe) in recipes.RECIPES.items():
+        assert (recipe.momentum, recipe.decay) == (0.9, 0.1)
+        assert recipe.nesterov is not name.startswith("mdistiller")
+        assert recipe.flip is (name != "digits")
+        if name.startswith("logit-adjustment"):  # Keras' l2 is on weights alone; x / 255 - 0.5
+            assert (recipe.decay_norm, recipe.normalization) == (False, "centered")
+            assert recipe.drop_last
+    whole = recipes.get("logit-adjustment")  # as many steps on 50,000 images as on 12,406
+    assert whole.epochs == round(1241 * 12_406 / 50_000)
     with pytest.raises(UserError, match="lukasik-cifar"):
         recipes.get("lukasik-cifr")
     assert set(recipes.descriptions()) == set(recipes.RECIPES)

@@ -1,4 +1,5 @@
 import concurrent.futures
+import struct
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -105,6 +106,13 @@ def test_reading_some_and_their_ids(tmp_path):
     assert len(records.read(tmp_path / "nowhere")) == 0
 
 
+@pytest.mark.parametrize("run_id", ["../other/run", "no\0name", "x" * 5000, "", "/run", "\udcff"])
+def test_an_id_that_is_no_name_of_a_file_does_not_exist(tmp_path, run_id):
+    """They come from other records and from plans, so anything may stand there."""
+    records.write(tmp_path / "other", ROW | {"run_id": "run"})
+    assert len(records.read(tmp_path / "records", [run_id])) == 0
+
+
 def test_an_unknown_column_or_no_id_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="colour"):
         records.write(tmp_path, ROW | {"colour": "red"})
@@ -143,3 +151,42 @@ def test_an_older_file_without_a_newer_column_still_reads(tmp_path):
     (row,) = records.read(tmp_path).to_pylist()
     assert row["precision"] is None
     assert row["val_average_accuracy"] == 0.7
+
+
+def test_a_value_that_changed_is_noticed(tmp_path):
+    """Nothing in Parquet says so: a bit of a number, or of a column's name, reads as another."""
+    records.write(tmp_path, ROW)
+    path = tmp_path / f"{ROW['run_id']}.parquet"
+    content = path.read_bytes()
+    for old, new in (
+        (struct.pack("<d", 0.7), struct.pack("<d", 0.9)),
+        (b"val_class_correct", b"val_class_corrupt"),
+        (b"val_class_correct", b"val_class_\xe5orrect"),
+    ):
+        path.write_bytes(content.replace(old, new))
+        assert path.read_bytes() != content
+        with pytest.raises(UserError, match=r"a\.parquet .*; move it away"):
+            records.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"started_at": pa.array([2**62], pa.timestamp("us", tz="UTC"))},
+        {"seed": [0.5]},
+        {"val_class_total": ["many"]},
+    ],
+)
+def test_values_that_no_record_can_hold(tmp_path, column):
+    table = pa.table({"run_id": ["x"], "status": ["completed"], "schema_version": [1]} | column)
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"x\.parquet is not a record of this program"):
+        records.read(tmp_path)
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    names = ["run_id", "status", "schema_version", "status"]
+    columns = [pa.array(["x"]), pa.array(["failed"]), pa.array([1]), pa.array(["completed"])]
+    pq.write_table(pa.table(columns, names=names), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"x\.parquet is not a record of this program"):
+        records.read(tmp_path)

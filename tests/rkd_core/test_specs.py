@@ -5,12 +5,14 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from rkd_core import methods, records
 from rkd_core.specs import (
     DataOptions,
     MultiplierOptions,
     Recipe,
     TeacherRef,
     TrainingSpec,
+    array_key,
     family_id,
     run_id,
 )
@@ -97,6 +99,8 @@ def test_run_ids_do_not_drift():
 def test_defaults_never_change():
     """Run ids leave out what is at its default, so new fields change no id: add, never edit."""
     assert json.loads(DataOptions().model_dump_json()) == {
+        "classes": None,
+        "class_seed": 0,
         "imbalance": None,
         "profile": "exponential",
         "limit_train": None,
@@ -136,6 +140,8 @@ def test_defaults_never_change():
         "scale_by_classes",
         "teacher",
         "seed",
+        "variant",
+        "initial_weights",
     }
     plain = TEACHER.model_copy(update={"objective": "standard", "alpha": None, "multipliers": None})
     dumped = json.loads(plain.model_dump_json(include=optional, exclude={"data"}))
@@ -146,7 +152,25 @@ def test_defaults_never_change():
         "scale_by_classes": False,
         "teacher": None,
         "seed": 0,
+        "variant": None,
+        "initial_weights": None,
     }
+
+
+def test_initial_weights_are_a_teachers_and_no_epochs_are_a_standard_ones():
+    plain = {"objective": "standard", "alpha": None, "multipliers": None}
+    fields = json.loads(TEACHER.model_dump_json()) | {"initial_weights": "a" * 64}
+    assert TrainingSpec.model_validate(fields).initial_weights == "a" * 64
+    untrained = fields | {"recipe": {"epochs": 0}}
+    assert TrainingSpec.model_validate(untrained | plain).recipe.epochs == 0
+    for wrong in (
+        untrained,
+        untrained | plain | {"initial_weights": None},
+        fields | {"initial_weights": "w.pth"},
+        json.loads(STUDENT.model_dump_json()) | {"initial_weights": "a" * 64},
+    ):
+        with pytest.raises(ValidationError):
+            TrainingSpec.model_validate(wrong)
 
 
 def test_alpha_0_has_no_multipliers_to_differ_in():
@@ -193,6 +217,7 @@ def test_family_is_what_a_sweep_holds_fixed():
         {"recipe": {"epochs": 1, "learning_rate": float("inf")}},
         {"multipliers": {"averaged_iterates": 4}},
         {"data": {"imbalance": 0.5}},
+        {"data": {"classes": 1}},
         {"device": "cuda"},
     ],
     ids=str,
@@ -208,3 +233,87 @@ def test_specs_are_values():
     assert len({TEACHER, TEACHER.model_copy(deep=True)}) == 1
     assert TrainingSpec.model_validate_json(TEACHER.model_dump_json()) == TEACHER
     assert DataOptions() == DataOptions(imbalance=None)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2**63}, {"recipe": {"epochs": 2**63}}])
+def test_numbers_that_no_record_could_hold(change):
+    with pytest.raises(ValidationError):
+        TrainingSpec.model_validate(TEACHER.model_dump() | change)
+
+
+def variant(method, teacher=STUDENT.teacher, **options):
+    temperature = getattr(methods.create(method, options), "temperature", None)
+    fields = {"variant": {"method": method, "options": options}, "temperature": temperature}
+    return TrainingSpec.model_validate(STUDENT.model_dump() | fields | {"teacher": teacher})
+
+
+def test_a_variant_says_only_what_differs_from_its_method():
+    spelt_out = variant("dkd", others_weight=8, temperature=4, target_weight=2)
+    assert spelt_out == variant("dkd", target_weight=2.0)
+    assert spelt_out.variant.options == {"target_weight": 2.0}
+    assert run_id(spelt_out, "data") == run_id(variant("dkd", target_weight=2), "data")
+    assert run_id(spelt_out, "data") != run_id(variant("dkd"), "data")
+    assert TrainingSpec.model_validate_json(spelt_out.model_dump_json()) == spelt_out
+    assert len({variant("kd"), variant("kd").model_copy(deep=True), spelt_out}) == 2
+
+
+def test_run_ids_of_variants_do_not_drift():
+    assert run_id(variant("dkd", target_weight=2), "data") == "b314a2e9085f75be3d2f"
+    assert run_id(variant("group_dro", None), "data") == "497dced7f026b7dae040"
+
+
+def test_variants_differ_from_the_grid_in_what_is_swept():
+    assert family_id(variant("kd"), "data") == family_id(STUDENT, "data")
+    chained = STUDENT.teacher.model_copy(update={"run_id": run_id(STUDENT, "data")})
+    second = variant("repeated_distillation", chained, rounds=2)
+    assert family_id(second, "data") == family_id(STUDENT, "data")
+    alone = [family_id(variant(name, None), "data") for name in ("one_hot", "group_dro")]
+    assert alone[0] == alone[1] != family_id(STUDENT, "data")
+
+
+def test_what_changes_the_batches_is_another_array():
+    assert array_key(variant("kd")) == array_key(STUDENT)
+    assert array_key(variant("review_kd")) != array_key(STUDENT)
+    alone = variant("one_hot", None)
+    assert array_key(variant("group_dro", None)) != array_key(alone)
+    assert array_key(variant("group_dro", None, reweight_groups=False)) == array_key(alone)
+
+
+def test_records_name_the_method_and_no_objective():
+    spec = variant("kd")
+    row = records.identity(spec, run_id(spec, "data"), "data")
+    assert (row["method"], row["temperature"]) == ("kd", 4)
+    assert (row["student_objective"], row["alpha_s"]) == (None, None)
+    assert (row["teacher_objective"], row["alpha_t"]) == ("tradeoff", 0.5)
+    alone = variant("one_hot", None)
+    row = records.identity(alone, run_id(alone, "data"), "data")
+    assert [row[n] for n in ("teacher_id", "teacher_objective", "temperature")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "message"),
+    [
+        ("dkdd", {}, "did you mean dkd"),
+        ("dkd", {"options": {"beta": 1}}, "unknown option of dkd 'beta'"),
+        ("dkd", {"options": {"others_weight": -1}}, "dkd.others_weight"),
+        ("kd", {"temperature": 3}, "the temperature is that of kd's options"),
+        ("kd", {"teacher": None}, "kd has a teacher"),
+        ("one_hot", {"temperature": None}, "one_hot has no teacher"),
+        ("kd", {"objective": "balanced"}, "its objective is standard"),
+        ("balanced_student", {"temperature": 1}, "balanced_student is a cell of the grid"),
+        ("standard", {"temperature": 1}, "standard is a cell of the grid"),
+    ],
+)
+def test_variants_that_are_none_are_refused(method, changes, message):
+    fields = {"temperature": 4} | changes
+    fields["variant"] = {"method": method, "options": fields.pop("options", {})}
+    with pytest.raises(ValidationError, match=message):
+        TrainingSpec.model_validate(STUDENT.model_dump() | fields)
+
+
+def test_a_teacher_is_no_variant():
+    fields = {"objective": "standard", "alpha": None, "multipliers": None}
+    with pytest.raises(ValidationError, match="a variant is a student"):
+        TrainingSpec.model_validate(
+            TEACHER.model_dump() | fields | {"variant": {"method": "one_hot"}}
+        )

@@ -1,0 +1,40 @@
+"""AdaMargin of Lukasik et al. (TMLR 2022), eqs. 5 and 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from rkd_core.methods.parts.adaptive import Adaptive
+from rkd_core.methods.parts.protocol import Context, Grid, LossInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class AdaMargin(Adaptive):
+    """Soft labels with a margin for classes that the teacher finds hard."""
+
+    name = "ada_margin"
+    grid: ClassVar[Grid] = {"temperature": (1.0, 3.0, 5.0)}
+
+    offset: float = Field(default=1e-2, gt=0, le=1)
+    """Smallest alpha. The paper says that 0 is offset a little, not by how much."""
+
+    def loss(self, context: Context) -> Loss:
+        """The margin loss of the teacher's labels with costs of one over alpha."""
+        from torch.nn import functional as F
+
+        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.objectives import margin_loss
+
+        costs = 1 / self.margins(context).clamp_min(self.offset)
+
+        def loss(inputs: LossInputs) -> Tensor:
+            targets = F.softmax(inputs.teacher / self.temperature, dim=1)
+            return margin_loss(inputs.logits, targets, costs)
+
+        return Loss(loss)

@@ -1,0 +1,19 @@
+"""Logit adjustment (Menon et al., ICLR 2021), distilled."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rkd_core.methods.parts.protocol import Cell, Grid, SoftTeacher
+
+
+class BalancedStudent(SoftTeacher):
+    """A standard teacher, and a student that minimises the balanced risk (logit adjustment)."""
+
+    name = "balanced_student"
+    grid: ClassVar[Grid] = {"temperature": (1.0, 3.0, 5.0)}
+
+    @property
+    def cell(self) -> Cell:
+        """The grid's."""
+        return Cell("balanced", self.temperature)

@@ -1,0 +1,56 @@
+"""Sagawa et al., "Distributionally Robust Neural Networks" (ICLR 2020), classes as groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rkd_core.methods.parts.protocol import Context, LossInputs, Method, Needs, needed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class GroupDro(Method):
+    """Group DRO: class weights rise with the training losses; true labels, no teacher."""
+
+    name = "group_dro"
+
+    step_size: float = Field(default=0.01, ge=0)
+    """eta, by which the logarithms of the weights rise."""
+    adjustment: float = Field(default=0, ge=0)
+    """C of the generalisation adjustment ``C / sqrt(n_g)``."""
+    reweight_groups: bool = True
+    """Whether classes are sampled alike, as the authors' commands do. Without it, batches that
+    lack most classes underweight the loss."""
+
+    @property
+    def needs(self) -> Needs:
+        """Never validation: the weights follow the training losses."""
+        return Needs(class_counts=True, sampling="class_uniform" if self.reweight_groups else "all")
+
+    def loss(self, context: Context) -> Loss:
+        """``sum_g q_g l_g``, q raised by this batch's losses first; q is kept as ``log_q``."""
+        import torch
+        from torch.nn import functional as F
+
+        from rkd_core.methods.parts.losses import Loss
+
+        counts = needed(context.class_counts, "the class counts")
+        sizes = torch.tensor(counts, dtype=torch.float64, device=context.device)
+        adjustments = self.adjustment / sizes.clamp_min(1).sqrt()
+        # In the log domain, a weight that has once been tiny can rise again.
+        log_q = torch.zeros_like(sizes).log_softmax(dim=0)
+
+        def loss(inputs: LossInputs) -> Tensor:
+            losses = F.cross_entropy(inputs.logits, inputs.labels, reduction="none")
+            members = F.one_hot(inputs.labels, context.classes).to(losses.dtype)
+            by_class = (losses @ members) / members.sum(dim=0).clamp_min(1)
+            rise = by_class.detach().to(torch.float64) + adjustments
+            log_q.copy_((log_q + self.step_size * rise).log_softmax(dim=0))
+            return (log_q.exp().to(losses.dtype) * by_class).sum()
+
+        return Loss(loss, log_q=log_q)

@@ -1,0 +1,37 @@
+"""Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), as in mdistiller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rkd_core.methods.parts.protocol import Context, LossInputs, SoftBoth
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class Kd(SoftBoth):
+    """Hinton's distillation: labels and softened divergence, both networks at the temperature."""
+
+    name = "kd"
+
+    label_weight: float = Field(default=0.1, ge=0)
+    """The defaults are mdistiller's for CIFAR; for ImageNet both weights are 0.5, temperature 1."""
+    soft_weight: float = Field(default=0.9, ge=0)
+
+    def loss(self, context: Context) -> Loss:
+        """``label_weight CE(y, f) + soft_weight T^2 KL(p^t_T || p^s_T)``."""
+        from torch.nn import functional as F
+
+        from rkd_core.methods.parts.losses import Loss, softened_divergence
+
+        def loss(inputs: LossInputs) -> Tensor:
+            hard = F.cross_entropy(inputs.logits, inputs.labels)
+            soft = softened_divergence(inputs.logits, inputs.teacher, self.temperature)
+            return self.label_weight * hard + self.soft_weight * soft
+
+        return Loss(loss)

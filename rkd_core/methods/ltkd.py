@@ -1,0 +1,115 @@
+"""Kim, "Biased Teacher, Balanced Student" (LTKD; CVPR 2026), from its poster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rkd_core.class_groups import equal_groups, head_medium_tail
+from rkd_core.errors import UserError
+from rkd_core.methods.parts.protocol import Context, Grid, LossInputs, Needs, SoftBoth, needed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class Ltkd(SoftBoth):
+    """Long-tail distillation: rebalanced between groups of classes, and alike within each.
+
+    The poster's ablations: ``rebalance=False`` is the biased cross-group loss, a weight of 0
+    leaves a component out, ``groups`` is n(G). With unit weights, ``rebalance=False`` and
+    ``within="teacher"`` the two components add up to plain distillation.
+    """
+
+    name = "ltkd"
+    grid: ClassVar[Grid] = {"cross_weight": (1.0, 2.0), "within_weight": (1.0, 4.0)}
+
+    groups: Literal["head_medium_tail"] | Annotated[int, Field(ge=1)] = "head_medium_tail"
+    """33, 34 and 33 percent of the classes by training count; or so many groups of one size."""
+    label_weight: float = Field(default=1, ge=0)
+    cross_weight: float = Field(default=1, ge=0)
+    """alpha; the poster does not state it, nor beta."""
+    within_weight: float = Field(default=1, ge=0)
+    """beta."""
+    rebalance: bool = True
+    """Whether the teacher's group masses are divided by the batch's."""
+    within: Literal["uniform", "teacher"] = "uniform"
+    """Weight of a group: one, or its mass with the teacher."""
+
+    @property
+    def needs(self) -> Needs:
+        """Class counts, which make the groups."""
+        return Needs(teacher="full", class_counts=True)
+
+    def loss(self, context: Context) -> Loss:
+        """``CE + T^2 (alpha KL(phat_G^T || p_G^S) + beta sum_G KL(ptil_G^T || ptil_G^S))``."""
+        from torch.nn import functional as F
+
+        from rkd_core.methods.parts.losses import Loss
+
+        groups = self._groups(needed(context.class_counts, "the class counts"))
+        grouped = _grouping(groups, context.device)
+
+        def loss(inputs: LossInputs) -> Tensor:
+            hard = F.cross_entropy(inputs.logits, inputs.labels)
+            student, student_within = grouped(inputs.logits / self.temperature)
+            teacher, teacher_within = grouped(inputs.teacher / self.temperature)
+            wanted = rebalanced(teacher) if self.rebalance else teacher
+            cross = F.kl_div(student, wanted, reduction="batchmean", log_target=True)
+            masses = teacher_within.exp()
+            if self.within == "teacher":
+                masses = teacher.exp()[:, :, None] * masses
+            parts = masses * (teacher_within - student_within)  # padding adds 0
+            within = parts.sum() / len(parts)
+            soft = self.cross_weight * cross + self.within_weight * within
+            return self.label_weight * hard + self.temperature**2 * soft
+
+        return Loss(loss)
+
+    def _groups(self, counts: Sequence[int]) -> list[list[int]]:
+        """Labels of each group; none is empty, as head and tail of fewer than four classes are."""
+        if self.groups == "head_medium_tail":
+            return [group for group in head_medium_tail(counts).values() if group]
+        if self.groups > len(counts):
+            raise UserError(
+                f"ltkd.groups can be at most the {len(counts)} classes, not {self.groups}"
+            )
+        return equal_groups(counts, self.groups)
+
+
+def rebalanced(teacher: Tensor) -> Tensor:
+    """log phat_G: group masses divided by the batch's, each image's normalised again.
+
+    Args:
+        teacher: log p_G, ``(batch, groups)``.
+    """
+    return (teacher - teacher.logsumexp(dim=0)).log_softmax(dim=1)
+
+
+def _grouping(groups: list[list[int]], device: str) -> _Grouping:
+    import torch
+
+    size = max(map(len, groups))
+    members = [[*group, *[group[0]] * (size - len(group))] for group in groups]
+    padding = [[place >= len(group) for place in range(size)] for group in groups]
+    return _Grouping(torch.tensor(members, device=device), torch.tensor(padding, device=device))
+
+
+class _Grouping:
+    """Logits by group, groups padded to the size of the largest; ``padding`` says where."""
+
+    def __init__(self, members: Tensor, padding: Tensor) -> None:
+        self._members, self.padding = members.flatten(), padding
+
+    def __call__(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """log p_G ``(batch, groups)``; log within them ``(batch, groups, size)``, padded with 0."""
+        values = logits.index_select(1, self._members).view(-1, *self.padding.shape)
+        values = values.masked_fill(self.padding, -math.inf)
+        masses = values.logsumexp(dim=2)
+        within = (values - masses[:, :, None]).masked_fill(self.padding, 0)
+        return masses.log_softmax(dim=1), within

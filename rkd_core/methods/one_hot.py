@@ -1,0 +1,34 @@
+"""Training without a teacher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rkd_core.methods.parts.protocol import Context, LossInputs, Method, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class OneHot(Method):
+    """The student's network on true labels, without a teacher."""
+
+    name = "one_hot"
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        return Needs()
+
+    def loss(self, context: Context) -> Loss:
+        """Cross-entropy."""
+        from torch.nn import functional as F
+
+        from rkd_core.methods.parts.losses import Loss
+
+        def loss(inputs: LossInputs) -> Tensor:
+            return F.cross_entropy(inputs.logits, inputs.labels)
+
+        return Loss(loss)

@@ -1,0 +1,44 @@
+"""Distillation as Wang et al. (UAI 2023) and Lukasik et al. (TMLR 2022) do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from rkd_core.methods.parts.protocol import Cell, Context, Grid, LossInputs, SoftTeacher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rkd_core.methods.parts.losses import Loss
+
+
+class Standard(SoftTeacher):
+    """Distillation: cross-entropy with the teacher's softened probabilities, or a mix with labels.
+
+    Without a mix it is the standard student of the grid. Lukasik et al. on ImageNet: temperature
+    0.9, one_hot_weight 0.8.
+    """
+
+    name = "standard"
+    grid: ClassVar[Grid] = {"temperature": (1.0, 3.0, 5.0)}
+
+    one_hot_weight: float = Field(default=0, ge=0, le=1)
+    """Share of the true label in the targets; Wang et al. and Lukasik et al. on CIFAR: none."""
+
+    @property
+    def cell(self) -> Cell | None:
+        """The grid's, unless true labels are mixed in."""
+        return Cell("standard", self.temperature) if self.one_hot_weight == 0 else None
+
+    def loss(self, context: Context) -> Loss:
+        """``CE(f, w one-hot + (1 - w) softmax(z / T))``."""
+        from rkd_core.methods.parts.losses import Loss, mixed_targets, soft_labels_loss
+
+        def loss(inputs: LossInputs) -> Tensor:
+            soft = 1 - self.one_hot_weight
+            targets = mixed_targets(inputs.labels, inputs.teacher, self.temperature, soft)
+            return soft_labels_loss(inputs.logits, targets)
+
+        return Loss(loss)

@@ -1,0 +1,214 @@
+"""Every architecture by name: one line, how to build it, how large it is. Imports no torch.
+
+``_cifar`` and ``_imagenet`` in a name fix the stem where there are both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from rkd_core.errors import unknown_name
+
+if TYPE_CHECKING:
+    from rkd_core.models.network import Network
+
+__all__ = ["REGISTRY", "Architecture", "find"]
+
+Builder = Callable[[int, int, tuple[int, int]], "Network"]
+"""From (classes, channels, image size) to a network."""
+
+
+class Architecture(NamedTuple):
+    """An entry of the registry."""
+
+    description: str
+    build: Builder
+    parameters: int
+    """For ten classes of 32 x 32 colour images."""
+
+
+def find(architecture: str) -> Architecture:
+    """An entry by its name.
+
+    Raises:
+        UserError: There is no such architecture.
+    """
+    if architecture not in REGISTRY:
+        raise unknown_name("architecture", architecture, REGISTRY)
+    return REGISTRY[architecture]
+
+
+def _cifar_resnet(depth: int, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.cifar_resnet import CifarResNet
+
+        return CifarResNet(depth, classes, channels)
+
+    return Architecture(
+        f"CIFAR ResNet-{depth} (16, 32, 64 channels), basic blocks", make, parameters
+    )
+
+
+def _wider_resnet(depth: int, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.cifar_resnet import CifarResNet
+
+        return CifarResNet(depth, classes, channels, widths=(32, 64, 128, 256))
+
+    return Architecture(
+        f"CIFAR ResNet-{depth}, four times as wide (64, 128, 256 channels)", make, parameters
+    )
+
+
+def _google_resnet(depth: int, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.cifar_resnet import CifarResNet
+
+        return CifarResNet(depth, classes, channels, block="google")
+
+    return Architecture(
+        f"ResNet-{depth} of Google's public code, blocks of 1x1, 3x3, 1x1", make, parameters
+    )
+
+
+def _wide_resnet(widen: int, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.wide_resnet import WideResNet
+
+        return WideResNet(40, widen, classes, channels)
+
+    widths = ", ".join(str(width * widen) for width in (16, 32, 64))
+    return Architecture(
+        f"wide ResNet 40-{widen} ({widths} channels), pre-activation blocks", make, parameters
+    )
+
+
+def _vgg(convolutions: int, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.plain import Vgg
+
+        return Vgg(convolutions, classes, channels, image_size)
+
+    return Architecture(
+        f"VGG-{3 + 5 * convolutions} with batch norm, for small images", make, parameters
+    )
+
+
+def _mobilenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    from rkd_core.models.plain import MobileNetV1
+
+    return MobileNetV1(classes, channels)
+
+
+def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.light import MobileNetV2Cifar
+
+        return MobileNetV2Cifar(width, classes, channels)
+
+    return Architecture(f"MobileNetV2 of width {width:g} for small images", make, parameters)
+
+
+def _shufflenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    from rkd_core.models.light import ShuffleNetV1
+
+    return ShuffleNetV1(classes, channels)
+
+
+_STEMS: dict[Literal["by_size", "cifar", "imagenet"], str] = {
+    "by_size": "CIFAR stem below 128 pixels",
+    "cifar": "CIFAR stem",
+    "imagenet": "ImageNet stem",
+}
+
+
+def _torchvision_resnet(
+    depth: int, parameters: int, stem: Literal["by_size", "cifar", "imagenet"]
+) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.torchvision_nets import TorchvisionResNet
+
+        return TorchvisionResNet(depth, classes, channels, image_size, stem)
+
+    return Architecture(f"ResNet-{depth} of torchvision; {_STEMS[stem]}", make, parameters)
+
+
+def _torchvision_mobile(
+    name: str, title: str, parameters: int, ends: tuple[int, ...], **options: float
+) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+        from rkd_core.models.torchvision_nets import TorchvisionMobile
+
+        return TorchvisionMobile(name, classes, channels, ends, **options)
+
+    return Architecture(f"{title} of torchvision; ImageNet stem", make, parameters)
+
+
+def _digits_cnn(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    from rkd_core.models.small import DigitsCnn
+
+    return DigitsCnn(classes, channels)
+
+
+_CIFAR_RESNETS = {
+    8: 78_042,
+    14: 175_258,
+    20: 272_474,
+    32: 466_906,
+    44: 661_338,
+    56: 855_770,
+    110: 1_730_714,
+}
+"""Parameters by depth."""
+_CIFAR_STEM = {18: 11_173_962, 34: 21_282_122, 50: 23_520_842}
+_IMAGENET_STEM = {18: 11_181_642, 34: 21_289_802, 50: 23_528_522}
+
+REGISTRY: dict[str, Architecture] = {
+    "digits_cnn": Architecture(
+        "two 3x3 convolutions, for images such as 8x8 digits", _digits_cnn, 6_426
+    ),
+    "resnet32_google": _google_resnet(32, 300_762),
+    "resnet56_google": _google_resnet(56, 539_994),
+    **{f"resnet{depth}": _cifar_resnet(depth, count) for depth, count in _CIFAR_RESNETS.items()},
+    "resnet8x4": _wider_resnet(8, 1_210_410),
+    "resnet32x4": _wider_resnet(32, 7_410_730),
+    "wrn_40_1": _wide_resnet(1, 563_930),
+    "wrn_40_2": _wide_resnet(2, 2_243_546),
+    "vgg8": _vgg(1, 3_918_858),
+    "vgg13": _vgg(2, 9_416_010),
+    "mobilenet_v2_half": _mobilenet_v2_cifar(0.5, 697_546),
+    "mobilenet_v2_full": _mobilenet_v2_cifar(1.0, 2_237_770),
+    "shufflenet_v1": Architecture(
+        "ShuffleNetV1 of 3 groups (240, 480, 960 channels), for small images",
+        _shufflenet_v1,
+        862_768,
+    ),
+    **{
+        f"resnet{depth}": _torchvision_resnet(depth, count, "by_size")
+        for depth, count in _CIFAR_STEM.items()
+    },
+    **{
+        f"resnet{depth}_cifar": _torchvision_resnet(depth, count, "cifar")
+        for depth, count in _CIFAR_STEM.items()
+    },
+    **{
+        f"resnet{depth}_imagenet": _torchvision_resnet(depth, count, "imagenet")
+        for depth, count in _IMAGENET_STEM.items()
+    },
+    "mobilenet_v1": Architecture("MobileNetV1; ImageNet stem", _mobilenet_v1, 3_217_226),
+    "mobilenet_v2": _torchvision_mobile(
+        "mobilenet_v2", "MobileNetV2", 2_236_682, ends=(3, 6, 13, 17)
+    ),
+    "mobilenet_v3_large": _torchvision_mobile(
+        "mobilenet_v3_large", "MobileNetV3-Large", 4_214_842, ends=(3, 6, 12, 15)
+    ),
+    "efficientnet_v2_l": _torchvision_mobile(
+        "efficientnet_v2_l",
+        "EfficientNetV2-L",
+        117_247_082,
+        ends=(2, 3, 5, 7),
+        stochastic_depth_prob=0.0,
+    ),
+}
+"""Every architecture by name."""
