@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from rkd_core import datasets, models, recipes
+from rkd_core import datasets, methods, models, recipes
 from rkd_core.datasets.wording import counted
+from rkd_core.execution import Execution
+from rkd_core.teacher_pass import TeacherPass, answers_per_image
 from sweeps.estimate import duration
+from sweeps.methods import DEFAULT
+from sweeps.packing import PerTrial
 from sweeps.plan import Plan, PlannedRun
 from sweeps.settings import Settings
 from sweeps.sweep import Failure
 
-__all__ = ["print_cost", "print_failures", "print_plan", "print_registries"]
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "log_ways",
+    "print_cost",
+    "print_failures",
+    "print_methods",
+    "print_plan",
+    "print_registries",
+]
 
 
 def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
@@ -35,13 +49,19 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
 def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, plan: Plan) -> None:
     """Say what is wanted: scale, networks, epochs, recipe and data."""
     skipped = dataset.skipped_images
+    teaching, epochs = settings.teaching.epochs, counted(settings.recipe.epochs, "epoch")
+    if teaching not in (0, settings.recipe.epochs):
+        epochs = f"{teaching} and {epochs}"
+    start = " from given weights" if teaching else " as given, not trained"
     console.print(
-        f"{dataset.name}, {settings.scale} scale: {len(plan.teachers)} teachers "
-        f"({settings.teacher_architecture}) and {len(plan.students)} students "
-        f"({settings.student_architecture}), {counted(settings.recipe.epochs, 'epoch')} of "
-        f"{len(dataset.train):,} images each, recipe {settings.recipe_name}",
+        f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
+        f"({settings.teacher_architecture}{start if settings.initial_weights else ''}) and "
+        f"{counted(len(plan.students), 'student')} ({settings.student_architecture}), "
+        f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
+    if not teaching and DEFAULT in settings.methods:
+        console.print("Weights as given are the standard teacher; alphas are the students' alone")
     console.print(
         f"{dataset.classes} classes; {len(dataset.val):,} validation and {len(dataset.test):,} "
         f"test images" + (f"; {counted(skipped, 'bad image')} skipped" if skipped else ""),
@@ -49,11 +69,17 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     )
 
 
+def print_methods(console: Console, settings: Settings) -> None:
+    """Say which methods are trained besides the grid."""
+    if settings.methods != (DEFAULT,):
+        console.print(f"Methods: {', '.join(settings.methods)}", highlight=False)
+
+
 def print_cost(
     console: Console,
     planned: int,
     missing: Sequence[PlannedRun],
-    images: int,
+    passes: int,
     seconds: float | None,
     slots: int,
 ) -> None:
@@ -62,7 +88,6 @@ def print_cost(
         console.print(f"All {planned} are trained already.", highlight=False)
         return
     there = planned - len(missing)
-    passes = sum(run.spec.recipe.epochs for run in missing) * images
     console.print(
         (f"{there} are trained already, {len(missing)} to go" if there else f"{planned} to train")
         + f", {passes:,} images through a network: "
@@ -75,10 +100,36 @@ def print_cost(
     )
 
 
+def log_ways(
+    settings: Settings, asked: TeacherPass, execution: Execution, per_trial: PerTrial
+) -> None:
+    """Put into the log how trainings run, where there is a choice."""
+    each = answers_per_image(settings.recipe)
+    way = {
+        "table": f"once about {counted(each, 'view')} of each image; students read its answers",
+        "live": "on every batch, since a table of its answers would be too large",
+    }
+    log.info("teachers are asked %s", way[asked])
+    log.info(
+        "%s, precision %s, side by side up to %s and %s",
+        execution.device,
+        execution.precision,
+        counted(per_trial.teachers, "teacher"),
+        counted(per_trial.students, "student"),
+    )
+
+
+_OWN = {
+    "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
+    "(--train-list, --test-list)"
+}
+
+
 def print_registries(console: Console) -> None:
-    """List the data sets, networks and recipes with a line each."""
+    """List the data sets, methods, networks and recipes with a line each."""
     for title, entries in (
-        ("Data sets", datasets.names()),
+        ("Data sets", datasets.names() | _OWN),
+        ("Methods", methods.descriptions()),
         ("Networks", models.architectures()),
         ("Recipes", recipes.descriptions()),
     ):

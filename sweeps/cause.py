@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 
-from rkd_core.errors import UserError
+from rkd_core.errors import StoppedError, UserError
 
-__all__ = ["describe", "details"]
+__all__ = ["describe", "details", "halts", "loss"]
 
 
 def describe(error: BaseException) -> str:
@@ -19,4 +20,22 @@ def describe(error: BaseException) -> str:
 
 def details(error: BaseException) -> str:
     """The traceback, for the log; nothing where the line says it all."""
-    return "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    told = isinstance(error, (UserError, StoppedError))
+    return "" if told else "".join(traceback.format_exception(error))
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+def halts(error: BaseException) -> bool:
+    """Whether every other training would fail in the same way: there is no room for results."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def loss(said: str) -> str:
+    """One line for the record of a training whose process has gone, from what Ray says of it."""
+    if "running low on memory" in said or "OutOfMemory" in said:
+        return "its process was killed since its machine ran low on memory"
+    if "node has died" in said or "node was terminated" in said or "node failure" in said:
+        return "its machine was lost"
+    return "its process died before it could say why (killed, perhaps for memory); see sweep.log"

@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
+from analysis.criteria import Constrained
+from analysis.outcome import assess
 from analysis.select import run as select
-from rkd_core import artifacts, datasets, ledger, models, records
+from analysis.watch import serving
+from rkd_core import (
+    artifacts,
+    bundles,
+    checkpoints,
+    datasets,
+    initial_weights,
+    ledger,
+    models,
+    records,
+)
 from rkd_core.errors import UserError
-from sweeps.announce import print_cost, print_failures, print_plan, print_registries
+from rkd_core.execution import Execution
+from rkd_core.files import location
+from rkd_core.teacher_pass import FOLDER as ANSWERS
+from rkd_core.teacher_pass import TeacherPass, table_bytes, teacher_pass
+from sweeps.announce import (
+    log_ways,
+    print_cost,
+    print_failures,
+    print_methods,
+    print_plan,
+    print_registries,
+)
 from sweeps.engine import Cluster, connect, run_on_ray
-from sweeps.estimate import CostModel, calibrate
-from sweeps.options import Machine, Options
-from sweeps.plan import Plan, make_plan
+from sweeps.estimate import CostModel, asking_epochs, calibrate
+from sweeps.health import watched
+from sweeps.lease import hold
+from sweeps.log import logging_to
+from sweeps.options import Machine, Options, SelectionChoice, TrainingChoice
+from sweeps.packing import ONE, PerTrial, trainings_per_trial
+from sweeps.plan import Plan, PlannedRun, make_plan
 from sweeps.progress import Tally, display_for
 from sweeps.results import check_folder, check_space, open_folder
-from sweeps.settings import Settings, check, data_options, resolve
+from sweeps.settings import Settings, check, data_options, resolve, teacher_weights
+from sweeps.stopping import Stop
 from sweeps.sweep import Failure, Sweep
-
-if TYPE_CHECKING:
-    from rkd_core.execution import Execution
+from sweeps.tracking import connect_trackers
 
 __all__ = ["run"]
 
+_LONG = 1_000_000  # images through a network; less than that is over before it is estimated
 
-def run(options: Options, command: Sequence[str]) -> int:
-    """Plan, train what is missing, select; returns the exit code.
+
+Conclude = Callable[[Plan, Path, SelectionChoice, Sequence[Failure], Console], int]
+"""What is done when all is trained: from plan, results folder, rule, failures and the console for
+errors to the exit code."""
+
+
+def run(
+    options: Options, command: Sequence[str], stop: Stop, conclude: Conclude | None = None
+) -> int:
+    """Plan, train what is missing, conclude; returns the exit code.
+
+    Args:
+        options: Of the command line.
+        command: The same as it was typed.
+        stop: Asks trainings to save.
+        conclude: None to select.
 
     Raises:
         UserError: Bad input; nothing has been trained.
@@ -52,45 +93,63 @@ def run(options: Options, command: Sequence[str]) -> int:
         options.data.dataset,
         data_options(options),
         data_dir=options.data.data_dir,
+        train_list=options.data.train_list,
+        test_list=options.data.test_list,
         skip_bad_images=options.data.skip_bad_images,
     )
     with contextlib.ExitStack() as stack:
         joined = machine.address is not None and not machine.serial
-        cluster = stack.enter_context(connect(machine)) if joined else Cluster.local(machine)
-        settings = resolve(options, dataset, gpu=cluster.gpus > 0)
+        cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
+        settings = resolve(
+            options,
+            dataset,
+            gpu=cluster.gpus > 0,
+            weights=teacher_weights(options.training, dataset),
+        )
         plan = make_plan(settings, dataset.fingerprint)
-        out = machine.out or Path("results") / dataset.name
+        out = location(machine.out) if machine.out else Path("results") / dataset.name
         check_folder(out, dataset.name, dataset)
         print_plan(console, settings, dataset, plan)
+        print_methods(console, settings)
 
         # ---- What there is already ----------------------------------------------------------
         table = records.read(out / "records")
-        costs = CostModel()
-        costs.see_records(table.to_pylist())
+        asked = _asked(settings, dataset)
+        costs = CostModel(asking_epochs(settings.recipe, asked), table.to_pylist())
         completed = _completed(table, plan)
         if not options.display.dry_run:
             completed -= _set_damaged_aside(plan, completed, out, errors)
         missing = [run for run in plan.runs if run.run_id not in completed]
-        execution = None
+        passes = sum(run.spec.epochs for run in missing) * len(dataset.train)
+        execution, per_trial = None, ONE
         if missing and (options.display.calibrate or not options.display.dry_run):
             execution = _execution(machine, cluster)
-            unknown = costs.total(missing, len(dataset.train)) is None and not joined
-            if options.display.calibrate or unknown:
-                calibrate(plan, dataset, execution, costs)
+            per_trial = trainings_per_trial(machine, settings, dataset, cluster, asked)
+            unknown = costs.total(missing, len(dataset.train)) is None and passes > _LONG
+            if not joined and (options.display.calibrate or unknown):
+                for sighting in calibrate(plan, dataset, execution, asked, per_trial.students):
+                    costs.see(*sighting)
         seconds = costs.total(missing, len(dataset.train))
-        print_cost(console, len(plan), missing, len(dataset.train), seconds, cluster.slots)
+        print_cost(console, len(plan), missing, passes, seconds, cluster.slots)
         if options.display.dry_run:
             return 0
 
         # ---- Train what is missing ----------------------------------------------------------
         if missing:
-            check_space(out, _bytes_needed(settings, dataset, len(missing)))
+            check_space(out, _bytes_needed(settings, dataset, missing, asked, cluster, per_trial))
+            token = stack.enter_context(_held(out, options, stop, console))
         open_folder(out, dataset, plan, settings, command)
+        _keep_weights(options.training, dataset, out, missing)
         failures: Sequence[Failure] = ()
         if execution is not None:
-            with _logging_to(out / "sweep.log"):
+            shown = errors if options.display.quiet else console
+            with logging_to(out / "sweep.log", console.print):
+                ready = None
                 if not joined and not machine.serial:
-                    cluster = stack.enter_context(connect(machine))
+                    ready = stack.enter_context(connect(machine))
+                log_ways(settings, asked, execution, per_trial)
+                _ = dataset.train.levels  # counted here once and sent along, not in every training
+                cluster = cluster if ready is None else ready()
                 tally = Tally(
                     plan,
                     completed,
@@ -101,14 +160,65 @@ def run(options: Options, command: Sequence[str]) -> int:
                     worst_k=choice.worst_k,
                     margin=choice.margin,
                 )
-                shown = errors if options.display.quiet else console
                 with display_for(tally, shown, options.display.quiet) as watcher:
-                    sweep = Sweep(plan, completed, out, dataset.fingerprint, watcher)
-                    _train(sweep, dataset, out, machine, cluster, execution)
+                    sweep = Sweep(
+                        plan,
+                        completed,
+                        out,
+                        dataset.fingerprint,
+                        watcher,
+                        per_trial=per_trial,
+                        slots=cluster.slots,
+                        max_failures=machine.max_failures,
+                        stop=stop,
+                    )
+                    with stop.saving():
+                        _train(
+                            sweep,
+                            dataset,
+                            out,
+                            machine,
+                            cluster,
+                            execution,
+                            stop,
+                            token,
+                            connect_trackers(
+                                options.tracking,
+                                dataset.name,
+                                out,
+                                partial(shown.print, markup=False, highlight=False),
+                            ),
+                        )
                 stack.close()  # Ray's farewell belongs into the log too
             failures = sweep.all_failures()
+        if not failures:  # what a death left behind, too
+            for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
+                bundles.forget(out / folder, _names(plan))
 
-    # ---- Select -----------------------------------------------------------------------------
+    return (conclude or _selected)(plan, out, choice, failures, errors)
+
+
+@contextlib.contextmanager
+def _held(out: Path, options: Options, stop: Stop, console: Console) -> Iterator[str]:
+    """The folder is this command's, which serves its report if that was asked for."""
+    with contextlib.ExitStack() as stack:
+        token = stack.enter_context(hold(out, stop, console.print))
+        if options.display.watch:
+            choice = options.selection
+            rule = Constrained(choice.worst_k, choice.margin)
+            address = stack.enter_context(serving(out, lambda runs: assess(runs, rule)))
+            console.print(f"The report, as far as it goes: {address}", highlight=False)
+        yield token
+
+
+def _selected(
+    plan: Plan,
+    out: Path,
+    choice: SelectionChoice,
+    failures: Sequence[Failure],
+    errors: Console,
+) -> int:
+    """Say what failed, select among the rest, and return the exit code."""
     print_failures(errors, failures, len(plan), out / "sweep.log")
     try:
         select(
@@ -132,13 +242,18 @@ def _train(
     machine: Machine,
     cluster: Cluster,
     execution: Execution,
+    stop: Stop,
+    token: str,
+    trackers: Sequence[Any],
 ) -> None:
     if machine.serial:
         from sweeps.serial import run_serially  # imports torch
 
-        run_serially(sweep, dataset, out, execution)
+        every = machine.checkpoint_every
+        run_serially(sweep, dataset, out, execution, every, lambda: stop.asked)
     else:
-        run_on_ray(sweep, dataset, out, machine, cluster, execution)
+        with watched(stop):
+            run_on_ray(sweep, dataset, out, machine, cluster, execution, token, trackers)
 
 
 def _completed(table: pa.Table, plan: Plan) -> set[str]:
@@ -148,7 +263,8 @@ def _completed(table: pa.Table, plan: Plan) -> set[str]:
 
 def _set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
     """Teachers that are wanted again, but whose artifacts no longer are what was written."""
-    wanted = {run.depends_on for run in plan.runs if run.run_id not in completed}
+    missing = (run for run in plan.runs if run.run_id not in completed)
+    wanted = {needed for run in missing for needed in run.depends_on}
     damaged = set()
     for run in plan.runs:
         if run.run_id in wanted & completed:
@@ -161,56 +277,69 @@ def _set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Conso
     return damaged
 
 
+def _keep_weights(
+    training: TrainingChoice, dataset: datasets.Dataset, out: Path, missing: Sequence[PlannedRun]
+) -> None:
+    """Put the weights that runs start from where they find them.
+
+    The file is read again, rather than held in memory from the plan to the end of the sweep.
+    """
+    wanted = {run.spec.initial_weights for run in missing} - {None}
+    weights = teacher_weights(training, dataset) if wanted else None
+    if weights is None:
+        return
+    if weights.digest not in wanted:
+        raise UserError(f"--teacher-weights {training.teacher_weights} is being written to")
+    try:
+        initial_weights.keep(out, weights)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
+def _names(plan: Plan) -> list[str]:
+    """What a plan's own folders are called after."""
+    return [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights) if name]
+
+
+def _asked(settings: Settings, dataset: datasets.Dataset) -> TeacherPass:
+    in_memory = isinstance(dataset.train, datasets.ImageSet)
+    return teacher_pass(settings.recipe, len(dataset.train), dataset.classes, in_memory=in_memory)
+
+
 def _execution(machine: Machine, cluster: Cluster) -> Execution:
-    import torch
-
-    from rkd_core.execution import Execution
-
     gpu = cluster.gpus_per_trial > 0
-    if gpu and machine.address is None and not torch.cuda.is_available():
-        raise UserError(
-            f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its CUDA "
-            "build, or pass --gpus-per-trial 0"
-        )
+    if gpu and machine.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its "
+                "CUDA build, or pass --gpus-per-trial 0"
+            )
     threads = max(1, int(machine.cpus_per_trial))
     return Execution("cuda" if gpu else "cpu", machine.precision, threads)
 
 
-def _bytes_needed(settings: Settings, dataset: datasets.Dataset, runs: int) -> int:
-    """Weights of all runs, and as much again as Ray and the logs may take."""
+def _bytes_needed(
+    settings: Settings,
+    dataset: datasets.Dataset,
+    missing: Sequence[PlannedRun],
+    asked: TeacherPass,
+    cluster: Cluster,
+    per_trial: PerTrial,
+) -> int:
+    """Weights of all runs, teachers' answers, checkpoints, given weights, Ray and the logs."""
     parameters = max(
-        sum(
-            p.numel()
-            for p in models.build(
-                architecture, dataset.classes, dataset.channels, dataset.image_size, seed=0
-            ).parameters()
-        )
-        for architecture in {settings.teacher_architecture, settings.student_architecture}
+        models.parameters(settings.teacher_architecture),
+        models.parameters(settings.student_architecture),
     )
     iterates = settings.multipliers.averaged_iterates or 1
-    return runs * (parameters * 4 * iterates + 200_000) + 100_000_000
-
-
-@contextlib.contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Send all logging, and whatever else Ray prints, to the sweep's log file.
-
-    The consoles of this command hold the real streams, so what it prints itself stays visible.
-    """
-    try:
-        sink = path.open("a", buffering=1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    with sink:
-        handler = logging.StreamHandler(sink)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        before = root.level, root.handlers[:]
-        root.handlers[:] = [handler]
-        root.setLevel(logging.INFO)
-        try:
-            with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-                yield
-        finally:
-            root.setLevel(before[0])
-            root.handlers[:] = before[1]
+    images, classes = len(dataset.train), dataset.classes
+    table = table_bytes(settings.recipe, images, classes) if asked == "table" else 0
+    answers = table + (images + len(dataset.val)) * classes * 4
+    teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
+    weights = parameters * 4 * iterates
+    saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
+    given = parameters * 4 if settings.initial_weights else 0
+    runs = len(missing) * (weights + 200_000)
+    return runs + teachers * answers + saved + given + 100_000_000

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rkd_core.datasets import Dataset
 from rkd_core.errors import UserError
+from rkd_core.files import location, pyarrow_system
 from rkd_core.hardware import cpu_count, gpu_count
+from sweeps.health import check_noticing
 from sweeps.options import Machine
+from sweeps.security import check_cluster, check_confined, close_to_others
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "connect", "run_on_ray"]
 
-_PROCESS_DEATHS = 2  # how often one training may lose its process, and is begun again
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # between looks at what the cluster has
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -33,13 +40,21 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # only the loggers that are asked for
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is handled once, by the command
     "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the searcher knows how many fit
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_TQDM": "0",
+    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine its own 30 s are too few
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+
+# What Tune puts into the environment of its actors. Ray starts worker processes with the job's
+# environment before it is asked for any, and an actor takes one of them only if it wants that very
+# environment; else a new process has to start and import everything, which takes seconds.
+_ACTORS_ENVIRONMENT = {"PL_DISABLE_FORK": "1"}
 
 
 @dataclass(frozen=True)
@@ -51,84 +66,146 @@ class Cluster:
     slots: int
 
     @classmethod
-    def fit(cls, cpus: float, gpus: float, machine: Machine) -> Cluster:
-        """Fit trainings onto CPUs and GPUs.
+    def fit(cls, nodes: Sequence[tuple[float, float]], machine: Machine) -> Cluster:
+        """Fit trainings onto nodes, each with its CPUs and GPUs.
 
         Raises:
-            UserError: Not even one fits.
+            UserError: No node has room for even one.
         """
+        cpus = max((cpus for cpus, _ in nodes), default=0.0)
+        gpus = max((gpus for _, gpus in nodes), default=0.0)
         wanted = machine.gpus_per_trial
         per_trial = (1.0 if gpus else 0.0) if wanted is None else wanted
-        slots = int(cpus / machine.cpus_per_trial + 1e-9)
+
+        def room(cpus: float, gpus: float) -> int:
+            slots = int(cpus / machine.cpus_per_trial + 1e-9)
+            return min(slots, int(gpus / per_trial + 1e-9)) if per_trial else slots
+
+        slots = sum(room(*node) for node in nodes)
         if slots < 1:
-            raise UserError(
-                f"--cpus-per-trial {machine.cpus_per_trial:g} exceeds the {cpus:g} CPUs there are"
-            )
-        if per_trial:
-            slots = min(slots, int(gpus / per_trial + 1e-9))
-            if slots < 1:
-                raise UserError(
-                    f"--gpus-per-trial {per_trial:g} exceeds the {gpus:g} GPUs there are"
-                )
-        return cls(int(gpus), per_trial, min(slots, machine.max_concurrent or slots))
+            if machine.cpus_per_trial > cpus:
+                too_much = f"--cpus-per-trial {machine.cpus_per_trial:g} exceeds the {cpus:g} CPUs"
+            elif per_trial > gpus:
+                too_much = f"--gpus-per-trial {per_trial:g} exceeds the {gpus:g} GPUs"
+            else:
+                too_much = "--cpus-per-trial and --gpus-per-trial together exceed what"
+            raise UserError(f"{too_much} one machine has")
+        total = int(sum(gpus for _, gpus in nodes))
+        return cls(total, per_trial, min(slots, machine.max_concurrent or slots))
 
     @classmethod
     def local(cls, machine: Machine) -> Cluster:
         """This machine, before Ray is started on it; one training at a time if ``--serial``."""
-        cluster = cls.fit(cpu_count(), gpu_count(), machine)
+        cluster = cls.fit([(cpu_count(), gpu_count())], machine)
         return replace(cluster, slots=1) if machine.serial else cluster
 
 
 @contextlib.contextmanager
-def connect(machine: Machine) -> Iterator[Cluster]:
+def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
     """Start Ray on this machine, or join the cluster at ``--address``, and leave it afterwards.
 
+    Ray takes seconds to start, most of them waiting. So it starts in a thread, and what is yielded
+    waits for it: until then there is time for something else.
+
     Raises:
-        UserError: There is no cluster at that address, or no training fits on it.
+        UserError: There is no cluster at that address. The function yielded raises it if Ray does
+            not start, or no training fits.
     """
     if machine.address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default, without its notice
+        close_to_others()
     else:
         _check_address(machine.address)
-        logging.getLogger("ray").setLevel(logging.ERROR)
     for name, value in _ENVIRONMENT.items():  # read when Ray is imported: not before this line
         os.environ.setdefault(name, value)
     # Workers import this checkout, also where it is not installed.
     paths = [_ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     python_path = os.pathsep.join(dict.fromkeys(paths))
+    if machine.address is None:
+        os.environ["PYTHONPATH"] = python_path
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    with ThreadPoolExecutor(1, "ray-start") as pool:
+        starting = pool.submit(_start, machine, python_path)
+
+        def ready() -> Cluster:
+            import ray.tune  # noqa: F401 (a second's work that fits into the wait)
+
+            starting.result()
+            with contextlib.suppress(ValueError):  # not in the main thread
+                for number, handler in handlers.items():  # Ray's own prints a stack
+                    signal.signal(number, handler)
+            return Cluster.fit(_nodes(), machine)
+
+        try:
+            yield ready
+        finally:
+            wait([starting])
+            import ray
+
+            ray.shutdown()
+
+
+def _start(machine: Machine, python_path: str) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         if machine.address is None:
-            os.environ["PYTHONPATH"] = python_path
+            slots = Cluster.local(machine).slots
             ray.init(
                 address="local",
-                num_cpus=cpu_count(),
+                # Ray starts a process for each CPU, and each of them imports what trials need.
+                num_cpus=max(1, math.ceil(slots * machine.cpus_per_trial)),
                 num_gpus=gpu_count(),
                 include_dashboard=False,
+                runtime_env={
+                    "env_vars": _ACTORS_ENVIRONMENT,
+                    "worker_process_setup_hook": "sweeps.warm.imports",
+                },
                 **options,
             )
+            check_confined()
         else:
+            check_cluster(machine.address)
+            # Importing Ray sets this anew, and there is no log yet to take what it says.
+            logging.getLogger("ray").setLevel(logging.ERROR)
             environment = {"env_vars": {"PYTHONPATH": python_path}}
             ray.init(address=machine.address, runtime_env=environment, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+            check_noticing(machine.address)
+    except UserError:
+        raise
+    except Exception as error:  # Ray raises this very class if its processes take too long
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if machine.address is None:
             raise UserError(f"Ray did not start on this machine: {reason}") from error
-        raise UserError(
-            f"--address {machine.address}: {reason} (if the cluster has token authentication, "
-            "set RAY_AUTH_MODE=token)"
-        ) from error
-    try:
-        with contextlib.suppress(ValueError):  # not in the main thread
-            for number, handler in handlers.items():  # ray.init puts its own there
-                signal.signal(number, handler)
-        resources = ray.cluster_resources()
-        yield Cluster.fit(resources.get("CPU", 0.0), resources.get("GPU", 0.0), machine)
-    finally:
-        ray.shutdown()
+        raise UserError(f"--address {machine.address}: {reason}") from error
+
+
+def _nodes() -> list[tuple[float, float]]:
+    """CPUs and GPUs of each node that the cluster has at present."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+
+
+def _following(cluster: Cluster, machine: Machine) -> Callable[[], int]:
+    """The number of trainings that fit at present: nodes join and are lost."""
+    machine = replace(machine, gpus_per_trial=cluster.gpus_per_trial)
+    slots, looked = cluster.slots, time.monotonic()
+
+    def current() -> int:
+        nonlocal slots, looked
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            before, looked = slots, time.monotonic()
+            try:
+                slots = Cluster.fit(_nodes(), machine).slots
+            except UserError:  # until a node joins
+                slots = 0
+            if slots != before:
+                log.info("the cluster has %d slots now, it had %d", slots, before)
+        return slots
+
+    return current
 
 
 def _check_address(address: str) -> None:
@@ -154,32 +231,36 @@ def run_on_ray(
     machine: Machine,
     cluster: Cluster,
     execution: Execution,
+    token: str | None = None,
+    trackers: Sequence[Any] = (),
 ) -> None:
     """Train all that a sweep has left, as many at a time as the cluster has slots for."""
     from ray import tune
     from ray.tune.logger import TBXLoggerCallback
 
-    from sweeps.searcher import PlanSearcher
+    from sweeps.searcher import Obituaries, PlanSearcher
     from sweeps.trainable import train_trial
 
     trainable = tune.with_resources(
         tune.with_parameters(
             train_trial,
             dataset=dataset,
-            out=str(out.resolve()),
+            out=out.resolve(),
             execution=execution,
+            checkpoint_every=machine.checkpoint_every,
+            token=token,
         ),
         {"cpu": machine.cpus_per_trial, "gpu": cluster.gpus_per_trial},
     )
-    storage = machine.storage or str(out / "ray")
-    if "://" not in storage:
-        storage = str(Path(storage).expanduser().resolve())
+    where = location(machine.storage) if machine.storage else out / "ray"
+    storage, system = pyarrow_system(where)
+    searcher = PlanSearcher(sweep, _following(cluster, machine))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=PlanSearcher(sweep),
+            search_alg=searcher,
+            scheduler=Obituaries(searcher),
             num_samples=-1,  # the searcher says when it is finished
-            max_concurrent_trials=cluster.slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -187,13 +268,14 @@ def run_on_ray(
         run_config=tune.RunConfig(
             name=time.strftime("sweep-%Y%m%d-%H%M%S"),
             storage_path=storage,
-            callbacks=[TBXLoggerCallback()],
-            # A training that raises reports so; what counts here is a process that died.
-            failure_config=tune.FailureConfig(max_failures=_PROCESS_DEATHS),
+            storage_filesystem=system,
+            callbacks=[TBXLoggerCallback(), *trackers],
+            # Retries are the sweep's own: Tune's would go to the back of the queue.
+            failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
     )
-    logging.getLogger(__name__).info("Ray Tune: %d slots, storage %s", cluster.slots, storage)
+    log.info("Ray Tune: %d slots, storage %s", cluster.slots, where)
     tuner.fit()
 
 

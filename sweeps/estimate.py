@@ -4,63 +4,87 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import multiprocessing
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rkd_core.datasets import Dataset
 from rkd_core.specs import MultiplierOptions, Recipe
+from rkd_core.teacher_pass import TeacherPass, answers_per_image
 from sweeps.plan import Plan, PlannedRun
 
 if TYPE_CHECKING:
     from rkd_core.execution import Execution
 
-__all__ = ["CostModel", "Kind", "calibrate", "duration", "kind_of"]
+__all__ = ["CostModel", "Kind", "asking_epochs", "calibrate", "duration", "kind_of"]
 
-Kind = tuple[str, str, bool]
-"""Stage, architecture, whether there are multipliers: trainings of one kind take equally long."""
+
+class Kind(NamedTuple):
+    """Trainings of one kind take equally long."""
+
+    stage: str
+    architecture: str
+    multipliers: bool
+    method: str | None = None
+    """Of students that are no cells of the grid."""
+
 
 _BATCHES = 4  # of an epoch of the calibration
 
 
 def kind_of(run: PlannedRun) -> Kind:
     """The kind of a planned training."""
-    return run.spec.stage, run.spec.architecture, run.spec.multipliers is not None
+    spec = run.spec
+    method = None if spec.variant is None else spec.variant.method
+    return Kind(spec.stage, spec.architecture, spec.multipliers is not None, method)
 
 
 class CostModel:
-    """Seconds of a training: the median of those seen of its kind, per epoch and image."""
+    """Seconds of a training: the median of those seen of its kind, per epoch and image.
 
-    def __init__(self) -> None:
+    Args:
+        asking: What it costs to ask a teacher for its answers, in epochs of its training.
+        rows: Records of a results folder; it learns from the completed ones.
+    """
+
+    def __init__(self, asking: float = 0.0, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._asking = asking
         self._seen: dict[Kind, list[float]] = defaultdict(list)  # sorted, for their median
+        for row in rows:
+            measured = row["train_seconds"] and row["train_class_total"] and row["epochs"]
+            if row["status"] == "completed" and measured:
+                method = None if row["variant"] is None else row["method"]
+                multiplied = row["multipliers"] is not None
+                kind = Kind(row["stage"], row["architecture"], multiplied, method)
+                self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))
 
     def see(self, kind: Kind, seconds: float, epochs: int, images: int) -> None:
-        """Learn from one training."""
+        """Learn from one training of one epoch or more."""
         bisect.insort(self._seen[kind], seconds / (epochs * max(images, 1)))
-
-    def see_records(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Learn from the completed records of a results folder."""
-        for row in rows:
-            if row["status"] == "completed" and row["train_seconds"] and row["train_class_total"]:
-                kind = (row["stage"], row["architecture"], row["multipliers"] is not None)
-                self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))
 
     def seconds(self, run: PlannedRun, images: int) -> float | None:
         """Estimate for one run on ``images`` training images; None if nothing alike was seen."""
-        return self.seconds_of(kind_of(run), run.spec.recipe.epochs, images)
+        return self.seconds_of(kind_of(run), run.spec.epochs, images)
 
     def seconds_of(self, kind: Kind, epochs: int, images: int) -> float | None:
         """Estimate for so many epochs of one kind; None if nothing alike was seen."""
-        seen = self._seen.get(kind) or self._seen.get((kind[0], kind[1], not kind[2]))
-        if not seen:
+        work = epochs + (self._asking if kind.stage == "teacher" else 0.0)
+        if work == 0:  # it is measured, which takes as good as no time
+            return 0.0
+        on_grid = kind._replace(method=None)
+        like = kind, on_grid, on_grid._replace(multipliers=not kind.multipliers)
+        seen = next((self._seen[k] for k in like if self._seen.get(k)), None)
+        if seen is None:
             return None
         median = (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2
-        return median * epochs * max(images, 1)
+        return median * work * max(images, 1)
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
         """Sum over runs; None if one of them is unlike anything seen."""
@@ -68,13 +92,43 @@ class CostModel:
         return None if None in seconds else sum(s for s in seconds if s is not None)
 
 
-def calibrate(plan: Plan, dataset: Dataset, execution: Execution, costs: CostModel) -> None:
-    """Teach the model by training a standard teacher and student for two short epochs.
+def asking_epochs(recipe: Recipe, asked: TeacherPass) -> float:
+    """Cost of a teacher's answers in epochs of its training; a pass is a third of a step.
+
+    Args:
+        recipe: The students'.
+        asked: How they ask.
+    """
+    if asked == "live" or recipe.views == 1:
+        return 0.0
+    return answers_per_image(recipe) / 3
+
+
+Sighting = tuple[Kind, float, int, int]
+"""What ``CostModel.see`` takes."""
+
+
+def calibrate(
+    plan: Plan, dataset: Dataset, execution: Execution, asked: TeacherPass, together: int
+) -> list[Sighting]:
+    """Measure this machine by training a standard teacher and student for two short epochs.
 
     The second epoch is timed. Multipliers are added by counting: each of their updates is a
-    forward pass over validation images, a third of what training on an image costs. Nothing that
-    is trained here is kept.
+    forward pass over validation images, a third of what training on an image costs. So is a
+    teacher that is asked ``live`` by ``together`` students; so few images as here are always
+    answered from a table. Nothing that is trained here is kept. On a GPU it happens in a process
+    of its own, which leaves no memory taken.
     """
+    arguments = plan, dataset, execution, asked, together
+    if not execution.on_gpu:
+        return _measured(*arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, *arguments).result()
+
+
+def _measured(
+    plan: Plan, dataset: Dataset, execution: Execution, asked: TeacherPass, together: int
+) -> list[Sighting]:
     from rkd_core.training import Progress, train
 
     def subset(images: Any, count: int) -> Any:
@@ -88,28 +142,40 @@ def calibrate(plan: Plan, dataset: Dataset, execution: Execution, costs: CostMod
         val=subset(dataset.val, 1),
         test=subset(dataset.test, 1),
     )
+    seen: list[Sighting] = []
     options = next((run.spec.multipliers for run in plan.runs if run.spec.multipliers), None)
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
-        teacher_id = ""
+        teacher_id, answering = "", 0.0
         for stage in (plan.teachers, plan.students):
             spec = stage[0].spec  # the grid begins with the standard objective
             harmless = {"epochs": 2, "learning_rate": 1e-3, "warmup": 0.0}
-            spec = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=harmless)})
+            recipe = spec.recipe.model_copy(update=harmless)
+            spec = spec.model_copy(update={"recipe": recipe, "initial_weights": None})
+            specs = [spec]
             if spec.teacher is not None:
                 ref = spec.teacher.model_copy(update={"run_id": teacher_id})
-                spec = spec.model_copy(update={"teacher": ref})
-            moments: list[float] = []
+                specs = [
+                    spec.model_copy(update={"teacher": ref, "temperature": 1.0 + place})
+                    for place in range(together if execution.on_gpu else 1)
+                ]
+            ended: dict[int, float] = {}
 
-            def tick(progress: Progress, moments: list[float] = moments) -> None:
-                moments.append(time.perf_counter())
+            def tick(progress: Progress, ended: dict[int, float] = ended) -> None:
+                ended[progress.epoch] = time.perf_counter()  # of the last of them
 
-            (row,) = train([spec], out=Path(scratch), data=small, execution=execution, report=tick)
-            teacher_id = row["run_id"]
-            seconds, images = moments[1] - moments[0], len(small.train)
-            costs.see((spec.stage, spec.architecture, False), seconds, 1, images)
+            rows = train(specs, out=Path(scratch), data=small, execution=execution, report=tick)
+            teacher_id = rows[0]["run_id"]
+            seconds, images = (ended[2] - ended[1]) / len(specs), len(small.train)
+            if spec.stage == "teacher":
+                answering = seconds / 3 / together if asked == "live" else 0.0
+            else:
+                seconds += answering
+            seen.append((Kind(spec.stage, spec.architecture, False), seconds, 1, images))
             if options is not None:
                 share = 1 + _updates_share(options, spec.recipe, dataset) / 3
-                costs.see((spec.stage, spec.architecture, True), seconds * share, 1, images)
+                kind = Kind(spec.stage, spec.architecture, True)
+                seen.append((kind, seconds * share, 1, images))
+    return seen
 
 
 def _updates_share(options: MultiplierOptions, recipe: Recipe, dataset: Dataset) -> float:

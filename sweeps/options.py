@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rkd_core.specs import Normalization
+
 __all__ = [
     "DataChoice",
     "Display",
@@ -15,6 +17,7 @@ __all__ = [
     "Machine",
     "Options",
     "SelectionChoice",
+    "Tracking",
     "TrainingChoice",
 ]
 
@@ -23,7 +26,9 @@ __all__ = [
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 OptionalFloats = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 ]
@@ -40,6 +45,15 @@ class DataChoice:
     images (ImageFolder layout, or Hugging Face style Parquet)"""
     data_dir: OptionalPath = None
     """where to look for a named set first; then $RKD_DATA_DIR, then the cache folder"""
+    train_list: OptionalFile = None
+    """train on what this text file lists, an image and its label on each line, such as
+    ImageNet_LT_train.txt; paths start from the folder that --dataset is"""
+    test_list: OptionalFile = None
+    """the same for the original test set; goes with --train-list"""
+    classes: OptionalInt = None
+    """train and test on so many of the classes, drawn at random, such as ImageNet-100"""
+    class_seed: int = 0
+    """seed of that draw"""
     imbalance: OptionalFloat = None
     """largest class over smallest (-lt sets: 100, digits-lt: 20)"""
     profile: Literal["exponential", "step"] = "exponential"
@@ -68,6 +82,10 @@ class Grid:
     """temperatures of the teacher's probabilities"""
     seeds: tuple[int, ...] = (0,)
     """repeat the whole grid with each seed"""
+    methods: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...|all")] = "tradeoff"
+    """methods of distillation, each at its own small grid or, as dkd:others_weight=2, at the
+    options given, on the standard teacher; tradeoff is the grid of teachers and students, and
+    standard distillation is always there"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,21 @@ class TrainingChoice:
     cores finish in about an hour (default elsewhere)"""
     teacher_architecture: OptionalName = None
     """network of the teachers"""
+    teacher_weights: OptionalPath = None
+    """file of weights (.pth, .pt, .safetensors; torchvision's or this program's) that every teacher
+    starts from; needs --teacher-architecture. The classifier is made anew where the number of
+    classes differs"""
+    teacher_epochs: OptionalInt = None
+    """epochs of the teachers, if not those of every training; 0 uses --teacher-weights as they are,
+    as the one, standard teacher"""
+    teacher_learning_rate: OptionalFloat = None
+    """peak learning rate of the teachers, if not that of every training"""
+    teacher_normalization: Annotated[
+        Normalization | None,
+        tyro.conf.arg(metavar="per_channel|centered|symmetric|imagenet", help_behavior_hint=""),
+    ] = None
+    """how the teachers' images are normalised (default: as torchvision's weights want it, else as
+    the recipe says)"""
     student_architecture: OptionalName = None
     """network of the students"""
     recipe: OptionalName = None
@@ -124,22 +157,41 @@ class SelectionChoice:
 class Machine:
     """Where it runs; none of this changes what is trained."""
 
-    out: OptionalPath = None
-    """results folder (default: results/DATASET)"""
+    out: OptionalPlace = None
+    """results: a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: results/DATASET)"""
     cpus_per_trial: float = 1
-    """CPU cores, and threads, of one training"""
+    """CPU cores, and threads, of one trial"""
     gpus_per_trial: OptionalFloat = None
-    """GPUs of one training, fractions allowed (default: 1 where there are GPUs)"""
+    """GPUs of one trial, fractions allowed (default: 1 where there are GPUs)"""
     max_concurrent: OptionalInt = None
-    """trainings at a time (default: as many as fit)"""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """arithmetic of the forward and backward passes"""
+    """trials at a time (default: as many as fit)"""
+    students_per_trial: OptionalInt = None
+    """trainings side by side in one trial (default: on a GPU as many as pay and fit its
+    memory; on CPUs 1, or 4 where the teacher is asked live)"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """arithmetic of the forward and backward passes; auto: bfloat16 where the hardware has it"""
+    checkpoint_every: OptionalInt = None
+    """epochs between checkpoints of a training (default: one when a minute has passed)"""
+    max_failures: int = 2
+    """how often a training that fails, diverges or loses its process is begun again"""
     address: OptionalName = None
     """Ray cluster to join, such as "auto" (default: start Ray on this machine)"""
-    storage: OptionalName = None
+    storage: OptionalPlace = None
     """where Ray keeps its own files (default: OUT/ray)"""
     serial: bool = False
     """no Ray: one training after the other in this process, for debugging"""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where the figures of trainings are sent as well."""
+
+    mlflow: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="[URI]", help_behavior_hint="")
+    ] = None
+    """log to MLflow, at this tracking URI (default: $MLFLOW_TRACKING_URI, or what MLflow takes)"""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT", help_behavior_hint="")] = None
+    """log to this project of Weights & Biases"""
 
 
 @dataclass(frozen=True)
@@ -150,10 +202,12 @@ class Display:
     """print the plan and what it would cost, train nothing"""
     calibrate: bool = False
     """measure the speed of this machine for a few seconds to estimate the time"""
+    watch: bool = False
+    """serve the report while trainings run, to this machine alone"""
     quiet: bool = False
     """print only the result and errors"""
     list: bool = False
-    """print the data sets, networks and recipes with a line each"""
+    """print the data sets, methods, networks and recipes with a line each"""
 
 
 @dataclass(frozen=True)
@@ -171,4 +225,5 @@ class Options:
     training: Annotated[TrainingChoice, _FLAT] = field(default_factory=TrainingChoice)
     selection: Annotated[SelectionChoice, _FLAT] = field(default_factory=SelectionChoice)
     machine: Annotated[Machine, _FLAT] = field(default_factory=Machine)
+    tracking: Annotated[Tracking, _FLAT] = field(default_factory=Tracking)
     display: Annotated[Display, _FLAT] = field(default_factory=Display)

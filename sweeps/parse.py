@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from typing import TypeVar, overload
 
 import tyro
 
@@ -15,9 +16,19 @@ from sweeps.options import Options
 
 __all__ = ["parse"]
 
+T = TypeVar("T")
 
-def parse(arguments: Sequence[str] | None = None, program: str = "pareto.py") -> Options:
-    """The options of a command line.
+
+@overload
+def parse(arguments: Sequence[str] | None = None) -> Options: ...
+@overload
+def parse(arguments: Sequence[str] | None, program: str, options: type[T]) -> T: ...
+def parse(
+    arguments: Sequence[str] | None = None,
+    program: str = "pareto.py",
+    options: type[T] | type[Options] = Options,
+) -> T | Options:
+    """The options of a command line, ``pareto.py``'s or another's.
 
     Raises:
         UserError: A flag or a value is wrong; the line names it.
@@ -27,7 +38,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "pareto.py") ->
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Options,
+                options,
                 prog=program,
                 args=list(sys.argv[1:] if arguments is None else arguments),
                 config=(tyro.conf.FlagCreatePairsOff,),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from rkd_core.specs import TeacherRef, TrainingSpec, family_id, run_id
+from rkd_core.methods.parts.protocol import Cell, Method
+from rkd_core.specs import HoldoutRule, TeacherRef, TrainingSpec, Variant, family_id, run_id
+from sweeps.methods import variants
 from sweeps.settings import Settings
 
 __all__ = ["Plan", "PlannedRun", "make_plan"]
@@ -17,23 +20,28 @@ class PlannedRun:
 
     run_id: str
     spec: TrainingSpec
-    depends_on: str | None
-    """Run id of the training that must be completed first; None if it can start at once."""
+    depends_on: tuple[str, ...]
+    """Run ids of what must be completed first; none if it can start at once."""
 
     @property
     def work(self) -> float:
-        """Roughly how long it takes among its like: a teacher's passes cost a third of training.
+        """Roughly how long it takes among its like: its epochs.
 
-        Multipliers are left out: they cost little, and with them the students that all others are
-        compared with, standard distillation, would come last.
+        Multipliers are left out: they cost little, and with them the students that all others
+        are compared with, standard distillation, would come last.
         """
-        return self.spec.recipe.epochs * (4 / 3 if self.spec.teacher else 1.0)
+        return float(self.spec.epochs)
 
     @property
     def label(self) -> str:
-        """For people: ``teacher 0.5, seed 0`` or ``student standard, T=3, on teacher 0.5, ...``."""
+        """For people: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...`` or
+        ``student dkd (others_weight 8), seed 0``."""
         spec = self.spec
+        if spec.variant is not None:
+            return f"student {spec.variant.label}, seed {spec.seed}"
         name = f"{spec.stage} {_trade_off(spec.alpha)}"
+        if spec.held_out is not None:
+            name += ", trained without the held-out images"
         if spec.teacher is not None:
             name += f", T={spec.temperature:g}, on teacher {_trade_off(spec.teacher.alpha)}"
         return f"{name}, seed {spec.seed}"
@@ -60,43 +68,133 @@ class Plan:
 
 
 def make_plan(settings: Settings, fingerprint: str) -> Plan:
-    """The grid: ``standard`` and each alpha, for teachers, and for students at each temperature.
+    """The grid and the variants, each run once, those that others depend on first.
 
+    The grid: ``standard`` and each alpha, for teachers, and for students at each temperature.
     Alpha 0 is the balanced objective and alpha 1 the robust one, so a grid that has both holds
-    the nine combinations of Wang et al. (UAI 2023, Table 1).
+    the nine combinations of Wang et al. (UAI 2023, Table 1). Of it there is what the methods
+    name, and standard distillation, which all else is measured against. A method that is named
+    with options adds the one student that they say. Weights that are used as they are make but
+    the standard teacher.
+
+    Variants: every other method at each point of its own small grid, on the standard teacher; for
+    one that goes by a hold-out there is an initial teacher, too.
     """
-    objectives: list[float | None] = [None, *settings.alphas]
-    teachers: list[PlannedRun] = []
-    students: list[PlannedRun] = []
+    found = [(method, ":" in name) for name in settings.methods for method in variants(name)]
+    rows = [m.cell for m, optioned in found if m.cell is not None and not optioned]
+    points = [m.cell for m, optioned in found if m.cell is not None and optioned]
+    alphas = [None, *settings.alphas]
+    above = alphas if any(c.teachers == "grid" for c in rows + points) else [None]
+    below = alphas if any(c.teachers == "grid" for c in rows) else [None]
+    named = [_alpha(c) for c in rows if c.teachers == "standard"]
+    teachers: dict[str, PlannedRun] = {}
+    students: dict[str, PlannedRun] = {}
+    standard: dict[int, TeacherRef] = {}  # by seed
+
+    def add(*runs: PlannedRun) -> None:
+        for run in runs:
+            (teachers if run.spec.stage == "teacher" else students).setdefault(run.run_id, run)
+
     for seed in settings.seeds:
-        for alpha_t in objectives:
+        for alpha_t in above if settings.teaching.epochs else [None]:
             teacher = _teacher(settings, alpha_t, seed, fingerprint)
-            teachers.append(teacher)
-            ref = TeacherRef(
-                run_id=teacher.run_id,
-                family=family_id(teacher.spec, fingerprint),
-                architecture=teacher.spec.architecture,
-                objective=teacher.spec.objective,
-                alpha=teacher.spec.alpha,
-            )
-            students += [
-                _student(settings, ref, alpha_s, temperature, seed, fingerprint)
-                for alpha_s in objectives
-                for temperature in settings.temperatures
-            ]
-    return Plan((*teachers, *students))
+            add(teacher)
+            ref = _reference(teacher, family_id(teacher.spec, fingerprint))
+            standard.setdefault(seed, ref)  # the first of a seed
+            wanted = product([*below, *(named if alpha_t is None else ())], settings.temperatures)
+            own = [c for c in points if alpha_t is None or c.teachers == "grid"]
+            for alpha_s, temperature in [*wanted, *((_alpha(c), c.temperature) for c in own)]:
+                add(_student(settings, ref, alpha_s, temperature, seed, fingerprint))
+    for seed, ref in standard.items():
+        for method, _ in found:
+            if method.cell is None:
+                add(*_variant(settings, method, ref, seed, fingerprint))
+            else:
+                add(*_chain(settings, method, method.cell, ref, seed, fingerprint))
+    return Plan((*teachers.values(), *students.values()))
 
 
-def _teacher(settings: Settings, alpha: float | None, seed: int, fingerprint: str) -> PlannedRun:
+def _alpha(cell: Cell) -> float | None:
+    """How the grid names a cell's objective."""
+    return {"standard": None, "balanced": 0.0, "robust": 1.0}.get(cell.objective, cell.alpha)
+
+
+def _chain(
+    settings: Settings,
+    method: Method,
+    cell: Cell,
+    teacher: TeacherRef,
+    seed: int,
+    fingerprint: str,
+) -> list[PlannedRun]:
+    """Rounds of distillation, each student the next one's teacher; none if there is but one.
+
+    The first is the grid's standard student. A later one is the method's, so that a chain that
+    is shorter is the beginning of a longer one.
+    """
+    if cell.rounds == 1:
+        return []
+    runs = [_student(settings, teacher, None, cell.temperature, seed, fingerprint)]
+    for rounds in range(2, cell.rounds + 1):
+        shorter = method.model_copy(update={"rounds": rounds})
+        above = _reference(runs[-1], teacher.family)
+        runs += _variant(settings, shorter, above, seed, fingerprint)
+    return runs
+
+
+def _reference(run: PlannedRun, family: str) -> TeacherRef:
+    spec = run.spec
+    return TeacherRef(
+        run_id=run.run_id,
+        family=family,
+        architecture=spec.architecture,
+        objective=spec.objective,
+        alpha=spec.alpha,
+    )
+
+
+def _variant(
+    settings: Settings, method: Method, teacher: TeacherRef, seed: int, fingerprint: str
+) -> list[PlannedRun]:
+    """A student of a method, after its initial teacher, if it goes by a hold-out."""
+    needs, runs, initial = method.needs, [], None
+    if isinstance(needs.holdout, HoldoutRule):
+        runs = [_teacher(settings, None, seed, fingerprint, held_out=needs.holdout)]
+        initial = _reference(runs[0], teacher.family)  # for its students are compared with others'
+    ref = {"full": teacher, "initial": initial, None: None}[needs.teacher]
+    spec = TrainingSpec(
+        stage="student",
+        architecture=ref.architecture
+        if ref and not method.trains
+        else settings.student_architecture,
+        temperature=getattr(method, "temperature", None),
+        teacher=ref,
+        initial=initial,
+        variant=Variant(method=method.name, options=method.model_dump(mode="json")),
+        **_shared(settings, None, seed),
+    )
+    needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
+    return [*runs, PlannedRun(run_id(spec, fingerprint), spec, tuple(needed))]
+
+
+def _teacher(
+    settings: Settings,
+    alpha: float | None,
+    seed: int,
+    fingerprint: str,
+    held_out: HoldoutRule | None = None,
+) -> PlannedRun:
     # A teacher's risks always go by the true labels, so its spec says so.
     by_true_labels = settings.multipliers.model_copy(update={"val_labels": "true"})
     spec = TrainingSpec(
         stage="teacher",
         architecture=settings.teacher_architecture,
         multipliers=by_true_labels if alpha else None,
-        **_shared(settings, alpha, seed),
+        held_out=held_out,
+        initial_weights=settings.initial_weights,
+        **_shared(settings, alpha, seed) | {"recipe": settings.teaching},
     )
-    return PlannedRun(run_id(spec, fingerprint), spec, None)
+    return PlannedRun(run_id(spec, fingerprint), spec, ())
 
 
 def _student(
@@ -115,7 +213,7 @@ def _student(
         teacher=teacher,
         **_shared(settings, alpha, seed),
     )
-    return PlannedRun(run_id(spec, fingerprint), spec, teacher.run_id)
+    return PlannedRun(run_id(spec, fingerprint), spec, (teacher.run_id,))
 
 
 def _shared(settings: Settings, alpha: float | None, seed: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
 
 _BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
 _RUNNING_LINES = 8
+
+
+@dataclass
+class _Running:
+    """A training under way."""
+
+    run: PlannedRun
+    began: float
+    together: int
+    """Trainings that share its time, itself among them."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tally:
@@ -57,36 +69,41 @@ class Tally:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
         self.ended = {"teacher": 0, "student": 0}
         self.failures = 0
-        self.running: dict[str, tuple[PlannedRun, Mapping[str, Any], float]] = {}
+        self.running: dict[str, _Running] = {}
         self.began = time.monotonic()
-        self._epochs_left: Counter[Kind] = Counter()
+        self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
         for run in plan.runs:
             if run.run_id in completed:
                 self.ended[run.spec.stage] += 1
             else:
-                self._epochs_left[kind_of(run)] += run.spec.recipe.epochs
+                self._left[kind_of(run), run.spec.epochs] += 1
         self._out, self._costs, self._images = out, costs, images
         self._slots, self._worst_k, self._margin = slots, worst_k, margin
         self._unread = [run.run_id for run in plan.students if run.run_id in completed]
         self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
 
-    def started(self, run: PlannedRun) -> None:
-        """A training has begun."""
-        self.running[run.run_id] = (run, {}, time.monotonic())
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+        now = time.monotonic()
+        self.running |= {run.run_id: _Running(run, now, len(runs)) for run in runs}
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended."""
-        _, _, began = self.running[run.run_id]
-        self.running[run.run_id] = (run, progress, began)
+        self.running[run.run_id].progress = progress
 
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
         self._end(run)
-        epochs = run.spec.recipe.epochs
-        self._costs.see(kind_of(run), row["train_seconds"], epochs, self._images)
+        epochs = run.spec.epochs
+        if epochs:
+            self._costs.see(kind_of(run), row["train_seconds"], epochs, self._images)
         if run.spec.stage == "student":
             self._unread.append(run.run_id)
+
+    def retried(self, run: PlannedRun) -> None:
+        """A training has failed, and will be begun again."""
+        self.running.pop(run.run_id, None)
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, or cannot be done."""
@@ -95,7 +112,7 @@ class Tally:
 
     def _end(self, run: PlannedRun) -> None:
         self.running.pop(run.run_id, None)
-        self._epochs_left[kind_of(run)] -= run.spec.recipe.epochs
+        self._left[kind_of(run), run.spec.epochs] -= 1
         self.ended[run.spec.stage] += 1
 
     def seconds_left(self) -> float | None:
@@ -104,15 +121,16 @@ class Tally:
         Takes as long as there are kinds and trainings under way, however many trainings are left.
         """
         total = 0.0
-        for kind, epochs in self._epochs_left.items():
-            if epochs:
+        for (kind, epochs), count in self._left.items():
+            if count:
                 seconds = self._costs.seconds_of(kind, epochs, self._images)
                 if seconds is None:
                     return None
-                total += seconds
+                total += count * seconds
         now = time.monotonic()
-        for run, _, began in self.running.values():
-            total -= min(now - began, self._costs.seconds(run, self._images) or 0.0)
+        for running in self.running.values():
+            spent = (now - running.began) / running.together
+            total -= min(spent, self._costs.seconds(running.run, self._images) or 0.0)
         return max(0.0, total) / self._slots
 
     def best(self) -> str | None:
@@ -149,10 +167,10 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def started(self, run: PlannedRun) -> None:
-        """A training has begun."""
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
         with self._lock:
-            self._tally.started(run)
+            self._tally.started(runs)
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended."""
@@ -163,6 +181,12 @@ class LiveDisplay:
         """A training is in the ledger."""
         with self._lock:
             self._tally.completed(run, row)
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again; said at once, above the display."""
+        with self._lock:
+            self._tally.retried(run)
+        self._live.console.print(Text(f"failed: {run.label}: {cause}", style="yellow"))
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed; said at once, above the display."""
@@ -188,8 +212,8 @@ class LiveDisplay:
             bars.add_row(name, ProgressBar(total, done, width=32), f"{done} of {total}")
         lines: list[RenderableType] = [bars, Text()]
         running = list(tally.running.values())
-        for run, progress, _ in running[:_RUNNING_LINES]:
-            lines.append(_running_line(run, progress))
+        for one in running[:_RUNNING_LINES]:
+            lines.append(_running_line(one.run, one.progress))
         if len(running) > _RUNNING_LINES:
             lines.append(Text(f"and {len(running) - _RUNNING_LINES} more", style="dim"))
         lines.append(Text())
@@ -217,9 +241,9 @@ class PlainLines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def started(self, run: PlannedRun) -> None:
-        """A training has begun."""
-        self._tally.started(run)
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+        self._tally.started(runs)
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended."""
@@ -234,6 +258,11 @@ class PlainLines:
             f"average {row['val_average_accuracy']:.1%} in {duration(row['train_seconds'])}"
             + (f"; about {duration(left)} left" if left else "")
         )
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
+        self._tally.retried(run)
+        self._print(f"failed: {run.label}: {cause}")
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, or cannot be done."""
@@ -254,14 +283,17 @@ class Silence:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def started(self, run: PlannedRun) -> None:
-        """A training has begun."""
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended."""
 
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, or cannot be done."""

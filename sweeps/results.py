@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from rkd_core import datasets
+from rkd_core import datasets, files, json_text
 from rkd_core.errors import UserError
 from rkd_core.files import replace_file
 from rkd_core.specs import DataOptions
+from sweeps import lease
 from sweeps.plan import Plan
 from sweeps.settings import Settings
 
@@ -36,22 +37,24 @@ def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
     try:
         _check_owner(out, name, dataset)
     except OSError as error:
-        raise UserError(f"--out {out} cannot be read: {error.strerror}") from error
+        raise UserError(f"--out {out} cannot be read: {error.strerror or error}") from error
 
 
 def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
-    if not out.exists():
+    if not files.exists(out):
         return
-    if not out.is_dir():
+    if not files.is_folder(out):
         raise UserError(f"--out {out} is a file; give a folder")
     for folder in ("records", "artifacts"):
-        if (out / folder).exists() and not (out / folder).is_dir():
+        if files.exists(out / folder) and not files.is_folder(out / folder):
             raise UserError(f"{out / folder} is a file; give another --out")
     try:
-        owner = json.loads((out / _OWNER).read_bytes())
+        owner = json_text.parse(files.read(out / _OWNER))
         fingerprint, owned = str(owner["fingerprint"]), str(owner["dataset"])
     except FileNotFoundError:
-        strangers = sorted(p.name for p in out.iterdir())
+        names = files.names(out)
+        ours = (name for name in names if name.startswith(lease.FILES) or files.is_leftover(name))
+        strangers = sorted({*names} - {*ours})
         if strangers:
             raise UserError(
                 f"--out {out} holds other files ({strangers[0]}); give an empty or a new folder"
@@ -68,11 +71,18 @@ def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
 
 
 def check_space(out: Path, needed: int) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Refuse to begin what the disk has no room for; an object store has.
 
     Raises:
-        UserError: Less than ``needed`` bytes are free, or the folder cannot be written.
+        UserError: Less than ``needed`` bytes are free, the folder cannot be written, or the store
+            does not keep commits apart.
     """
+    if not files.is_local(out):
+        try:
+            files.check_exclusive(out)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written: {error}") from error
+        return
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not os.access(existing, os.W_OK) or existing.is_relative_to("/proc"):
         raise UserError(f"--out {out}: {existing} cannot be written; give another folder")
@@ -97,8 +107,8 @@ def open_folder(
         UserError: It cannot be written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / _OWNER).exists():
+        files.make_folder(out)
+        if not files.exists(out / _OWNER):
             owner = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
             _write_json(out / _OWNER, owner)
         _write_splits(out / "splits", dataset, settings.data)
@@ -108,7 +118,7 @@ def open_folder(
 
 
 def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions) -> None:
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder)
     content = io.BytesIO()
     np.savez_compressed(
         content, train=dataset.train_indices, val=dataset.val_indices, test=dataset.test_indices
@@ -120,8 +130,9 @@ def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions)
 
 def _write_plan(path: Path, plan: Plan, settings: Settings, command: Sequence[str]) -> None:
     resolved = dataclasses.asdict(settings)
-    for name in ("data", "recipe", "multipliers"):
-        resolved[name] = getattr(settings, name).model_dump(mode="json")
+    resolved["teacher_recipe"] = settings.teaching
+    for name in ("data", "recipe", "multipliers", "teacher_recipe"):
+        resolved[name] = resolved[name].model_dump(mode="json")
     content = {
         "command": list(command),
         "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -51,7 +51,7 @@ def defaults_for(
 
     Args:
         base: Registered name without its ``-lt``, or None for somebody's own folder.
-        long_tailed: Whether the training set is cut to a profile.
+        long_tailed: Whether the training set is cut to a profile, or listed with a long tail.
         image_size: Height and width in pixels.
         images: Training images.
         scale: ``paper`` or ``small``.

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from rkd_core import datasets, models, recipes
+from rkd_core.class_groups import is_long_tailed
 from rkd_core.errors import UserError, unknown_name
-from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
+from rkd_core.files import location
+from rkd_core.models import Pretrained
+from rkd_core.specs import DataOptions, HoldoutRule, MultiplierOptions, Recipe
+from sweeps import methods
 from sweeps.options import Options, TrainingChoice
 from sweeps.scales import Defaults, Scale, defaults_for
+from sweeps.tracking import check_tracking
 
-__all__ = ["Settings", "check", "data_options", "resolve"]
+__all__ = ["Settings", "check", "data_options", "resolve", "teacher_weights"]
 
 _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 _SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
@@ -36,6 +41,16 @@ class Settings:
     alphas: tuple[float, ...]
     temperatures: tuple[float, ...]
     seeds: tuple[int, ...]
+    methods: tuple[str, ...] = (methods.DEFAULT,)
+    teacher_recipe: Recipe | None = None
+    """None: that of the students."""
+    initial_weights: str | None = None
+    """SHA-256 of the file that teachers start from."""
+
+    @property
+    def teaching(self) -> Recipe:
+        """The recipe of the teachers; without epochs, there is but the standard one."""
+        return self.teacher_recipe or self.recipe
 
 
 def check(options: Options) -> None:
@@ -62,24 +77,38 @@ def check(options: Options) -> None:
     ):
         _require(values is None or len(values) > 0, f"--{name} needs at least one value")
         _no_duplicates(f"--{name}", values or ())
+    methods.chosen(grid.methods)
     ratio = data.imbalance
     _require(
         ratio is None or (math.isfinite(ratio) and ratio >= 1),
         f"--imbalance must be 1 or more, not {ratio}",
     )
+    _at_least("--classes", data.classes, 2)
+    _at_least("--class-seed", data.class_seed, 0)
     _at_least("--limit-train", data.limit_train, 1)
     _at_least("--image-size", data.image_size, 4)
     _at_least("--split-seed", data.split_seed, 0)
     _at_least("--subset-seed", data.subset_seed, 0)
     _at_least("--epochs", training.epochs, 1)
+    _at_least("--teacher-epochs", training.teacher_epochs, 0)
+    judged = [name for name in methods.chosen(grid.methods) if _holds_out(name)]
+    _require(
+        training.teacher_epochs != 0 or not judged,
+        f"--teacher-epochs 0 leaves no image unseen that {', '.join(judged)} could judge a teacher "
+        f"by: leave {'it' if len(judged) == 1 else 'them'} out, or say NAME:holdout=validation",
+    )
     _at_least("--batch-size", training.batch_size, 1)
     _at_least("--averaged-iterates", training.averaged_iterates, 2)
     _at_least("--worst-k", options.selection.worst_k, 1)
     _at_least("--max-concurrent", machine.max_concurrent, 1)
+    _at_least("--students-per-trial", machine.students_per_trial, 1)
+    _at_least("--checkpoint-every", machine.checkpoint_every, 1)
+    _at_least("--max-failures", machine.max_failures, 0)
     if training.multiplier_period != "epoch":
         _at_least("--multiplier-period", training.multiplier_period, 1)
     for flag, value, low in (
         ("--learning-rate", training.learning_rate, "above 0"),
+        ("--teacher-learning-rate", training.teacher_learning_rate, "above 0"),
         ("--weight-decay", training.weight_decay, "0 or more"),
         ("--multiplier-step-size", training.multiplier_step_size, "above 0"),
     ):
@@ -108,6 +137,14 @@ def check(options: Options) -> None:
         ("--student-architecture", training.student_architecture),
     ):
         _known(flag, architecture, models.architectures())
+    _require(
+        training.teacher_epochs != 0 or training.teacher_weights is not None,
+        "--teacher-epochs 0 needs --teacher-weights, the weights that are used as they are",
+    )
+    _require(
+        training.teacher_weights is None or training.teacher_architecture is not None,
+        "--teacher-weights needs --teacher-architecture, the network that they are of",
+    )
     if training.recipe is not None:
         recipes.get(training.recipe)
     _require(
@@ -116,14 +153,21 @@ def check(options: Options) -> None:
     )
     for flag, text in (
         ("--dataset", data.dataset),
+        ("--out", machine.out),
         ("--storage", machine.storage),
         ("--address", machine.address),
     ):
         _require(text is None or text.strip() != "", f"{flag} is empty")
+    _known_place("--out", machine.out)
+    _known_place("--storage", machine.storage)
+    check_tracking(options.tracking, machine.serial)
     folder = data.data_dir
     if folder is not None:
-        _require(folder.exists(), f"--data-dir {folder} does not exist")
-        _require(folder.is_dir(), f"--data-dir {folder} is not a folder")
+        try:
+            _require(folder.exists(), f"--data-dir {folder} does not exist")
+            _require(folder.is_dir(), f"--data-dir {folder} is not a folder")
+        except OSError as error:
+            raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
 
 
 def data_options(options: Options) -> DataOptions:
@@ -133,6 +177,8 @@ def data_options(options: Options) -> DataOptions:
     if ratio is None:
         ratio = datasets.default_imbalance(data.dataset)
     return DataOptions(
+        classes=data.classes,
+        class_seed=data.class_seed,
         imbalance=ratio,
         profile=data.profile,
         limit_train=data.limit_train,
@@ -143,13 +189,39 @@ def data_options(options: Options) -> DataOptions:
     )
 
 
-def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
+def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pretrained | None:
+    """The weights that teachers start from; None where they are drawn.
+
+    Raises:
+        UserError: The file is not of the teachers' network, or cannot be used as it is.
+    """
+    path, architecture = training.teacher_weights, training.teacher_architecture
+    if path is None or architecture is None:
+        return None
+    try:
+        weights = models.read_pretrained(
+            path, architecture, dataset.classes, dataset.channels, dataset.image_size
+        )
+    except UserError as error:
+        raise UserError(f"--teacher-weights {error}") from None
+    _require(
+        training.teacher_epochs != 0 or weights.classes == dataset.classes,
+        f"--teacher-epochs 0: {path} tells {weights.classes} classes apart, {dataset.name} has "
+        f"{dataset.classes}; its classifier has to be made anew and trained",
+    )
+    return weights
+
+
+def resolve(
+    options: Options, dataset: datasets.Dataset, gpu: bool, weights: Pretrained | None = None
+) -> Settings:
     """Options with the defaults of the data set and the scale filled in.
 
     Args:
         options: Checked options.
         dataset: The data; their size decides some defaults.
         gpu: Whether a GPU is at hand, which makes ``paper`` the default scale.
+        weights: That teachers start from.
 
     Raises:
         UserError: Options that do not go together.
@@ -159,16 +231,24 @@ def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
     data = data_options(options)
     name = options.data.dataset
     base = name.removesuffix("-lt") if name in datasets.names() else None
+    listed = options.data.train_list is not None  # whatever tail is in the list
+    long_tailed = listed and is_long_tailed(dataset.class_counts("train").tolist())
     defaults = defaults_for(
-        base, data.imbalance is not None, dataset.image_size, len(dataset.train), scale
+        base,
+        long_tailed or data.imbalance is not None,
+        dataset.image_size,
+        len(dataset.train),
+        scale,
     )
     recipe_name = training.recipe or defaults.recipe
     try:
         recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
+        teaching = _teaching(recipe, training, dataset, weights)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
-        if averaged is not None and averaged > recipe.epochs:
-            raise UserError(f"--averaged-iterates {averaged} exceeds the {recipe.epochs} epochs")
+        fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
+        if averaged is not None and averaged > fewest:
+            raise UserError(f"--averaged-iterates {averaged} exceeds the {fewest} epochs")
     except ValidationError as error:
         raise UserError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
     worst_k = options.selection.worst_k
@@ -189,6 +269,9 @@ def resolve(options: Options, dataset: datasets.Dataset, gpu: bool) -> Settings:
         alphas=tuple(sorted(a + 0.0 for a in grid.alphas or defaults.alphas)),  # -0.0 is 0
         temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
         seeds=grid.seeds,
+        methods=methods.chosen(grid.methods),
+        teacher_recipe=teaching,
+        initial_weights=None if weights is None else weights.digest,
     )
 
 
@@ -203,6 +286,27 @@ def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> 
     return Recipe(**(fields | {k: v for k, v in changes.items() if v is not None}))
 
 
+def _teaching(
+    recipe: Recipe,
+    training: TrainingChoice,
+    dataset: datasets.Dataset,
+    weights: Pretrained | None,
+) -> Recipe:
+    """The teachers' recipe. Published weights are of color images, normalised in their own way."""
+    color = dataset.channels == 3
+    _require(
+        color or training.teacher_normalization != "imagenet",
+        f"--teacher-normalization imagenet is for color images, and {dataset.name} is grey",
+    )
+    published = weights.normalization if weights is not None and color else None
+    changes = {
+        "epochs": training.teacher_epochs,
+        "learning_rate": training.teacher_learning_rate,
+        "normalization": training.teacher_normalization or published,
+    }
+    return Recipe(**(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None}))
+
+
 def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOptions:
     fields = defaults.multipliers.model_dump()
     fields |= {
@@ -215,6 +319,10 @@ def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOpti
         period = training.multiplier_period
         fields["period"] = None if period == "epoch" else period
     return MultiplierOptions(**fields)
+
+
+def _holds_out(name: str) -> bool:
+    return any(isinstance(m.needs.holdout, HoldoutRule) for m in methods.variants(name))
 
 
 def _require(condition: bool, line: str) -> None:
@@ -234,3 +342,10 @@ def _no_duplicates(flag: str, values: Sequence[float]) -> None:
 def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
     if name is not None and name not in known:
         raise unknown_name(flag, name, known)
+
+
+def _known_place(flag: str, place: str | None) -> None:
+    try:
+        location(place or ".")
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from rkd_core import records
+from rkd_core import ledger, records
+from rkd_core.specs import TrainingSpec, array_key
+from sweeps.packing import ONE, PerTrial
 from sweeps.plan import Plan, PlannedRun
 from sweeps.schedule import Schedule
+from sweeps.stopping import Stop
 
-__all__ = ["Failure", "Sweep", "Watcher"]
+__all__ = ["Failure", "Sweep", "Trial", "Watcher"]
 
 Failure = tuple[PlannedRun, str]
 """A run and the cause of its failure."""
@@ -23,8 +29,8 @@ log = logging.getLogger(__name__)
 class Watcher(Protocol):
     """Somebody who is told what happens, such as the progress display."""
 
-    def started(self, run: PlannedRun) -> None:
-        """A training has begun."""
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
         """An epoch has ended; ``progress`` has the fields of ``rkd_core.training.Progress``."""
@@ -32,12 +38,26 @@ class Watcher(Protocol):
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger; ``row`` has its record's accuracies and seconds."""
 
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
+
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, or cannot be done because its teacher has."""
+        """A training has failed for good, or cannot be done because its teacher has."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained at a time, in one process."""
+
+    runs: tuple[PlannedRun, ...]
+    """Side by side."""
+    students: tuple[TrainingSpec, ...]
+    """Of those that wait for these runs, one for each array: its teacher is asked for its answers
+    at once, so that no two students find them missing at the same time."""
 
 
 class Sweep:
-    """What the engines share: they take runs, and say how each ended.
+    """What the engines share: they take trials, and say how each of their runs ended.
 
     Args:
         plan: The whole plan.
@@ -45,6 +65,10 @@ class Sweep:
         out: Results folder; failed runs are recorded there with their cause.
         fingerprint: Of the data.
         watcher: Told of everything.
+        per_trial: Trainings side by side in one trial.
+        slots: Trials at a time. The last trials are kept small, so that all slots have some.
+        max_failures: How often a training is begun again after it has failed.
+        stop: Once it is asked, nothing is begun any more.
     """
 
     def __init__(
@@ -54,6 +78,11 @@ class Sweep:
         out: Path,
         fingerprint: str,
         watcher: Watcher,
+        *,
+        per_trial: PerTrial = ONE,
+        slots: int = 1,
+        max_failures: int = 0,
+        stop: Stop | None = None,
     ) -> None:
         self.schedule = Schedule(plan, completed)
         self.failures: list[Failure] = []
@@ -61,18 +90,55 @@ class Sweep:
         self._out = out
         self._fingerprint = fingerprint
         self._watcher = watcher
+        self._per_trial, self.slots = per_trial, slots
+        self._max_failures = max_failures
+        self._stop = stop or Stop()
+        self._failed: Counter[str] = Counter()
 
-    def next(self) -> PlannedRun | None:
-        """Take a run that can start now."""
-        run = self.schedule.next()
-        if run is not None:
+    def next(self) -> Trial | None:
+        """Take what can start now; None if what is left waits for what is under way, or is over."""
+        if self._stop.asked:
+            return None
+        share = math.ceil(self.schedule.ready / self.slots)
+        runs = self.schedule.take(*(min(most, share) for most in self._per_trial))
+        if not runs:
+            return None
+        for run in runs:
             log.info("started %s %s", run.run_id, run.label)
-            self._watcher.started(run)
-        return run
+        self._watcher.started(runs)
+        waiting = (w.spec for run in runs for w in self.schedule.waiting_for(run.run_id))
+        students = {array_key(spec): spec for spec in waiting if spec.teacher is not None}
+        return Trial(tuple(runs), tuple(students.values()))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will be begun any more."""
+        return self.schedule.finished or self._stop.asked
 
     def progressed(self, run_id: str, progress: Mapping[str, Any]) -> None:
         """Pass on an epoch's figures."""
         self._watcher.progressed(self._runs[run_id], progress)
+
+    def ended(self, outcome: Mapping[str, Any]) -> None:
+        """A run has ended, as ``sweeps.trial.carry_out`` says."""
+        run_id, status = outcome["run_id"], outcome["status"]
+        if status == "completed":
+            self.completed(run_id, outcome)
+            return
+        if status == "halted":  # all others would meet the same
+            self._stop.ask(outcome["cause"])
+        if self._stop.asked:
+            log.info("%s %s: %s", status, run_id, outcome["cause"])
+        else:
+            self.failed(run_id, outcome["cause"], outcome.get("details", ""))
+
+    def lost(self, run_id: str, cause: str) -> None:
+        """A run's process has gone; what it committed before is completed all the same."""
+        row = ledger.find(self._out, run_id)
+        if row is not None:
+            self.completed(run_id, row)
+        elif not self._stop.asked:
+            self.failed(run_id, cause)
 
     def completed(self, run_id: str, row: Mapping[str, Any]) -> None:
         """A run's record is in the ledger."""
@@ -88,9 +154,16 @@ class Sweep:
         self._watcher.completed(run, row)
 
     def failed(self, run_id: str, cause: str, details: str = "") -> None:
-        """A run has failed: record it and, with it as their cause, all that wait for it."""
+        """A run has failed: begin it again, or record it and all that wait for it as failed."""
         if details:
             log.error("%s", details)
+        self._failed[run_id] += 1
+        if self._failed[run_id] <= self._max_failures:
+            run = self.schedule.retry(run_id)
+            again = f"(retry {self._failed[run_id]} of {self._max_failures})"
+            log.warning("failed %s %s: %s %s", run_id, run.label, cause, again)
+            self._watcher.retried(run, f"{cause} {again}")
+            return
         lost = self.schedule.fail(run_id)
         own = lost[0]
         self._record(own, cause)
@@ -107,6 +180,8 @@ class Sweep:
 
     def all_failures(self) -> list[Failure]:
         """What failed, and what an engine that ended early neither completed nor failed."""
+        if self._stop.asked:
+            return self.failures
         return self.failures + [
             (run, "it was never started; see sweep.log") for run in self.schedule.unfinished()
         ]

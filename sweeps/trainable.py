@@ -1,24 +1,26 @@
-"""What a Ray actor runs: one training from a trial's config, whatever ran in the actor before.
+"""What a Ray actor runs: one trial from its config, whatever ran in the actor before.
 
 Nothing may survive from one trial to the next in a reused actor. Every random choice of a
-training is seeded by its spec, and ``Execution.prepare`` sets what is global to a process.
+training is seeded by its spec, and ``Execution.prepared`` sets what is global to a process.
+
+The driver imports this as well, to name the function; so what a trial needs is imported in it.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from ray import tune
-
-from rkd_core.datasets import Dataset
-from rkd_core.execution import Execution
 from rkd_core.specs import TrainingSpec
-from rkd_core.training import Progress, train
-from sweeps.cause import describe, details
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rkd_core.datasets import Dataset
+    from rkd_core.execution import Execution
+    from rkd_core.training import Progress
 
 __all__ = ["train_trial"]
 
@@ -26,42 +28,45 @@ _REPORT_SECONDS = 0.5  # a report costs the driver about 2 ms, and nobody reads 
 
 
 def train_trial(
-    config: dict[str, Any], *, dataset: Dataset, out: str, execution: Execution
+    config: dict[str, Any],
+    *,
+    dataset: Dataset,
+    out: Path,
+    execution: Execution,
+    checkpoint_every: int | None = None,
+    token: str | None = None,
 ) -> None:
-    """Train ``config["spec"]``, and report figures after epochs and how it ended."""
-    reported = time.monotonic()
+    """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
+
+    Figures of several trainings are reported under their run ids, so that each has its own curve
+    in TensorBoard. With the ``token`` of a lease, they save and stop when that ends.
+    """
+    from ray import tune
+
+    from sweeps.lease import taken_away
+    from sweeps.trial import carry_out
+
+    alone = len(config["specs"]) == 1
+    began = time.monotonic()
+    reported: defaultdict[str, float] = defaultdict(lambda: began)
 
     def report(progress: Progress) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        if now - reported >= _REPORT_SECONDS or progress.val_average_accuracy is not None:
-            reported = now
+        run_id, now = progress.run_id, time.monotonic()
+        if now - reported[run_id] >= _REPORT_SECONDS or progress.val_average_accuracy is not None:
+            reported[run_id] = now
             figures = {k: v for k, v in asdict(progress).items() if v is not None}
-            tune.report(figures | {"timesteps_total": progress.epoch})  # TensorBoard's abscissa
+            named = figures if alone else {run_id: figures}
+            # `timesteps_total` is TensorBoard's abscissa.
+            tune.report(named | {"run_id": run_id, "timesteps_total": progress.epoch})
 
-    try:
-        (row,) = train(
-            [TrainingSpec.model_validate_json(config["spec"])],
-            out=Path(out),
-            data=dataset,
-            execution=execution,
-            report=report,
-        )
-    except Exception as error:
-        if isinstance(error, torch.AcceleratorError):
-            raise  # the CUDA context is broken, so this process has to go, and Tune tries anew
-        # The driver records it and goes on, and this actor can train the next one.
-        tune.report({"status": "failed", "cause": describe(error), "details": details(error)})
-    else:
-        tune.report(
-            {name: row[name] for name in _REPORTED}
-            | {"status": "completed", "timesteps_total": row["epochs"]}
-        )
-
-
-_REPORTED = (
-    "val_average_accuracy",
-    "val_worst_class_accuracy",
-    "train_loss",
-    "train_seconds",
-)
+    for outcome in carry_out(
+        [TrainingSpec.model_validate_json(text) for text in config["specs"]],
+        [TrainingSpec.model_validate_json(text) for text in config["students"]],
+        dataset=dataset,
+        out=out,
+        execution=execution,
+        report=report,
+        checkpoint_every=checkpoint_every,
+        stop=None if token is None else taken_away(out, token),
+    ):
+        tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

@@ -3,9 +3,10 @@
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +16,8 @@ import pytest
 from PIL import Image
 
 from rkd_core import records
-
-ROOT = Path(__file__).resolve().parents[2]
-GRID = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "2"]
-TIMES = {"train_seconds", "started_at"}
-
-
-def pareto(*arguments, cwd=None, timeout=240):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "100"},
-        check=False,
-    )
-
-
-def rows(out):
-    table = records.read(out / "records").to_pylist()
-    return {row["run_id"]: {k: v for k, v in row.items() if k not in TIMES} for row in table}
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """One sweep on Ray, which the tests below look at."""
-    out = tmp_path_factory.mktemp("swept") / "results"
-    done = pareto("--dataset", "digits-lt", *GRID, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out, done
+from tests.e2e.command import GRID, ROOT, pareto, rows
+from tests.rkd_core.datasets_on_disk import NAMES, image_folder
 
 
 def test_one_command_from_data_to_selection(swept):
@@ -58,6 +31,7 @@ def test_one_command_from_data_to_selection(swept):
         "selection.json",
         "pareto.png",
         "pareto.svg",
+        "report.html",
         "sweep.log",
     }
     kept = rows(out)
@@ -186,6 +160,8 @@ def test_failures_are_recorded_named_and_end_in_exit_code_1(tmp_path):
     for row in kept:
         assert "epoch 0, step" in row["cause"]
         assert (row["stage"] == "student") == (f"teacher {row['teacher_id']}" in row["cause"])
+    retries = [line for line in (out / "sweep.log").read_text().splitlines() if "(retry" in line]
+    assert [sum(f"(retry {n} of 2)" in line for line in retries) for n in (1, 2)] == [3, 3]
 
 
 def test_dry_run_trains_and_writes_nothing(tmp_path):
@@ -194,58 +170,6 @@ def test_dry_run_trains_and_writes_nothing(tmp_path):
     assert "6 teachers" in done.stdout
     assert "108 students" in done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
-    out, _ = swept
-    copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
-    before = rows(copy)
-    student = next(row for row in before.values() if row["stage"] == "student")
-    weights = copy / "artifacts" / student["teacher_id"] / "weights.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    (copy / "records" / f"{student['run_id']}.parquet").unlink()
-    subprocess.run(["rm", "-r", str(copy / "artifacts" / student["run_id"])], check=True)
-    done = pareto("--dataset", "digits-lt", *GRID, "--out", copy, "--serial")
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    assert str(weights) in line
-    assert "set aside and trained again" in line
-    assert rows(copy) == before
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("engine", [["--serial"], []], ids=["serial", "ray"])
-def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
-    out = tmp_path / "out"
-    arguments = ["--dataset", "digits-lt", *GRID, "--epochs", "30", "--out", str(out), *engine]
-    # Where these tests run in the background, SIGINT comes down to them ignored.
-    code = (
-        "import os, signal, sys;"
-        "signal.signal(signal.SIGINT, signal.SIG_DFL);"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    script = str(ROOT / "sweeps" / "pareto.py")
-    command = [sys.executable, "-c", code, sys.executable, script, *arguments]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("[2/12]"):
-                break
-        process.send_signal(signal_number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal_number
-    (line,) = errors.strip().splitlines()
-    assert line.startswith("pareto.py: stopped; continue with: python")
-    assert 2 <= len(rows(out)) < 12
-    assert {row["status"] for row in rows(out).values()} == {"completed"}
-    assert not [p for p in (out / "artifacts").iterdir() if p.name.startswith(".")]
 
 
 def test_calibration_estimates_the_time(tmp_path):
@@ -258,11 +182,47 @@ def test_calibration_estimates_the_time(tmp_path):
 def test_list_and_help():
     done = pareto("--list")
     assert done.returncode == 0
-    for name in ("digits-lt", "tiny-imagenet", "resnet56", "logit-adjustment-cifar10-lt"):
+    for name in (
+        "digits-lt",
+        "tiny-imagenet",
+        "resnet56",
+        "logit-adjustment-cifar10-lt",
+        "dkd",
+        "FOLDER",
+    ):
         assert name in done.stdout
     done = pareto("--help")
     assert done.returncode == 0
     assert "--alphas" in done.stdout
+
+
+def test_all_methods_in_one_sweep(tmp_path):
+    small = ["--dataset", "digits-lt", "--temperatures", "1", "--epochs", "1", "--serial"]
+    out = tmp_path / "o"
+    done = pareto(*small, "--methods", "all", "--alphas", "0", "1", "--out", out)
+    assert done.returncode == 0, done.stderr
+    table = rows(out)
+    assert {row["method"] for row in table.values()} == {
+        *("standard", "tradeoff", "kd", "dkd", "dist", "ltkd", "weighted_soft_labels"),
+        *("one_hot", "group_dro", "repeated_distillation", "review_kd", "cat_kd", "post_shift"),
+        *("ada_margin", "ada_alpha", "ada_alpha_remove_hardest", "ada_alpha_shuffled"),
+    }
+    assert {row["status"] for row in table.values()} == {"completed"}
+    methods = json.loads((out / "selection.json").read_text())["methods"]
+    variants = {row["variant"] for row in table.values()} - {None}
+    assert {row["variant"] for row in methods} == variants
+    assert not (out / "teacher_logits").exists()
+    # Cells are the grid's own runs: nothing is left to train.
+    done = pareto(*small, "--methods", "balanced_student,robust_student", "--out", out)
+    assert "All 4 are trained already." in done.stdout
+    assert rows(out) == table
+
+
+def test_a_method_that_is_none(tmp_path):
+    done = pareto("--methods", "kd,review", "--out", tmp_path / "o")
+    assert done.returncode == 2
+    assert "did you mean review_kd?" in done.stderr
+    assert not (tmp_path / "o").exists()
 
 
 def test_quiet_prints_only_the_result(tmp_path):
@@ -346,3 +306,47 @@ def test_anybodys_own_parquet_images(tmp_path):
     assert len(kept) == 12
     assert {tuple(row["train_class_total"]) for row in kept} == {(50, 22, 10)}
     assert {sum(row["val_class_total"]) + sum(row["test_class_total"]) for row in kept} == {60}
+
+
+def test_image_lists(tmp_path):
+    """As ImageNet-LT is published: the images in a folder, and two text files."""
+    image_folder(tmp_path / "images", train=12, test=4)
+    for split, shares in (("train", (12, 6, 3)), ("val", (4, 4, 4))):
+        lines = [
+            f"{split}/{name}/{i:03}.png {label}\n"
+            for label, (name, count) in enumerate(zip(NAMES, shares, strict=True))
+            for i in range(count)
+        ]
+        (tmp_path / f"Birds_LT_{split}.txt").write_text("".join(lines))
+    command = ("--dataset", "images", "--train-list", "Birds_LT_train.txt", "--serial")
+    command = (*command, "--alphas", "0", "--temperatures", "1", "--epochs", "1")
+    done = pareto(*command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("pareto.py: --train-list and --test-list go together")
+    done = pareto(*command, "--test-list", "Birds_LT_val.txt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = rows(tmp_path / "results" / "Birds_LT").values()
+    assert len(kept) == 6
+    assert {tuple(row["train_class_total"]) for row in kept} == {(12, 6, 3)}
+    assert {tuple(row["class_names"]) for row in kept} == {NAMES}
+
+
+def test_the_report_is_served_while_it_runs(tmp_path):
+    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), "--dataset", "digits-lt", *GRID]
+    command += ["--out", str(tmp_path / "o"), "--serial", "--watch"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        timer = threading.Timer(240, process.kill)
+        timer.start()
+        for line in process.stdout:
+            if "as far as it goes" in line:
+                with urllib.request.urlopen(line.split()[-1], timeout=60) as answer:
+                    page = answer.read().decode()
+                break
+        rest = process.stdout.read()
+        timer.cancel()
+    assert process.returncode == 0, rest
+    assert "<h1>" in page
+    assert "Ship " in rest
+    assert (tmp_path / "o" / "report.html").exists()

@@ -1,11 +1,14 @@
 import io
-import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from rkd_core import records
-from sweeps.estimate import CostModel, duration
+from rkd_core.specs import MultiplierOptions
+from sweeps import estimate
+from sweeps.estimate import CostModel, Kind, asking_epochs, duration, kind_of
 from sweeps.plan import make_plan
 from sweeps.progress import LiveDisplay, PlainLines, Tally, display_for
 from tests.sweeps.test_plan import SETTINGS
@@ -32,9 +35,9 @@ def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
     with display_for(tally(tmp_path), screen, quiet=False) as display:
         assert isinstance(display, PlainLines)
         teacher, student = PLAN.teachers[0], PLAN.students[0]
-        display.started(teacher)
+        display.started([teacher])
         display.completed(teacher, ROW)
-        display.started(student)
+        display.started([student])
         display.failed(student, "out of luck")
     lines = screen.file.getvalue().splitlines()
     assert lines == [
@@ -48,7 +51,7 @@ def test_the_live_display_shows_bars_and_what_is_under_way(tmp_path):
     done = [run.run_id for run in PLAN.teachers]
     display = LiveDisplay(tally(tmp_path, done), screen)
     run = PLAN.students[0]
-    display.started(run)
+    display.started([run])
     screen.print(display._render())
     display.progressed(run, {"epoch": 3, "epochs": 40, "train_loss": 1.25})
     screen.print(display._render())
@@ -65,7 +68,7 @@ def test_the_time_left_is_learnt_from_what_has_ended(tmp_path):
     some = tally(tmp_path)
     assert some.seconds_left() is None
     for run in (PLAN.teachers[0], PLAN.teachers[1], PLAN.students[0], PLAN.students[5]):
-        some.started(run)
+        some.started([run])
         some.completed(run, ROW)
     assert some.seconds_left() == 110 * 10 / 2
 
@@ -73,7 +76,7 @@ def test_the_time_left_is_learnt_from_what_has_ended(tmp_path):
 def test_quiet_is_quiet_but_for_failures(tmp_path):
     screen = console(terminal=True)
     with display_for(tally(tmp_path), screen, quiet=True) as display:
-        display.started(PLAN.teachers[0])
+        display.started([PLAN.teachers[0]])
         display.completed(PLAN.teachers[0], ROW)
         assert screen.file.getvalue() == ""
         display.failed(PLAN.teachers[1], "out of luck")
@@ -96,11 +99,61 @@ def test_estimates_scale_with_epochs_and_images_and_know_what_they_do_not_know()
     assert costs.seconds(student, 100) is None
     assert costs.total(PLAN.students, 100) is None
     for seconds in (1.0, 2.0, 30.0):
-        costs.see(("student", "digits_cnn", False), seconds, epochs=20, images=50)
+        costs.see(Kind("student", "digits_cnn", False), seconds, epochs=20, images=50)
     epochs = student.spec.recipe.epochs
     assert costs.seconds(student, 100) == 2.0 * epochs / 20 * 100 / 50
     assert costs.total(PLAN.students, 100) == 108 * 2.0 * epochs / 20 * 100 / 50
     assert costs.total(PLAN.runs, 100) is None
+
+
+def test_the_median_of_an_even_number_is_between_the_two_in_the_middle():
+    costs = CostModel()
+    for seconds in (8.0, 1.0, 2.0, 4.0):
+        costs.see(Kind("student", "digits_cnn", False), seconds, epochs=1, images=1)
+    assert costs.seconds_of(Kind("student", "digits_cnn", False), 1, 1) == 3.0
+
+
+def test_estimates_learn_from_what_was_completed_and_add_the_asking_to_teachers():
+    row = {
+        "status": "completed",
+        "stage": "teacher",
+        "architecture": "resnet8",
+        "method": "standard",
+        "variant": None,
+        "multipliers": None,
+        "train_seconds": 6.0,
+        "epochs": 2,
+        "train_class_total": [1, 2],
+    }
+    rows = [
+        row,
+        row | {"stage": "student"},
+        row | {"status": "failed", "train_seconds": 9000.0},
+        row | {"train_seconds": None},
+    ]
+    costs = CostModel(0.25, rows)
+    assert costs.seconds_of(Kind("teacher", "resnet8", False), 1, 1) == 1.25
+    assert costs.seconds_of(Kind("student", "resnet8", False), 1, 1) == 1.0
+
+
+def test_asking_costs_a_third_of_a_step_for_each_view_that_is_asked_about():
+    recipe = SETTINGS.recipe.model_copy(update={"crop_padding": 4, "flip": True})  # 162 views
+    few, many = (recipe.model_copy(update={"epochs": n}) for n in (10, 324))
+    assert asking_epochs(few, "table") == pytest.approx(10 / 3)
+    assert asking_epochs(many, "table") == pytest.approx(162 / 3)
+    assert asking_epochs(few, "live") == 0
+    assert asking_epochs(SETTINGS.recipe, "table") == 0  # the clean pass has answered already
+
+
+@pytest.mark.parametrize(
+    ("period", "batch", "images"),
+    [(None, None, 300), (None, 100, 100), (4, 100, 300), (5, 1000, 600), (32, 100, 100)],
+)
+def test_multipliers_look_at_a_batch_of_validation_at_each_of_their_updates(period, batch, images):
+    data = SimpleNamespace(train=range(1000), val=range(300))
+    recipe = SETTINGS.recipe.model_copy(update={"batch_size": 100})  # 10 steps an epoch
+    options = MultiplierOptions(period=period, batch=batch)
+    assert estimate._updates_share(options, recipe, data) == images / 1000
 
 
 def test_durations_are_for_people():
@@ -128,7 +181,7 @@ def test_the_time_left_is_the_sum_over_what_is_left_however_it_is_kept(tmp_path)
     )
     left = [run for run in plan.runs if run not in plan.students[3:9]]
     for place, run in enumerate(left[:50]):
-        some.started(run)
+        some.started([run])
         left.remove(run)
         if place % 7 == 3:
             some.failed(run, "out of luck")
@@ -139,10 +192,35 @@ def test_the_time_left_is_the_sum_over_what_is_left_however_it_is_kept(tmp_path)
         assert some.seconds_left() == expected
     assert expected is not None
     # Of one under way, what has passed is taken off, but never more than it was to take.
-    some.started(left[0])
+    some.started([left[0]])
     before = some.seconds_left()
-    run, progress, began = some.running[left[0].run_id]
-    some.running[run.run_id] = (run, progress, began - 5)
+    under_way = some.running[left[0].run_id]
+    under_way.began -= 5
     assert before - some.seconds_left() == pytest.approx(5 / slots, abs=0.2)
-    some.running[run.run_id] = (run, progress, time.monotonic() - 1e6)
+    under_way.began -= 1e6
     assert some.seconds_left() == pytest.approx(costs.total(left[1:], 100) / slots)
+
+
+def test_a_method_is_estimated_by_its_like_and_else_as_standard_distillation():
+    costs = CostModel()
+    costs.see(Kind("student", "digits_cnn", False), 10.0, epochs=10, images=100)
+    review = Kind("student", "digits_cnn", False, "review_kd")
+    assert costs.seconds_of(review, epochs=10, images=100) == pytest.approx(10)
+    costs.see(review, 30.0, epochs=10, images=100)
+    assert costs.seconds_of(review, epochs=10, images=100) == pytest.approx(30)
+    assert costs.seconds_of(review._replace(method=None), 10, 100) == pytest.approx(10)
+    assert costs.seconds_of(review._replace(method="dkd"), 10, 100) == pytest.approx(10)
+    assert costs.seconds_of(review._replace(architecture="vgg8"), 10, 100) is None
+
+
+def test_of_trainings_side_by_side_each_has_spent_its_part():
+    """Four share the time: after 8 s, 2 s of each have passed."""
+    plan, costs = PLAN, CostModel()
+    costs.see(kind_of(plan.students[0]), 10.0, plan.students[0].spec.recipe.epochs, 100)
+    done = {run.run_id for run in plan.runs} - {run.run_id for run in plan.students[:4]}
+    some = Tally(plan, done, Path("unused"), costs, images=100, slots=1, worst_k=1, margin=None)
+    assert some.seconds_left() == pytest.approx(40)
+    some.started(plan.students[:4])
+    for under_way in some.running.values():
+        under_way.began -= 8
+    assert some.seconds_left() == pytest.approx(32, abs=0.2)

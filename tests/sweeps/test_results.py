@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sweeps.results import check_folder, check_space, open_folder
 from tests.sweeps.test_plan import SETTINGS
 
 OPTIONS = DataOptions(imbalance=20)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,9 @@ def test_strange_folders_are_refused(tmp_path, dataset):
     with pytest.raises(UserError, match=r"holds other files \(file\)"):
         check_folder(tmp_path, "digits-lt", dataset)
     (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(UserError, match=r"dataset\.json is damaged"):
+        check_folder(tmp_path, "digits-lt", dataset)
+    (tmp_path / "dataset.json").write_text("[" * 10**5)
     with pytest.raises(UserError, match=r"dataset\.json is damaged"):
         check_folder(tmp_path, "digits-lt", dataset)
     (tmp_path / "dataset.json").write_text(json.dumps(["fingerprint"]))

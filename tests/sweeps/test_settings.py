@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,10 @@ def settings(*arguments, gpu=False, dataset=None):
         (["--temperatures", "0"], "--temperatures .*0"),
         (["--temperatures", "-1"], "--temperatures"),
         (["--temperatures", "inf"], "--temperatures"),
+        (["--methods", "tradeoff,dkdd"], "--methods: unknown method 'dkdd': did you mean dkd"),
+        (["--methods", "kd,kd"], "--methods names kd twice"),
+        (["--methods", ""], "--methods is a list"),
+        (["--methods", "kd,"], "--methods is a list"),
         (["--temperatures", "1e300"], "--temperatures must be from"),
         (["--worst-k", "x"], "--worst-k cannot be x"),
         (["--dataset", ""], "--dataset is empty"),
@@ -43,6 +49,10 @@ def settings(*arguments, gpu=False, dataset=None):
         (["--imbalance", "0.5"], r"--imbalance .*0\.5"),
         (["--imbalance", "nan"], "--imbalance"),
         (["--limit-train", "0"], "--limit-train"),
+        (["--classes", "1"], "--classes must be 2 or more, not 1"),
+        (["--classes", "11"], "--classes 11 is more than the 10 classes there are"),
+        (["--class-seed", "-1"], "--class-seed"),
+        (["--class-seed", "4294967296", "--classes", "5"], "seed of the data"),
         (["--image-size", "1"], "--image-size"),
         (["--learning-rate", "0"], "--learning-rate"),
         (["--weight-decay", "-1"], "--weight-decay"),
@@ -61,6 +71,7 @@ def settings(*arguments, gpu=False, dataset=None):
         (["--student-architecture", "x"], "--student-architecture"),
         (["--recipe", "lukasik"], "lukasik"),
         (["--data-dir", "nowhere/at/all"], "--data-dir nowhere/at/all does not exist"),
+        (["--data-dir", "x" * 300], "cannot be read: File name too long"),
         (["--dataset", "cifar11"], "cifar11"),
         (["--scale", "huge"], "huge"),
         (["--alpah", "1"], "--alpah.*did you mean --alphas"),
@@ -82,6 +93,8 @@ def test_defaults_by_scale():
     assert settings("--dataset", "digits").data.imbalance is None
     assert settings("--dataset", "digits-lt", "--imbalance", "5").data.imbalance == 5
     assert settings("--dataset", "digits", "--imbalance", "5").data == DataOptions(imbalance=5)
+    few = settings("--dataset", "digits", "--classes", "5", "--class-seed", "1")
+    assert few.data == DataOptions(classes=5, class_seed=1)
 
 
 def images(n, side, classes=10, name="cifar10-lt"):
@@ -102,6 +115,19 @@ def test_paper_scale_is_the_papers():
     assert paper.alphas == (0, 0.25, 0.5, 0.75, 1)
     assert paper.temperatures == (1, 3, 5)
     assert (paper.multipliers.step_size, paper.multipliers.period) == (0.1, 32)
+
+
+def test_a_listed_long_tail_has_the_recipe_of_one():
+    """Whatever the folder is called, it is the list that says whether there is a tail."""
+    lists = ("--dataset", "imagenet", "--train-list", "a.txt", "--test-list", "b.txt")
+    tail = np.repeat(np.arange(10), np.arange(30, 10, -2))
+    for labels, recipe in ((np.arange(300) % 10, ""), (tail, "-lt")):
+        data = images(len(labels), 64)
+        train = ImageSet(data.train.images, labels.astype(np.int64))
+        data = dataclasses.replace(data, train=train, name="ImageNet_LT")
+        chosen = settings(*lists, "--scale", "paper", dataset=data)
+        assert chosen.recipe_name == f"lukasik-imagenet{recipe}"
+        assert chosen.dataset == "ImageNet_LT"
 
 
 def test_options_override_the_recipe_and_the_schedule_rescales():

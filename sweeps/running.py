@@ -1,0 +1,72 @@
+"""What commands that train have in common: signals, last lines and exit codes.
+
+Starts without any of the project's dependencies, to say what to do where they are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.stopping import Stop
+
+__all__ = ["leave", "run_command"]
+
+Run = Callable[[Sequence[str] | None, Sequence[str], "Stop"], int]
+"""From the arguments, the command as it was typed, and the stop, to the exit code."""
+
+
+def run_command(program: str, arguments: Sequence[str] | None, load: Callable[[], Run]) -> int:
+    """Run a command line; returns the exit code.
+
+    0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted by
+    Ctrl-C, 143: by SIGTERM.
+
+    Args:
+        program: Its name, for messages.
+        arguments: Of the command line; None for those of this process.
+        load: Imports and returns what is run.
+    """
+    from sweeps.missing import explain
+
+    try:
+        from rkd_core.errors import UserError
+        from sweeps.stopping import Stop, farewell
+
+        run = load()
+    except ModuleNotFoundError as error:
+        return explain(program, error)
+    command = sys.argv if arguments is None else [program, *arguments]
+    stop = Stop()
+    stop.handle_signals()
+    try:
+        return run(arguments, command, stop)
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # such as a full disk in the middle of a sweep
+        print(farewell(error, program), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(
+            f"{program}: stopped; continue with: {shlex.join(['python', *command])}",
+            file=sys.stderr,
+        )
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+
+
+def leave(code: int) -> None:
+    """End the process; after an interrupt at once.
+
+    Exit handlers, tensorboardX's for one, may then wait for ever.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code >= 128:
+        os._exit(code)
+    raise SystemExit(code)

@@ -1,0 +1,119 @@
+"""Ctrl-C, SIGTERM and other reasons to stop: trainings save first, but nobody waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+__all__ = ["Interrupted", "Stop", "farewell"]
+
+_GENTLY = 4.5  # seconds that trainings have to save where they are
+_PATIENCE = 9.0  # seconds until the process ends, whatever a library still waits for
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; its argument is the signal's number."""
+
+
+class Stop:
+    """Whether the sweep is to stop, and why; whoever learns of a reason says so here.
+
+    Attributes:
+        cause: Why; None while it goes on.
+    """
+
+    def __init__(self) -> None:
+        self.cause: str | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._signal: int | None = None
+        self._given_up = False
+        self._saving = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants the sweep to stop."""
+        return self.cause is not None
+
+    def ask(self, cause: str) -> None:
+        """Stop for this reason; the first one counts."""
+        if self.cause is None:
+            self.cause = cause
+            for listener in self._listeners:
+                listener()
+
+    def give_up(self, cause: str) -> None:
+        """Stop for this reason at once: trainings can no longer be reached."""
+        self.ask(cause)
+        self._given_up = True
+        _later(_PATIENCE, self._leave)
+        self._wake_main_thread(signal.SIGTERM)
+
+    def on_asked(self, listener: Callable[[], None]) -> None:
+        """Call this as soon as somebody asks."""
+        self._listeners.append(listener)
+
+    def handle_signals(self) -> None:
+        """Take Ctrl-C and SIGTERM, unless they are ignored, as `nohup` and `&` have it."""
+        with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._interrupt)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Within this, the first signal asks to stop; it interrupts after a while, or the second.
+
+        Raises:
+            Interrupted: At the end, if there was a signal.
+            OSError: At the end, if there was another reason.
+        """
+        self._saving = True
+        try:
+            yield
+        except KeyboardInterrupt:  # Ray may raise its own in place of what a handler raised
+            if not self._given_up or self._signal is not None:
+                raise
+        finally:
+            self._saving = False
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        if self.cause is not None:
+            raise OSError(self.cause)
+
+    def _interrupt(self, number: int, _: object) -> None:
+        if self._given_up and self._signal is None:
+            raise Interrupted(number)
+        first, self._signal = self._signal is None, number
+        if first:
+            _later(_PATIENCE, lambda: os._exit(128 + number))
+            if self._saving:
+                _later(_GENTLY, lambda: self._wake_main_thread(number))
+                self.ask("interrupted")
+                return
+        signal.signal(number, signal.SIG_DFL)  # the next time means: at once
+        raise Interrupted(number)
+
+    def _wake_main_thread(self, number: int) -> None:
+        """Interrupt even what waits in a library."""
+        ident = threading.main_thread().ident
+        if self._saving and ident is not None:
+            signal.pthread_kill(ident, number)
+
+    def _leave(self) -> None:
+        print(farewell(self.cause), file=sys.__stderr__, flush=True)
+        os._exit(1)
+
+
+def farewell(cause: object, program: str = "pareto.py") -> str:
+    """The last line of a sweep that was not interrupted but had to stop."""
+    return f"{program}: {cause}; nothing finished is lost: continue with the same command"
+
+
+def _later(seconds: float, what: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, what)
+    timer.daemon = True
+    timer.start()

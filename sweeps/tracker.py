@@ -1,0 +1,120 @@
+"""Between Ray Tune and one of its logger callbacks: what fails there costs no training.
+
+Ray sends a callback all that a trial reports, and what the callback raises ends the sweep.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.logger import LoggerCallback
+
+from rkd_core.errors import UserError
+
+__all__ = ["Tracker"]
+
+log = logging.getLogger(__name__)
+
+_CONFIG = ("run_id", "label", "alpha_t", "alpha_s", "temperature", "seed")
+_FIGURES = (
+    "epoch",
+    "train_loss",
+    "learning_rate",
+    "val_average_accuracy",
+    "val_worst_class_accuracy",
+    "train_seconds",
+)
+_STEPS = ("training_iteration", "timesteps_total")  # the abscissae that Ray's callbacks go by
+
+
+class Tracker(LoggerCallback):
+    """Passes figures on to another callback, and lets go of one that has failed.
+
+    Args:
+        flag: What asked for it.
+        inner: The callback, which is set up here.
+        notify: Told in a line when it has failed.
+
+    Raises:
+        UserError: It cannot be set up.
+    """
+
+    def __init__(self, flag: str, inner: Any, notify: Callable[[str], object]) -> None:
+        self._flag, self._inner, self._notify = flag, inner, notify
+        self._shown: dict[str, _Shown] = {}
+        try:
+            inner.setup()
+        except Exception as error:
+            raise UserError(f"{flag}: {_reason(error)}") from error
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Done already, before anything was trained."""
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Begin a run."""
+        shown = self._shown.setdefault(trial.trial_id, _Shown(trial))
+        self._pass_on("log_trial_start", shown)
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Log an epoch that was validated, or how a training ended."""
+        shown = self._shown[trial.trial_id]
+        if figures := shown.figures(result):
+            self._pass_on("log_trial_result", iteration, shown, figures)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        """End a run."""
+        shown = self._shown.pop(trial.trial_id)
+        self._pass_on("log_trial_end", shown, failed or shown.failed)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Wait for what is still on its way."""
+        self._pass_on("on_experiment_end", [], **info)
+
+    def _pass_on(self, name: str, *args: Any, **info: Any) -> None:
+        if self._inner is None:
+            return
+        try:
+            getattr(self._inner, name)(*args, **info)
+        except Exception as error:  # whatever it is, training goes on
+            self._inner = None
+            log.warning("%s", self._flag, exc_info=error)
+            self._notify(f"{self._flag} failed ({_reason(error)}); training goes on without it")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks into its own files; a connection is not for it to keep."""
+        return {"_inner": None, "_shown": {}}
+
+
+class _Shown:
+    """What a tracker is shown of a trial: no specs, which are long, and no word of Ray's own."""
+
+    def __init__(self, trial: Any) -> None:
+        self.trial_id, self.experiment_dir_name = trial.trial_id, trial.experiment_dir_name
+        self.local_path, self._name = trial.local_path, str(trial)
+        known = {name: trial.config.get(name) for name in _CONFIG}
+        self.config = {name: value for name, value in known.items() if value is not None}
+        self.failed = False
+        self._alone = len(trial.config["specs"]) == 1
+
+    def __str__(self) -> str:
+        return self._name
+
+    def figures(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Figures with their steps; nothing of an epoch that was not validated.
+
+        A report costs the sweep the time that the tracker takes to answer.
+        """
+        run_id = str(result.get("run_id"))
+        self.failed |= result.get("status") in ("failed", "dying")
+        own = result if self._alone or "status" in result else result.get(run_id, {})
+        if own.get("val_average_accuracy") is None:
+            return {}
+        found = {name: own[name] for name in _FIGURES if own.get(name) is not None}
+        steps = {name: result[name] for name in _STEPS if name in result}
+        return steps | (found if self._alone else {run_id: found})
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

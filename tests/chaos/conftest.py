@@ -1,0 +1,17 @@
+import pytest
+
+from tests.chaos.sweeping import Command
+
+
+@pytest.fixture
+def sweep():
+    """Makes commands, and kills whatever is left of them in the end."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(Command(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for command in made:
+        command.cut_power()

@@ -1,0 +1,155 @@
+"""Processes that commit are killed, and race for the same keys, while others read."""
+
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import multiprocessing
+import time
+
+import pytest
+
+from rkd_core import artifacts, ledger, records
+from tests.chaos import committing
+from tests.chaos.sweeping import seeded
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Processes that have imported everything, so that a new one is there at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.chaos.committing"])
+    return context
+
+
+@contextlib.contextmanager
+def reader(context, out):
+    """Somebody who reads all the time; yields a list that gets how often, in the end."""
+    (out / "records").mkdir(parents=True)
+    ours, theirs = context.Pipe()
+    stop, reads = context.Event(), []
+    process = context.Process(target=committing.keep_reading, args=(out, stop, theirs))
+    process.start()
+    try:
+        yield reads
+        stop.set()
+        assert ours.poll(120)
+        said = ours.recv()
+        assert isinstance(said, int), said
+        assert said > 0
+        reads.append(said)
+    finally:
+        process.kill()
+        process.join()
+
+
+def digests(out):
+    files = [*out.glob("records/[!.]*"), *out.glob("artifacts/[!.]*/*")]
+    return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def hidden(out):
+    return {*out.glob("records/.*"), *out.glob("artifacts/.*")}
+
+
+def kill_committing(context, out, kills):
+    """Two processes commit the same keys one after the other; now this, now that one is killed.
+
+    Returns:
+        At how many keys a process was cut off in the middle of its commit, and how often a reader
+        read everything.
+    """
+    random, processes = seeded(0, "commits"), {}
+    committed: dict = {}
+    with reader(context, out) as reads:
+        for n in range(kills):
+            for slot in {0, 1} - set(processes):
+                ours, theirs = context.Pipe()
+                first = len(list(out.glob("artifacts/[!.]*")))
+                arguments = out, first, f"{n}-{slot}", theirs
+                process = context.Process(target=committing.commit_from, args=arguments)
+                process.start()
+                processes[slot] = process, ours
+            slot = random.randrange(2)
+            process, ours = processes.pop(slot)
+            assert ours.poll(60)  # it has begun
+            time.sleep(random.uniform(0, 0.05))
+            process.kill()
+            process.join()
+            now = digests(out)
+            assert {path: now.get(path) for path in committed} == committed
+            committed = now
+        for process, _ in processes.values():
+            process.kill()
+            process.join()
+    # What was cut off lies there for good. Two that were cut off at one key count once.
+    midway = {path.name.split(".")[1] for path in hidden(out)}
+    return len(midway), reads[0]
+
+
+def check_ledger(out):
+    """Every artifact is whole and has its record, as soon as somebody asks for it.
+
+    Returns:
+        How many there are, and how many had lost their record to a kill between the two.
+    """
+    names = sorted(p.name for p in out.glob("artifacts/[!.]*"))
+    recorded = set(records.read(out / "records")["run_id"].to_pylist())
+    assert recorded <= set(names)
+    for name in names:
+        artifacts.check(out / "artifacts", name)
+        assert ledger.find(out, name) == artifacts.committed_record(out / "artifacts", name)
+    assert records.read(out / "records")["run_id"].to_pylist() == names
+    return len(names), len(names) - len(recorded)
+
+
+@pytest.mark.parametrize(
+    "kills", [10, pytest.param(100, marks=[pytest.mark.chaos, pytest.mark.timeout(1800)])]
+)
+def test_kills_in_commits(context, tmp_path, kills, capsys):
+    midway, reads = kill_committing(context, tmp_path, kills)
+    count, lost = check_ledger(tmp_path)
+    told = f"{kills} kills, cut off at {midway} keys, {lost} between artifact and record"
+    with capsys.disabled():
+        print(f"\n{told}; {count} committed, {reads} times all was read meanwhile")
+    assert midway >= kills / 5, "the kills missed the commits"
+
+
+@pytest.mark.parametrize("racers", [2, 8])
+def test_of_those_who_race_for_a_key_one_wins(context, tmp_path, racers):
+    count = 25
+    with reader(context, tmp_path):
+        barrier, ours, processes = context.Barrier(racers), [], []
+        for _ in range(racers):
+            mine, theirs = context.Pipe()
+            arguments = tmp_path, count, barrier, theirs
+            processes.append(context.Process(target=committing.commit_each, args=arguments))
+            processes[-1].start()
+            ours.append(mine)
+        assert all(pipe.poll(120) for pipe in ours)
+        said = dict(pipe.recv() for pipe in ours)
+        for process in processes:
+            process.join()
+    assert len(said) == racers
+    winners = list(zip(*said.values(), strict=True))
+    assert all(len(set(of_key)) == 1 for of_key in winners), "they disagree about who has won"
+    rows = {row["run_id"]: row["host"] for row in records.read(tmp_path / "records").to_pylist()}
+    for n in range(count):
+        identity = committing.key(n)
+        row = artifacts.committed_record(tmp_path / "artifacts", identity)
+        assert row["host"] == rows[identity] == winners[n][0]
+        artifacts.check(tmp_path / "artifacts", identity)
+    assert len(rows) == count
+    assert not hidden(tmp_path)
+
+
+def test_a_failure_never_takes_the_place_of_a_success(tmp_path):
+    """A training is given up, for the second time, while another process completes it."""
+    for n in range(50):
+        folder = tmp_path / str(n)
+        row = records.identity(committing.spec(n), committing.key(n), committing.DATA)
+        records.write(folder, row | {"status": "failed", "cause": "before"})
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            ends = [row | {"status": "failed", "cause": "now"}, row | {"status": "completed"}]
+            list(pool.map(functools.partial(records.write, folder), ends))
+        assert records.read(folder)["status"].to_pylist() == ["completed"]

@@ -1,0 +1,143 @@
+"""The real command interrupted, killed, and on what was left or damaged."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.e2e.command import GRID, ROOT, pareto, rows
+
+
+def test_what_a_death_left_behind_goes_with_the_next_run(swept, tmp_path):
+    out, _ = swept
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    run_id = next(iter(rows(copy)))
+    for folder in (f"checkpoints/{run_id}/step-4", f"teacher_logits/{run_id}-0123456789ab"):
+        (copy / folder).mkdir(parents=True)
+        (copy / folder / "state.safetensors").write_bytes(b"left")
+    (copy / "checkpoints" / "of-another-sweep").mkdir()
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", copy)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (copy / "checkpoints").iterdir()] == ["of-another-sweep"]
+    assert not (copy / "teacher_logits").exists()
+
+
+def saved(out):
+    """The newest step that is saved, of each run that is under way."""
+    committed = {path.stem for path in (out / "records").glob("*.parquet")}
+    steps = {}
+    for path in out.glob("checkpoints/*/step-*/manifest.json"):
+        run, step = path.parts[-3], int(path.parts[-2].removeprefix("step-"))
+        if run not in committed:
+            steps[run] = max(step, steps.get(run, 0))
+    return steps
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("engine", [["--serial"], []], ids=["serial", "ray"])
+def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
+    out = tmp_path / "out"
+    arguments = ["--dataset", "digits-lt", *GRID, "--out", str(out), *engine]
+    arguments += ["--epochs", "400", "--checkpoint-every", "20"]
+    # Where these tests run in the background, SIGINT comes down to them ignored.
+    code = (
+        "import os, signal, sys;"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    script = str(ROOT / "sweeps" / "pareto.py")
+    command = [sys.executable, "-c", code, sys.executable, script, *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("[2/12]"):
+                break
+        deadline = time.monotonic() + 120
+        while not (seen := saved(out)):  # until a next one is well under way
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        began = time.monotonic()
+        process.send_signal(signal_number)
+        _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 12
+    assert process.returncode == 128 + signal_number
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("pareto.py: stopped; continue with: python")
+    assert 2 <= len(rows(out)) < 12
+    assert {row["status"] for row in rows(out).values()} == {"completed"}
+    assert not [p for p in (out / "artifacts").iterdir() if p.name.startswith(".")]
+    assert all(saved(out)[run] > step for run, step in seen.items())  # saved where it was
+
+
+def test_killed_it_goes_on_where_it_was(tmp_path):
+    options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
+    options += ["--epochs", "200", "--checkpoint-every", "10"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options, "--out", str(cut)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(cut.glob("checkpoints/*/step-*/manifest.json")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    done = pareto(*options, "--out", cut)
+    assert done.returncode == 0, done.stderr
+    assert pareto(*options, "--out", whole).returncode == 0
+    assert rows(cut) == rows(whole)
+    assert not (cut / "checkpoints").exists()
+    assert not (cut / "teacher_logits").exists()
+
+
+def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
+    out, _ = swept
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    before = rows(copy)
+    student = next(row for row in before.values() if row["stage"] == "student")
+    weights = copy / "artifacts" / student["teacher_id"] / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (copy / "records" / f"{student['run_id']}.parquet").unlink()
+    subprocess.run(["rm", "-r", str(copy / "artifacts" / student["run_id"])], check=True)
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", copy, "--serial")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert str(weights) in line
+    assert "set aside and trained again" in line
+    assert rows(copy) == before
+
+
+def test_chains_hold_outs_and_looks_inside_survive_deaths(tmp_path):
+    options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
+    options += ["--methods", "repeated_distillation,review_kd,ada_alpha,post_shift"]
+    options += ["--epochs", "30", "--checkpoint-every", "10"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options, "--out", str(cut)]
+    for committed in (1, 3, 6, 9):  # an initial teacher, students, the rounds of a chain
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 120
+            while len(list((cut / "records").glob("*.parquet"))) < committed or not saved(cut):
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.005)
+            process.kill()
+    done = pareto(*options, "--out", cut)
+    assert done.returncode == 0, done.stderr
+    assert pareto(*options, "--out", whole).returncode == 0
+    assert rows(cut) == rows(whole)
+    methods = {row["method"] for row in rows(cut).values()}
+    assert methods >= {"repeated_distillation", "review_kd", "ada_alpha", "post_shift"}
+    for row in rows(cut).values():
+        name = f"artifacts/{row['run_id']}/weights.safetensors"
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    assert not (cut / "checkpoints").exists()

@@ -1,0 +1,111 @@
+"""MLflow and Weights & Biases as a person uses them; and one that fails on the way."""
+
+import importlib.util
+import os
+import sqlite3
+
+import pytest
+
+from rkd_core import records
+from tests.e2e.command import pareto
+
+SMALL = ["--dataset", "digits-lt", "--alphas", "0", "--temperatures", "1", "--epochs", "2"]
+TRAININGS = 2 + 4
+
+
+def needs(*names):
+    absent = [name for name in names if importlib.util.find_spec(name) is None]
+    reason = f"{', '.join(absent)} not installed: pip install -e '.[mlflow,wandb]'"
+    return pytest.mark.skipif(bool(absent), reason=reason)
+
+
+def completed(out):
+    return {
+        row["run_id"]: row
+        for row in records.read(out / "records").to_pylist()
+        if row["status"] == "completed"
+    }
+
+
+@needs("mlflow", "sqlalchemy", "alembic")
+def test_mlflow_has_a_run_of_each_training(tmp_path):
+    out, store = tmp_path / "out", tmp_path / "mlflow.db"
+    done = pareto(*SMALL, "--out", out, "--mlflow", f"sqlite:///{store}")
+    assert (done.returncode, done.stderr) == (0, "")
+    with sqlite3.connect(store) as connection:
+        rows = connection.execute(
+            "select r.name, r.status, e.name, m.value from runs r "
+            "join experiments e using (experiment_id) join metrics m using (run_uuid) "
+            "where m.key = 'val_average_accuracy'"
+        ).fetchall()
+    connection.close()
+    kept = completed(out)
+    assert len(kept) == TRAININGS
+    assert {row[0] for row in rows} == set(kept)
+    for name, status, experiment, value in rows:
+        assert (status, experiment) == ("FINISHED", "digits-lt")
+        assert value == pytest.approx(kept[name]["val_average_accuracy"])
+
+
+@needs("wandb")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_weights_and_biases_has_a_run_of_each_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    out = tmp_path / "out"
+    done = pareto(*SMALL, "--out", out, "--wandb", "worst-classes", timeout=590)
+    assert done.returncode == 0, done.stderr  # where Ray's core warns of its own logging actor
+    assert "training goes on without it" not in done.stdout
+    assert len(completed(out)) == TRAININGS
+    logged = list((out / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(logged) == TRAININGS
+    content = b"".join(path.read_bytes() for path in logged)
+    assert all(name.encode() in content for name in completed(out))
+
+
+@needs("wandb")
+def test_without_a_key_nothing_is_trained(tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = pareto(*SMALL, "--out", tmp_path / "out", "--wandb", "worst-classes")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pareto.py: --wandb worst-classes: No WandB API key found")
+    assert done.stderr.count("\n") == 1
+    assert completed(tmp_path / "out") == {}
+
+
+SILENT = """
+class Client:
+    def __init__(self, **places): pass
+    def create_run(self, **run): raise ConnectionError("the server has gone")
+"""
+FAKE = """
+from types import SimpleNamespace
+__version__ = "3.0.0"
+def set_tracking_uri(uri): pass
+def set_registry_uri(uri): pass
+def get_tracking_uri(): pass
+def get_registry_uri(): pass
+def get_experiment_by_name(name): return SimpleNamespace(experiment_id="1")
+"""
+
+
+def test_a_server_that_goes_costs_no_training(tmp_path, monkeypatch):
+    """Ray's callback, with an MLflow that answers until the first run is begun."""
+    package = tmp_path / "fake" / "mlflow"
+    for name, text in (
+        ("__init__.py", FAKE),
+        ("tracking.py", SILENT.replace("Client", "MlflowClient")),
+        ("utils/__init__.py", ""),
+        ("utils/mlflow_tags.py", "MLFLOW_RUN_NAME = 'mlflow.runName'"),
+    ):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
+    done = pareto(*SMALL, "--out", tmp_path / "out", "--mlflow", "http://gone")
+    assert done.returncode == 0, done.stderr
+    line = "--mlflow http://gone failed (the server has gone); training goes on without it"
+    assert done.stdout.count(line) == 1
+    assert len(completed(tmp_path / "out")) == TRAININGS

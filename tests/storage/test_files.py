@@ -1,0 +1,307 @@
+import concurrent.futures
+import errno
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rkd_core import files, stores
+from rkd_core.errors import UserError
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def test_local_locations_are_plain_paths(tmp_path):
+    assert type(files.location("a/b")) is type(Path("a/b"))
+    assert files.location("a/b") == Path("a/b")
+    assert files.location(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
+    assert files.location(tmp_path) is tmp_path
+    assert files.is_local(files.location("a"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hdfs://host/a", "hdfs:// is not known; give a folder, s3://bucket/prefix or gs://"),
+        ("s4://bucket/a", "s4:// is not known"),
+        ("s3:/bucket/a", "two slashes"),
+        ("s3://", "give s3://bucket/prefix"),
+        ("s3:///a", "give s3://bucket/prefix"),
+        ("s3://bucket/../a", "without # and .."),
+        ("s3://key:secret@bucket/a", "leave credentials out"),
+        ("s3://bucket/a?colour=red", "colour=red is not an option; there are endpoint_override"),
+        ("s3://bucket/a?region=", "region= is not an option"),
+        ("s3://bucket/a?scheme=ftp", "neither http nor https"),
+        ("file://host/a", "file:///folder"),
+    ],
+)
+def test_other_locations_are_refused_in_one_line(text, said):
+    with pytest.raises(UserError) as error:
+        files.location(text)
+    assert said in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_options_are_those_of_pyarrow(monkeypatch):
+    pytest.importorskip("s3fs")
+    path = files.location(
+        "s3://bucket/a%20b//c/?endpoint_override=h:1&scheme=http&region=eu-west-1"
+    )
+    assert str(path) == "s3://bucket/a b/c"
+    assert path.storage_options["endpoint_url"] == "http://h:1"
+    assert path.storage_options["client_kwargs"] == {"region_name": "eu-west-1"}
+    assert not files.is_local(path)
+    assert str(path / "records" / "x") == "s3://bucket/a b/c/records/x"
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(stores.importlib, "import_module", missing)
+    with pytest.raises(UserError, match=r"s3fs is not installed; .* pip install -e '\.\[s3\]'"):
+        files.location("s3://bucket/a")
+    with pytest.raises(UserError, match=r"gcsfs is not installed; .* pip install -e '\.\[gcs\]'"):
+        files.location("gs://bucket/a")
+
+
+def test_the_first_to_create_a_file_has_it(out):
+    path = out / "deep" / "file"
+    assert files.create(path, b"one")
+    assert not files.create(path, b"two")
+    assert files.read(path) == b"one"
+    files.replace_file(path, b"three")
+    assert files.read(path) == b"three"
+    assert files.names(out / "deep") == ["file"]
+
+
+def test_what_may_be_replaced_is(out):
+    path = out / "file"
+    assert files.create(path, b"failed 1", lambda b: b.startswith(b"failed"))
+    assert files.create(path, b"failed 2", lambda b: b.startswith(b"failed"))
+    assert files.create(path, b"completed", lambda b: b.startswith(b"failed"))
+    assert not files.create(path, b"failed 3", lambda b: b.startswith(b"failed"))
+    assert files.read(path) == b"completed"
+
+
+def test_names_and_folders(out):
+    assert files.names(out) == []
+    assert not files.is_folder(out)
+    assert not files.exists(out)
+    for name in ("b/x", "a", ".hidden", "ab/y"):
+        files.create(out / name, name.encode())
+    assert files.names(out) == [".hidden", "a", "ab", "b"]
+    assert files.is_folder(out / "b")
+    assert not files.is_folder(out / "a")
+    assert files.exists(out / "a")
+    files.remove(out / "b")
+    files.remove(out / "a")
+    files.remove(out / "nothing")
+    assert files.names(out) == [".hidden", "ab"]
+    with pytest.raises(FileNotFoundError):
+        files.read(out / "a")
+
+
+def test_what_is_set_aside_is_out_of_the_way_and_kept(out):
+    files.create(out / "folder" / "x", b"x")
+    files.create(out / "file", b"y")
+    files.set_aside(out / "folder")
+    files.set_aside(out / "file")
+    files.set_aside(out / "nothing")
+    assert all(name.startswith(".damaged.") for name in files.names(out))
+    file, folder = files.names(out)
+    assert (files.read(out / file), files.read(out / folder / "x")) == (b"y", b"x")
+    assert files.create(out / "file", b"z")
+
+
+def test_many_files_are_read_in_order(out):
+    paths = [out / str(number) for number in range(40)]
+    for path in paths[:20]:
+        files.create(path, path.name.encode())
+    read = list(files.read_many(paths))
+    assert read[:20] == [path.name.encode() for path in paths[:20]]
+    assert all(isinstance(error, FileNotFoundError) for error in read[20:])
+
+
+def _race(place, barrier, number, keys):
+    out = files.location(place)
+    for key in range(keys):
+        barrier.wait(60)
+        if files.create(out / f"k{key}", f"{number} {key}".encode() * 50):
+            print(number, key)
+            files.create(out / "winners" / f"{key} {number}", b"")
+
+
+@pytest.mark.parametrize("processes", [2, 8])
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_one_of_many_processes_wins(processes, place, request, tmp_path):
+    """Every key is raced for by all at the same moment."""
+    text = str(tmp_path / "out") if place == "local" else request.getfixturevalue("url")
+    keys, barrier = 8, SPAWN.Barrier(processes)
+    racers = [
+        SPAWN.Process(target=_race, args=(text, barrier, number, keys))
+        for number in range(processes)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(240)
+    assert [racer.exitcode for racer in racers] == [0] * processes
+    out = files.location(text)
+    won = dict(name.split() for name in files.names(out / "winners"))
+    assert len(won) == len(files.names(out / "winners")) == keys
+    for key, number in won.items():
+        assert files.read(out / f"k{key}") == f"{number} {key}".encode() * 50
+    assert files.names(out) == sorted([*(f"k{key}" for key in range(keys)), "winners"])
+
+
+def test_readers_see_all_of_it_or_nothing(out):
+    contents = [bytes([65 + number]) * 100_000 for number in range(20)]
+
+    def write():
+        for content in contents:
+            files.create(out / "file", content, lambda _: True)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        writing, seen = pool.submit(write), set()
+        while not writing.done():
+            (content,) = files.read_many([out / "file"])
+            if not isinstance(content, FileNotFoundError):
+                seen.add(content)
+        writing.result()
+    assert seen <= set(contents)
+
+
+def _stall(path, where, ready):
+    """Stop for ever in the middle of creating a file."""
+
+    def stop(*_):
+        ready.set()
+        time.sleep(600)
+
+    if where == "before":
+        files.Path.rename = stop
+    elif where == "claimed":
+        files._settle = stop
+    else:
+        files.shutil.rmtree = stop
+        files._holds = stop
+        settle = files._settle
+        files._settle = lambda *given: (settle(*given), stop())
+    files.create(path, b"of the dead")
+
+
+@pytest.mark.parametrize("where", ["before", "claimed", "published"])
+def test_who_is_killed_while_creating_is_in_nobodys_way(tmp_path, where):
+    path, ready = tmp_path / "file", SPAWN.Event()
+    victim = SPAWN.Process(target=_stall, args=(path, where, ready))
+    victim.start()
+    assert ready.wait(120)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join()
+    created = files.create(path, b"of the living")
+    assert created == (where == "before")  # else it was as good as done, and is finished
+    assert files.read(path) == (b"of the living" if created else b"of the dead")
+    assert all(files.is_leftover(name) for name in files.names(tmp_path) if name != "file")
+    assert not (tmp_path / ".file.claim").exists()
+
+
+def test_a_zombie_cannot_change_what_was_created_meanwhile(tmp_path, monkeypatch):
+    """Stalled at any step, until somebody else has created the file."""
+    steps = []
+
+    def other():
+        steps.append(1)
+        monkeypatch.undo()
+        files.create(path, b"other")
+
+    for name in ("_settle", "_vacant", "write_synced", "_holds"):
+        for wanted in range(4):
+            path, calls = tmp_path / f"{name}{wanted}", []
+            real = getattr(files, name)
+
+            def late(*given, real=real, calls=calls, wanted=wanted):
+                calls.append(1)
+                if len(calls) == wanted + 1:
+                    other()
+                return real(*given)
+
+            monkeypatch.setattr(files, name, late)
+            mine = files.create(path, b"mine")
+            monkeypatch.undo()
+            assert files.read(path) == (b"mine" if mine else b"other")
+    assert len(steps) >= 5
+
+
+def test_no_hard_links_and_no_locks_are_needed(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    monkeypatch.setattr(os, "symlink", unsupported)
+    assert files.create(tmp_path / "file", b"one")
+    assert not files.create(tmp_path / "file", b"two")
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(path, content):
+        path.write_bytes(content[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_synced", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.create(tmp_path / "file", b"one")
+    with pytest.raises(OSError, match="No space left"):
+        files.replace_file(tmp_path / "file", b"one")
+    assert files.names(tmp_path) == []
+
+
+def test_an_answer_that_is_lost_does_not_lose_the_file(server, url):
+    """The store has it, the line breaks, and the library's second try finds it there."""
+    cut = []
+
+    def after(method, path):
+        lost = method == "PUT" and path.endswith("/file") and not cut
+        if lost:
+            cut.append(path)
+        return lost
+
+    server.after = after
+    try:
+        assert files.create(files.location(url) / "file", b"one")
+    finally:
+        server.after = lambda method, path: False
+    assert cut
+    assert files.read(files.location(url) / "file") == b"one"
+    assert not files.create(files.location(url) / "file", b"one")
+
+
+def test_a_store_that_ignores_conditions_is_refused(url, monkeypatch):
+    out = files.location(url)
+    stores.check_exclusive(out)
+    assert files.names(out) == []
+
+    def heedless(system, key, content, attempt, version):
+        system.pipe_file(key, content)
+        return True
+
+    monkeypatch.setattr(stores, "_put_if", heedless)
+    with pytest.raises(UserError, match="ignores conditional writes"):
+        stores.check_exclusive(out)
+
+
+def test_what_a_library_raises_is_an_oserror(server, monkeypatch):
+    nowhere = files.location(f"s3://no-bucket/x?endpoint_override={server.address}&scheme=http")
+    with pytest.raises(FileNotFoundError):
+        files.create(nowhere / "file", b"")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    address = f"s3://bucket-x/x?endpoint_override={server.address}&scheme=http&region=eu-north-1"
+    with pytest.raises(OSError, match=r"s3://bucket-x/x/file: Unable to locate credentials"):
+        files.create(files.location(address) / "file", b"")

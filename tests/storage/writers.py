@@ -1,0 +1,48 @@
+"""Processes that are killed while they commit; they import no torch, so they start quickly."""
+
+import os
+import signal
+
+from rkd_core import bundles, files, records
+
+ID = "a" * 20
+ROW = {"status": "completed", "train_loss": 0.5, "schema_version": 1}
+CONTENTS = {"weights": b"x" * 50_000, "spec": b"{}"}
+
+
+def commit(out, run_id=ID, **changes):
+    """As rkd_core.ledger does."""
+    row = ROW | {"run_id": run_id} | changes
+    made = {**CONTENTS, "record": records.serialize(row)}
+    bundles.write(out / "artifacts" / run_id, run_id, made)
+    content = bundles.read(out / "artifacts" / run_id, run_id, ("record",))["record"]
+    (standing,) = records.parse(out, content).to_pylist()
+    records.write(out / "records", standing)
+    return standing
+
+
+def commit_and_die(place, after):
+    """Killed after so many writes to a store."""
+    left = after
+
+    def counted(write):
+        def wrapped(*given):
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return write(*given)
+
+        return wrapped
+
+    files.stores.put = counted(files.stores.put)
+    files.stores.create = counted(files.stores.create)
+    commit(files.location(place), train_loss=float(after))
+
+
+def keep_committing(out, number):
+    """One run after the other, each failed at first, until killed."""
+    for run in range(100_000):
+        run_id = f"{run:020}"
+        records.write(out / "records", ROW | {"run_id": run_id, "status": "failed"})
+        commit(out, run_id, train_loss=float(number))
