@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.combinations import combine
+from analysis.criteria import Constrained
 from analysis.outcome import objective_name
-from analysis.selection import WorstClassWithinMargin, select
+from analysis.selection import select
 from rkd_core.errors import UserError
 
 __all__ = ["best_so_far"]
@@ -16,15 +18,17 @@ def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = 
     """The selected student beside standard distillation, on validation.
 
     Args:
-        students: Completed student records in the columns of ``rkd_core.records.SCHEMA``.
+        students: Completed student records in the columns of ``rkd_core.records.SCHEMA``; those
+            of other methods than the grid's are no candidates.
         worst_k: As in the selection.
         margin: As in the selection.
 
     Returns:
         Two lines, or None while there is no standard distillation to measure against.
     """
+    students = students.filter(pc.is_null(students["variant"]))
     try:
-        selection = select(combine(students), WorstClassWithinMargin(worst_k, margin))
+        selection = select(combine(students), Constrained(worst_k, margin))
     except UserError:
         return None
     c, means = selection.combinations, selection.means

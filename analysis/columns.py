@@ -16,6 +16,7 @@ __all__ = [
     "array",
     "counts",
     "doubles",
+    "effective_alpha",
     "objectives",
     "required",
 ]
@@ -25,6 +26,9 @@ IntArray = NDArray[np.int64]
 
 OBJECTIVES = ("standard", "balanced", "tradeoff", "robust")
 """The objectives, in the order in which combinations are listed."""
+
+_MOST = 2**40
+"""Images that a class can have."""
 
 
 def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
@@ -42,8 +46,10 @@ def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
                 f"record {table['run_id'][wrong]} has {len(column[wrong])} classes in {name}, "
                 f"where record {table['run_id'][0]} has {width}"
             )
-    total, correct = (_filled(column.flatten()).reshape(-1, width) for column in lists)
+    shape = len(table), width
+    total, correct = (_filled(column.flatten()).reshape(shape) for column in lists)
     broken = (total.sum(axis=-1) <= 0) | (correct < 0).any(axis=-1) | (correct > total).any(axis=-1)
+    broken |= (total > _MOST).any(axis=-1)  # a sum of such numbers overflows
     if broken.any():
         run = table["run_id"][int(np.argmax(broken))]
         raise UserError(
@@ -88,5 +94,21 @@ def objectives(table: pa.Table, name: str) -> IntArray:
 
 
 def doubles(table: pa.Table, name: str) -> FloatArray:
-    """A column of numbers; NaN where null."""
-    return np.asarray(array(table, name).to_numpy(zero_copy_only=False), dtype=np.float64)
+    """A column of settings, finite and not negative, trade-offs at most 1; NaN where null."""
+    column = array(table, name)
+    sound = pc.and_(pc.is_finite(column), pc.greater_equal(column, 0.0))
+    what = "a finite number of 0 or more"
+    if name.startswith("alpha"):
+        sound, what = pc.and_(sound, pc.less_equal(column, 1.0)), "from 0 to 1"
+    wrong = pc.index(sound, False).as_py()
+    if wrong >= 0:
+        raise UserError(
+            f"record {table['run_id'][wrong]} has {name} {column[wrong]}; it must be {what}"
+        )
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def effective_alpha(objective: IntArray, alpha: FloatArray) -> FloatArray:
+    """The trade-off that each amounts to: balanced is 0, robust is 1, standard comes before."""
+    fixed = np.array([{"balanced": 0.0, "robust": 1.0}.get(name, -1.0) for name in OBJECTIVES])
+    return np.where(np.isnan(alpha), fixed[objective], alpha)

@@ -6,17 +6,17 @@ Matplotlib is imported when a figure is drawn, not before: it takes longer than 
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import OBJECTIVES, FloatArray
+from analysis.columns import OBJECTIVES, FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
 from analysis.labels import place_labels
-from analysis.outcome import Outcome, objective_name
-from analysis.selection import effective_alpha
+from analysis.outcome import Outcome, letters, objective_name
 from rkd_core.files import replace_file
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ _STYLE = {
 }
 _STANDARD_COLOR = "#d1495b"
 """The standard student has no alpha_s; this red is nowhere on the color map."""
+_OTHER_COLOR = "#3b6fb6"
+"""Of other methods' crosses."""
 _MARKERS = "osD^v><phPX*"
 _LINE = "#1a1a1a"
 _NOTE: dict[str, Any] = {"loc": "right", "fontsize": 9, "color": "#666666"}
@@ -59,7 +61,8 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     paths = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
         figure = draw(outcome)
         for suffix, nothing in (("png", "Software"), ("svg", "Date")):
             content = io.BytesIO()
@@ -74,6 +77,7 @@ def draw(outcome: Outcome) -> Figure:
 
     Each panel has the frontier of its own accuracies. The validation panel shows the constraint
     that the selected combination had to keep; the test panel only shows where it came to lie.
+    Students of other methods are crosses; each method's best on validation has a letter.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,9 +88,12 @@ def draw(outcome: Outcome) -> Figure:
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
     selection = outcome.selection
-    splits = list(zip(panels, ("validation", "test"), (selection.means, outcome.test), strict=True))
-    for axes, split, means in splits:
+    methods = outcome.methods
+    measured = (selection.means, methods.val), (outcome.test, methods.test)
+    splits = list(zip(panels, ("validation", "test"), measured, strict=True))
+    for axes, split, (means, others) in splits:
         _points(axes, outcome, means)
+        _crosses(axes, others)
         axes.set_xlabel(f"average accuracy on {split} (%)")
         axes.set_ylabel(f"{outcome.worst_name} accuracy on {split} (%)")
         axes.set_title(split.capitalize(), loc="left", fontsize=11.5, color="#222222")
@@ -97,9 +104,10 @@ def draw(outcome: Outcome) -> Figure:
     figure.suptitle(_title(outcome), x=0.01, ha="left", fontsize=12.5, fontweight="bold")
     canvas.draw()  # settles the layout, in which the labels are placed
     figure.set_layout_engine("none")
-    for axes, _, means in splits:
+    for axes, _, (means, others) in splits:
         points = _accuracies(means)
         line = _along(points[means.frontier()])
+        points = np.concatenate((points, _accuracies(others)))
         place_labels(axes, points, _labels(outcome), line, canvas.get_renderer())
     return figure
 
@@ -150,16 +158,22 @@ def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
         )
 
 
+def _crosses(axes: Axes, means: Means) -> None:
+    """Students of other methods, without their errors: they are told apart by their letters."""
+    x, y = _accuracies(means).T
+    axes.scatter(x, y, s=46, marker="x", color=_OTHER_COLOR, linewidths=1.4, zorder=4)
+
+
 def _constraint(axes: Axes, outcome: Outcome) -> None:
     """Shade the averages that were too low for the selected combination."""
-    selection = outcome.selection
-    margin = 100 * selection.margin[selection.selected]
-    least = 100 * selection.means.average[selection.reference] - margin
+    if outcome.selection.least_average is None:
+        return
+    least = 100 * outcome.selection.least_average
     left, right = axes.get_xlim()
     left = min(left, least - 0.03 * (right - left))
     axes.axvspan(left, least, color="#000000", alpha=0.035, linewidth=0, zorder=0)
     axes.axvline(least, color="#666666", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.set_title(f"dashed: standard distillation's average − {margin:.2f}", **_NOTE)
+    axes.set_title(f"dashed: the average asked for, {least:.1f}", **_NOTE)
     axes.set_xlim(left, right)
 
 
@@ -197,14 +211,27 @@ def _legends(figure: Figure, panels: list[Axes], outcome: Outcome) -> None:
         shown = temperatures if temperatures.size <= 4 else temperatures[[0, -1]]
         for temperature, area in zip(shown, _areas(shown), strict=True):
             add(f"$T$ {temperature:g}", "o", area=area)
-    add("")
     handles.append(Line2D([], [], color=_LINE, linewidth=1.4, label="frontier"))
+    if len(outcome.methods.combinations):
+        add("other methods")
+    for letter, name in letters(outcome).values():
+        add(f"{letter}  {_as_it_is(name)}", "x", _OTHER_COLOR)
+        handles[-1].set_markeredgecolor(_OTHER_COLOR)
     legend = figure.legend(
-        handles=handles, loc="outside right upper", fontsize=9.5, handletextpad=0.5
+        handles=handles,
+        loc="outside right upper",
+        fontsize=9.5,
+        handletextpad=0.5,
+        labelspacing=0.5 if len(handles) < 20 else 0.25,
     )
     for text in legend.get_texts():
-        if text.get_text() in ("teacher", "student", "temperature"):
+        if text.get_text() in ("teacher", "student", "temperature", "other methods"):
             text.set_fontweight("bold")
+
+
+def _as_it_is(name: str) -> str:
+    """Somebody's name as text, which is neither mathematics nor broken XML."""
+    return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
 
 
 def _title(outcome: Outcome) -> str:
@@ -212,7 +239,7 @@ def _title(outcome: Outcome) -> str:
     least, most = int(c.seeds.min()), int(c.seeds.max())
     seeds = str(most) if least == most else f"{least} to {most}"
     parts = [
-        f"{setting.dataset}, {setting.architectures}",
+        _as_it_is(f"{setting.dataset}, {setting.architectures}"),
         f"{len(c)} combinations",
         f"{seeds} seed{'' if most == 1 else 's'}",
         f"{len(setting.class_names)} classes",
@@ -223,15 +250,17 @@ def _title(outcome: Outcome) -> str:
 
 
 def _labels(outcome: Outcome) -> dict[int, str]:
-    """What the two marked points are called, by their index."""
+    """What the marked points are called, by their index; the other methods' come last."""
     selection = outcome.selection
+    beside = len(selection.combinations)
+    others = {beside + place: letter for place, (letter, _) in letters(outcome).items()}
     if selection.selected == selection.reference:
         name = "selected: standard distillation"
-        return {selection.selected: f"{name}\n{_settings(outcome, selection.selected)}"}
+        return {selection.selected: f"{name}\n{_settings(outcome, selection.selected)}"} | others
     return {
         selection.reference: f"standard distillation\n{_settings(outcome, selection.reference)}",
         selection.selected: f"selected\n{_settings(outcome, selection.selected)}",
-    }
+    } | others
 
 
 def _settings(outcome: Outcome, index: int) -> str:

@@ -5,13 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.columns import OBJECTIVES
 from analysis.combinations import Combinations, HeldOut, Means, combine
+from analysis.criteria import Criterion
 from analysis.loading import Runs
-from analysis.selection import Criterion, Selection, select
+from analysis.selection import Selection
+from analysis.uncertainty import Estimate, Uncertainty, decide
+from rkd_core.errors import UserError
 
-__all__ = ["Outcome", "Setting", "Teachers", "assess", "objective_name"]
+__all__ = [
+    "Beside",
+    "Outcome",
+    "Setting",
+    "assess",
+    "class_names",
+    "letters",
+    "objective_name",
+]
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,8 @@ class Setting:
     student_architecture: str
     class_names: tuple[str, ...]
     """Distinct, in label order."""
+    train_counts: tuple[int, ...] | None
+    """Training images per class; None if the records do not say."""
     family: str
 
     @property
@@ -34,12 +49,13 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class Teachers:
-    """The teachers alone, one row per objective, and their accuracies over seeds."""
+class Beside:
+    """What is shown beside the candidates and never selected, with its accuracies over seeds."""
 
     combinations: Combinations
     val: Means
     test: Means
+    held_out: HeldOut
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +66,17 @@ class Outcome:
     held_out: HeldOut
     test: Means
     """Test accuracies of the combinations, at the criterion's ``worst_k``."""
-    teachers: Teachers
+    teachers: Beside
+    """The teachers alone, one row per objective."""
+    methods: Beside
+    """Students of other methods, one row for each of their variants."""
+    fitted: tuple[str, ...]
+    """Methods among them that train nothing, and are fitted to validation."""
     setting: Setting
+    uncertainty: Uncertainty | None
+    """How sure the selection is; None if that cannot be said."""
+    unsaid: str
+    """Why not, in a line; empty if it can."""
 
     @property
     def worst_name(self) -> str:
@@ -60,27 +85,45 @@ class Outcome:
         return "worst-class" if k == 1 else f"worst-{k}"
 
 
-def assess(runs: Runs, criterion: Criterion | None = None) -> Outcome:
+def assess(
+    runs: Runs, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> Outcome:
     """Select on validation, then attach the test figures and the teachers.
 
     Raises:
-        UserError: As ``combine`` and ``select``.
+        UserError: As ``combine`` and ``select``; or validation and test differ in their classes.
     """
-    selection = select(combine(runs.students), criterion)
+    selection, uncertainty, unsaid = decide(combine(runs.students), criterion, estimate)
     worst_k = selection.criterion.worst_k
-    held_out = HeldOut.of(runs.students)
-    teachers = combine(runs.teachers)
+    held_out = HeldOut.of(pa.concat_tables([runs.students, runs.variants]))
+    classes = selection.combinations.class_total.shape[1], held_out.class_total.shape[1]
+    if classes[0] != classes[1]:
+        raise UserError(
+            f"record {held_out.run_id[0]} has {classes[0]} classes in val_class_total and "
+            f"{classes[1]} in test_class_total"
+        )
     return Outcome(
         selection=selection,
         held_out=held_out,
         test=held_out.means(selection.combinations, worst_k),
-        teachers=Teachers(
-            teachers,
-            teachers.means(worst_k),
-            HeldOut.of(runs.teachers).means(teachers, worst_k),
-        ),
+        teachers=_beside(runs.teachers, worst_k),
+        methods=_beside(runs.variants, worst_k),
+        fitted=_fitted(runs.variants),
         setting=_setting(runs),
+        uncertainty=uncertainty,
+        unsaid=unsaid,
     )
+
+
+def _fitted(variants: pa.Table) -> tuple[str, ...]:
+    untrained = variants.filter(pc.equal(variants["epochs"], 0))
+    return tuple(sorted(set(untrained["method"].to_pylist())))
+
+
+def _beside(table: pa.Table, worst_k: int) -> Beside:
+    rows = combine(table)
+    held_out = HeldOut.of(table)
+    return Beside(rows, rows.means(worst_k), held_out.means(rows, worst_k), held_out)
 
 
 def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
@@ -90,9 +133,26 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
     return OBJECTIVES[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
 
 
-def _setting(runs: Runs) -> Setting:
+def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
+    """What marks the other methods in figures, letter and name by place.
+
+    One variant of each method has a letter: the one of the best validation worst-k accuracy.
+    """
+    means = outcome.methods.val
+    names = [v.partition(" ")[0] for v in outcome.methods.combinations.variant.to_pylist()]
+    order = np.lexsort((-means.average, -means.worst_k)).tolist()
+    best = {names[place]: place for place in reversed(order)}
+    return {best[name]: (_letter(k), name) for k, name in enumerate(sorted(best))}
+
+
+def _letter(place: int) -> str:
+    """a to z, then numbers."""
+    return chr(ord("a") + place) if place < 26 else str(place + 1)
+
+
+def class_names(runs: Runs) -> tuple[str, ...]:
+    """Distinct names of the classes, in label order; their labels where there are none."""
     student = runs.students.slice(0, 1).to_pylist()[0]
-    architecture = runs.teachers["architecture"][0].as_py() if len(runs.teachers) else None
     classes = len(student["val_class_total"])
     names = student["class_names"] or []
     if len(names) != classes:
@@ -101,10 +161,19 @@ def _setting(runs: Runs) -> Setting:
     distinct = [
         f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names)
     ]
+    return tuple(distinct)
+
+
+def _setting(runs: Runs) -> Setting:
+    student = runs.students.slice(0, 1).to_pylist()[0]
+    architecture = runs.teachers["architecture"][0].as_py() if len(runs.teachers) else None
+    counts = student["train_class_total"] or []
+    known = len(counts) == len(student["val_class_total"]) and None not in counts
     return Setting(
         dataset=str(student["dataset"]),
         teacher_architecture=architecture,
         student_architecture=str(student["architecture"]),
-        class_names=tuple(distinct),
+        class_names=class_names(runs),
+        train_counts=tuple(counts) if known else None,
         family=str(student["family"]),
     )

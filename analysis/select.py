@@ -2,7 +2,8 @@
 
     python -m analysis.select results/cifar10
 
-Prints the table, and writes selection.json, pareto.png and pareto.svg into the results folder.
+Prints the table, and writes selection.json, pareto.png, pareto.svg and report.html into the results
+folder.
 """
 
 from __future__ import annotations
@@ -11,12 +12,45 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from analysis.options import add_options, rule_of
+
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
-__all__ = ["main", "run"]
+    from analysis.criteria import Criterion
+    from analysis.loading import Runs
+    from analysis.outcome import Outcome
+    from analysis.rules import Rule
+    from analysis.selection import Selection
+    from analysis.uncertainty import Estimate
+
+__all__ = ["main", "run", "select"]
+
+
+def select(
+    records: pa.Table | Path, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> Selection:
+    """Select among completed students; ``analysis.select(...)`` is the same.
+
+    Args:
+        records: Students of one family in the columns of ``rkd_core.records.SCHEMA``, or a
+            results folder.
+        criterion: The rule; None for ``Constrained()``.
+        estimate: What it is applied to: ``shrunk`` estimates, or the ``raw`` accuracies.
+
+    Raises:
+        UserError: As ``analysis.selection.select``, or there is nothing to select from.
+    """
+    from analysis.combinations import combine
+    from analysis.loading import load
+    from analysis.uncertainty import decide
+
+    students = load(records).students if isinstance(records, Path) else records
+    return decide(combine(students), criterion, estimate)[0]
 
 
 def run(
@@ -24,9 +58,12 @@ def run(
     *,
     worst_k: int = 1,
     margin: float | None = None,
+    rule: Rule | None = None,
+    estimate: Estimate = "shrunk",
     run_ids: Iterable[str] | None = None,
     family: str | None = None,
     figures: bool = True,
+    tables: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Select, print the table, and leave ``selection.json`` and the figures in the folder.
@@ -36,9 +73,12 @@ def run(
         worst_k: Number of classes in the worst-k accuracy.
         margin: Average accuracy that may be given up against standard distillation, a fraction;
             None for the standard error of the difference.
+        rule: Any other rule, in the place of the two before.
+        estimate: What the rule is applied to: ``shrunk`` estimates, or the ``raw`` accuracies.
         run_ids: The runs to compare; None for those of the folder's plan, or all without a plan.
         family: Compare all completed students of this family instead.
-        figures: Whether to draw ``pareto.png`` and ``pareto.svg``.
+        figures: Whether to draw ``pareto.png`` and ``pareto.svg``, and to write ``report.html``.
+        tables: Folder for every table as CSV, LaTeX and Markdown; None for none.
         console: Where to print; None for standard output.
 
     Returns:
@@ -50,16 +90,18 @@ def run(
     """
     from rich.console import Console
 
+    from analysis.criteria import Constrained
     from analysis.export import document, write_json
     from analysis.loading import load
-    from analysis.outcome import assess
-    from analysis.selection import WorstClassWithinMargin
+    from analysis.outcome import assess, class_names
     from analysis.tables import print_outcome
     from rkd_core.errors import UserError
 
-    criterion = WorstClassWithinMargin(worst_k, margin)
+    criterion: Criterion = Constrained(worst_k, margin)
     runs = load(results, run_ids, family)
-    outcome = assess(runs, criterion)
+    if rule is not None:
+        criterion = rule.criterion(class_names(runs))
+    outcome = assess(runs, criterion, estimate)
     content = document(outcome)
     console = console or Console()
     print_outcome(outcome, console, runs.notes)
@@ -67,14 +109,33 @@ def run(
     try:
         write_json(written[0], content)
         if figures:
-            from analysis.figures import save
+            from analysis import figures as drawings
+            from analysis.report import page
 
-            written += save(outcome, results)
+            written += [*drawings.save(outcome, results), page.save(runs, outcome, results)]
     except OSError as error:
-        raise UserError(f"nothing could be written to {results}: {error.strerror}") from error
+        raise UserError(
+            f"nothing could be written to {results}: {error.strerror or error}"
+        ) from error
     names = ", ".join(path.name for path in written)
     console.print(f"Wrote {names} in {results}", highlight=False, markup=False, soft_wrap=True)
+    if tables is not None:
+        _write_tables(tables, runs, outcome)
+        console.print(f"Wrote tables in {tables}", highlight=False, markup=False, soft_wrap=True)
     return content
+
+
+def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
+    from analysis.sheets import sheets
+    from analysis.table_files import write_tables
+    from rkd_core.errors import UserError
+
+    try:
+        write_tables(folder, sheets(runs, outcome))
+    except OSError as error:
+        raise UserError(
+            f"--tables {folder} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,39 +144,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m analysis.select",
         description="Choose the combination to ship from the records of a sweep.",
     )
-    parser.add_argument("results", type=Path, help="results folder of a sweep")
-    parser.add_argument(
-        "--worst-k", type=int, default=1, metavar="K", help="classes in the worst-k accuracy (1)"
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        metavar="M",
-        help="average accuracy that may be given up against standard distillation, a fraction "
-        "such as 0.005 (default: the standard error of the difference)",
-    )
+    parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")
+    add_options(parser)
     parser.add_argument("--family", metavar="ID", help="compare all students of this family")
     parser.add_argument("--no-figures", action="store_true", help="write selection.json only")
+    parser.add_argument(
+        "--tables", metavar="FOLDER", help="write every table as CSV, LaTeX and Markdown there"
+    )
     options = parser.parse_args(arguments)
 
     from rkd_core.errors import UserError
+    from rkd_core.files import location
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters
     try:
         run(
-            options.results,
-            worst_k=options.worst_k,
-            margin=options.margin,
+            location(options.results),
+            rule=rule_of(options),
+            estimate=options.estimate,
             family=options.family,
             figures=not options.no_figures,
+            tables=None if options.tables is None else location(options.tables),
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {UserError(str(error))}", file=sys.stderr)
         return 2
     return 0
 
+
+class _Callable(ModuleType):
+    """A module that is also the function it is named for."""
+
+    __call__ = staticmethod(select)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,82 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.columns import OBJECTIVES, FloatArray
+from analysis.columns import OBJECTIVES, FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
+from analysis.criteria import Accuracies, Constrained, Criterion
 from rkd_core.errors import UserError
 
 __all__ = [
-    "Criterion",
     "Selection",
-    "WorstClassWithinMargin",
     "best_first",
-    "effective_alpha",
     "select",
 ]
 
 _ROUNDING = 1e-12
 """Two means this close are equal: they differ by the order in which seeds were added up."""
-
-
-class Criterion(Protocol):
-    """A rule of selection: which combinations are admitted, and what is maximized among them."""
-
-    @property
-    def worst_k(self) -> int:
-        """Number of classes in the worst-k accuracy."""
-
-    def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
-
-    def margins(self, means: Means, reference: int) -> FloatArray:
-        """How far below the reference each average may fall, shape ``(combinations,)``."""
-
-    def objective(self, means: Means) -> FloatArray:
-        """What is maximized, shape ``(combinations,)``."""
-
-
-@dataclass(frozen=True)
-class WorstClassWithinMargin:
-    """Maximize worst-k accuracy, the average being that of standard distillation or nearly.
-
-    The criterion of Wang et al. 2023, section 4 ("Trading off accuracy and robustness"): "at
-    least as high average accuracy as standard distillation (within error margin)".
-
-    Attributes:
-        worst_k: Number of classes in the worst-k accuracy.
-        margin: Average accuracy that may be given up, a fraction; None for the standard error of
-            the difference, ``sqrt(se_candidate^2 + se_reference^2)``, of each candidate.
-
-    Raises:
-        UserError: ``margin`` is not a fraction.
-    """
-
-    worst_k: int = 1
-    margin: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.margin is not None and not abs(self.margin) <= 1:
-            raise UserError(f"margin must be a fraction, such as 0.005, not {self.margin:g}")
-
-    def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
-        rule = "standard_error" if self.margin is None else "fixed"
-        return {"name": "worst_class_within_margin", "worst_k": self.worst_k, "margin_rule": rule}
-
-    def margins(self, means: Means, reference: int) -> FloatArray:
-        """How far below the reference each average may fall, shape ``(combinations,)``."""
-        if self.margin is not None:
-            return np.full(means.average.size, self.margin)
-        return np.hypot(means.average_se, means.average_se[reference])
-
-    def objective(self, means: Means) -> FloatArray:
-        """Mean worst-k accuracy, shape ``(combinations,)``."""
-        return means.worst_k
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +29,36 @@ class Selection:
     combinations: Combinations
     criterion: Criterion
     means: Means
-    """Validation accuracies at the criterion's ``worst_k``."""
+    """Validation accuracies at the criterion's ``worst_k``, as counted."""
+    seen: Accuracies
+    """What the criterion was applied to: the same, or estimates."""
     reference: int
     """Standard distillation at its best temperature."""
     margin: FloatArray
-    """Average accuracy each combination may give up, shape ``(combinations,)``."""
+    """Average accuracy each combination may give up, ``(combinations,)``; NaN if any."""
+    shortfall: FloatArray
+    """Accuracy that each lacks to be admitted, shape ``(combinations,)``; at most 0 if none."""
     admitted: NDArray[np.bool_]
     """Whether each combination keeps the constraint, shape ``(combinations,)``."""
     selected: int
     feasible: bool
-    """False if no combination keeps the constraint; the highest average is then selected."""
+    """False if no combination keeps the constraint; the criterion's fallback is selected."""
     frontier: NDArray[np.intp]
     """Combinations that no other beats in both validation accuracies."""
 
+    @property
+    def least_average(self) -> float | None:
+        """Average accuracy that the selected one must have; None where that is not the rule."""
+        if not (isinstance(self.criterion, Constrained) and self.criterion.keep == "average"):
+            return None
+        return float(self.seen.means.average[self.selected] + self.shortfall[self.selected])
 
-def select(combinations: Combinations, criterion: Criterion | None = None) -> Selection:
+
+def select(
+    combinations: Combinations,
+    criterion: Criterion | None = None,
+    accuracies: Accuracies | None = None,
+) -> Selection:
     """Apply a criterion to the validation accuracies.
 
     Ties go to the higher average accuracy, then to the lower temperature, then to the smaller
@@ -110,13 +66,14 @@ def select(combinations: Combinations, criterion: Criterion | None = None) -> Se
 
     Args:
         combinations: Students of one family.
-        criterion: The rule; None for ``WorstClassWithinMargin()``.
+        criterion: The rule; None for ``Constrained()``.
+        accuracies: What it is applied to; None for the accuracies as counted.
 
     Raises:
         UserError: The runs have no standard distillation to measure against, or the criterion's
             ``worst_k`` is out of range.
     """
-    criterion = criterion or WorstClassWithinMargin()
+    criterion = criterion or Constrained()
     means = combinations.means(criterion.worst_k)
     standard = OBJECTIVES.index("standard")
     plain = (combinations.teacher_objective == standard) & (
@@ -127,20 +84,24 @@ def select(combinations: Combinations, criterion: Criterion | None = None) -> Se
             "no completed run is standard distillation (standard teacher, standard student), "
             "which the selection is measured against; add one to the sweep"
         )
-    reference = best_first(combinations, means, means.worst_k, plain)
-    margin = criterion.margins(means, reference)
-    admitted = means.average >= means.average[reference] - margin - _ROUNDING
+    seen = accuracies or Accuracies(combinations, means)
+    reference = best_first(combinations, seen.means, seen.means.worst_k, plain)
+    shortfall = criterion.shortfall(seen, reference)
+    admitted = shortfall <= _ROUNDING
     feasible = bool(admitted.any())
     if feasible:
-        selected = best_first(combinations, means, criterion.objective(means), admitted)
+        selected = best_first(combinations, seen.means, criterion.objective(seen), admitted)
     else:
-        selected = best_first(combinations, means, means.average, np.ones_like(admitted))
+        fallback = criterion.fallback(seen, reference)
+        selected = best_first(combinations, seen.means, fallback, np.ones_like(admitted))
     return Selection(
         combinations=combinations,
         criterion=criterion,
         means=means,
+        seen=seen,
         reference=reference,
-        margin=margin,
+        margin=criterion.margins(seen, reference),
+        shortfall=shortfall,
         admitted=admitted,
         selected=selected,
         feasible=feasible,
@@ -156,11 +117,12 @@ def best_first(
     Args:
         combinations: The candidates.
         means: Their validation accuracies.
-        objective: What is maximized, shape ``(combinations,)``.
+        objective: What is maximized, ``(combinations,)``, or ``(combinations, keys)`` in turn.
         among: Which candidates count, shape ``(combinations,)``; at least one.
     """
     rows = np.flatnonzero(among)
-    rows = rows[objective[rows] >= objective[rows].max() - _ROUNDING]
+    for key in objective[:, None].T if objective.ndim == 1 else objective.T:
+        rows = rows[key[rows] >= key[rows].max() - _ROUNDING]
     rows = rows[means.average[rows] >= means.average[rows].max() - _ROUNDING]
     order = np.lexsort(
         (
@@ -172,9 +134,3 @@ def best_first(
         )
     )
     return int(rows[order[0]])
-
-
-def effective_alpha(objective: NDArray[np.int64], alpha: FloatArray) -> FloatArray:
-    """The trade-off that each amounts to: balanced is 0, robust is 1, standard comes before."""
-    fixed = np.array([{"balanced": 0.0, "robust": 1.0}.get(name, -1.0) for name in OBJECTIVES])
-    return np.where(np.isnan(alpha), fixed[objective], alpha)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.columns import FloatArray
+from analysis.columns import FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
+from analysis.groups import accuracies
 from analysis.outcome import Outcome, objective_name
-from analysis.selection import best_first, effective_alpha
+from analysis.selection import best_first
+from analysis.uncertainty import CONFIDENCE
+from rkd_core.class_groups import head_medium_tail, is_long_tailed
 
-__all__ = ["headline", "main_table", "nine_combinations", "print_outcome"]
+__all__ = [
+    "group_table",
+    "headline",
+    "main_table",
+    "methods_table",
+    "nine_combinations",
+    "print_outcome",
+]
 
 _PAPERS = (-1.0, 0.0, 1.0)
 """Standard, balanced and robust, as ``effective_alpha`` gives them."""
@@ -25,9 +36,12 @@ def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ())
     console.print()
     for line in headline(outcome):
         console.print(line, highlight=False)
-    console.print()
-    console.print(main_table(outcome))
-    for remark in (*_legend(outcome), *notes):
+    for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
+        if table is not None:
+            console.print()
+            console.print(table)
+    unsaid = [outcome.unsaid] if outcome.unsaid else []
+    for remark in (*_legend(outcome), *unsaid, *notes):
         console.print(Text(remark, style="dim"), highlight=False)
 
 
@@ -41,34 +55,74 @@ def headline(outcome: Outcome) -> list[Text]:
     ship = f"teacher {teacher}, student {student}, T {c.temperature[best]:g}"
     lines = [Text.assemble(("Ship  ", "bold green"), (ship, "bold")), _setting(outcome), Text()]
     if not selection.feasible:
-        warning = "No combination keeps the average accuracy asked for; this one has the highest."
-        lines.append(Text(warning, "yellow"))
+        lines.append(Text(_miss(outcome), "yellow"))
     if best == plain:
-        verdict = "That is standard distillation: nothing else does better at the average it has."
-        return [*lines, Text(verdict)]
+        verdict = "That is standard distillation: nothing else does better by this rule."
+        return [*lines, Text(verdict), *_sure(outcome)]
     lines.append(Text("Against standard distillation (percent, and points gained):"))
     for split, m in (("validation", means), ("test", outcome.test)):
         line = Text(f"  {split:<12}{outcome.worst_name} ")
-        line.append_text(_change(m.worst_k, best, plain)).append("   average ")
-        lines.append(line.append_text(_change(m.average, best, plain)))
-    return lines
+        line.append_text(_change(m.worst_k[plain], m.worst_k[best])).append("   average ")
+        lines.append(line.append_text(_change(m.average[plain], m.average[best])))
+    return [*lines, *_sure(outcome)]
+
+
+def group_table(outcome: Outcome) -> Table | None:
+    """Head, medium and tail: the selected combination against standard distillation.
+
+    None where the training set has no long tail, or records do not say.
+    """
+    counts, selection = outcome.setting.train_counts, outcome.selection
+    if counts is None or not is_long_tailed(counts):
+        return None
+    groups = {name: labels for name, labels in head_medium_tail(counts).items() if labels}
+    combinations = [
+        selection.combinations.only(i) for i in (selection.reference, selection.selected)
+    ]
+    figures = [
+        [accuracies(recalls, groups) for recalls in of_split]
+        for of_split in (
+            [c.mean_recalls() for c in combinations],
+            [outcome.held_out.mean_recalls(c) for c in combinations],
+        )
+    ]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("  group")
+    table.add_column("classes", justify="right")
+    table.add_column("training images", justify="right")
+    table.add_column("validation")
+    table.add_column("test")
+
+    def figure(before: float, after: float) -> Text | str:
+        if np.isnan(after):  # no class of the group has images in this split
+            return "—"
+        same = selection.selected == selection.reference
+        return _percent(after, np.nan) if same else _change(before, after)
+
+    for name, labels in groups.items():
+        most, least = counts[labels[0]], counts[labels[-1]]
+        table.add_row(
+            f"  {name}",
+            str(len(labels)),
+            f"{most:,} to {least:,}" if most > least else f"{most:,}",
+            *(figure(before[name], after[name]) for before, after in figures),
+        )
+    return table
 
 
 def main_table(outcome: Outcome) -> Table:
-    """Standard distillation, the papers' nine combinations, the selected one, the teachers."""
+    """Standard distillation, the papers' nine combinations, the selected one, and the teachers."""
     selection, teachers = outcome.selection, outcome.teachers
     c = selection.combinations
     uneven = int(c.seeds.min()) < int(c.seeds.max())
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("\n", width=1)
-    table.add_column("\nteacher")
-    table.add_column("\nstudent")
+    table = _table("", "teacher", "student", close=uneven)
     table.add_column("\nT", justify="right")
     if uneven:
         table.add_column("\nseeds", justify="right")
-    for split in ("validation", "test"):
-        table.add_column(f"{split}\n{outcome.worst_name}", justify="right")
-        table.add_column("\naverage", justify="right")
+    _add_splits(table, outcome)
+    sure = outcome.uncertainty
+    if sure is not None:
+        table.add_column(f"gain in\n{_worst(outcome)}, {CONFIDENCE:.0%}", justify="right")
 
     def add(rows: Combinations, index: int, figures: list[Means], mark: str, style: str) -> None:
         temperature = rows.temperature[index]
@@ -78,11 +132,8 @@ def main_table(outcome: Outcome) -> Table:
             objective_name(int(rows.student_objective[index]), rows.alpha_s[index]),
             "" if np.isnan(temperature) else f"{temperature:g}",
             *([str(rows.seeds[index])] if uneven else []),
-            *(
-                _percent(values[index], errors[index] if rows.seeds[index] > 1 else np.nan)
-                for m in figures
-                for values, errors in ((m.worst_k, m.worst_k_se), (m.average, m.average_se))
-            ),
+            *_figures(rows, index, figures),
+            *([_gain(sure.worst_k_gain[:, index])] if sure is not None and rows is c else []),
             style=style,
         )
 
@@ -106,14 +157,52 @@ def main_table(outcome: Outcome) -> Table:
     return table
 
 
+def methods_table(outcome: Outcome) -> Table | None:
+    """Students of other methods, on the standard teacher or none; None if there are none."""
+    beside = outcome.methods
+    rows = beside.combinations
+    if not len(rows):
+        return None
+    table = _table("", "other methods")
+    _add_splits(table, outcome)
+    for index, name in enumerate(rows.variant.to_pylist()):
+        table.add_row("", name, *_figures(rows, index, [beside.val, beside.test]))
+    return table
+
+
+def _table(*columns: str, close: bool = False) -> Table:
+    table = Table(
+        box=None, padding=(0, 1 if close else 2, 0, 0), header_style="dim", pad_edge=False
+    )
+    for name in columns:
+        table.add_column(f"\n{name}", overflow="fold", min_width=1)
+    return table
+
+
+def _add_splits(table: Table, outcome: Outcome) -> None:
+    for split in ("validation", "test"):
+        table.add_column(f"{split}\n{_worst(outcome)}", justify="right")
+        table.add_column("\naverage", justify="right")
+
+
+def _worst(outcome: Outcome) -> str:
+    return outcome.worst_name.removesuffix("-class")
+
+
+def _figures(rows: Combinations, index: int, splits: list[Means]) -> Iterator[str]:
+    for m in splits:
+        for values, errors in ((m.worst_k, m.worst_k_se), (m.average, m.average_se)):
+            yield _percent(values[index], errors[index] if rows.seeds[index] > 1 else np.nan)
+
+
 def nine_combinations(outcome: Outcome) -> list[int]:
     """The papers' combinations of standard, balanced and robust, as far as they were trained.
 
-    Each is at its best temperature by validation worst-k accuracy. Balanced is the trade-off at
-    alpha 0, and robust that at alpha 1, however the objective was named.
+    Each is at its best temperature by worst-k accuracy as the selection sees it. Balanced is the
+    trade-off at alpha 0, and robust that at alpha 1, however the objective was named.
     """
     selection = outcome.selection
-    c, means = selection.combinations, selection.means
+    c, means = selection.combinations, selection.seen.means
     teacher = effective_alpha(c.teacher_objective, c.alpha_t)
     student = effective_alpha(c.student_objective, c.alpha_s)
     found = []
@@ -129,26 +218,80 @@ def _setting(outcome: Outcome) -> Text:
     """What was compared, and by what rule."""
     setting, selection = outcome.setting, outcome.selection
     seeds = int(selection.combinations.seeds[selection.selected])
-    least = selection.means.average[selection.reference] - selection.margin[selection.selected]
+    objective, least = selection.criterion.words(
+        selection.seen, selection.reference, selection.selected
+    )
+    raw = selection.seen.estimated is None
+    rule = (
+        f"best {'validation' if raw else 'estimated'} {objective} of {len(selection.combinations)}"
+    )
+    rule += " combinations" + (f", at {least}" if least else "")
+    indent = " " * 6
     return Text(
-        f"      {setting.dataset}, {setting.architectures}, "
+        f"{indent}{setting.dataset}, {setting.architectures}, "
         f"{seeds} seed{'' if seeds == 1 else 's'}\n"
-        f"      best validation {outcome.worst_name} accuracy of {len(selection.combinations)} "
-        f"combinations, at an\n      average of {100 * least:.1f} or more (standard distillation's "
-        f"less {100 * selection.margin[selection.selected]:.1f})",
+        + textwrap.fill(rule, 78, initial_indent=indent, subsequent_indent=indent),
         style="dim",
     )
 
 
-def _change(values: FloatArray, index: int, reference: int) -> Text:
+def _miss(outcome: Outcome) -> str:
+    """That nothing is admitted, what comes nearest, and what it would take."""
+    selection = outcome.selection
+    nearest = int(np.argmin(selection.shortfall))
+    _, asked = selection.criterion.words(selection.seen, selection.reference, nearest)
+    c = selection.combinations
+    teacher = objective_name(int(c.teacher_objective[nearest]), c.alpha_t[nearest], "α_t")
+    student = objective_name(int(c.student_objective[nearest]), c.alpha_s[nearest], "α_s")
+    lacks = 100 * selection.shortfall[nearest]
+    text = (
+        f"No combination has {asked}. Nearest is teacher {teacher}, student {student}, "
+        f"T {c.temperature[nearest]:g}, which lacks {lacks:.1f} points; ask for that much less "
+        "and it is admitted."
+    )
+    return textwrap.fill(text, 79)
+
+
+def _sure(outcome: Outcome) -> list[Text]:
+    """What to expect of the selected one, and how likely something else is better."""
+    sure, selection = outcome.uncertainty, outcome.selection
+    if sure is None:
+        return []
+    low, high = 100 * sure.interval
+    more = "less" if sure.optimism >= 0 else "more"
+    expected = Text.assemble(
+        "On other images expect ",
+        (f"{100 * sure.corrected:.1f}", "bold"),
+        f" ({CONFIDENCE:.0%}: {low:.1f} to {high:.1f}), "
+        f"{abs(100 * sure.optimism):.1f} {more} than validation says",
+    )
+    if np.isnan(sure.shared):
+        expected.append("\nWith one seed that interval is too narrow: see docs/selection.md", "dim")
+    if not selection.feasible:
+        return [Text(), expected]
+    chance = sure.probability_best[selection.selected]
+    regret = f"the best has {100 * sure.expected_regret:.1f} more on average"
+    return [
+        Text(),
+        expected,
+        Text(f"It is the best of all with a chance of {chance:.0%}; {regret}"),
+    ]
+
+
+def _change(before: float, after: float) -> Text:
     """``86.4 → 90.4 (+4.0)``, the gain colored by its sign."""
-    points = 100 * (values[index] - values[reference])
+    points = 100 * (after - before)
     shown = f"{points:+.1f}".replace("-", "−")
     style = "green" if points > 0 else "red"
     if shown in ("+0.0", "−0.0"):
         shown, style = "±0.0", ""
-    line = Text(f"{100 * values[reference]:.1f} → {100 * values[index]:.1f} (")
+    line = Text(f"{100 * before:.1f} → {100 * after:.1f} (")
     return line.append(shown, style).append(")")
+
+
+def _gain(interval: FloatArray) -> str:
+    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in interval)
+    return "" if low == high else f"{low} {high}"
 
 
 def _percent(value: float, error: float) -> str:
@@ -163,8 +306,11 @@ def _legend(outcome: Outcome) -> list[str]:
     lines = ["", f"▸ selected on validation   ○ standard distillation{alone}"]
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
         lines.append("α 0 is the balanced objective, α 1 the robust one")
+    if outcome.uncertainty is not None:
+        lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
     if most > 1:
         lines.append("percent, ± one standard error over seeds")
+    lines += [f"{name} is fitted to validation: only test tells" for name in outcome.fitted]
     if least < most:
         short = int((c.seeds < most).sum())
         lines.append(

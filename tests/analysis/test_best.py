@@ -1,5 +1,5 @@
 from analysis.best import best_so_far
-from tests.analysis.worlds import student, table
+from tests.analysis.worlds import student, table, variant
 
 
 def test_the_best_so_far_beside_standard_distillation():
@@ -24,3 +24,10 @@ def test_the_selections_options_count():
     rows = [student("a", val_class_correct=[9, 3]), student("b", "standard", 0.5, 3.0)]
     assert "α 0.5" not in best_so_far(table(rows), margin=0.0)
     assert "α 0.5" in best_so_far(table(rows), margin=0.5)
+
+
+def test_other_methods_are_no_candidates():
+    rows = [student("a", val_class_correct=[9, 3])]
+    better = variant("b", "kd", val_class_correct=[10, 10])
+    assert best_so_far(table([*rows, better])) == best_so_far(table(rows))
+    assert best_so_far(table([better])) is None

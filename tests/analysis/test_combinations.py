@@ -4,6 +4,7 @@ import math
 import statistics
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from analysis.columns import OBJECTIVES
@@ -128,6 +129,22 @@ def test_a_record_that_is_not_sound_is_named(columns: dict, message: str) -> Non
         combine(worlds.table([worlds.student("a"), broken]))
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"temperature": float("inf")},
+        {"temperature": float("nan")},
+        {"alpha_s": -1.0},
+        {"val_class_correct": [0], "val_class_total": [2**62]},
+        {"val_class_correct": [], "val_class_total": []},
+    ],
+)
+def test_numbers_that_no_run_can_have(columns: dict) -> None:
+    row = worlds.student("a") | columns
+    with pytest.raises(UserError, match="record a "):
+        combine(worlds.table([row]))
+
+
 def test_held_out_figures_are_found_by_run_id_in_any_order() -> None:
     rows = [
         worlds.student("a", seed=0, test_class_correct=[1, 9]),
@@ -142,3 +159,34 @@ def test_held_out_figures_are_found_by_run_id_in_any_order() -> None:
     np.testing.assert_allclose(held_out.mean_recalls(c.only(0)), [0.2, 0.9])
     with pytest.raises(KeyError):
         HeldOut.of(worlds.table(rows[:1])).means(c)
+
+
+def test_methods_are_grouped_by_what_they_are_called() -> None:
+    rows = [
+        worlds.variant("d1", "kd", seed=1),
+        worlds.variant("b", "dkd (others_weight 8)"),
+        worlds.variant("a", "dkd (others_weight 2)"),
+        worlds.variant("d0", "kd", seed=0),
+        worlds.variant("e", "one_hot", None, teacher_id=None),
+        worlds.student("grid", 0.5, 0.5),
+    ]
+    c = combine(worlds.table(rows))
+    assert [c.run_ids(i) for i in range(len(c))] == [["grid"], ["a"], ["b"], ["d0", "d1"], ["e"]]
+    assert c.variant.to_pylist()[:2] == [None, "dkd (others_weight 2)"]
+    with pytest.raises(UserError, match="same combination and seed"):
+        combine(worlds.table([rows[0], worlds.variant("again", "kd", seed=1)]))
+
+
+def test_grouping_copies_the_columns_once() -> None:
+    counts = {"val_class_total": [50] * 200, "val_class_correct": [40] * 200}
+    rows = [worlds.student(f"{i}", 0.5, 0.5, seed=i) | counts for i in range(500)]
+    table = worlds.table(rows)
+    table = pa.concat_tables([table.slice(0, 250), table.slice(250)])
+    size = table.select(list(counts)).nbytes
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        assert len(combine(table)) == 1
+    finally:
+        pa.set_memory_pool(before)
+    assert size < pool.max_memory() < 1.5 * size

@@ -107,7 +107,13 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         load(results, family="family-s")
 
 
-@pytest.mark.parametrize("plan", ["{", "[]", "{}", '{"run_ids": 3}', '{"run_ids": [3]}'])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        *("{", "[]", "{}", '{"run_ids": 3}', '{"run_ids": [3]}', "[" * 10**5),
+    ],
+    ids=lambda plan: plan[:30],
+)
 def test_a_plan_that_is_none(tmp_path: Path, plan: str) -> None:
     worlds.write(tmp_path, [worlds.student("a")])
     (tmp_path / "plan.json").write_text(plan)
@@ -120,3 +126,33 @@ def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"run_ids": []}))
     with pytest.raises(UserError, match="no records of the planned runs"):
         load(tmp_path)
+
+
+def test_methods_go_with_the_family_they_share_all_but_a_teacher_with(tmp_path: Path) -> None:
+    spec = {"data": {}, "architecture": "resnet20", "scale_by_classes": False}
+    own, other = (json.dumps(spec | {"recipe": {"epochs": n}}) for n in (1, 2))
+    newer, cut = (  # with fields that records of the grid, being older, do not have
+        json.dumps(spec | {"recipe": {"epochs": 1}, "data": {"classes": n, "class_seed": 0}})
+        for n in (None, 5)
+    )
+    common = {"data_fingerprint": "data"}
+    rows = [
+        teacher("t"),
+        worlds.student("a", teacher_id="t", spec=own, **common),
+        worlds.variant("kd", "kd", spec=own, **common),
+        worlds.variant("elsewhere", "kd", family="other", spec=other, **common),
+        worlds.variant("failed", "kd", seed=1, status="failed", spec=own, **common),
+    ]
+    alone = {"family": "alone", "teacher_id": None}
+    rows += [
+        worlds.variant("one", "one_hot", spec=own, **alone, **common),
+        worlds.variant("newer", "one_hot", seed=1, spec=newer, **alone, **common),
+        worlds.variant("some-classes", "one_hot", spec=cut, **alone, **common),
+        worlds.variant("longer", "one_hot", spec=other, **alone, **common),
+        worlds.variant("other-data", "one_hot", spec=own, data_fingerprint="other", **alone),
+        worlds.variant("unknown", "one_hot", spec="no spec", **alone, **common),
+    ]
+    runs = load(worlds.write(tmp_path, rows))
+    assert ids(runs.students) == ["a"]
+    assert ids(runs.variants) == ["kd", "newer", "one"]
+    assert runs.notes == ("1 failed run left out",)

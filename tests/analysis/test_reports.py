@@ -13,20 +13,21 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from rich.console import Console
 
+from analysis.criteria import Constrained
 from analysis.export import document, write_json
 from analysis.figures import draw, save
 from analysis.loading import Runs
 from analysis.outcome import Outcome, assess
-from analysis.selection import WorstClassWithinMargin
 from analysis.tables import nine_combinations, print_outcome
 from rkd_core.files import replace_file
 from tests.analysis import worlds
 
 
 def outcome_of(rows: list[worlds.Row], **options: Any) -> Outcome:
-    students = worlds.table(row for row in rows if row["stage"] == "student")
+    students = worlds.table(row for row in rows if row["stage"] == "student" and not row["variant"])
+    variants = worlds.table(row for row in rows if row["variant"])
     teachers = worlds.table(row for row in rows if row["stage"] == "teacher")
-    return assess(Runs(students, teachers, ()), WorstClassWithinMargin(**options))
+    return assess(Runs(students, variants, teachers, ()), Constrained(**options))
 
 
 def printed(outcome: Outcome, **options: Any) -> str:
@@ -136,7 +137,7 @@ def test_the_nine_combinations_at_their_best_temperature() -> None:
     outcome = outcome_of(worlds.sweep(objectives, objectives, (1.0, 2.0, 3.0), seeds=2, images=60))
     nine = nine_combinations(outcome)
     assert len(nine) == 9
-    c, worst = outcome.selection.combinations, outcome.selection.means.worst_k
+    c, worst = outcome.selection.combinations, outcome.selection.seen.means.worst_k
     for index in nine:
         cell = [
             i
@@ -194,7 +195,9 @@ def test_the_table_fits_eighty_columns(seeds: int) -> None:
 def test_the_table_says_when_nothing_is_better_and_when_nothing_is_feasible() -> None:
     assert "That is standard distillation" in printed(outcome_of([worlds.student("plain")]))
     text = printed(outcome_of(small_world(), margin=-0.5))
-    assert "No combination keeps the average accuracy asked for" in text
+    assert "No combination has an average of" in text
+    assert "Nearest is teacher" in text
+    assert "points; ask for that much less" in text.replace("\n", " ")
 
 
 def test_the_figure_is_the_same_bytes_twice_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -248,3 +251,71 @@ def _percent(means: Any) -> list[tuple[float, float]]:
     return [
         (100 * float(x), 100 * float(y)) for x, y in zip(means.average, means.worst_k, strict=True)
     ]
+
+
+def with_methods() -> list[worlds.Row]:
+    """A sweep, and beside it methods that are better than all of it."""
+    good = {"val_class_correct": [498] * 10, "test_class_correct": [497] * 10}
+    bad = {"val_class_correct": [490] * 10, "test_class_correct": [489] * 10}
+    totals = {"val_class_total": [500] * 10, "test_class_total": [500] * 10}
+    rows = worlds.sweep(("standard", 0.5), ("standard", 0.0, 0.5), (1.0, 3.0), seeds=2)
+    for seed in (0, 1):
+        common = {"seed": seed, "dataset": "cifar10", **totals}
+        rows += [
+            worlds.variant(f"weak-{seed}", "dkd (others_weight 2)", **common, **bad),
+            worlds.variant(f"dkd-{seed}", "dkd (others_weight 8)", **common, **good),
+            worlds.variant(f"kd-{seed}", "kd", **common, **(good if seed else bad)),
+        ]
+    rows.append(worlds.variant("dro", "group_dro", None, teacher_id=None, **totals, **bad))
+    return rows
+
+
+def test_methods_are_shown_and_never_selected() -> None:
+    rows = with_methods()
+    outcome, grid = outcome_of(rows), outcome_of([row for row in rows if not row["variant"]])
+    content, without = document(outcome), document(grid)
+    methods = content.pop("methods")
+    assert without.pop("methods") == []
+    assert content == without
+    assert [row["variant"] for row in methods] == [
+        *("dkd (others_weight 2)", "dkd (others_weight 8)", "group_dro", "kd")
+    ]
+    assert methods[3]["run_ids"] == ["kd-0", "kd-1"]
+    assert methods[3]["val_average_accuracy"] == pytest.approx((0.98 + 0.996) / 2)
+    assert methods[3]["test_worst_class_accuracy"] == pytest.approx((0.978 + 0.994) / 2)
+    assert (methods[2]["teacher_objective"], methods[2]["temperature"]) == (None, None)
+    assert (methods[2]["seeds"], methods[2]["test_average_accuracy"]) == ([0], 0.978)
+    assert json.loads(json.dumps(methods, allow_nan=False)) == methods
+
+
+def test_methods_are_rows_of_the_table() -> None:
+    lines = printed(outcome_of(with_methods())).splitlines()
+    (line,) = [line for line in lines if line.split()[:1] == ["kd"]]
+    assert line.split() == ["kd", "98.8±0.8", "98.8±0.8", "98.6±0.8", "98.6±0.8"]
+    assert any(line.split()[:1] == ["group_dro"] for line in lines)
+    assert not any("fitted" in line for line in lines)
+
+
+def test_what_is_fitted_to_validation_says_so() -> None:
+    rows = with_methods()
+    rows[-1] |= {"method": "post_shift", "variant": "post_shift", "epochs": 0}
+    lines = printed(outcome_of(rows)).splitlines()
+    assert "post_shift is fitted to validation: only test tells" in lines
+
+
+def test_each_methods_best_has_a_letter_in_the_figure() -> None:
+    outcome = outcome_of(with_methods())
+    figure = draw(outcome)
+    for axes, means in zip(
+        figure.axes[:2], (outcome.methods.val, outcome.methods.test), strict=True
+    ):
+        texts = [text.get_text() for text in axes.texts]
+        assert sorted(t for t in texts if "\n" not in t) == ["a", "b", "c"]
+        points = np.concatenate([c.get_offsets() for c in axes.collections if len(c.get_offsets())])
+        shown = {(round(x, 6), round(y, 6)) for x, y in points}
+        assert shown >= {(round(x, 6), round(y, 6)) for x, y in _percent(means)}
+        # The letter points at the better of the two.
+        (dkd,) = [text for text in axes.texts if text.get_text() == "a"]
+        assert dkd.xy == _percent(means)[1]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[-4:] == ["other methods", "a  dkd", "b  group_dro", "c  kd"]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from analysis.select import main, run
+from rkd_core.errors import UserError
 from tests.analysis import worlds
 
 
@@ -25,7 +27,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_the_command_prints_the_table_and_leaves_three_files(tmp_path: Path) -> None:
+def test_the_command_prints_the_table_and_leaves_its_files(tmp_path: Path) -> None:
     rows = worlds.sweep(("standard", 1.0), ("standard", 1.0), (1.0, 2.0), seeds=2)
     rows.append(worlds.student("broken", 0.5, 0.5, status="failed"))
     worlds.write(tmp_path, rows)
@@ -34,7 +36,7 @@ def test_the_command_prints_the_table_and_leaves_three_files(tmp_path: Path) -> 
     assert ended.stderr == ""
     assert ended.stdout.strip().startswith("Ship ")
     assert "1 failed run left out" in ended.stdout
-    names = {"selection.json", "pareto.png", "pareto.svg", "records"}
+    names = {"selection.json", "pareto.png", "pareto.svg", "report.html", "records"}
     assert {path.name for path in tmp_path.iterdir()} == names
     content = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
     assert len(content["combinations"]) == 8
@@ -126,3 +128,23 @@ def test_a_terminal_without_greek_letters_is_no_error(tmp_path: Path) -> None:
     )
     ended = python("-c", code, str(tmp_path), "--no-figures")
     assert ended.returncode == 0, ended.stderr
+
+
+def test_classes_that_differ_between_validation_and_test(tmp_path: Path) -> None:
+    rows = [row | {"test_class_total": [9], "test_class_correct": [1]} for row in worlds.sweep()]
+    worlds.write(tmp_path, rows)
+    with pytest.raises(UserError, match="10 classes in val_class_total and 1 in test_class_total"):
+        run(tmp_path, console=Console(file=io.StringIO()))
+
+
+def test_a_path_that_no_folder_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["x" * 5000]) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a $x_{^", "猫", "a\nb\x01"])
+def test_a_name_is_text_in_figures(tmp_path: Path, name: str) -> None:
+    rows = worlds.sweep(("standard",), ("standard", 0.5), (1.0,))
+    worlds.write(tmp_path, [row | {"dataset": name} for row in rows])
+    run(tmp_path, console=Console(file=io.StringIO()))
+    ElementTree.parse(tmp_path / "pareto.svg")

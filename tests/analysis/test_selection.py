@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.combinations import Combinations, HeldOut, combine
-from analysis.selection import Selection, WorstClassWithinMargin, select
+from analysis.criteria import Constrained
+from analysis.selection import Selection, select
 from rkd_core.errors import UserError
 from tests.analysis import worlds
 
@@ -20,7 +21,7 @@ OBJECTIVES: tuple[Any, ...] = ("standard", "balanced", 0.0, 0.5, 1.0, "robust")
 
 
 def choose(rows: list[worlds.Row], **options: Any) -> Selection:
-    return select(combine(worlds.table(rows)), WorstClassWithinMargin(**options))
+    return select(combine(worlds.table(rows)), Constrained(**options))
 
 
 def selected_runs(selection: Selection) -> list[str]:

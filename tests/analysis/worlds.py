@@ -26,6 +26,7 @@ def row(**columns: Any) -> Row:
         "stage": "student",
         "status": "completed",
         "method": "tradeoff",
+        "variant": None,
         "teacher_id": "teacher",
         "dataset": "digits",
         "architecture": "resnet20",
@@ -64,6 +65,19 @@ def student(
         alpha_t=alpha_t,
         student_objective=s_objective,
         alpha_s=alpha_s,
+        temperature=temperature,
+        **columns,
+    )
+
+
+def variant(run_id: str, label: str, temperature: float | None = 4.0, **columns: Any) -> Row:
+    """A student of another method on the standard teacher; without a teacher if it is None."""
+    alone = columns.get("teacher_id", "teacher") is None
+    return row(
+        run_id=run_id,
+        variant=label,
+        method=label.partition(",")[0],
+        teacher_objective=None if alone else "standard",
         temperature=temperature,
         **columns,
     )
@@ -154,6 +168,12 @@ def concave(a_t: float, a_s: float, temperature: float) -> tuple[float, float]:
     return average, min(worst - 0.003 * abs(temperature - 3), average - 0.01)
 
 
+def trading(a_t: float, a_s: float, temperature: float) -> tuple[float, float]:
+    """Every step towards robust costs average accuracy, so margins differ in their best."""
+    amount = (a_t + a_s + 0.8) / 2.8
+    return 0.95 - 0.06 * amount**2, 0.6 + 0.2 * amount - 0.01 * abs(temperature - 3)
+
+
 def draw(
     rng: np.random.Generator, average: float, worst: float, images: int, classes: int
 ) -> dict[str, list[int]]:
@@ -167,3 +187,30 @@ def draw(
         counts[f"{split}_class_total"] = total.tolist()
         counts[f"{split}_class_correct"] = rng.binomial(total, recall).tolist()
     return counts
+
+
+def measured(rows: Iterable[Row], seed: int = 0) -> list[Row]:
+    """The same rows with the columns that training measures beside the counts."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for r in rows:
+        classes = len(r["val_class_total"])
+        more: Row = {"train_class_total": [300 // (k + 1) + 2 for k in range(classes)]}
+        for split in ("val", "test"):
+            recall = np.array(r[f"{split}_class_correct"]) / r[f"{split}_class_total"]
+            more[f"{split}_class_margin"] = (2 * recall - 1.2).tolist()
+            more[f"{split}_class_log_loss"] = (-np.log(np.clip(recall, 0.05, 1))).tolist()
+        if r["stage"] == "teacher":
+            images = np.full((classes, 5), 20)
+            positives = rng.binomial(images, np.linspace(0.02, 0.5, 5))
+            probability = np.tile(np.linspace(0.05, 0.6, 5), (classes, 1))
+            for split in ("val", "test"):
+                more[f"{split}_calibration_images"] = images.tolist()
+                more[f"{split}_calibration_positives"] = positives.tolist()
+                more[f"{split}_calibration_probability"] = probability.tolist()
+        else:
+            more["train_regularization_samples"] = [n // 3 for n in more["train_class_total"]]
+            more["val_regularization_samples"] = [n // 4 for n in r["val_class_total"]]
+            more["teacher_calibration_error"] = rng.uniform(0, 0.4, classes).tolist()
+        found.append({**r, **more, "train_seconds": 2.0, "device": "cpu", "host": "a"})
+    return found

@@ -1,0 +1,44 @@
+"""Write ``report.html`` into a results folder.
+
+python -m analysis.report results/cifar10
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from analysis.options import add_options, assessing
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="Write report.html, one file that opens offline, into a results folder.",
+    )
+    parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")
+    add_options(parser)
+    parser.add_argument("--family", metavar="ID", help="compare all students of this family")
+    options = parser.parse_args(arguments)
+
+    from analysis.loading import load
+    from analysis.report.page import save
+    from rkd_core.errors import UserError
+    from rkd_core.files import location
+
+    try:
+        results = location(options.results)
+        runs = load(results, family=options.family)
+        print(f"Wrote {save(runs, assessing(options)(runs), results)}")
+    except (UserError, OSError) as error:
+        print(f"error: {UserError(str(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The papers' nine combinations, and head, medium and tail, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.columns import FloatArray, effective_alpha
+from analysis.groups import accuracies
+from analysis.outcome import Outcome
+from analysis.report.wording import percent, points
+from analysis.tables import nine_combinations
+from rkd_core.class_groups import head_medium_tail, is_long_tailed
+
+__all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
+
+OBJECTIVES = {-1.0: "standard", 0.0: "balanced", 1.0: "robust"}
+"""The papers' objectives, by what they amount to as a trade-off."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    worst: str
+    average: str
+    shade: float
+    """Place of its worst-k accuracy between the lowest, 0, and the highest, 1."""
+    temperature: str
+
+
+@dataclass(frozen=True)
+class Nine:
+    """A table of one split; None where nothing was trained."""
+
+    split: str
+    teachers: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+    """By student, a cell for each teacher."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of classes: what it is, and accuracies with the gain in points."""
+
+    name: str
+    classes: int
+    images: str
+    figures: tuple[str, ...]
+
+
+def nine(outcome: Outcome) -> list[Nine]:
+    """The combinations of standard, balanced and robust, each at its best temperature."""
+    s = outcome.selection
+    c = s.combinations
+    teacher = effective_alpha(c.teacher_objective, c.alpha_t)
+    student = effective_alpha(c.student_objective, c.alpha_s)
+    places = {(student[i], teacher[i]): i for i in nine_combinations(outcome)}
+    if len(places) < 2:
+        return []
+    columns = [a for a in OBJECTIVES if any(t == a for _, t in places)]
+    lines = [a for a in OBJECTIVES if any(s == a for s, _ in places)]
+    tables = []
+    for split, means in (("validation", s.means), ("test", outcome.test)):
+        worst = means.worst_k[list(places.values())]
+        shades = (worst - worst.min()) / max(np.ptp(worst), 1e-9)
+        cells = {
+            place: Cell(
+                percent(means.worst_k[index]),
+                percent(means.average[index]),
+                round(float(shade), 3),
+                f"{c.temperature[index]:g}",
+            )
+            for (place, index), shade in zip(places.items(), shades, strict=True)
+        }
+        rows = tuple((OBJECTIVES[a], tuple(cells.get((a, t)) for t in columns)) for a in lines)
+        tables.append(Nine(split, tuple(OBJECTIVES[t] for t in columns), rows))
+    return tables
+
+
+def group_rows(outcome: Outcome) -> list[Group]:
+    """Head, medium and tail; nothing where the training set has no long tail."""
+    train, s = outcome.setting.train_counts, outcome.selection
+    if train is None or not is_long_tailed(train):
+        return []
+    groups = {name: labels for name, labels in head_medium_tail(train).items() if labels}
+    before, after = (s.combinations.only(i) for i in (s.reference, s.selected))
+    pairs: list[tuple[FloatArray, FloatArray]] = [
+        (before.mean_recalls(), after.mean_recalls()),
+        (outcome.held_out.mean_recalls(before), outcome.held_out.mean_recalls(after)),
+    ]
+    of_groups = [(accuracies(one, groups), accuracies(other, groups)) for one, other in pairs]
+    rows = []
+    for name, labels in groups.items():
+        most, least = train[labels[0]], train[labels[-1]]
+        figures: list[str] = []
+        for one, other in of_groups:
+            gained = other[name] - one[name]
+            figures += [percent(one[name]), percent(other[name]), points(gained)]
+        images = f"{most:,} to {least:,}" if most > least else f"{most:,}"
+        rows.append(Group(name, len(labels), images, tuple(figures)))
+    return rows

@@ -1,0 +1,140 @@
+"""The answer, in plain words: what to ship, what that gains, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.outcome import Outcome
+from analysis.report.wording import combination, percent, plural, points, with_error
+from analysis.uncertainty import CONFIDENCE
+
+__all__ = ["Answer", "Line", "answer"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure of standard distillation and of the selected combination."""
+
+    name: str
+    standard: str
+    selected: str
+    gained: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the page begins with."""
+
+    about: str
+    """Data, networks and seeds, in one line."""
+    ship: str
+    """What to ship, as the object of a sentence."""
+    gain: str
+    """What it gains, as sentences."""
+    rule: str
+    """How it was chosen, as sentences."""
+    trust: str
+    """How far that can be trusted, as sentences."""
+    lines: tuple[Line, ...]
+    """Validation and test, worst class and average."""
+
+
+def answer(outcome: Outcome) -> Answer:
+    """Put a selection into words."""
+    s, setting = outcome.selection, outcome.setting
+    least, most = int(s.combinations.seeds.min()), int(s.combinations.seeds.max())
+    seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
+    parts = (
+        setting.dataset,
+        setting.architectures,
+        plural(len(setting.class_names), "class", "classes"),
+        seeds,
+    )
+    return Answer(
+        about=" · ".join(parts),
+        ship=_ship(outcome),
+        gain=_gain(outcome),
+        rule=_rule(outcome),
+        trust=_trust(outcome),
+        lines=tuple(_lines(outcome)),
+    )
+
+
+def _ship(outcome: Outcome) -> str:
+    s = outcome.selection
+    if s.selected == s.reference:
+        return f"standard distillation, at temperature {s.combinations.temperature[s.selected]:g}"
+    return combination(s.combinations, s.selected)
+
+
+def _gain(outcome: Outcome) -> str:
+    s, test = outcome.selection, outcome.test
+    worst, average = test.worst_k[s.selected], test.average[s.selected]
+    if s.selected == s.reference:
+        return (
+            "Nothing else does better by this rule. On test images its "
+            f"{outcome.worst_name} accuracy is {percent(worst)} %, its average "
+            f"{percent(average)} %."
+        )
+    gained = points(worst - test.worst_k[s.reference])
+    average_gained = points(average - test.average[s.reference])
+    return (
+        f"On test images its {outcome.worst_name} accuracy is {percent(worst)} %, "
+        f"{gained} points against standard distillation; its average is {percent(average)} %, "
+        f"{average_gained} points."
+    )
+
+
+def _rule(outcome: Outcome) -> str:
+    s = outcome.selection
+    objective, asked = s.criterion.words(s.seen, s.reference, s.selected)
+    if not s.feasible:
+        lacks = 100 * s.shortfall[s.selected]
+        return f"No combination has {asked}. This one comes nearest; it lacks {lacks:.1f} points."
+    where = "validation" if s.seen.estimated is None else "validation, as estimated,"
+    among = f", among those that have {asked}" if asked else ""
+    return (
+        f"It has the best {objective} on {where} of "
+        f"{plural(len(s.combinations), 'combination')}{among}."
+    )
+
+
+def _trust(outcome: Outcome) -> str:
+    """What to expect, and how likely something else is better."""
+    sure, s = outcome.uncertainty, outcome.selection
+    if sure is None:
+        said = f" ({outcome.unsaid})" if outcome.unsaid else ""
+        return f"The best of many noisy figures looks better than it is: compare test.{said}"
+    low, high = sure.interval
+    more = "less" if sure.optimism >= 0 else "more"
+    expected = (
+        f"On other images expect {percent(sure.corrected)} % of it "
+        f"({percent(CONFIDENCE, 0)} %: {percent(low)} to {percent(high)}), "
+        f"{percent(abs(sure.optimism))} points {more} than validation counts."
+    )
+    if not s.feasible:
+        return expected
+    return (
+        f"{expected} The chance that it is the best of all is "
+        f"{percent(sure.probability_best[s.selected], 0)} %; the best has "
+        f"{percent(sure.expected_regret)} points more on average."
+    )
+
+
+def _lines(outcome: Outcome) -> list[Line]:
+    s = outcome.selection
+    lines = []
+    for split, m in (("validation", s.means), ("test", outcome.test)):
+        for name, values, errors in (
+            (outcome.worst_name, m.worst_k, m.worst_k_se),
+            ("average", m.average, m.average_se),
+        ):
+            standard, selected = (
+                with_error(values[i], errors[i] if s.combinations.seeds[i] > 1 else np.nan)
+                for i in (s.reference, s.selected)
+            )
+            gained = points(values[s.selected] - values[s.reference])
+            lines.append(Line(f"{name}, {split}", standard, selected, gained))
+    return lines

@@ -1,0 +1,162 @@
+"""How the sweep went: time, cost, failures, what was reused, and what made it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.loading import Runs
+from analysis.report.wording import plural, readable
+from rkd_core import files, json_text
+
+__all__ = ["Failures", "History", "history"]
+
+_CAUSES = 10
+"""Causes of failures that are listed."""
+_LONGEST = 300
+"""Characters of a cause, or of a set of versions."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Runs that ended in the same way."""
+
+    count: int
+    status: str
+    cause: str
+    example: str
+    """One of their run ids."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What is said of the sweep. Texts, empty where records do not say."""
+
+    command: str
+    lines: tuple[tuple[str, str], ...]
+    """Facts: name and value."""
+    failures: tuple[Failures, ...]
+    more_causes: int
+    """Causes that are not listed."""
+    versions: tuple[str, ...]
+    """Each different set of versions that trained something."""
+    completed: int
+    """Runs that are trained."""
+    planned: int
+    """Runs of the plan; 0 where there is none."""
+
+
+def history(runs: Runs, results: Path) -> History:
+    """From the records, and the plan of the results folder if there is one."""
+    plan = _plan(results)
+    is_completed = pc.equal(runs.every["status"], "completed")
+    completed, ended = runs.every.filter(is_completed), runs.every.filter(pc.invert(is_completed))
+    ends = [
+        (status, readable(cause or "for a reason that is not recorded", _LONGEST))
+        for status, cause in zip(*(ended[n].to_pylist() for n in ("status", "cause")), strict=True)
+    ]
+    failures, ids = Counter(ends), dict(zip(ends, ended["run_id"].to_pylist(), strict=True))
+    found = [
+        Failures(count, status, cause, ids[status, cause])
+        for (status, cause), count in failures.most_common()
+    ]
+    return History(
+        command=_command(plan),
+        lines=tuple(_facts(completed, len(ended), plan)),
+        failures=tuple(found[:_CAUSES]),
+        more_causes=max(0, len(found) - _CAUSES),
+        versions=tuple(_versions(completed)),
+        completed=len(completed),
+        planned=len(plan.get("run_ids") or ()),
+    )
+
+
+def _facts(completed: pa.Table, ended: int, plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    stages = Counter(completed["stage"].to_pylist())
+    trained = [f"{plural(stages[stage], stage)}" for stage in ("teacher", "student")]
+    facts = [("Trained", " and ".join(trained))]
+    if ended:
+        facts.append(("Did not complete", plural(ended, "run")))
+    rows = completed.select(["started_at", "train_seconds", "device", "host", "precision"])
+    timed = [row for row in rows.to_pylist() if row["started_at"] and row["train_seconds"]]
+    written = _written_at(plan)
+    if written is not None and timed:
+        reused = sum(row["started_at"] < written for row in timed)
+        words = "none" if reused == 0 else "all" if reused == len(timed) else f"{reused:,}"
+        facts.append(("Reused from before the last command", words))
+    if timed:
+        first = min(row["started_at"] for row in timed)
+        last = max(row["started_at"] + timedelta(seconds=row["train_seconds"]) for row in timed)
+        seconds = sum(row["train_seconds"] for row in timed)
+        facts += [
+            ("Began", f"{first:%Y-%m-%d %H:%M} UTC"),
+            ("From the first to the last", _duration((last - first).total_seconds())),
+            ("Training time, all together", _duration(seconds)),
+        ]
+    for title, name in (("Devices", "device"), ("Precision", "precision")):
+        different = Counter(str(v) for v in completed[name].to_pylist() if v is not None)
+        if different:
+            shown = [f"{readable(v)} ({n:,})" for v, n in different.most_common(5)]
+            alone = len(different) == 1
+            facts.append((title, readable(next(iter(different))) if alone else ", ".join(shown)))
+    machines = len(set(completed["host"].drop_null().to_pylist()))
+    if machines > 1:
+        facts.append(("Machines", str(machines)))
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    """``42 s``, ``3.5 min``, ``1.2 h``."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _plan(results: Path) -> Mapping[str, Any]:
+    """The plan of the folder; empty where there is none that can be read."""
+    try:
+        plan = json_text.parse(files.read(results / "plan.json"))
+    except (OSError, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
+
+
+def _command(plan: Mapping[str, Any]) -> str:
+    command = plan.get("command")
+    if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+        return ""
+    return "python " + shlex.join(command)
+
+
+def _written_at(plan: Mapping[str, Any]) -> datetime | None:
+    try:
+        return datetime.strptime(str(plan.get("written_at")), "%Y-%m-%dT%H:%M:%SZ").replace(
+            tzinfo=UTC
+        )
+    except ValueError:
+        return None
+
+
+def _versions(completed: pa.Table) -> list[str]:
+    """``python 3.11.7, torch 2.15.0 (166 runs)``, each different set once."""
+    sets = Counter(text for text in completed["versions"].to_pylist() if text)
+    shown = []
+    for text, count in sets.most_common(_CAUSES):
+        try:
+            versions = json.loads(text)
+            parts = [f"{name} {number}" for name, number in versions.items() if number]
+        except (ValueError, AttributeError):
+            continue
+        suffix = f" ({plural(count, 'run')})" if len(sets) > 1 else ""
+        shown.append(readable(", ".join(parts), _LONGEST) + suffix)
+    return shown

@@ -1,0 +1,124 @@
+"""The page, from what is on it to one file.
+
+Plotly's script is 4.8 MB, and all data of 10,000 records as many again, so both stand in the page
+compressed, and the browser inflates them (``DecompressionStream``, in all browsers since 2023).
+Everything that can be read without a script, is there without one.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.loading import Runs
+from analysis.outcome import Outcome
+from analysis.report.buckets import buckets, gains, models, regularization
+from analysis.report.grids import group_rows, nine
+from analysis.report.headline import answer
+from analysis.report.history import history
+from analysis.report.margins import asked, choices, slider
+from analysis.report.per_class import per_class
+from analysis.report.points import pareto
+from analysis.report.teaching import teaching
+from rkd_core import files
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["render", "save", "waiting"]
+
+NAME = "report.html"
+
+
+def save(runs: Runs, outcome: Outcome, results: Path) -> Path:
+    """Write ``report.html`` into the results folder; the same records give the same bytes."""
+    path = results / NAME
+    files.replace_file(path, render(runs, outcome, results).encode())
+    return path
+
+
+def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> str:
+    """The page as HTML.
+
+    Args:
+        runs: What it is about.
+        outcome: Their selection.
+        results: The results folder, for its plan.
+        version: Of what is served: the page asks where it came from for a newer one. Empty for a
+            file, which asks nothing.
+    """
+    found = choices(outcome.selection)
+    positions = slider(outcome.selection, found)
+    compared, past = models(outcome, runs), history(runs, results)
+    payload: dict[str, Any] = {
+        "pareto": pareto(outcome),
+        "choices": [[choice.margin, choice.index] for choice in found],
+        "asked": asked(outcome.selection),
+        "step": positions.step,
+        "classes": per_class(outcome, [choice.index for choice in found]),
+        "buckets": buckets(compared),
+        "gains": gains(compared),
+        "regularization": regularization(compared, outcome.setting.train_counts),
+    }
+    packed = _packed(json.dumps(payload, allow_nan=False, separators=(",", ":")))
+    return _template("page.html").render(
+        answer=answer(outcome),
+        slider=positions,
+        estimated=payload["pareto"]["estimated"],
+        setting=outcome.setting,
+        worst=outcome.worst_name,
+        methods=payload["pareto"]["methods"],
+        nine=nine(outcome),
+        groups=group_rows(outcome),
+        teaching=teaching(outcome, runs),
+        buckets=payload["buckets"],
+        gains=payload["gains"],
+        regularization=payload["regularization"],
+        history=past,
+        notes=runs.notes,
+        version=version,
+        data=packed,
+        plotly=_plotly(),
+        nonce=hashlib.sha256(packed.encode()).hexdigest()[:32],
+        css=_text("page.css"),
+        js=_text("page.js"),
+    )
+
+
+def waiting(reason: str) -> str:
+    """What is served while there is no report yet; it asks again by itself."""
+    return _template("waiting.html").render(reason=reason, css=_text("page.css"))
+
+
+def _template(name: str) -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("analysis.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _packed(get_plotlyjs())
+
+
+def _packed(text: str) -> str:
+    """Compressed, in letters that mean nothing in HTML; the same each time."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")

@@ -1,0 +1,53 @@
+"""Accuracies of each class: the selected student, standard distillation, and the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from analysis.combinations import Combinations, HeldOut
+from analysis.outcome import Outcome
+from analysis.report.points import rounded
+from analysis.report.wording import readable
+
+__all__ = ["per_class", "teacher_of"]
+
+
+def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
+    """Recalls per class of the combinations that can be shown, and of their teachers.
+
+    Args:
+        outcome: The selection, and what is beside it.
+        indices: Combinations that may be selected; the reference is shown in any case.
+    """
+    c = outcome.selection.combinations
+    wanted = sorted({*indices, outcome.selection.reference, outcome.selection.selected})
+    teachers = {index: teacher_of(outcome, index) for index in wanted}
+    alone = outcome.teachers
+    known = sorted({place for place in teachers.values() if place is not None})
+    return {
+        "names": [readable(name) for name in outcome.setting.class_names],
+        "train": outcome.setting.train_counts,
+        "val_images": c.class_total[0].tolist(),
+        "test_images": outcome.held_out.class_total[0].tolist(),
+        "students": {str(index): _recalls(c, outcome.held_out, index) for index in wanted},
+        "teachers": {
+            str(place): _recalls(alone.combinations, alone.held_out, place) for place in known
+        },
+        "teacher_of": {str(i): place for i, place in teachers.items() if place is not None},
+    }
+
+
+def teacher_of(outcome: Outcome, index: int) -> int | None:
+    """Place of a combination's teacher among the teachers; None if it has no record."""
+    c, teachers = outcome.selection.combinations, outcome.teachers.combinations
+    ids = set(c.teacher_id[c.runs(index)].to_pylist())
+    return next((p for p in range(len(teachers)) if ids & set(teachers.run_ids(p))), None)
+
+
+def _recalls(c: Combinations, held_out: HeldOut, index: int) -> dict[str, list[Any]]:
+    only = c.only(index)
+    return {
+        "val": rounded(only.mean_recalls(), 4),
+        "test": rounded(held_out.mean_recalls(only), 4),
+    }

@@ -1,0 +1,197 @@
+"""Serve the report of a sweep while it runs, to this machine alone; it follows the records.
+
+    python -m analysis.watch results/cifar10
+
+The page asks every few seconds whether there is a newer one, and takes it over in place. Nothing is
+written, and nothing is computed while nobody asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.options import add_options, assessing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from analysis.loading import Runs
+    from analysis.outcome import Outcome
+
+    Assess = Callable[[Runs], Outcome]
+
+__all__ = ["Pages", "main", "serving"]
+
+_ADDRESS = "127.0.0.1"
+_PAUSE = 2.0
+"""Seconds between two looks into the folder, at least; and as much of the time, at least,"""
+_IDLE = 0.8
+"""passes without making pages, however many records land."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is served."""
+
+    content: bytes
+    version: str
+
+
+class Pages:
+    """The newest page of a results folder.
+
+    Args:
+        results: The folder; it need not exist yet.
+        assess: ``analysis.outcome.assess`` by some rule; None for the default.
+    """
+
+    def __init__(self, results: Path, assess: Assess | None = None) -> None:
+        self._results, self._assess = results, assess
+        self._lock = threading.Lock()
+        self._page: Page | None = None
+        self._not_before = 0.0
+
+    def newest(self) -> Page:
+        """The page of the records there are, or, for a moment after the last one, were."""
+        with self._lock:
+            began = time.monotonic()
+            if self._page is None or began >= self._not_before:
+                version = self._look()
+                if self._page is None or version != self._page.version:
+                    self._page = Page(self._render(version).encode(), version)
+                spent = time.monotonic() - began
+                self._not_before = began + max(_PAUSE, spent / (1 - _IDLE))
+            return self._page
+
+    def _look(self) -> str:
+        """Something that differs when the records or the plan do."""
+        from rkd_core import files
+
+        folder, plan = self._results / "records", self._results / "plan.json"
+        names = files.names(folder)
+        if not files.is_local(folder):
+            seen: object = names, files.exists(plan)
+        else:  # a failed run's record may be replaced by that of a success, under the same name
+            seen = [(name, _written(folder / name)) for name in names], _written(plan)
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
+
+    def _render(self, version: str) -> str:
+        from analysis.loading import load
+        from analysis.outcome import assess
+        from analysis.report.page import render, waiting
+        from rkd_core.errors import UserError
+
+        try:
+            runs = load(self._results)
+            return render(runs, (self._assess or assess)(runs), self._results, version)
+        except (UserError, OSError) as error:  # so far
+            return waiting(str(UserError(str(error))))
+
+
+def _written(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Two answers, looked up by the whole path: what is asked for never becomes a file's name."""
+
+    pages: Pages
+    timeout = 30
+
+    def do_GET(self) -> None:
+        """Answer; only to who asked for this machine by its own address (DNS rebinding)."""
+        port = self.connection.getsockname()[1]
+        if self.headers.get("Host") not in (f"{_ADDRESS}:{port}", f"localhost:{port}"):
+            self._answer(403, "text/plain", b"this is for the same machine alone\n")
+        elif self.path == "/":
+            self._answer(200, "text/html", self.pages.newest().content)
+        elif self.path == "/version":
+            self._answer(200, "text/plain", self.pages.newest().version.encode())
+        else:
+            self._answer(404, "text/plain", b"there is only /\n")
+
+    def _answer(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the reader has gone
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the terminal is the sweep's."""
+
+
+@contextlib.contextmanager
+def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Iterator[str]:
+    """Serve in a thread; gives the address to open.
+
+    Args:
+        results: The results folder.
+        assess: ``analysis.outcome.assess`` by some rule; None for the default.
+        port: On the loopback interface; 0 for any that is free.
+
+    Raises:
+        UserError: The port is taken.
+    """
+    from rkd_core.errors import UserError
+
+    handler = type("Handler", (_Handler,), {"pages": Pages(results, assess)})
+    try:
+        server = ThreadingHTTPServer((_ADDRESS, port), handler)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"port {port} cannot be served: {error}; give another --port") from error
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{_ADDRESS}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.watch",
+        description="Serve the report of a sweep while it runs, to this machine alone.",
+    )
+    parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")
+    add_options(parser)
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="P", help="port (default: any that is free)"
+    )
+    options = parser.parse_args(arguments)
+
+    from rkd_core.errors import UserError
+    from rkd_core.files import location
+
+    try:
+        with serving(location(options.results), assessing(options), options.port) as address:
+            print(f"Open {address} (Ctrl-C ends)", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    except (UserError, OSError) as error:
+        print(f"error: {UserError(str(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
