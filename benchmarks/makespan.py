@@ -9,8 +9,7 @@ bound is the larger of all lengths over the slots, and the longest teacher with 
 The row takes the time from the first training's beginning to the last one's end; what Tune takes
 before the first and after the last is in the details, and is the same however long a sweep is.
 
-Last measured on a machine of two cores: 1.05 (1.04 to 1.07), after 9.5 s before the first. It takes
-about 4 minutes.
+It takes about 4 minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grid
+import made_plan
 from report import print_row, quick, spread
 
 if TYPE_CHECKING:
@@ -34,7 +33,13 @@ GOAL = "<= 1.10"
 
 
 def sleep_trial(
-    config: dict[str, Any], *, dataset: Mapping[str, float], out: str, execution: object
+    config: dict[str, Any],
+    *,
+    dataset: Mapping[str, float],
+    out: str,
+    execution: object,
+    checkpoint_every: int | None,
+    token: str | None,
 ) -> None:
     """In the place of ``sweeps.trainable.train_trial``; for data it has the runs' lengths."""
     from ray import tune
@@ -43,7 +48,7 @@ def sleep_trial(
     from rkd_core.specs import TrainingSpec
 
     began = time.time()
-    spec = TrainingSpec.model_validate_json(config["spec"])
+    (spec,) = [TrainingSpec.model_validate_json(text) for text in config["specs"]]
     length = dataset[config["run_id"]]
     time.sleep(length)
     figures: dict[str, Any] = {
@@ -55,26 +60,20 @@ def sleep_trial(
     }
     row = records.identity(spec, config["run_id"], "no data") | figures
     records.write(Path(out) / "records", row)
-    tune.report(figures | {"began": began, "ended": time.time()})
+    moments = {"began": began, "ended": time.time()}
+    tune.report(figures | moments | {"run_id": config["run_id"]})
 
 
-class Moments:
+class Moments(made_plan.Watcher):
     """A watcher that keeps when each training began and ended."""
 
     def __init__(self) -> None:
         self.began: list[float] = []
         self.ended: list[float] = []
 
-    def started(self, run: PlannedRun) -> None: ...
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None: ...
-
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         self.began.append(row["began"])
         self.ended.append(row["ended"])
-
-    def failed(self, run: PlannedRun, cause: str) -> None:
-        raise RuntimeError(cause)
 
 
 def main() -> None:
@@ -86,13 +85,14 @@ def main() -> None:
 
     small = quick()
     mean, repetitions = (0.2, 1) if small else (2.0, 5)
-    plan = grid.plan(2, 1, seeds=1) if small else grid.plan(4, 2, seeds=2)
-    lengths = grid.lengths(plan, mean)
-    bound = grid.lower_bound(plan, lengths, SLOTS)
+    plan = made_plan.plan(2, 1, seeds=1) if small else made_plan.plan(4, 2, seeds=2)
+    lengths = made_plan.lengths(plan, mean)
+    bound = made_plan.lower_bound(plan, lengths, SLOTS)
 
     machine = Machine(cpus_per_trial=cpu_count() / SLOTS, gpus_per_trial=0)
     walls, before, after = [], [], []
-    with connect(machine) as connected:
+    with connect(machine) as ready:
+        connected = ready()
         from sweeps import trainable  # imports Ray, for which `connect` has made ready
 
         logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files nobody asked for
@@ -101,7 +101,7 @@ def main() -> None:
         for _ in range(repetitions):
             with tempfile.TemporaryDirectory(prefix="rkd-makespan-") as folder:
                 moments = Moments()
-                sweep = Sweep(plan, set(), Path(folder), grid.FINGERPRINT, moments)
+                sweep = Sweep(plan, set(), Path(folder), made_plan.FINGERPRINT, moments)
                 start = time.time()
                 run_on_ray(sweep, lengths, Path(folder), machine, cluster, None)  # type: ignore[arg-type]
                 end = time.time()

@@ -17,7 +17,17 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["fresh", "load_average", "peak_mib", "print_row", "quick", "spread"]
+__all__ = [
+    "ROOT",
+    "fresh",
+    "load_average",
+    "one_core",
+    "peak_mib",
+    "print_row",
+    "quick",
+    "quick_and_data_dir",
+    "spread",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -25,10 +35,24 @@ sys.path.insert(0, str(ROOT))
 
 def quick() -> bool:
     """Whether the command line asks for the form of seconds; anything else on it is an error."""
-    unknown = [argument for argument in sys.argv[1:] if argument != "--quick"]
-    if unknown:
-        raise SystemExit(f"usage: python benchmarks/{Path(sys.argv[0]).name} [--quick]")
-    return "--quick" in sys.argv[1:]
+    return _parsed("[--quick]", sys.argv[1:])
+
+
+def quick_and_data_dir() -> tuple[bool, Path | None]:
+    """As ``quick``, and the folder of ``--data-dir DIR``, which may be left out."""
+    usage = "[--quick] [--data-dir DIR]"
+    arguments, folder = sys.argv[1:], None
+    if "--data-dir" in arguments[:-1]:
+        place = arguments.index("--data-dir")
+        folder = Path(arguments[place + 1])
+        del arguments[place : place + 2]
+    return _parsed(usage, arguments), folder
+
+
+def _parsed(usage: str, arguments: Sequence[str]) -> bool:
+    if set(arguments) - {"--quick"}:
+        raise SystemExit(f"usage: python benchmarks/{Path(sys.argv[0]).name} {usage}")
+    return "--quick" in arguments
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
@@ -58,6 +82,12 @@ def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def one_core() -> None:
+    """Keep this process and its children to the first core it may use, where that is possible."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def peak_mib() -> float:

@@ -6,13 +6,42 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = {
+    "gpu_array": {"array"},
+    "batches": {"batches"},
+    "engine": {"engine"},
+    "gpu_grid": {"grid"},
     "makespan": {"makespan"},
+    "method_cost": {"method_cost"},
+    "mini_sweep": {"mini_sweep"},
+    "packing": {"packing"},
+    "precision": {"precision_average", "precision_worst_class"},
     "select_million": {"select_million"},
+    "selection_truth": {
+        "chances",
+        "corrected_bias",
+        "coverage",
+        "regret",
+        "regret_estimate",
+        "shared_images",
+    },
     "simulate": {"simulate"},
+    "gpu_step": {"step"},
+    "teacher_cache": {"teacher_cache_resnet20", "teacher_cache_resnet56"},
+    "train_core": {"train_core_resnet20", "train_core_resnet56"},
 }
+WITHOUT_DATA = {
+    "engine",
+    "makespan",
+    "method_cost",
+    "select_million",
+    "selection_truth",
+    "simulate",
+}
+ON_A_GPU = {"gpu_array", "gpu_grid", "gpu_step"}
 
 
 def quickly(name, *arguments, folder):
@@ -52,4 +81,27 @@ def test_a_quick_run_ends_with_the_rows(name, tmp_path):
 def test_an_unknown_argument_is_refused(name, tmp_path):
     done = quickly(name, "--quck", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"usage: python benchmarks/{name}.py [--quick]\n"
+    usage = "[--quick]" if name in WITHOUT_DATA else "[--quick] [--data-dir DIR]"
+    assert done.stderr == f"usage: python benchmarks/{name}.py {usage}\n"
+
+
+def test_every_script_is_in_the_table_and_in_the_docs():
+    folder = ROOT / "benchmarks"
+    scripts = {p.stem for p in folder.glob("*.py") if 'if __name__ == "__main__":' in p.read_text()}
+    assert scripts == {*ROWS, "all", "selection_figure"}
+    told = (ROOT / "docs" / "performance.md").read_text()
+    assert [name for name in ROWS if f"benchmarks/{name}.py" not in told] == []
+
+
+def test_all_of_them_are_run_by_one_script():
+    text = (ROOT / "benchmarks" / "all.py").read_text()
+    assert [name for name in set(ROWS) - ON_A_GPU if f'"{name}"' not in text] == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
+@pytest.mark.parametrize("name", sorted(ON_A_GPU))
+def test_what_measures_a_gpu_says_that_there_is_none(name, tmp_path):
+    done = quickly(name, folder=tmp_path)
+    assert done.returncode == 1
+    assert "there is none" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.plan import Plan
+    from rkd_core.specs import Recipe
+    from sweeps.plan import Plan, PlannedRun
 
-__all__ = ["FINGERPRINT", "lengths", "lower_bound", "plan"]
+__all__ = ["FINGERPRINT", "Watcher", "lengths", "lower_bound", "plan"]
 
 FINGERPRINT = "simulated"
 
 
-def plan(objectives: int, temperatures: int, seeds: int) -> Plan:
-    """A grid: for each seed and objective a teacher, on it each objective and temperature."""
+class Watcher:
+    """A watcher to build on: it takes no notice, but of a failure, which ends the benchmark."""
+
+    def started(self, runs: Sequence[PlannedRun]) -> None: ...
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None: ...
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        raise RuntimeError(cause)
+
+
+def plan(
+    objectives: int,
+    temperatures: int,
+    seeds: int,
+    *,
+    architecture: str = "digits_cnn",
+    recipe: Recipe | None = None,
+    methods: tuple[str, ...] = ("tradeoff",),
+    fingerprint: str = FINGERPRINT,
+) -> Plan:
+    """A grid: for each seed and objective a teacher, on it each objective and temperature.
+
+    Beside it there are the other ``methods``.
+    """
     from rkd_core import recipes
     from rkd_core.specs import DataOptions, MultiplierOptions
     from sweeps.plan import make_plan
@@ -24,17 +48,18 @@ def plan(objectives: int, temperatures: int, seeds: int) -> Plan:
         dataset="digits",
         data=DataOptions(),
         scale="small",
-        teacher_architecture="digits_cnn",
-        student_architecture="digits_cnn",
+        teacher_architecture=architecture,
+        student_architecture=architecture,
         recipe_name="digits",
-        recipe=recipes.get("digits"),
+        recipe=recipe or recipes.get("digits"),
         multipliers=MultiplierOptions(),
         scale_by_classes=False,
         alphas=tuple(i / objectives for i in range(objectives - 1)),  # beside the standard one
         temperatures=tuple(1.0 + i for i in range(temperatures)),
         seeds=tuple(range(seeds)),
+        methods=methods,
     )
-    return make_plan(settings, FINGERPRINT)
+    return make_plan(settings, fingerprint)
 
 
 def lengths(runs: Plan, mean: float) -> dict[str, float]:
@@ -53,5 +78,7 @@ def lengths(runs: Plan, mean: float) -> dict[str, float]:
 
 def lower_bound(runs: Plan, seconds: Mapping[str, float], slots: int) -> float:
     """No schedule is shorter: all work over the slots, or the longest teacher and student."""
-    path = max(seconds[r.run_id] + seconds.get(r.depends_on or "", 0.0) for r in runs.runs)
+    path = max(
+        seconds[r.run_id] + max((seconds[n] for n in r.depends_on), default=0.0) for r in runs.runs
+    )
     return max(path, sum(seconds.values()) / slots)

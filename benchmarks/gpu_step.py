@@ -1,0 +1,43 @@
+"""One ResNet-56 student on a GPU: its step recorded into a CUDA graph against eager.
+
+    python benchmarks/gpu_step.py [--quick] [--data-dir DIR]
+
+Batch 128 on CIFAR-10-LT in bfloat16, channels last, teacher's answers from the table; batches are
+made on the device and count on both sides. In turns. The row is images a second recorded over
+eager; the details have both as shares of the floor.
+
+It takes about a minute, and needs a CUDA device; with ``--quick`` the same code runs on a CPU,
+where recording buys nothing.
+"""
+
+from __future__ import annotations
+
+from report import print_row, spread
+from side_by_side import FLOOR, Array, arguments
+
+GOAL = ">= 2.5"
+
+
+def main() -> None:
+    """Measure in turns, and print the row."""
+    small, data_dir = arguments()
+    array, pairs = Array(small, data_dir), 1 if small else 7
+    speeds: dict[bool, list[float]] = {True: [], False: []}
+    for pair in range(pairs):
+        for recorded in sorted(speeds, reverse=pair % 2 == 0):
+            speeds[recorded].append(array.speed(1, recorded=recorded))
+    details = {
+        "repetitions": pairs,
+        "device": array.execution.device_name,
+        "images_per_second_recorded": spread(speeds[True], 1),
+        "images_per_second_eager": spread(speeds[False], 1),
+        "share_of_the_floor": {
+            name: round(spread(speeds[True])["median"] / floor, 4) for name, floor in FLOOR.items()
+        },
+    }
+    ratios = [r / e for r, e in zip(speeds[True], speeds[False], strict=True)]
+    print_row("step", spread(ratios), GOAL, details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What a step of each method's student costs beside a step of the standard student.
+
+    python benchmarks/method_cost.py [--quick]
+
+All methods that see of a network its logits alone: the plan of a sweep with them, of which each
+method's student at its default options and the grid's students of the standard teacher are taken.
+A step is what ``rkd_core.training.train`` does between two looks at the clock: a batch, the
+teacher's answers from the table, forward, loss, backward, update. Updates of multipliers, which
+come between steps, are not in it: they are as long as validation is large.
+
+Networks are so small that a loss cannot hide behind them: a ResNet-8 on made colour images of 32 x
+32 pixels in bfloat16, and the digits' network on such of 8 x 8 in float32, batches of 128, one
+core. A pair is some steps of the standard student and as many of the method's, in one process,
+and who begins changes; they are measured in CPU seconds, so that others on the machine lengthen
+neither. The row is the largest of all methods' median ratios, with the spread of that method's
+pairs. Among them is the standard student beside itself, as a control.
+
+It takes about 2 minutes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report import fresh, one_core, print_row, quick, spread
+
+if TYPE_CHECKING:
+    from rkd_core.datasets import Dataset
+    from rkd_core.specs import TrainingSpec
+    from sweeps.plan import Plan
+
+GOAL = "<= 1.15"
+NETWORKS = {"resnet8": (32, 5), "digits_cnn": (8, 60)}
+"""Pixels a side, and steps a pair takes of each."""
+
+Milliseconds = dict[str, list[tuple[float, float]]]
+"""For each student by name, the pairs: CPU milliseconds of a standard step, and of its own."""
+
+
+def measure(pairs: int, small: bool) -> dict[str, Milliseconds]:
+    """For each network, all students, alternating with the standard one in this process."""
+    one_core()
+    return {name: _measure(name, pairs, small) for name in NETWORKS}
+
+
+def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
+    from made_plan import plan
+    from workload import BATCH, OURS, made_images, recipe
+
+    from rkd_core import methods
+    from rkd_core.looking import looks_inside
+    from rkd_core.training import train
+
+    side, steps = NETWORKS[network]
+    dataset = made_images(side, 4 * BATCH)
+    every = [methods.create(name) for name in methods.descriptions()]
+    named = tuple(m.name for m in every if m.trains and not looks_inside(m.needs))
+    runs = plan(
+        3,
+        1,
+        1,
+        architecture=network,
+        recipe=recipe(epochs=1),
+        methods=named,
+        fingerprint=dataset.fingerprint,
+    )
+    with tempfile.TemporaryDirectory(prefix="rkd-method-cost-") as name:
+        out = Path(name)
+        needed = {above for run in runs.runs for above in run.depends_on}
+        above = [run.spec for run in runs.runs if run.run_id in needed]
+        train(above, data=dataset, out=out, execution=OURS)
+        chosen = _students(runs)
+        standard = _Student(next(iter(chosen.values())), dataset, out)
+        students = {label: _Student(spec, dataset, out) for label, spec in chosen.items()}
+    for student in (standard, *students.values()):
+        student.step(2)  # what happens only at first
+    samples: Milliseconds = {label: [] for label in students}
+    for pair in range(pairs):
+        for label, student in students.items():
+            sides = {"standard": standard, "own": student}
+            spent = {
+                side: sides[side].step(1 if small else steps)
+                for side in sorted(sides, reverse=pair % 2 == 0)
+            }
+            samples[label].append((spent["standard"], spent["own"]))
+    return samples
+
+
+def _students(runs: Plan) -> dict[str, TrainingSpec]:
+    """Who is measured, by name; the standard student comes first."""
+    return {
+        run.label.removeprefix("student ").removesuffix(", seed 0"): run.spec
+        for run in runs.students
+        if (run.spec.teacher is None or run.spec.teacher.objective == "standard")
+        and (run.spec.variant is None or not run.spec.variant.options)
+    }
+
+
+class _Student:
+    """A student under way."""
+
+    def __init__(self, spec: TrainingSpec, dataset: Dataset, out: Path) -> None:
+        from workload import OURS
+
+        from rkd_core.holdouts import Holdouts
+        from rkd_core.runs import Run
+        from rkd_core.setting import Setting
+        from rkd_core.steps import EagerSteps
+        from rkd_core.teachers import Teacher
+
+        setting = Setting(spec, dataset, OURS.prepared(dataset.image_size))
+        self._teacher = None if spec.teacher is None else Teacher(spec.teacher, setting, out)
+        held_out = Holdouts(setting, self._teacher, out).of(spec)
+        self._steps = EagerSteps([Run(spec, "", setting, self._teacher, held_out=held_out)])
+        # The one epoch that the teacher was asked about, over and over.
+        self._batches = itertools.chain.from_iterable(
+            setting.batches.epoch(0) for _ in itertools.count()
+        )
+
+    def step(self, steps: int) -> float:
+        """CPU milliseconds of one of so many steps."""
+        began = time.process_time()
+        for batch in itertools.islice(self._batches, steps):
+            answers = None if self._teacher is None else self._teacher.logits(batch)
+            self._steps(batch, answers, 0.01)
+        return 1000 * (time.process_time() - began) / steps
+
+
+def main() -> None:
+    """Measure in a process of its own, and print the row."""
+    small = quick()
+    pairs = 2 if small else 9
+    measured = fresh(measure, pairs, small)
+    ratios = {
+        (network, label): spread([own / standard for standard, own in sample])
+        for network, samples in measured.items()
+        for label, sample in samples.items()
+    }
+    worst = max(ratios, key=lambda which: ratios[which]["median"])
+    details = {
+        "repetitions": pairs,
+        "largest": f"{worst[1]} ({worst[0]})",
+        "milliseconds_of_a_standard_step": {
+            network: spread([standard for sample in samples.values() for standard, _ in sample])
+            for network, samples in measured.items()
+        },
+        "ratios": {
+            network: {label: ratios[network, label] for label in samples}
+            for network, samples in measured.items()
+        },
+    }
+    print_row("method_cost", ratios[worst], GOAL, details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Two trainings of one thread at once, or one of two threads after the other: the throughputs.
+
+    python benchmarks/packing.py [--quick] [--data-dir DIR]
+
+The same work either way: two trainings of ResNet-20 on images of CIFAR-10-LT in batches of 128, by
+``rkd_core.training.train`` in the precision of ``workload.OURS``. One way two processes take one
+each, with one thread; the other way one process takes both in turn, with two threads. The
+processes are started and warm before anything is timed, and who begins changes. The row is the
+throughput of the two over that of the one. This is what ``--cpus-per-trial 1`` rests on.
+
+It takes about 2 minutes, and needs two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report import print_row, quick_and_data_dir, spread
+
+if TYPE_CHECKING:
+    from rkd_core.datasets import Dataset
+
+GOAL = ">= 1.1"
+LIMIT, EPOCHS = 10 * 128, 6
+
+
+def train_one(threads: int, small: bool, data_dir: Path | None) -> int:
+    """Train once in this process; returns the images trained on."""
+    from dataclasses import replace
+
+    from workload import BATCH, OURS, teacher
+
+    from rkd_core.training import train
+
+    dataset, epochs = _dataset(small, data_dir), 1 if small else EPOCHS
+    execution = replace(OURS, threads=threads)
+    train([teacher("resnet20", epochs)], data=dataset, execution=execution)
+    return len(dataset.train) // BATCH * BATCH * epochs
+
+
+@functools.cache
+def _dataset(small: bool, data_dir: Path | None) -> Dataset:
+    """Read while this process warms up."""
+    from workload import images
+
+    return images(small, data_dir, LIMIT)
+
+
+def throughput(
+    processes: Sequence[ProcessPoolExecutor], threads: int, small: bool, data_dir: Path | None
+) -> float:
+    """Images a second of two trainings, shared out among the processes."""
+    start = time.perf_counter()
+    trainings = [
+        processes[i % len(processes)].submit(train_one, threads, small, data_dir) for i in range(2)
+    ]
+    return sum(training.result() for training in trainings) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Warm three processes up, let them train in turns, and print the row."""
+    small, data_dir = quick_and_data_dir()
+    repetitions = 1 if small else 5
+    context = multiprocessing.get_context("spawn")
+    pools = [ProcessPoolExecutor(max_workers=1, mp_context=context) for _ in range(3)]
+    ways = {"packed": (pools[:2], 1), "alone": (pools[2:], 2)}
+    speeds: dict[str, list[float]] = {"packed": [], "alone": []}
+    try:
+        for repetition in range(repetitions + 1):  # the first only warms up
+            for name in sorted(ways, reverse=repetition % 2 == 0):
+                speeds[name].append(throughput(*ways[name], small, data_dir))
+    finally:
+        for pool in pools:
+            pool.shutdown()
+    packed, alone = speeds["packed"][1:], speeds["alone"][1:]
+    details = {
+        "repetitions": repetitions,
+        "images_per_second_two_of_one_thread": spread(packed, 1),
+        "images_per_second_one_of_two_threads": spread(alone, 1),
+    }
+    print_row("packing", spread([p / a for p, a in zip(packed, alone, strict=True)]), GOAL, details)
+
+
+if __name__ == "__main__":
+    main()

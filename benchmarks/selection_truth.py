@@ -1,0 +1,277 @@
+"""Selection in worlds whose truth is known: coverage, optimism, regret, chances.
+
+    python benchmarks/selection_truth.py [--quick]
+
+108 combinations, as 6 teachers, 6 students and 3 temperatures; 10 classes of 500 validation images,
+100 of 50, or 200 of 25; one seed or three, with and without noise of seeds. Three kinds of world,
+all on the logit scale: scattered (independent effects and a factor), smooth (random quadratic
+surfaces over the settings, on which the hard classes gain and the average loses), and rough (such
+surfaces, effects of heavy tails, and one combination in twenty that went wrong). None is the model
+that is fitted. With three seeds the truth is the mean over further seeds, with one it is the
+trained students' own. Regret is against the best combination that truly keeps the constraint.
+
+The first five rows are the claims; the sixth is worlds in which all runs see the same images, which
+counts cannot tell. It takes about ten minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from report import print_row, quick, spread
+from scipy.special import expit, logit, ndtri
+
+if TYPE_CHECKING:
+    from analysis.combinations import Combinations
+
+KINDS = ("scattered", "smooth", "rough")
+SHAPES = ((10, 500), (100, 50), (200, 25))
+SEEDS = ((1, 0.0), (1, 0.15), (3, 0.0), (3, 0.15))
+AMOUNTS = (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0)
+TEMPERATURES = (1.0, 2.0, 4.0)
+FURTHER = 400
+"""Seeds that stand for all further ones."""
+BINS = (0.0, 0.02, 0.1, 0.3, 1.01)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Worlds of one kind."""
+
+    kind: str
+    classes: int
+    images: int
+    seeds: int
+    noise: float
+    shared: float = 0.0
+
+    @property
+    def regime(self) -> str:
+        """What is put together in the rows: all but the kind."""
+        noise = "with" if self.noise else "without"
+        return f"{self.classes} x {self.images}, {self.seeds} seeds, {noise} noise"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one world; accuracies are fractions."""
+
+    covered: float
+    raw_bias: float
+    corrected_bias: float
+    raw_regret: float
+    regret: float
+    expected_regret: float
+    raw_kept: float
+    kept: float
+    chances: tuple[tuple[float, bool], ...]
+
+
+def places() -> np.ndarray:
+    """Settings as amounts, (combinations, 3); -1 is the standard objective."""
+    return np.array(list(product(AMOUNTS, AMOUNTS, TEMPERATURES)))
+
+
+def effects(rng: np.random.Generator, kind: str, level: np.ndarray) -> np.ndarray:
+    """Effects of the combinations on the logits of the classes, (combinations, classes)."""
+    settings, classes = places(), level.size
+    shape = len(settings), classes
+    if kind == "scattered":
+        factor = rng.standard_normal((shape[0], 1)) * rng.standard_normal(classes)
+        return 0.12 * (rng.standard_normal((shape[0], 1)) + factor + rng.standard_normal(shape))
+    teacher, student, temperature = settings.T
+    axes = [np.maximum(teacher, 0), teacher < 0, np.maximum(student, 0), student < 0]
+    axes.append(np.log2(temperature) / 2)
+    pairs = [axes[0] * axes[2], axes[0] * axes[4], axes[2] * axes[4]]
+    surface = np.column_stack([*axes, *(axis**2 for axis in axes), *pairs]).astype(float)
+    surface -= surface.mean(axis=0)
+    slopes = 0.35 * rng.standard_normal((surface.shape[1], classes))
+    slopes += 0.2 * rng.standard_normal((surface.shape[1], 1))
+    gain = -0.6 * (level - level.mean())
+    slopes[0] += gain - 0.1
+    slopes[2] += gain - 0.15
+    eta = 0.5 * surface @ slopes
+    if kind == "smooth":
+        return eta + 0.05 * rng.standard_normal(shape)
+    eta += 0.06 * rng.standard_t(3, shape)
+    wrong = np.flatnonzero((rng.random(shape[0]) < 0.05) & ((teacher >= 0) | (student >= 0)))
+    eta[wrong] -= 2 * rng.random((wrong.size, 1)) + rng.random((wrong.size, classes))
+    return eta
+
+
+def world(
+    rng: np.random.Generator, cell: Cell
+) -> tuple[Combinations, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, and the true recalls, worst-class and average accuracy."""
+    level = logit(0.88) + 0.6 * rng.standard_normal(cell.classes)
+    eta = level + effects(rng, cell.kind, level)
+    own = rng.standard_normal((len(eta), cell.seeds, cell.classes))
+    common = rng.standard_normal((1, cell.seeds, cell.classes))
+    recall = expit(eta[:, None] + cell.noise * (0.9 * own + 0.45 * common))
+    if cell.shared:
+        correct = np.zeros(recall.shape, dtype=np.int64)
+        for _ in range(cell.images):  # an image is as hard for all, and something for each
+            hard = rng.standard_normal(cell.classes) * np.sqrt(cell.shared)
+            luck = rng.standard_normal(recall.shape) * np.sqrt(1 - cell.shared)
+            correct += hard + luck < ndtri(recall)
+    else:
+        correct = rng.binomial(cell.images, recall)
+    if cell.seeds > 1:
+        spread_ = cell.noise * np.hypot(0.9, 0.45) * rng.standard_normal((FURTHER, cell.classes))
+        further = spread_ if cell.noise else spread_[:1]
+        students = (expit(eta + noise) for noise in further)
+        figures = [(p.min(axis=1), p.mean(axis=1)) for p in students]
+        worst, average = np.mean(figures, axis=0)
+    else:
+        worst, average = recall[:, 0].min(axis=1), recall[:, 0].mean(axis=1)
+    return combinations(correct, cell.images), correct, worst, average
+
+
+def combinations(correct: np.ndarray, images: int) -> Combinations:
+    """The counts as selection takes them."""
+    from analysis.columns import OBJECTIVES
+    from analysis.combinations import Combinations
+
+    count, seeds, classes = correct.shape
+    settings = places()
+    standard, tradeoff = OBJECTIVES.index("standard"), OBJECTIVES.index("tradeoff")
+    objective = np.where(settings[:, :2] < 0, standard, tradeoff)
+    alpha = np.where(settings[:, :2] < 0, np.nan, settings[:, :2])
+    return Combinations(
+        teacher_objective=objective[:, 0],
+        alpha_t=alpha[:, 0],
+        student_objective=objective[:, 1],
+        alpha_s=alpha[:, 1],
+        temperature=settings[:, 2],
+        variant=pa.nulls(count, pa.string()),
+        start=np.arange(count) * seeds,
+        seeds=np.full(count, seeds),
+        run_id=pa.nulls(count * seeds, pa.string()),
+        teacher_id=pa.nulls(count * seeds, pa.string()),
+        seed=np.tile(np.arange(seeds), count),
+        class_total=np.full((count * seeds, classes), images),
+        class_correct=correct.reshape(-1, classes),
+    )
+
+
+def judge(rng: np.random.Generator, cell: Cell) -> Result:
+    """Select in one world by both estimates, and compare with the truth."""
+    from analysis.selection import select
+    from analysis.uncertainty import decide
+
+    given, _, worst, average = world(rng, cell)
+    raw = select(given)
+    selection, sure, _ = decide(given)
+    assert sure is not None
+    least = average[selection.reference] - selection.margin
+    kept = average >= least
+    best = int(np.argmax(np.where(kept, worst, -1)))
+    low, high = sure.worst_k_interval
+    return Result(
+        covered=float(((low <= worst) & (worst <= high)).mean()),
+        raw_bias=float(raw.means.worst_k[raw.selected] - worst[raw.selected]),
+        corrected_bias=float(sure.corrected - worst[selection.selected]),
+        raw_regret=max(float(worst[best] - worst[raw.selected]), 0.0),
+        regret=max(float(worst[best] - worst[selection.selected]), 0.0),
+        expected_regret=sure.expected_regret,
+        raw_kept=float(kept[raw.selected]),
+        kept=float(kept[selection.selected]),
+        chances=tuple(
+            (float(chance), index == best) for index, chance in enumerate(sure.probability_best)
+        ),
+    )
+
+
+def mean(results: Iterable[Result], name: str) -> float:
+    """Mean of one figure."""
+    return float(np.mean([getattr(result, name) for result in results]))
+
+
+def figures(results: Sequence[Result]) -> dict[str, float]:
+    """What the docs show of one regime; accuracies in points."""
+    points = ("raw_bias", "corrected_bias", "raw_regret", "regret", "expected_regret")
+    error = float(np.std([r.corrected_bias for r in results]) / np.sqrt(len(results)))
+    return {
+        "worlds": len(results),
+        "covered": round(mean(results, "covered"), 4),
+        **{name: round(100 * mean(results, name), 3) for name in points},
+        "corrected_bias_se": round(100 * error, 3),
+        "raw_kept": round(mean(results, "raw_kept"), 3),
+        "kept": round(mean(results, "kept"), 3),
+    }
+
+
+def bins(results: Iterable[Result]) -> list[dict[str, float]]:
+    """Chances that were stated against how often they came true."""
+    stated, came = np.array([pair for result in results for pair in result.chances]).T
+    rows = []
+    for low, high in pairwise(BINS):
+        within = (stated >= low) & (stated < high)
+        if within.any():
+            row = {"stated": stated[within].mean(), "came_true": came[within].mean()}
+            rows.append(
+                {name: round(float(v), 4) for name, v in row.items()} | {"n": int(within.sum())}
+            )
+    return rows
+
+
+def run(cells: Iterable[Cell], repetitions: dict[int, int]) -> dict[str, list[Result]]:
+    """All worlds, by regime."""
+    found: dict[str, list[Result]] = {}
+    for cell in cells:
+        for repetition in range(repetitions[cell.classes]):
+            key = [repetition, KINDS.index(cell.kind), cell.classes, cell.seeds]
+            rng = np.random.default_rng([*key, int(1000 * cell.noise)])
+            found.setdefault(cell.regime, []).append(judge(rng, cell))
+    return found
+
+
+def main() -> None:
+    """Judge all worlds, and print the rows."""
+    small = quick()
+    repetitions = {10: 1} if small else {10: 24, 100: 8, 200: 4}
+    shapes = SHAPES[:1] if small else SHAPES
+    cells = [Cell(k, *shape, *s) for shape, s, k in product(shapes, SEEDS, KINDS)]
+    found = run(cells, repetitions)
+    each: dict[str, Any] = {regime: figures(results) for regime, results in found.items()}
+    worlds = {"repetitions": sum(len(results) for results in found.values())}
+    covered = spread([row["covered"] for row in each.values()])
+    print_row("coverage", covered, "0.88 to 0.92", worlds | each)
+
+    def ratios(over: str, under: str) -> dict[str, float]:
+        return spread([abs(row[over]) / max(abs(row[under]), 1e-9) for row in each.values()])
+
+    def overall(over: str, under: str) -> dict[str, float]:
+        everything = [result for results in found.values() for result in results]
+        return worlds | {"pooled": round(mean(everything, over) / mean(everything, under), 4)}
+
+    biases = {
+        regime: [row["raw_bias"], row["corrected_bias"], row["corrected_bias_se"]]
+        for regime, row in each.items()
+    }
+    print_row("corrected_bias", ratios("corrected_bias", "raw_bias"), "<= 0.2", worlds | biases)
+    print_row("regret", ratios("regret", "raw_regret"), "<= 0.9", overall("regret", "raw_regret"))
+    pooled = bins(result for results in found.values() for result in results)
+    stated = [row["came_true"] / row["stated"] for row in pooled if row["stated"] > 0]
+    print_row("chances", spread(stated), "1", worlds | {"bins": pooled})
+    print_row(
+        "regret_estimate",
+        ratios("expected_regret", "regret"),
+        "0.8 to 1.2",
+        overall("expected_regret", "regret"),
+    )
+    alike = [Cell(k, *SHAPES[0], *s, 0.6) for s, k in product(SEEDS[1:3], KINDS)]
+    shared = run(alike, {10: 1 if small else 20})
+    each = {regime: figures(results) for regime, results in shared.items()}
+    worlds = {"repetitions": sum(len(results) for results in shared.values())}
+    covered = spread([row["covered"] for row in each.values()])
+    print_row("shared_images", covered, "-", worlds | each)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the benchmarks of GPU steps share: students of one array, and the speed of their steps."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report import quick_and_data_dir
+
+if TYPE_CHECKING:
+    from rkd_core.setting import Setting
+    from rkd_core.teachers import Teacher
+
+__all__ = ["FLOOR", "Array", "arguments"]
+
+FLOOR = {
+    "images_per_second_by_arithmetic": 790e12 / 0.752e9,
+    "images_per_second_by_unfused_traffic": 4.3e12 / 2.5e9 * 128,
+}
+"""ResNet-56 on an H200: 0.752 GFLOP an image trained at 790 TFLOP/s; 2.5 GB a step of 128 at
+4.3 TB/s, which fused kernels would go below."""
+
+
+def arguments() -> tuple[bool, Path | None]:
+    """``--quick`` and ``--data-dir``; refuses to measure a GPU where there is none."""
+    import torch
+
+    small, data_dir = quick_and_data_dir()
+    if not small and not torch.cuda.is_available():
+        raise SystemExit(
+            "this benchmark measures a CUDA device, and there is none; --quick runs its small "
+            "form on the CPU"
+        )
+    return small, data_dir
+
+
+class Array:
+    """Students of one teacher on CIFAR-10-LT, ResNet-56 in bfloat16, stepped as asked.
+
+    Args:
+        small: ResNet-8 on made images on the CPU, whose recorder calls again what it remembers.
+        data_dir: Where CIFAR-10 is.
+    """
+
+    def __init__(self, small: bool, data_dir: Path | None) -> None:
+        from workload import images, student, teacher
+
+        from rkd_core.execution import Execution
+        from rkd_core.setting import Setting
+        from rkd_core.teachers import Teacher
+        from rkd_core.training import train
+
+        network = "resnet8" if small else "resnet56"
+        self.execution = Execution("cpu" if small else "cuda", "bfloat16", 1)
+        dataset = images(small, data_dir)
+        spec = teacher(network, 1)
+        self._spec = student(spec, dataset, network, 2.0)
+        with tempfile.TemporaryDirectory(prefix="rkd-array-") as out:
+            train([spec], data=dataset, out=out, execution=self.execution)
+            self._setting: Setting = Setting(self._spec, dataset, self.execution)
+            self._teacher: Teacher = Teacher(self._spec.teacher, self._setting, Path(out))
+        self._steps = 4 if small else 60
+
+    def speed(self, students: int, *, recorded: bool) -> float:
+        """Images a second of all students together, after a warm-up."""
+        import torch
+
+        from rkd_core.runs import Run
+        from rkd_core.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
+
+        device, size = self.execution.device, self._spec.recipe.batch_size
+        rate = torch.tensor(0.01, device=device) if recorded else None
+        runs = [
+            Run(self._spec, str(k), self._setting, self._teacher, rate) for k in range(students)
+        ]
+        gpu = self.execution.on_gpu
+        recorder = CudaRecorder(device, students) if gpu else PlainRecorder()
+        steps = EagerSteps(runs) if rate is None else RecordedSteps(runs, rate, size, recorder)
+        # The one epoch that the teacher was asked about, over and over.
+        epochs = itertools.chain.from_iterable(
+            self._setting.batches.epoch(0) for _ in itertools.count()
+        )
+        for warm_up in (True, False):
+            start = time.perf_counter()
+            for batch in itertools.islice(epochs, 2 if warm_up else self._steps):
+                steps(batch, self._teacher.logits(batch), 0.01)
+            if gpu:
+                torch.cuda.synchronize()
+        return students * size * self._steps / (time.perf_counter() - start)
