@@ -81,20 +81,27 @@ class Posterior:
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Draws from the posterior, the same ones each time."""
         rng = np.random.default_rng(0)
-        recalls = np.full((len(self.mean), self.present.size), np.nan)
         for _ in range(number):
             effect = rng.standard_normal(self.spread.shape) * self.spread
             y = self.mean + self.rows @ effect @ self.columns.T
             y += rng.standard_normal(self.level.size) * self.level
             half = rng.standard_normal((_SEEDS // 2, self.seed.size)) * self.seed
-            seeds = np.concatenate((half, -half)) if self.seed.any() else half[:1]
-            worst = np.mean(
-                [_worst_k(np.clip(y + seed, 0, np.pi / 2), worst_k) for seed in seeds], axis=0
-            )
-            recalls = recalls.copy()
-            cosine = np.cos(2 * np.clip(y, 0, np.pi / 2)) * np.exp(-2 * self.seed**2)
-            recalls[:, self.present] = (1 - cosine) / 2  # sin^2, its mean over normal seeds
-            yield Draw(recalls, worst)
+            yield self.seen(y, half, worst_k)
+
+    def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
+        """Accuracies on the arcsine scale, ``(combinations, present)``, as a draw.
+
+        ``half`` of the seeds that a mean is over, shape ``(seeds, present)``; the others are their
+        opposites.
+        """
+        seeds = np.concatenate((half, -half)) if self.seed.any() else half[:1]
+        worst = np.mean(
+            [_worst_k(np.clip(y + seed, 0, np.pi / 2), worst_k) for seed in seeds], axis=0
+        )
+        recalls = np.full((len(self.mean), self.present.size), np.nan)
+        cosine = np.cos(2 * np.clip(y, 0, np.pi / 2)) * np.exp(-2 * self.seed**2)
+        recalls[:, self.present] = (1 - cosine) / 2  # sin^2, its mean over normal seeds
+        return Draw(recalls, worst)
 
 
 def _worst_k(y: FloatArray, k: int) -> FloatArray:

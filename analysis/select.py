@@ -64,6 +64,7 @@ def run(
     family: str | None = None,
     figures: bool = True,
     tables: Path | None = None,
+    target_regret: float | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Select, print the table, and leave ``selection.json`` and the figures in the folder.
@@ -79,6 +80,7 @@ def run(
         family: Compare all completed students of this family instead.
         figures: Whether to draw ``pareto.png`` and ``pareto.svg``, and to write ``report.html``.
         tables: Folder for every table as CSV, LaTeX and Markdown; None for none.
+        target_regret: Say which further seeds bring the expected regret to this fraction.
         console: Where to print; None for standard output.
 
     Returns:
@@ -90,10 +92,12 @@ def run(
     """
     from rich.console import Console
 
+    from analysis.advice import advice, described
     from analysis.criteria import Constrained
     from analysis.export import document, write_json
     from analysis.loading import load
     from analysis.outcome import assess, class_names
+    from analysis.settling import settle
     from analysis.tables import print_outcome
     from rkd_core.errors import UserError
 
@@ -102,9 +106,15 @@ def run(
     if rule is not None:
         criterion = rule.criterion(class_names(runs))
     outcome = assess(runs, criterion, estimate)
-    content = document(outcome)
+    settling = None
+    if target_regret is not None:
+        settling = settle(outcome.selection, outcome.uncertainty, target_regret)
+    compared = outcome.selection.combinations
+    content = document(outcome) | {"settling": described(settling, compared)}
     console = console or Console()
     print_outcome(outcome, console, runs.notes)
+    for line in [] if settling is None else ["", *advice(settling, compared, results)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     written = [results / "selection.json"]
     try:
         write_json(written[0], content)
@@ -151,6 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tables", metavar="FOLDER", help="write every table as CSV, LaTeX and Markdown there"
     )
+    parser.add_argument(
+        "--target-regret",
+        type=float,
+        metavar="F",
+        help="say which combinations to train with further seeds, and how many, to bring the "
+        "expected regret to this fraction, such as 0.005",
+    )
     options = parser.parse_args(arguments)
 
     from rkd_core.errors import UserError
@@ -167,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             family=options.family,
             figures=not options.no_figures,
             tables=None if options.tables is None else location(options.tables),
+            target_regret=options.target_regret,
         )
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)

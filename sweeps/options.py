@@ -82,6 +82,11 @@ class Grid:
     """temperatures of the teacher's probabilities"""
     seeds: tuple[int, ...] = (0,)
     """repeat the whole grid with each seed"""
+    repeat: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="TEACHER/STUDENT/T=N ...", help_behavior_hint="")
+    ] = ()
+    """train N seeds more of these combinations, such as standard/0.5/3=2: those that are still
+    undecided, as analysis.select --target-regret names them"""
     methods: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...|all")] = "tradeoff"
     """methods of distillation, each at its own small grid or, as dkd:others_weight=2, at the
     options given, on the standard teacher; tradeoff is the grid of teachers and students, and

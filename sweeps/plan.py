@@ -77,6 +77,8 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
     with options adds the one student that they say. Weights that are used as they are make but
     the standard teacher.
 
+    Repeats: further seeds of the combinations that they name, after those of the grid.
+
     Variants: every other method at each point of its own small grid, on the standard teacher; for
     one that goes by a hold-out there is an initial teacher, too.
     """
@@ -105,6 +107,12 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
             own = [c for c in points if alpha_t is None or c.teachers == "grid"]
             for alpha_s, temperature in [*wanted, *((_alpha(c), c.temperature) for c in own)]:
                 add(_student(settings, ref, alpha_s, temperature, seed, fingerprint))
+    for repeat in settings.repeats:
+        for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
+            teacher = _teacher(settings, repeat.alpha_t, seed, fingerprint)
+            ref = _reference(teacher, family_id(teacher.spec, fingerprint))
+            cell = repeat.alpha_s, repeat.temperature
+            add(teacher, _student(settings, ref, *cell, seed, fingerprint))
     for seed, ref in standard.items():
         for method, _ in found:
             if method.cell is None:

@@ -15,7 +15,8 @@ from rkd_core.files import location
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, HoldoutRule, MultiplierOptions, Recipe
 from sweeps import methods
-from sweeps.options import Options, TrainingChoice
+from sweeps.options import Grid, Options, TrainingChoice
+from sweeps.repeats import Repeat, repeats
 from sweeps.scales import Defaults, Scale, defaults_for
 from sweeps.tracking import check_tracking
 
@@ -42,6 +43,7 @@ class Settings:
     temperatures: tuple[float, ...]
     seeds: tuple[int, ...]
     methods: tuple[str, ...] = (methods.DEFAULT,)
+    repeats: tuple[Repeat, ...] = ()
     teacher_recipe: Recipe | None = None
     """None: that of the students."""
     initial_weights: str | None = None
@@ -63,11 +65,7 @@ def check(options: Options) -> None:
     for alpha in grid.alphas or ():
         _require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
     for temperature in grid.temperatures or ():
-        _require(
-            _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1],
-            f"--temperatures must be from {_TEMPERATURES[0]} to {_TEMPERATURES[1]:g}, "
-            f"not {temperature:g}",
-        )
+        _check_temperature("--temperatures", temperature)
     for seed in grid.seeds:
         _require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
     for name, values in (
@@ -78,6 +76,7 @@ def check(options: Options) -> None:
         _require(values is None or len(values) > 0, f"--{name} needs at least one value")
         _no_duplicates(f"--{name}", values or ())
     methods.chosen(grid.methods)
+    _check_repeats(grid, training)
     ratio = data.imbalance
     _require(
         ratio is None or (math.isfinite(ratio) and ratio >= 1),
@@ -168,6 +167,24 @@ def check(options: Options) -> None:
             _require(folder.is_dir(), f"--data-dir {folder} is not a folder")
         except OSError as error:
             raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
+
+
+def _check_temperature(flag: str, temperature: float) -> None:
+    low, high = _TEMPERATURES
+    _require(
+        low <= temperature <= high, f"{flag} must be from {low} to {high:g}, not {temperature:g}"
+    )
+
+
+def _check_repeats(grid: Grid, training: TrainingChoice) -> None:
+    for repeat in repeats(grid.repeat):
+        _check_temperature("--repeat: temperatures", repeat.temperature)
+        _require(
+            repeat.alpha_t is None or training.teacher_epochs != 0,
+            "--repeat: with --teacher-epochs 0 there is but the standard teacher",
+        )
+        last = max(grid.seeds) + repeat.seeds
+        _require(last < 2**31, f"--repeat: seed {last} would exceed 2147483647")
 
 
 def data_options(options: Options) -> DataOptions:
@@ -270,6 +287,7 @@ def resolve(
         temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
         seeds=grid.seeds,
         methods=methods.chosen(grid.methods),
+        repeats=repeats(grid.repeat),
         teacher_recipe=teaching,
         initial_weights=None if weights is None else weights.digest,
     )

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -96,6 +97,36 @@ def test_selection_runs_alone(swept):
     )
     assert (out / "selection.json").read_bytes() == answer
     assert done.stdout.split("Ship")[1] == first.stdout.split("Ship")[1]
+
+
+def test_what_would_settle_it_is_a_command_that_trains_just_that(tmp_path):
+    out = tmp_path / "results"
+    grid = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "12"]
+    first = pareto("--dataset", "digits-lt", *grid, "--out", out, "--serial")
+    assert first.returncode == 0, first.stderr
+    half = json.loads((out / "selection.json").read_text())["expected_regret"] / 2
+    told = subprocess.run(
+        [sys.executable, "-m", "analysis.select", str(out), "--target-regret", str(half)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    settling = json.loads((out / "selection.json").read_text())["settling"]
+    (command,) = (li for li in told.stdout.splitlines() if li.startswith("python "))
+    python, script, *options = shlex.split(command)
+    assert (python, Path(script).name) == ("python", "pareto.py")
+    before = rows(out)
+    done = pareto(*options)
+    assert done.returncode == 0, done.stderr
+    new = [row for key, row in rows(out).items() if key not in before]
+    students = [row for row in new if row["stage"] == "student"]
+    assert len(students) == len(settling["combinations"]) * settling["seeds"]
+    assert {row["seed"] for row in new} == set(range(1, 1 + settling["seeds"]))
+    assert {row["run_id"] for row in new} - {row["run_id"] for row in students} == {
+        row["teacher_id"] for row in students
+    }
+    assert "combinations lack some seeds" in done.stdout
 
 
 def test_without_ray_the_records_are_the_same_to_the_bit(swept, tmp_path):

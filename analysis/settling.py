@@ -1,0 +1,164 @@
+"""What would settle a selection: which combinations to repeat with further seeds, and how often.
+
+A further seed of a combination is one more look at its classes, with the noise that the posterior
+has found a look to have. What it would do to the choice can be worked out before it is trained
+(Raiffa and Schlaifer 1961, preposterior analysis): draw accuracies, draw what further seeds would
+show of them, choose again, and see what is still given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from analysis.columns import FloatArray
+from analysis.criteria import Accuracies, Constrained, Lexicographic
+from analysis.posterior import Posterior, fit
+from analysis.selection import Selection
+from analysis.uncertainty import Uncertainty
+from rkd_core.errors import UserError
+
+__all__ = ["Settling", "settle"]
+
+_HOW_MANY = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Combinations that may be repeated together, the likeliest to be best first."""
+_HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
+"""Further seeds of each."""
+_DRAWS = 300
+
+
+@dataclass(frozen=True)
+class Settling:
+    """Further seeds, and what they would leave of the expected regret."""
+
+    regret: float
+    """Expected now."""
+    target: float
+    places: tuple[int, ...]
+    """Combinations to repeat, standard distillation first if it is measured against; none if it
+    is settled."""
+    seeds: int
+    """Further seeds of each."""
+    after: float
+    """Expected regret when they are trained."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing has to be repeated."""
+        return not self.places
+
+    @property
+    def reached(self) -> bool:
+        """Whether that brings it under the target."""
+        return self.after <= self.target
+
+
+def settle(selection: Selection, uncertainty: Uncertainty | None, target: float) -> Settling:
+    """The fewest further students that bring the expected regret to ``target`` or less.
+
+    Where no number that is tried does, those that leave the least.
+
+    Args:
+        selection: By estimates.
+        uncertainty: Of it.
+        target: A fraction of accuracy, such as 0.005.
+
+    Raises:
+        UserError: The target is not above 0, or how sure the choice is cannot be said.
+    """
+    if not 0 < target < 1:
+        raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
+    if isinstance(selection.criterion, Lexicographic):
+        raise UserError("target-regret needs a rule with one figure to maximize, not --order")
+    posterior = None if uncertainty is None else fit(selection.combinations)
+    if uncertainty is None or posterior is None:
+        raise UserError("target-regret needs to know how sure the choice is, which is not known")
+    now = uncertainty.expected_regret
+    if now <= target:
+        return Settling(now, target, (), 0, now)
+    best: Settling | None = None
+    simulation = _Simulation(posterior, selection)
+    for places, seeds in _candidates(selection, uncertainty):
+        after = simulation.regret(places, seeds)
+        if best is None or after < best.after:
+            best = Settling(now, target, places, seeds, min(after, now))
+        if best.reached:
+            break
+    assert best is not None
+    return best
+
+
+def _candidates(
+    selection: Selection, uncertainty: Uncertainty
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Sets of combinations and further seeds of each, the fewest students first."""
+    rule, chance = selection.criterion, uncertainty.probability_best
+    order = [selection.selected, *np.argsort(-chance, kind="stable").tolist()]
+    against = isinstance(rule, Constrained) and rule.reference == "standard"
+    first = [selection.reference] if against else []  # what is paired with it is known better
+    contenders = [place for place in dict.fromkeys(order) if place not in first]
+    contenders = [place for place in contenders if chance[place] > 0][: max(_HOW_MANY)]
+    sizes = sorted({min(many, len(contenders)) for many in _HOW_MANY})
+    options = [((*first, *contenders[:many]), often) for many, often in product(sizes, _HOW_OFTEN)]
+    yield from sorted(options, key=lambda option: (len(option[0]) * option[1], len(option[0])))
+
+
+class _Simulation:
+    """Choices after further seeds, by the same draws whatever is repeated."""
+
+    def __init__(self, posterior: Posterior, selection: Selection) -> None:
+        self._posterior, self._selection = posterior, selection
+        rng = np.random.default_rng(1)
+        shape = posterior.spread.shape
+        self._effects = [
+            posterior.rows @ (rng.standard_normal(shape) * posterior.spread) for _ in range(_DRAWS)
+        ]
+        self._noise = rng.standard_normal((_DRAWS, *posterior.mean.shape))
+        self._half = rng.standard_normal((4, posterior.seed.size)) * posterior.seed
+        c = selection.combinations
+        self._counted = Accuracies(c, selection.means)
+        self._share = np.asarray(c.class_total[0] / c.class_total[0].sum())
+        self._truths = [self._accuracies(effect) for effect in self._effects]
+
+    def regret(self, places: tuple[int, ...], seeds: int) -> float:
+        """Mean of what the best has over the one chosen after so many further seeds."""
+        gains = self._gains(places, seeds)
+        rows = list(places)
+        total = 0.0
+        for truth, effect, noise in zip(self._truths, self._effects, self._noise, strict=True):
+            shown = effect[rows] + noise[rows] / np.sqrt(seeds)  # a column for each mode
+            learnt = np.einsum("mcs,sm->cm", gains, shown)
+            values, admitted = self._accuracies(learnt)
+            among = np.where(admitted, values, -np.inf) if admitted.any() else values
+            chosen = int(np.argmax(among))
+            total += _given_up(truth, chosen)
+        return total / _DRAWS
+
+    def _gains(self, places: tuple[int, ...], seeds: int) -> FloatArray:
+        """What is learnt of all from what is shown of some, ``(modes, combinations, places)``.
+
+        Rotated by the eigenvectors of the classes' covariance and divided by the noise of one
+        seed, modes are independent of each other and noise has variance 1.
+        """
+        p, rows = self._posterior, list(places)
+        covariance = np.einsum("ci,im,ri->mcr", p.rows, p.spread**2, p.rows[rows])
+        among = covariance[:, rows] + np.eye(len(rows)) / seeds
+        return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
+
+    def _accuracies(self, effect: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The rule's objective and who is admitted, at effects rotated as above."""
+        rule, p = self._selection.criterion, self._posterior
+        draw = p.seen(p.mean + effect @ p.columns.T, self._half, rule.worst_k)
+        accuracies = Accuracies.of_draw(draw, self._counted, self._share)
+        admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
+        return rule.objective(accuracies), admitted
+
+
+def _given_up(truth: tuple[FloatArray, FloatArray], chosen: int) -> float:
+    values, admitted = truth
+    if not admitted.any():  # nothing is better where nothing will do
+        return 0.0
+    return max(float(values[admitted].max() - values[chosen]), 0.0)
