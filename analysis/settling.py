@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.columns import FloatArray
 from analysis.criteria import Accuracies, Constrained, Lexicographic
@@ -148,7 +149,7 @@ class _Simulation:
         among = covariance[:, rows] + np.eye(len(rows)) / seeds
         return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
 
-    def _accuracies(self, effect: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _accuracies(self, effect: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """The rule's objective and who is admitted, at effects rotated as above."""
         rule, p = self._selection.criterion, self._posterior
         draw = p.seen(p.mean + effect @ p.columns.T, self._half, rule.worst_k)
@@ -157,7 +158,7 @@ class _Simulation:
         return rule.objective(accuracies), admitted
 
 
-def _given_up(truth: tuple[FloatArray, FloatArray], chosen: int) -> float:
+def _given_up(truth: tuple[FloatArray, NDArray[np.bool_]], chosen: int) -> float:
     values, admitted = truth
     if not admitted.any():  # nothing is better where nothing will do
         return 0.0

@@ -26,7 +26,7 @@ from rkd_core.setting import Setting
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers import Teacher
 
-__all__ = ["accuracies", "measure"]
+__all__ = ["measure", "validate"]
 
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
@@ -97,11 +97,9 @@ def _beside_its_teacher(
     return columns
 
 
-def accuracies(model: nn.Module, setting: Setting) -> tuple[float, float]:
-    """Average and worst-class accuracy on validation; no logits are kept for it."""
-    predictions = predictions_of(model, setting.validation, setting.execution)
-    counts = _counts(predictions, setting, "val")
-    return counts["val_average_accuracy"], counts["val_worst_class_accuracy"]
+def validate(model: nn.Module, setting: Setting) -> dict[str, Any]:
+    """Columns of counts and accuracies on validation; no logits are kept for it."""
+    return _counts(predictions_of(model, setting.validation, setting.execution), setting, "val")
 
 
 def _labels(setting: Setting, split: Split) -> Any:

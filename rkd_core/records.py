@@ -61,15 +61,19 @@ SCHEMA = pa.schema(
         ("parameters", pa.int64()),
         ("seed", pa.int64()),
         ("epochs", pa.int64()),
+        ("epochs_trained", pa.int64()),  # fewer where it was pruned
         # How good it is: images and correct predictions per class, in label order.
         ("val_class_total", _COUNTS),
         ("val_class_correct", _COUNTS),
         ("test_class_total", _COUNTS),
         ("test_class_correct", _COUNTS),
-        ("val_average_accuracy", pa.float64()),
+        ("val_average_accuracy", pa.float64()),  # of a pruned run, where it stopped
         ("val_worst_class_accuracy", pa.float64()),
         ("test_average_accuracy", pa.float64()),
         ("test_worst_class_accuracy", pa.float64()),
+        # Epochs after which validation was looked at on the way, and what was correct then.
+        ("val_epochs", _COUNTS),
+        ("val_epoch_class_correct", pa.list_(_COUNTS)),
         # How sure it is: mean log-loss -log p_y and mean margin p_y - max of the others, per
         # class; null for a class without images.
         ("val_class_log_loss", _MEANS),
@@ -153,8 +157,8 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     Returns:
         True if this call committed the record, False if one was there already.
 
-    A record of a failed run may be replaced (the failure is mended by a later run); a completed
-    one never is.
+    A record of a failed or a pruned run may be replaced (a later run mends the failure, or goes
+    on); a completed one never is.
     """
     content = serialize(record)
     path = folder / f"{record['run_id']}.parquet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from rkd_core import models
 from rkd_core.ascent import Ascent
 from rkd_core.errors import DivergedError
 from rkd_core.looking import look, looks_inside, shapes
-from rkd_core.measuring import accuracies
+from rkd_core.measuring import validate
 from rkd_core.methods.parts.losses import Loss
 from rkd_core.methods.parts.protocol import Context, HeldOut, LossInputs, Needs
 from rkd_core.objectives import class_costs, margin_loss
@@ -91,6 +92,7 @@ class Run:
         # Costs change in place: a recorded step reads them where they are.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
+        self._looks: dict[int, list[int]] = {}  # correct by class, by epochs done
 
     @property
     def asks_live(self) -> bool:
@@ -172,9 +174,19 @@ class Run:
             weights = self.model.state_dict().items()
             self._iterates.append({name: value.detach().clone() for name, value in weights})
 
-    def accuracies(self) -> tuple[float, float]:
-        """Average and worst-class accuracy on validation, as the model is now."""
-        return accuracies(self.model, self._setting)
+    def look(self, epochs: int) -> dict[str, Any]:
+        """Columns of a record: validation as the model is now, after so many epochs. Kept."""
+        columns = validate(self.model, self._setting)
+        self._looks[epochs] = columns["val_class_correct"]
+        return columns
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """Columns of a record: what was seen of validation on the way."""
+        return {
+            "val_epochs": list(self._looks),
+            "val_epoch_class_correct": list(self._looks.values()),
+        }
 
     def state(self) -> dict[str, Tensor]:
         """All that changes while it trains; see ``load``."""
@@ -190,6 +202,9 @@ class Run:
             state["multipliers/updates"] = torch.tensor(self.ascent.updates)
         for number, weights in enumerate(self._iterates):
             state |= {f"iterate/{number}/{name}": value for name, value in weights.items()}
+        if self._looks:
+            looks = [[epochs, *correct] for epochs, correct in self._looks.items()]
+            state["looks"] = torch.tensor(looks)
         state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
         return state
 
@@ -214,6 +229,8 @@ class Run:
             self._costs.copy_(self._current_costs())
         while weights := part(f"iterate/{len(self._iterates)}/"):
             self._iterates.append(weights)
+        if "looks" in state:
+            self._looks = {look[0]: look[1:] for look in state["looks"].tolist()}
         self.seconds = float(state["seconds"])
 
     @property

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rkd_core import initial_weights, ledger
+from rkd_core import initial_weights, ledger, records
 from rkd_core.checkpoints import Checkpoints, Saving
 from rkd_core.completion import completed, description
 from rkd_core.datasets import Dataset, default_imbalance, load
@@ -41,6 +41,7 @@ from rkd_core.teachers import Teacher
 
 __all__ = ["Progress", "train"]
 
+_REPORTED = ("val_average_accuracy", "val_worst_class_accuracy")
 _VALIDATIONS = 10  # how often, at the most, progress reports carry validation figures
 _VALIDATION_SHARE = 0.02  # of the cost of a training that they may take
 
@@ -67,6 +68,8 @@ def train(
     execution: Execution | None = None,
     report: Callable[[Progress], None] | None = None,
     checkpoint_every: int | None = None,
+    validate_every: int | None = None,
+    until: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Train what the specs describe and return their records, in their order.
@@ -87,6 +90,10 @@ def train(
             that is faster there.
         report: Called after every epoch of every training.
         checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
+        validate_every: Epochs between looks at validation, which the record keeps; None: up to
+            ten looks, where they cost little.
+        until: Stop after so many epochs. What has more to go is saved, and its row is ``pruned``:
+            of validation only, as it is then. The same call with more epochs goes on from there.
         stop: Asked before every step. When it says yes, what is under way is saved.
 
     Returns:
@@ -133,6 +140,8 @@ def train(
                 report,
                 done=done,
                 checkpoint_every=checkpoint_every,
+                validate_every=validate_every,
+                until=until,
                 stop=stop,
             )
         for identity, outcome in outcomes.items():
@@ -140,7 +149,8 @@ def train(
                 causes[identity] = outcome
             else:
                 rows[identity] = outcome
-            if folder is not None:
+            pruned = identity in rows and rows[identity]["status"] == "pruned"
+            if folder is not None and not pruned:
                 Checkpoints(folder, identity).delete()
     if causes:
         error = DivergedError("; ".join(dict.fromkeys(causes.values())))
@@ -168,6 +178,8 @@ def _train_array(
     *,
     done: int,
     checkpoint_every: int | None,
+    validate_every: int | None,
+    until: int | None,
     stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Any] | str]:
     """Train specs of one ``array_key`` on from ``done`` steps.
@@ -195,10 +207,11 @@ def _train_array(
     # ---- Epochs -------------------------------------------------------------------------------
     count = len(setting.batches)
     total = recipe.epochs * count
+    last = recipe.epochs if until is None else min(until, recipe.epochs)
     losses = torch.zeros(count, len(runs), device=execution.device)
     losses[: done % count] = saving.losses.to(execution.device)
-    validated = _validated_epochs(setting)
-    for epoch in range(done // count, recipe.epochs):
+    validated = _validated_epochs(setting, validate_every) - {last - 1}
+    for epoch in range(done // count, last):
         if not any(_alive(runs)):
             break
         for run in runs:
@@ -216,13 +229,28 @@ def _train_array(
             if run.cause is None:
                 with _noted(run):
                     run.end_epoch(epoch, curve)
-                    figures = run.accuracies() if epoch in validated else (None, None)
+                    seen = run.look(epoch + 1) if epoch in validated else {}
                     if report is not None:
                         at = epoch + 1, recipe.epochs
+                        figures = map(seen.get, _REPORTED)
                         report(Progress(run.run_id, *at, run.train_loss, now, *figures))
-        saving.epoch_ended(epoch + 1, count, recipe.epochs)
+        saving.epoch_ended(epoch + 1, count, last)
+    if last < recipe.epochs:
+        return _prune(runs, saving, setting, started_at, max(last * count, done), out)
 
     # ---- Measure, commit ----------------------------------------------------------------------
+    return _complete(runs, saving, setting, started_at, teacher, out)
+
+
+def _complete(
+    runs: Sequence[Run],
+    saving: Saving,
+    setting: Setting,
+    started_at: datetime,
+    teacher: Teacher | None,
+    out: Path | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Measure what has been trained to its end, and commit it."""
     final = {run.run_id: run.final() for run in _alive(runs)}
     measured: dict[str, dict[str, Any]] = {}
     for run in _alive(runs):
@@ -239,7 +267,9 @@ def _train_array(
         columns = measured[run.run_id] | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "multipliers": run.multipliers,
-            "train_loss": run.train_loss if recipe.epochs else None,
+            "epochs_trained": setting.recipe.epochs,
+            **run.looks,
+            "train_loss": run.train_loss if setting.recipe.epochs else None,
             "train_seconds": run.seconds,
             "trained_together": len(runs),
             "teacher_pass": "live" if run.asks_live else teacher and teacher.asked,
@@ -248,6 +278,36 @@ def _train_array(
         if out is not None:
             network = description(run.spec.architecture, setting, run.iterates)
             row = ledger.commit(out, run.spec, network, model.state_dict(), row)
+        outcomes[run.run_id] = row
+    return outcomes
+
+
+def _prune(
+    runs: Sequence[Run],
+    saving: Saving,
+    setting: Setting,
+    started_at: datetime,
+    done: int,
+    out: Path | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Save trainings that have done so many steps, and record what validation says of them."""
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    epochs = done // len(setting.batches)
+    seen: dict[str, dict[str, Any]] = {}
+    for run in _alive(runs):
+        with _noted(run):
+            seen[run.run_id] = run.look(epochs)
+    saving.save(done, saving.losses[:0])
+    saving.count_seconds()
+    for run in runs:
+        if run.cause is not None:
+            outcomes[run.run_id] = run.cause
+            continue
+        figures = seen[run.run_id] | run.looks | {"epochs_trained": epochs}
+        figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
+        row = completed(run.spec, run.run_id, setting, started_at, figures) | {"status": "pruned"}
+        if out is not None:
+            records.write(out / "records", row)
         outcomes[run.run_id] = row
     return outcomes
 
@@ -263,6 +323,7 @@ def _shift(
         shifted = Shifted(spec, setting, _needed(out))
         figures = measure(shifted.model, setting, spec) | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
+            "epochs_trained": 0,
             "train_seconds": shifted.seconds,
             "trained_together": 1,
         }
@@ -303,12 +364,14 @@ def _noted(run: Run) -> Iterator[None]:
         run.cause = str(error)
 
 
-def _validated_epochs(setting: Setting) -> set[int]:
-    """Epochs, from 0, whose reports carry validation figures: evenly spread, before the last.
+def _validated_epochs(setting: Setting, every: int | None) -> set[int]:
+    """Epochs, from 0, after which validation is looked at: evenly spread, before the last.
 
     A validation image costs about a third of a trained one.
     """
     epochs, dataset = setting.recipe.epochs, setting.dataset
+    if every is not None:
+        return set(range(every - 1, epochs - 1, every))
     affordable = _VALIDATION_SHARE * 3 * epochs * len(dataset.train) / max(len(dataset.val), 1)
     n = min(_VALIDATIONS, int(affordable))
     return {epochs * k // (n + 1) - 1 for k in range(1, n + 1)} - {-1}

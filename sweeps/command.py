@@ -249,8 +249,8 @@ def _train(
     if machine.serial:
         from sweeps.serial import run_serially  # imports torch
 
-        every = machine.checkpoint_every
-        run_serially(sweep, dataset, out, execution, every, lambda: stop.asked)
+        every = machine.checkpoint_every, machine.validate_every
+        run_serially(sweep, dataset, out, execution, *every, lambda: stop.asked)
     else:
         with watched(stop):
             run_on_ray(sweep, dataset, out, machine, cluster, execution, token, trackers)

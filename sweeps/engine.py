@@ -248,6 +248,7 @@ def run_on_ray(
             out=out.resolve(),
             execution=execution,
             checkpoint_every=machine.checkpoint_every,
+            validate_every=machine.validate_every,
             token=token,
         ),
         {"cpu": machine.cpus_per_trial, "gpu": cluster.gpus_per_trial},

@@ -177,6 +177,9 @@ class Machine:
     """arithmetic of the forward and backward passes; auto: bfloat16 where the hardware has it"""
     checkpoint_every: OptionalInt = None
     """epochs between checkpoints of a training (default: one when a minute has passed)"""
+    validate_every: OptionalInt = None
+    """epochs between looks at validation that records keep, for learning curves (default: up to
+    ten looks, where they cost little)"""
     max_failures: int = 2
     """how often a training that fails, diverges or loses its process is begun again"""
     address: OptionalName = None

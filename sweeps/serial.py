@@ -21,6 +21,7 @@ def run_serially(
     out: Path,
     execution: Execution,
     checkpoint_every: int | None = None,
+    validate_every: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> None:
     """Train all that a sweep has left; a failure is recorded and the rest goes on."""
@@ -37,6 +38,7 @@ def run_serially(
             execution=execution,
             report=report,
             checkpoint_every=checkpoint_every,
+            validate_every=validate_every,
             stop=stop,
         ):
             sweep.ended(outcome)

@@ -102,6 +102,7 @@ def check(options: Options) -> None:
     _at_least("--max-concurrent", machine.max_concurrent, 1)
     _at_least("--students-per-trial", machine.students_per_trial, 1)
     _at_least("--checkpoint-every", machine.checkpoint_every, 1)
+    _at_least("--validate-every", machine.validate_every, 1)
     _at_least("--max-failures", machine.max_failures, 0)
     if training.multiplier_period != "epoch":
         _at_least("--multiplier-period", training.multiplier_period, 1)

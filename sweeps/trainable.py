@@ -34,6 +34,7 @@ def train_trial(
     out: Path,
     execution: Execution,
     checkpoint_every: int | None = None,
+    validate_every: int | None = None,
     token: str | None = None,
 ) -> None:
     """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
@@ -67,6 +68,7 @@ def train_trial(
         execution=execution,
         report=report,
         checkpoint_every=checkpoint_every,
+        validate_every=validate_every,
         stop=None if token is None else taken_away(out, token),
     ):
         tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

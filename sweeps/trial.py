@@ -40,6 +40,7 @@ def carry_out(
     execution: Execution,
     report: Callable[[Progress], None],
     checkpoint_every: int | None = None,
+    validate_every: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train, then have the new teachers asked, and say how each training ended.
@@ -52,6 +53,7 @@ def carry_out(
         execution: Device, precision and threads.
         report: Called after every epoch of every training.
         checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
+        validate_every: Epochs between looks at validation; None: a few, where they cost little.
         stop: Asked before every step whether to save and stop.
 
     Yields:
@@ -77,6 +79,7 @@ def carry_out(
                     execution=execution,
                     report=report,
                     checkpoint_every=checkpoint_every,
+                    validate_every=validate_every,
                     stop=stop,
                 )
             except torch.AcceleratorError:
