@@ -21,6 +21,8 @@ class Watcher:
 
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None: ...
 
+    def paused(self, run: PlannedRun, pruned: bool) -> None: ...
+
     def failed(self, run: PlannedRun, cause: str) -> None:
         raise RuntimeError(cause)
 

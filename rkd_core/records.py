@@ -180,13 +180,13 @@ def serialize(record: Mapping[str, Any]) -> bytes:
         raise ValueError(f"not a record: unknown columns {sorted(unknown)}, or no run_id")
     sink = pa.BufferOutputStream()
     table = pa.table({name: [record.get(name)] for name in SCHEMA.names}, schema=SCHEMA)
-    pq.write_table(table.replace_schema_metadata({_SUM: _checksum(table)}), sink)
+    pq.write_table(table.replace_schema_metadata({_SUM: _checksum(table.to_pylist()[0])}), sink)
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _checksum(table: pa.Table) -> bytes:
+def _checksum(row: Mapping[str, Any]) -> bytes:
     """SHA-256 of a record's values; columns that are null, as new ones are, take no part."""
-    values = {name: value for name, value in table.to_pylist()[0].items() if value is not None}
+    values = {name: value for name, value in row.items() if value is not None}
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
@@ -249,7 +249,9 @@ def parse(path: Path, content: bytes) -> pa.Table:
             for field in SCHEMA
         ]
         record = pa.table(columns, schema=SCHEMA)
-        sum_of_values = _checksum(record)
+        # What a later version of this program has added is checked, and then left out.
+        added = {name: table.column(name)[0].as_py() for name in set(names) - {*SCHEMA.names}}
+        sum_of_values = _checksum(record.to_pylist()[0] | added)
     except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a record of this program: {reason}") from error

@@ -30,6 +30,7 @@ from rkd_core.errors import DivergedError, UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
 from rkd_core.holdouts import Holdouts
+from rkd_core.looks import Looks
 from rkd_core.measuring import measure
 from rkd_core.optimization import learning_rate
 from rkd_core.runs import Run
@@ -42,8 +43,6 @@ from rkd_core.teachers import Teacher
 __all__ = ["Progress", "train"]
 
 _REPORTED = ("val_average_accuracy", "val_worst_class_accuracy")
-_VALIDATIONS = 10  # how often, at the most, progress reports carry validation figures
-_VALIDATION_SHARE = 0.02  # of the cost of a training that they may take
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def train(
     execution: Execution | None = None,
     report: Callable[[Progress], None] | None = None,
     checkpoint_every: int | None = None,
-    validate_every: int | None = None,
+    looks: Looks | None = None,
     until: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, Any]]:
@@ -90,8 +89,8 @@ def train(
             that is faster there.
         report: Called after every epoch of every training.
         checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
-        validate_every: Epochs between looks at validation, which the record keeps; None: up to
-            ten looks, where they cost little.
+        looks: When validation is looked at on the way; None: up to ten times, where that costs
+            little.
         until: Stop after so many epochs. What has more to go is saved, and its row is ``pruned``:
             of validation only, as it is then. The same call with more epochs goes on from there.
         stop: Asked before every step. When it says yes, what is under way is saved.
@@ -140,7 +139,7 @@ def train(
                 report,
                 done=done,
                 checkpoint_every=checkpoint_every,
-                validate_every=validate_every,
+                looks=looks or Looks(),
                 until=until,
                 stop=stop,
             )
@@ -178,7 +177,7 @@ def _train_array(
     *,
     done: int,
     checkpoint_every: int | None,
-    validate_every: int | None,
+    looks: Looks,
     until: int | None,
     stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Any] | str]:
@@ -210,7 +209,7 @@ def _train_array(
     last = recipe.epochs if until is None else min(until, recipe.epochs)
     losses = torch.zeros(count, len(runs), device=execution.device)
     losses[: done % count] = saving.losses.to(execution.device)
-    validated = _validated_epochs(setting, validate_every) - {last - 1}
+    validated = looks.epochs(recipe.epochs, len(dataset.train), len(dataset.val)) - {last}
     for epoch in range(done // count, last):
         if not any(_alive(runs)):
             break
@@ -229,7 +228,7 @@ def _train_array(
             if run.cause is None:
                 with _noted(run):
                     run.end_epoch(epoch, curve)
-                    seen = run.look(epoch + 1) if epoch in validated else {}
+                    seen = run.look(epoch + 1) if epoch + 1 in validated else {}
                     if report is not None:
                         at = epoch + 1, recipe.epochs
                         figures = map(seen.get, _REPORTED)
@@ -362,16 +361,3 @@ def _noted(run: Run) -> Iterator[None]:
         yield
     except DivergedError as error:
         run.cause = str(error)
-
-
-def _validated_epochs(setting: Setting, every: int | None) -> set[int]:
-    """Epochs, from 0, after which validation is looked at: evenly spread, before the last.
-
-    A validation image costs about a third of a trained one.
-    """
-    epochs, dataset = setting.recipe.epochs, setting.dataset
-    if every is not None:
-        return set(range(every - 1, epochs - 1, every))
-    affordable = _VALIDATION_SHARE * 3 * epochs * len(dataset.train) / max(len(dataset.val), 1)
-    n = min(_VALIDATIONS, int(affordable))
-    return {epochs * k // (n + 1) - 1 for k in range(1, n + 1)} - {-1}

@@ -27,6 +27,7 @@ __all__ = [
     "print_failures",
     "print_methods",
     "print_plan",
+    "print_pruned",
     "print_registries",
 ]
 
@@ -42,6 +43,15 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
         f"More in {log}. The same command tries them again; where the cause is in the training "
         "itself, change the options",
         markup=False,
+        highlight=False,
+    )
+
+
+def print_pruned(console: Console, pruned: Sequence[PlannedRun], students: int) -> None:
+    """Say how many students were hopeless, and how to have them all the same."""
+    console.print(
+        f"{len(pruned)} of {counted(students, 'student')} pruned as hopeless; the same command "
+        "without --prune goes on with them",
         highlight=False,
     )
 
@@ -82,14 +92,20 @@ def print_cost(
     passes: int,
     seconds: float | None,
     slots: int,
+    pruned: int = 0,
 ) -> None:
     """Say how much is there already, and what the rest will cost."""
+    or_pruned = " or pruned" if pruned else ""
     if not missing:
-        console.print(f"All {planned} are trained already.", highlight=False)
+        console.print(f"All {planned} are trained{or_pruned} already.", highlight=False)
         return
     there = planned - len(missing)
     console.print(
-        (f"{there} are trained already, {len(missing)} to go" if there else f"{planned} to train")
+        (
+            f"{there} are trained{or_pruned} already, {len(missing)} to go"
+            if there
+            else f"{planned} to train"
+        )
         + f", {passes:,} images through a network: "
         + (
             f"about {duration(seconds / slots)} with {slots} at a time"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +30,7 @@ from rkd_core import (
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
+from rkd_core.looks import Looks
 from rkd_core.teacher_pass import FOLDER as ANSWERS
 from rkd_core.teacher_pass import TeacherPass, table_bytes, teacher_pass
 from sweeps.announce import (
@@ -38,6 +39,7 @@ from sweeps.announce import (
     print_failures,
     print_methods,
     print_plan,
+    print_pruned,
     print_registries,
 )
 from sweeps.engine import Cluster, connect, run_on_ray
@@ -47,8 +49,9 @@ from sweeps.lease import hold
 from sweeps.log import logging_to
 from sweeps.options import Machine, Options, SelectionChoice, TrainingChoice
 from sweeps.packing import ONE, PerTrial, trainings_per_trial
-from sweeps.plan import Plan, PlannedRun, make_plan
+from sweeps.plan import Plan, PlannedRun, make_plan, spread
 from sweeps.progress import Tally, display_for
+from sweeps.pruning import RUNGS, Pruner
 from sweeps.results import check_folder, check_space, open_folder
 from sweeps.settings import Settings, check, data_options, resolve, teacher_weights
 from sweeps.stopping import Stop
@@ -106,7 +109,8 @@ def run(
             gpu=cluster.gpus > 0,
             weights=teacher_weights(options.training, dataset),
         )
-        plan = make_plan(settings, dataset.fingerprint)
+        plan = _plan(options, settings, dataset.fingerprint)
+        pruner = Pruner(choice.worst_k, choice.margin) if options.economy.prune else None
         out = location(machine.out) if machine.out else Path("results") / dataset.name
         check_folder(out, dataset.name, dataset)
         print_plan(console, settings, dataset, plan)
@@ -119,6 +123,8 @@ def run(
         completed = _completed(table, plan)
         if not options.display.dry_run:
             completed -= _set_damaged_aside(plan, completed, out, errors)
+        hopeless = _hopeless(table, plan, pruner)
+        completed |= {run.run_id for run in hopeless}
         missing = [run for run in plan.runs if run.run_id not in completed]
         passes = sum(run.spec.epochs for run in missing) * len(dataset.train)
         execution, per_trial = None, ONE
@@ -130,7 +136,7 @@ def run(
                 for sighting in calibrate(plan, dataset, execution, asked, per_trial.students):
                     costs.see(*sighting)
         seconds = costs.total(missing, len(dataset.train))
-        print_cost(console, len(plan), missing, passes, seconds, cluster.slots)
+        print_cost(console, len(plan), missing, passes, seconds, cluster.slots, len(hopeless))
         if options.display.dry_run:
             return 0
 
@@ -142,58 +148,28 @@ def run(
         _keep_weights(options.training, dataset, out, missing)
         failures: Sequence[Failure] = ()
         if execution is not None:
-            shown = errors if options.display.quiet else console
             with logging_to(out / "sweep.log", console.print):
                 ready = None
                 if not joined and not machine.serial:
                     ready = stack.enter_context(connect(machine))
                 log_ways(settings, asked, execution, per_trial)
-                _ = dataset.train.levels  # counted here once and sent along, not in every training
                 cluster = cluster if ready is None else ready()
-                tally = Tally(
-                    plan,
-                    completed,
-                    out,
-                    costs,
-                    images=len(dataset.train),
-                    slots=cluster.slots,
-                    worst_k=choice.worst_k,
-                    margin=choice.margin,
+                sweep = _train(
+                    _Work(plan, completed, dataset, out, costs, per_trial, pruner),
+                    options,
+                    cluster,
+                    execution,
+                    stop,
+                    token,
+                    errors if options.display.quiet else console,
                 )
-                with display_for(tally, shown, options.display.quiet) as watcher:
-                    sweep = Sweep(
-                        plan,
-                        completed,
-                        out,
-                        dataset.fingerprint,
-                        watcher,
-                        per_trial=per_trial,
-                        slots=cluster.slots,
-                        max_failures=machine.max_failures,
-                        stop=stop,
-                    )
-                    with stop.saving():
-                        _train(
-                            sweep,
-                            dataset,
-                            out,
-                            machine,
-                            cluster,
-                            execution,
-                            stop,
-                            token,
-                            connect_trackers(
-                                options.tracking,
-                                dataset.name,
-                                out,
-                                partial(shown.print, markup=False, highlight=False),
-                            ),
-                        )
                 stack.close()  # Ray's farewell belongs into the log too
             failures = sweep.all_failures()
-        if not failures:  # what a death left behind, too
-            for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
-                bundles.forget(out / folder, _names(plan))
+            hopeless += sweep.pruned
+        if not failures:
+            _tidy(out, plan, hopeless)
+        if hopeless and not stop.asked:
+            print_pruned(console, hopeless, len(plan.students))
 
     return (conclude or _selected)(plan, out, choice, failures, errors)
 
@@ -235,30 +211,92 @@ def _selected(
     return 1 if failures else 0
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is to be trained, and what is known of it."""
+
+    plan: Plan
+    completed: set[str]
+    dataset: datasets.Dataset
+    out: Path
+    costs: CostModel
+    per_trial: PerTrial
+    pruner: Pruner | None
+
+
 def _train(
-    sweep: Sweep,
-    dataset: datasets.Dataset,
-    out: Path,
-    machine: Machine,
+    work: _Work,
+    options: Options,
     cluster: Cluster,
     execution: Execution,
     stop: Stop,
     token: str,
-    trackers: Sequence[Any],
-) -> None:
-    if machine.serial:
-        from sweeps.serial import run_serially  # imports torch
+    shown: Console,
+) -> Sweep:
+    """Train what is missing, and show it meanwhile."""
+    machine, choice, dataset, out = options.machine, options.selection, work.dataset, work.out
+    _ = dataset.train.levels  # counted here once and sent along, not in every training
+    tally = Tally(
+        work.plan,
+        work.completed,
+        out,
+        work.costs,
+        images=len(dataset.train),
+        slots=cluster.slots,
+        worst_k=choice.worst_k,
+        margin=choice.margin,
+    )
+    looks = Looks(machine.validate_every, () if work.pruner is None else RUNGS)
+    with display_for(tally, shown, options.display.quiet) as watcher:
+        sweep = Sweep(
+            work.plan,
+            work.completed,
+            out,
+            dataset.fingerprint,
+            watcher,
+            per_trial=work.per_trial,
+            slots=cluster.slots,
+            max_failures=machine.max_failures,
+            stop=stop,
+            pruner=work.pruner,
+        )
+        say = partial(shown.print, markup=False, highlight=False)
+        trackers = connect_trackers(options.tracking, dataset.name, out, say)
+        with stop.saving():
+            if machine.serial:
+                from sweeps.serial import run_serially  # imports torch
 
-        every = machine.checkpoint_every, machine.validate_every
-        run_serially(sweep, dataset, out, execution, *every, lambda: stop.asked)
-    else:
-        with watched(stop):
-            run_on_ray(sweep, dataset, out, machine, cluster, execution, token, trackers)
+                every = machine.checkpoint_every
+                run_serially(sweep, dataset, out, execution, every, looks, lambda: stop.asked)
+            else:
+                with watched(stop):
+                    run_on_ray(
+                        sweep, dataset, out, machine, cluster, execution, token, trackers, looks
+                    )
+    return sweep
+
+
+def _plan(options: Options, settings: Settings, fingerprint: str) -> Plan:
+    plan = make_plan(settings, fingerprint)
+    return spread(plan) if options.economy.prune else plan
 
 
 def _completed(table: pa.Table, plan: Plan) -> set[str]:
     done = table.filter(pc.equal(table["status"], "completed"))["run_id"].to_pylist()
     return set(done) & {run.run_id for run in plan.runs}
+
+
+def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner | None) -> list[PlannedRun]:
+    """Show a pruner what there is; returns the students that stay as they are."""
+    if pruner is None:
+        return []
+    ended = table.filter(pc.is_in(table["status"], pa.array(["completed", "pruned"])))
+    rows = {row["run_id"]: row for row in ended.to_pylist()}
+    for run in plan.students:
+        if run.run_id in rows:
+            pruner.see(run, rows[run.run_id])
+    awaited = {needed for run in plan.runs for needed in run.depends_on}
+    return [run for run in plan.students if run.run_id not in awaited and pruner.hopeless(run)]
 
 
 def _set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
@@ -296,9 +334,16 @@ def _keep_weights(
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
-def _names(plan: Plan) -> list[str]:
-    """What a plan's own folders are called after."""
-    return [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights) if name]
+def _tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
+    """Delete what only trainings under way need, also what a death has left behind.
+
+    What was pruned keeps its checkpoint, to go on from.
+    """
+    kept = {run.run_id for run in hopeless}
+    named = [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights)]
+    names = [name for name in named if name and name not in kept]
+    for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
+        bundles.forget(out / folder, names)
 
 
 def _asked(settings: Settings, dataset: datasets.Dataset) -> TeacherPass:

@@ -19,6 +19,7 @@ from rkd_core.datasets import Dataset
 from rkd_core.errors import UserError
 from rkd_core.files import location, pyarrow_system
 from rkd_core.hardware import cpu_count, gpu_count
+from rkd_core.looks import Looks
 from sweeps.health import check_noticing
 from sweeps.options import Machine
 from sweeps.security import check_cluster, check_confined, close_to_others
@@ -233,6 +234,7 @@ def run_on_ray(
     execution: Execution,
     token: str | None = None,
     trackers: Sequence[Any] = (),
+    looks: Looks | None = None,
 ) -> None:
     """Train all that a sweep has left, as many at a time as the cluster has slots for."""
     from ray import tune
@@ -248,7 +250,7 @@ def run_on_ray(
             out=out.resolve(),
             execution=execution,
             checkpoint_every=machine.checkpoint_every,
-            validate_every=machine.validate_every,
+            looks=looks,
             token=token,
         ),
         {"cpu": machine.cpus_per_trial, "gpu": cluster.gpus_per_trial},

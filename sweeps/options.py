@@ -13,6 +13,7 @@ from rkd_core.specs import Normalization
 __all__ = [
     "DataChoice",
     "Display",
+    "Economy",
     "Grid",
     "Machine",
     "Options",
@@ -91,6 +92,15 @@ class Grid:
     """methods of distillation, each at its own small grid or, as dkd:others_weight=2, at the
     options given, on the standard teacher; tradeoff is the grid of teachers and students, and
     standard distillation is always there"""
+
+
+@dataclass(frozen=True)
+class Economy:
+    """Fewer trainings for the same answer; see docs/budget.md."""
+
+    prune: bool = False
+    """stop students that are hopeless at a quarter or half of their epochs; the same command
+    without it goes on with them"""
 
 
 @dataclass(frozen=True)
@@ -230,6 +240,7 @@ class Options:
 
     data: Annotated[DataChoice, _FLAT] = field(default_factory=DataChoice)
     grid: Annotated[Grid, _FLAT] = field(default_factory=Grid)
+    economy: Annotated[Economy, _FLAT] = field(default_factory=Economy)
     training: Annotated[TrainingChoice, _FLAT] = field(default_factory=TrainingChoice)
     selection: Annotated[SelectionChoice, _FLAT] = field(default_factory=SelectionChoice)
     machine: Annotated[Machine, _FLAT] = field(default_factory=Machine)

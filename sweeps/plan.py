@@ -11,7 +11,7 @@ from rkd_core.specs import HoldoutRule, TeacherRef, TrainingSpec, Variant, famil
 from sweeps.methods import variants
 from sweeps.settings import Settings
 
-__all__ = ["Plan", "PlannedRun", "make_plan"]
+__all__ = ["Plan", "PlannedRun", "make_plan", "spread"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,21 @@ class Plan:
     def students(self) -> tuple[PlannedRun, ...]:
         """The trainings from a teacher."""
         return tuple(run for run in self.runs if run.spec.stage == "student")
+
+
+def spread(plan: Plan) -> Plan:
+    """The same plan with students in an order that visits all of it early.
+
+    Standard distillation of each seed first, which all others are compared with; then by run id,
+    which is as good as drawn, and the same each time.
+    """
+
+    def place(run: PlannedRun) -> tuple[bool, str]:
+        spec = run.spec
+        objectives = {spec.objective, spec.teacher.objective if spec.teacher else None}
+        return objectives != {"standard"} or spec.variant is not None, run.run_id
+
+    return Plan((*plan.teachers, *sorted(plan.students, key=place)))
 
 
 def make_plan(settings: Settings, fingerprint: str) -> Plan:

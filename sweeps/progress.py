@@ -68,7 +68,7 @@ class Tally:
     ) -> None:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
         self.ended = {"teacher": 0, "student": 0}
-        self.failures = 0
+        self.failures = self.pruned = 0
         self.running: dict[str, _Running] = {}
         self.began = time.monotonic()
         self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
@@ -104,6 +104,13 @@ class Tally:
     def retried(self, run: PlannedRun) -> None:
         """A training has failed, and will be begun again."""
         self.running.pop(run.run_id, None)
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way, for good if it is pruned."""
+        self.running.pop(run.run_id, None)
+        if pruned:
+            self._end(run)
+            self.pruned += 1
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, or cannot be done."""
@@ -182,6 +189,11 @@ class LiveDisplay:
         with self._lock:
             self._tally.completed(run, row)
 
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way."""
+        with self._lock:
+            self._tally.paused(run, pruned)
+
     def retried(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, and will be begun again; said at once, above the display."""
         with self._lock:
@@ -223,6 +235,8 @@ class LiveDisplay:
         left = tally.seconds_left()
         elapsed = duration(time.monotonic() - tally.began)
         clock = f"{elapsed} so far" + (f", about {duration(left)} left" if left else "")
+        if tally.pruned:
+            clock += f", {tally.pruned} pruned"
         if tally.failures:
             clock += f", {tally.failures} failed"
         lines.append(Text(clock, style="dim"))
@@ -259,6 +273,12 @@ class PlainLines:
             + (f"; about {duration(left)} left" if left else "")
         )
 
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way; said if it is for good."""
+        self._tally.paused(run, pruned)
+        if pruned:
+            self._print(f"pruned: {run.label}")
+
     def retried(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, and will be begun again."""
         self._tally.retried(run)
@@ -291,6 +311,9 @@ class Silence:
 
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way."""
 
     def retried(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, and will be begun again."""

@@ -93,6 +93,14 @@ class Schedule:
                 self._release(run)
         self._waiting.pop(run_id, None)
 
+    def go_on(self, run_id: str) -> None:
+        """A run taken earlier has stopped on the way, and can go on."""
+        self._release(self._running.pop(run_id))
+
+    def prune(self, run_id: str) -> None:
+        """A run taken earlier is left where it has stopped. Nothing waits for it."""
+        del self._running[run_id]
+
     def retry(self, run_id: str) -> PlannedRun:
         """A run taken earlier has failed and can start again, from now on without company.
 

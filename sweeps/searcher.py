@@ -49,6 +49,7 @@ class PlanSearcher(Searcher):
             "alpha_s": run.spec.alpha if alone and run.spec.teacher is not None else None,
             "temperature": run.spec.temperature if alone else None,
             "seed": run.spec.seed,
+            "until": trial.until,
             "specs": [run.spec.model_dump_json() for run in trial.runs],
             "students": [spec.model_dump_json() for spec in trial.students],
         }

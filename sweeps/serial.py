@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rkd_core.datasets import Dataset
 from rkd_core.execution import Execution
+from rkd_core.looks import Looks
 from rkd_core.training import Progress
 from sweeps.sweep import Sweep
 from sweeps.trial import carry_out
@@ -21,7 +22,7 @@ def run_serially(
     out: Path,
     execution: Execution,
     checkpoint_every: int | None = None,
-    validate_every: int | None = None,
+    looks: Looks | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> None:
     """Train all that a sweep has left; a failure is recorded and the rest goes on."""
@@ -38,7 +39,8 @@ def run_serially(
             execution=execution,
             report=report,
             checkpoint_every=checkpoint_every,
-            validate_every=validate_every,
+            looks=looks,
+            until=trial.until,
             stop=stop,
         ):
             sweep.ended(outcome)

@@ -15,6 +15,7 @@ from rkd_core import ledger, records
 from rkd_core.specs import TrainingSpec, array_key
 from sweeps.packing import ONE, PerTrial
 from sweeps.plan import Plan, PlannedRun
+from sweeps.pruning import Pruner
 from sweeps.schedule import Schedule
 from sweeps.stopping import Stop
 
@@ -38,6 +39,9 @@ class Watcher(Protocol):
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger; ``row`` has its record's accuracies and seconds."""
 
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way: for good if it is pruned, or to go on later."""
+
     def retried(self, run: PlannedRun, cause: str) -> None:
         """A training has failed, and will be begun again."""
 
@@ -54,6 +58,8 @@ class Trial:
     students: tuple[TrainingSpec, ...]
     """Of those that wait for these runs, one for each array: its teacher is asked for its answers
     at once, so that no two students find them missing at the same time."""
+    until: int | None = None
+    """Epochs after which to stop and look; None: at the end."""
 
 
 class Sweep:
@@ -69,6 +75,7 @@ class Sweep:
         slots: Trials at a time. The last trials are kept small, so that all slots have some.
         max_failures: How often a training is begun again after it has failed.
         stop: Once it is asked, nothing is begun any more.
+        pruner: Says which students need not go on; None: all do.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class Sweep:
         slots: int = 1,
         max_failures: int = 0,
         stop: Stop | None = None,
+        pruner: Pruner | None = None,
     ) -> None:
         self.schedule = Schedule(plan, completed)
         self.failures: list[Failure] = []
@@ -94,13 +102,18 @@ class Sweep:
         self._max_failures = max_failures
         self._stop = stop or Stop()
         self._failed: Counter[str] = Counter()
+        self.pruned: list[PlannedRun] = []
+        self._pruner = pruner
 
     def next(self) -> Trial | None:
         """Take what can start now; None if what is left waits for what is under way, or is over."""
         if self._stop.asked:
             return None
-        share = math.ceil(self.schedule.ready / self.slots)
-        runs = self.schedule.take(*(min(most, share) for most in self._per_trial))
+        runs: list[PlannedRun] = []
+        while not runs and self.schedule.ready:
+            share = math.ceil(self.schedule.ready / self.slots)
+            taken = self.schedule.take(*(min(most, share) for most in self._per_trial))
+            runs = [run for run in taken if not self._prune(run)]
         if not runs:
             return None
         for run in runs:
@@ -108,7 +121,25 @@ class Sweep:
         self._watcher.started(runs)
         waiting = (w.spec for run in runs for w in self.schedule.waiting_for(run.run_id))
         students = {array_key(spec): spec for spec in waiting if spec.teacher is not None}
-        return Trial(tuple(runs), tuple(students.values()))
+        return Trial(tuple(runs), tuple(students.values()), self._until(runs))
+
+    def _until(self, runs: Sequence[PlannedRun]) -> int | None:
+        if self._pruner is None:
+            return None
+        stops = [self._pruner.until(run) for run in runs]
+        return min((epochs for epochs in stops if epochs is not None), default=None)
+
+    def _prune(self, run: PlannedRun) -> bool:
+        """Leave a run that was taken where it is, if it is hopeless and nothing waits for it."""
+        if self._pruner is None or self.schedule.waiting_for(run.run_id):
+            return False
+        if not self._pruner.hopeless(run):
+            return False
+        log.info("pruned %s %s", run.run_id, run.label)
+        self.schedule.prune(run.run_id)
+        self.pruned.append(run)
+        self._watcher.paused(run, pruned=True)
+        return True
 
     @property
     def over(self) -> bool:
@@ -125,12 +156,23 @@ class Sweep:
         if status == "completed":
             self.completed(run_id, outcome)
             return
+        if status == "pruned":
+            self._stopped(self._runs[run_id])
+            return
         if status == "halted":  # all others would meet the same
             self._stop.ask(outcome["cause"])
         if self._stop.asked:
             log.info("%s %s: %s", status, run_id, outcome["cause"])
         else:
             self.failed(run_id, outcome["cause"], outcome.get("details", ""))
+
+    def _stopped(self, run: PlannedRun) -> None:
+        """A run has stopped to be looked at; ``next`` prunes it, or goes on with it."""
+        (row,) = records.read(self._out / "records", [run.run_id]).to_pylist()
+        if self._pruner is not None:
+            self._pruner.see(run, row)
+        self.schedule.go_on(run.run_id)
+        self._watcher.paused(run, pruned=False)
 
     def lost(self, run_id: str, cause: str) -> None:
         """A run's process has gone; what it committed before is completed all the same."""
@@ -144,6 +186,9 @@ class Sweep:
         """A run's record is in the ledger."""
         run = self._runs[run_id]
         self.schedule.complete(run_id)
+        if self._pruner is not None:
+            (record,) = records.read(self._out / "records", [run_id]).to_pylist()
+            self._pruner.see(run, record)
         log.info(
             "completed %s %s: validation worst-class %.4f, average %.4f",
             run_id,

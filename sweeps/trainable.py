@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rkd_core.datasets import Dataset
     from rkd_core.execution import Execution
+    from rkd_core.looks import Looks
     from rkd_core.training import Progress
 
 __all__ = ["train_trial"]
@@ -34,7 +35,7 @@ def train_trial(
     out: Path,
     execution: Execution,
     checkpoint_every: int | None = None,
-    validate_every: int | None = None,
+    looks: Looks | None = None,
     token: str | None = None,
 ) -> None:
     """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
@@ -68,7 +69,8 @@ def train_trial(
         execution=execution,
         report=report,
         checkpoint_every=checkpoint_every,
-        validate_every=validate_every,
+        looks=looks,
+        until=config.get("until"),
         stop=None if token is None else taken_away(out, token),
     ):
         tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

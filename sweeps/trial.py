@@ -13,6 +13,7 @@ from rkd_core import ledger
 from rkd_core.datasets import Dataset
 from rkd_core.errors import DivergedError, StoppedError
 from rkd_core.execution import Execution
+from rkd_core.looks import Looks
 from rkd_core.specs import TrainingSpec, run_id
 from rkd_core.teachers import ask
 from rkd_core.training import Progress, train
@@ -40,7 +41,8 @@ def carry_out(
     execution: Execution,
     report: Callable[[Progress], None],
     checkpoint_every: int | None = None,
-    validate_every: int | None = None,
+    looks: Looks | None = None,
+    until: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train, then have the new teachers asked, and say how each training ended.
@@ -53,13 +55,14 @@ def carry_out(
         execution: Device, precision and threads.
         report: Called after every epoch of every training.
         checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
-        validate_every: Epochs between looks at validation; None: a few, where they cost little.
+        looks: When validation is looked at on the way; None: a few times, where that costs little.
+        until: Epochs after which to stop, for the pruner to look; None: at the end.
         stop: Asked before every step whether to save and stop.
 
     Yields:
-        For each spec its ``run_id`` and ``status``: ``completed`` with the figures of its record,
-        or with ``cause`` and ``details`` ``failed``; ``stopped``; ``halted``, since no other
-        training would fare better; or ``dying`` before an error is raised.
+        For each spec its ``run_id`` and ``status``: ``completed`` or ``pruned`` with the figures
+        of its record, or with ``cause`` and ``details`` ``failed``; ``stopped``; ``halted``, since
+        no other training would fare better; or ``dying`` before an error is raised.
 
     Raises:
         torch.AcceleratorError: The process can use its GPU no more and has to go.
@@ -79,7 +82,8 @@ def carry_out(
                     execution=execution,
                     report=report,
                     checkpoint_every=checkpoint_every,
-                    validate_every=validate_every,
+                    looks=looks,
+                    until=until,
                     stop=stop,
                 )
             except torch.AcceleratorError:
@@ -106,7 +110,7 @@ def carry_out(
     for identity in by_id:
         if identity in completed:
             figures = {name: completed[identity][name] for name in _REPORTED}
-            yield {"run_id": identity, "status": "completed"} | figures
+            yield {"run_id": identity, "status": completed[identity]["status"]} | figures
             continue
         yield _failure(identity, failures[identity])
 

@@ -144,6 +144,23 @@ def test_a_file_that_is_not_ours_is_named(tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+def test_a_later_versions_file_reads_and_is_checked(tmp_path, monkeypatch):
+    later = pa.schema([*records.SCHEMA, ("later", pa.list_(pa.int64()))])
+    path = tmp_path / "x.parquet"
+    row = {"run_id": "x", "status": "completed", "schema_version": 1, "seed": 3}
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "SCHEMA", later)
+        path.write_bytes(records.serialize(row | {"later": [1, 2]}))
+    (read,) = records.read(tmp_path).to_pylist()
+    assert read["seed"] == 3
+    assert "later" not in read
+    table = pq.read_table(path)
+    changed = table.set_column(table.column_names.index("later"), "later", pa.array([[1, 3]]))
+    pq.write_table(changed, path)
+    with pytest.raises(UserError, match="damaged"):
+        records.read(tmp_path)
+
+
 def test_an_older_file_without_a_newer_column_still_reads(tmp_path):
     records.write(tmp_path, ROW)
     path = tmp_path / f"{ROW['run_id']}.parquet"

@@ -31,6 +31,9 @@ class Notes:
     def completed(self, run, row):
         self.events.append(("completed", run.run_id))
 
+    def paused(self, run, pruned):
+        self.events.append(("pruned" if pruned else "paused", run.run_id))
+
     def retried(self, run, cause):
         self.events.append(("retried", run.run_id))
 
