@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rkd_core import bundles, files
+from rkd_core import artifacts, bundles, files
 from rkd_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,23 +62,28 @@ def load(out: Path, digest: str) -> dict[str, Tensor]:
 
 
 def begin(runs: Sequence[Run], out: Path | None) -> None:
-    """Give new trainings the weights that their specs name.
+    """Give new trainings the weights that their specs name, or those of the teacher that they
+    are derived from.
 
     A classifier of another number of classes stays as it was drawn.
 
     Raises:
         UserError: The weights are not in ``out``, are damaged, or are not of these networks.
     """
-    read: dict[str, dict[str, Tensor]] = {}
+    read: dict[Path, dict[str, Tensor]] = {}
     for run in runs:
-        digest = run.spec.initial_weights
-        if digest is None:
+        spec = run.spec
+        if spec.initial_weights is None and spec.derived is None:
             continue
         if out is None:
             raise UserError("initial weights need `out`, the results folder that holds them")
-        if digest not in read:
-            read[digest] = load(out, digest)
-        _start(run, read[digest], out / FOLDER / digest)
+        if spec.derived is not None:
+            path = out / "artifacts" / spec.derived.source.run_id
+            read[path] = read.get(path) or artifacts.load(path.parent, path.name).weights
+        else:
+            path = out / FOLDER / str(spec.initial_weights)
+            read[path] = read.get(path) or load(out, path.name)
+        _start(run, read[path], path)
 
 
 def _start(run: Run, weights: Mapping[str, Tensor], path: Path) -> None:

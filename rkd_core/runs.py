@@ -67,7 +67,11 @@ class Run:
             .to(device)
             .to(memory_format=torch.channels_last)
         )
-        self.model.train()
+        head = spec.derived is not None and spec.derived.by == "head"
+        self.model.train(not head)
+        if head:  # a linear layer: what is below it runs, and stays, as it was trained
+            self.model.requires_grad_(False)
+            self.model.classifier.requires_grad_(True)
         self._needs = Needs() if spec.variant is None else spec.variant.build().needs
         self._teacher = teacher if looks_inside(self._needs) else None
         if self._needs.maps and self.model.classifier.bias is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MATH_VERSION",
     "DataOptions",
+    "Derivation",
     "HoldoutRule",
     "MultiplierOptions",
     "Normalization",
@@ -220,6 +221,15 @@ class TeacherRef(Frozen):
     alpha: float | None = Field(default=None, ge=0, le=1)
 
 
+class Derivation(Frozen):
+    """How a teacher comes from one that there is already, for less than a training."""
+
+    by: Literal["shifted", "head", "warm"]
+    """``shifted``: its logits are adjusted, nothing is trained (``rkd_core.adjustment``);
+    ``head``: its classifier alone is trained on; ``warm``: all of it is."""
+    source: TeacherRef
+
+
 class TrainingSpec(Frozen):
     """One training, resolved: nothing is left to a default that could change under it."""
 
@@ -249,6 +259,8 @@ class TrainingSpec(Frozen):
     """The initial teacher, by whose hold-out a variant's method goes."""
     initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file that a teacher starts from (``rkd_core.initial_weights``); None: none."""
+    derived: Derivation | None = None
+    """Of a teacher that is not trained from scratch, but from another one of the sweep."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSpec:
@@ -270,13 +282,24 @@ class TrainingSpec(Frozen):
             raise ValueError("only a teacher is trained without the held-out images")
         if (self.objective == "tradeoff") != (self.alpha is not None):
             raise ValueError("alpha belongs to the tradeoff objective, and only to it")
+        if self.derived is not None:
+            self._check_derived(self.derived)
         ascends = self.objective == "robust" or (self.objective == "tradeoff" and self.alpha != 0)
-        if ascends != (self.multipliers is not None):
+        shifted = self.derived is not None and self.derived.by == "shifted"
+        if (ascends and not shifted) != (self.multipliers is not None):
             raise ValueError("multipliers belong to robust, and to tradeoff with an alpha above 0")
         averaged = self.multipliers.averaged_iterates if self.multipliers else None
         if averaged is not None and averaged > self.recipe.epochs:
             raise ValueError("averaged_iterates cannot exceed the epochs")
         return self
+
+    def _check_derived(self, derived: Derivation) -> None:
+        if self.stage != "teacher" or self.objective != "tradeoff":
+            raise ValueError("what is derived is a teacher of a trade-off")
+        if self.held_out is not None or self.initial_weights is not None:
+            raise ValueError("a derived teacher has neither initial weights nor held-out images")
+        if derived.source.architecture != self.architecture:
+            raise ValueError("a derived teacher keeps the network of its source")
 
     def _check_variant(self, variant: Variant) -> None:
         method = variant.build()
@@ -295,8 +318,10 @@ class TrainingSpec(Frozen):
 
     @property
     def epochs(self) -> int:
-        """Passes over the training set: the recipe's, or 0 of a method that trains nothing."""
+        """Passes over the training set: the recipe's, or 0 where nothing is trained."""
         trains = self.variant is None or self.variant.build().trains
+        if self.derived is not None:
+            trains = self.derived.by != "shifted"
         return self.recipe.epochs if trains else 0
 
     @property
@@ -304,6 +329,8 @@ class TrainingSpec(Frozen):
         """Registry name of the training method, as the records carry it."""
         if self.variant is not None:
             return self.variant.method
+        if self.derived is not None:
+            return f"{self.derived.by}_teacher"
         return "standard" if self.objective == "standard" else "tradeoff"
 
 
@@ -336,8 +363,11 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
 
     Only runs of one family may be compared with one another: a folder may hold several, such as
     a first try of one epoch and the real sweep. A student's family includes its teacher's; what is
-    no training, but its teacher's network changed, stays in the teacher's family.
+    no training, but its teacher's network changed, stays in the teacher's family; so does a
+    teacher that is derived from another one.
     """
+    if spec.derived is not None:
+        return spec.derived.source.family
     if spec.teacher is not None and spec.epochs == 0:
         return spec.teacher.family
     fields = _fields(spec, "dataset", *_SWEPT)

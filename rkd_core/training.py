@@ -128,7 +128,7 @@ def train(
         first = next(iter(array.values()))
         dataset = loaded[first.dataset, first.data]
         prepared = execution.prepared(dataset.image_size)
-        if first.epochs == 0 and first.teacher is not None:
+        if first.epochs == 0 and first.initial_weights is None:
             outcomes = _shift(array, dataset, folder, prepared)
         else:
             outcomes = _train_array(
@@ -322,6 +322,7 @@ def _shift(
         shifted = Shifted(spec, setting, _needed(out))
         figures = measure(shifted.model, setting, spec) | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
+            "multipliers": shifted.multipliers,
             "epochs_trained": 0,
             "train_seconds": shifted.seconds,
             "trained_together": 1,

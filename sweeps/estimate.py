@@ -39,10 +39,14 @@ class Kind(NamedTuple):
 _BATCHES = 4  # of an epoch of the calibration
 
 
+_PLAIN = ("standard", "tradeoff")
+"""Methods whose trainings differ in their multipliers alone."""
+
+
 def kind_of(run: PlannedRun) -> Kind:
     """The kind of a planned training."""
     spec = run.spec
-    method = None if spec.variant is None else spec.variant.method
+    method = None if spec.method in _PLAIN else spec.method
     return Kind(spec.stage, spec.architecture, spec.multipliers is not None, method)
 
 
@@ -60,7 +64,7 @@ class CostModel:
         for row in rows:
             measured = row["train_seconds"] and row["train_class_total"] and row["epochs"]
             if row["status"] == "completed" and measured:
-                method = None if row["variant"] is None else row["method"]
+                method = None if row["method"] in _PLAIN else row["method"]
                 multiplied = row["multipliers"] is not None
                 kind = Kind(row["stage"], row["architecture"], multiplied, method)
                 self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))

@@ -101,6 +101,10 @@ class Economy:
     prune: bool = False
     """stop students that are hopeless at a quarter or half of their epochs; the same command
     without it goes on with them"""
+    teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
+    """where teachers of other trade-offs come from: each is trained; the standard one's logits are
+    shifted, which costs nothing; its classifier alone is trained on; or each is trained on from
+    its neighbour, for a fraction of the epochs"""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,15 @@ from itertools import product
 from typing import Any
 
 from rkd_core.methods.parts.protocol import Cell, Method
-from rkd_core.specs import HoldoutRule, TeacherRef, TrainingSpec, Variant, family_id, run_id
+from rkd_core.specs import (
+    Derivation,
+    HoldoutRule,
+    TeacherRef,
+    TrainingSpec,
+    Variant,
+    family_id,
+    run_id,
+)
 from sweeps.methods import variants
 from sweeps.settings import Settings
 
@@ -40,6 +48,8 @@ class PlannedRun:
         if spec.variant is not None:
             return f"student {spec.variant.label}, seed {spec.seed}"
         name = f"{spec.stage} {_trade_off(spec.alpha)}"
+        if spec.derived is not None:
+            name += f" ({spec.derived.by})"
         if spec.held_out is not None:
             name += ", trained without the held-out images"
         if spec.teacher is not None:
@@ -112,11 +122,14 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
         for run in runs:
             (teachers if run.spec.stage == "teacher" else students).setdefault(run.run_id, run)
 
+    def teach(alpha: float | None, seed: int) -> TeacherRef:
+        runs = _teachers(settings, alpha, seed, fingerprint)
+        add(*runs)
+        return _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
+
     for seed in settings.seeds:
         for alpha_t in above if settings.teaching.epochs else [None]:
-            teacher = _teacher(settings, alpha_t, seed, fingerprint)
-            add(teacher)
-            ref = _reference(teacher, family_id(teacher.spec, fingerprint))
+            ref = teach(alpha_t, seed)
             standard.setdefault(seed, ref)  # the first of a seed
             wanted = product([*below, *(named if alpha_t is None else ())], settings.temperatures)
             own = [c for c in points if alpha_t is None or c.teachers == "grid"]
@@ -124,10 +137,8 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
                 add(_student(settings, ref, alpha_s, temperature, seed, fingerprint))
     for repeat in settings.repeats:
         for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
-            teacher = _teacher(settings, repeat.alpha_t, seed, fingerprint)
-            ref = _reference(teacher, family_id(teacher.spec, fingerprint))
-            cell = repeat.alpha_s, repeat.temperature
-            add(teacher, _student(settings, ref, *cell, seed, fingerprint))
+            ref, cell = teach(repeat.alpha_t, seed), (repeat.alpha_s, repeat.temperature)
+            add(_student(settings, ref, *cell, seed, fingerprint))
     for seed, ref in standard.items():
         for method, _ in found:
             if method.cell is None:
@@ -200,24 +211,52 @@ def _variant(
     return [*runs, PlannedRun(run_id(spec, fingerprint), spec, tuple(needed))]
 
 
+def _teachers(
+    settings: Settings, alpha: float | None, seed: int, fingerprint: str
+) -> list[PlannedRun]:
+    """A teacher of the grid, after those that it is derived from."""
+    if alpha is None or settings.teachers == "trained":
+        return [_teacher(settings, alpha, seed, fingerprint)]
+    nearer = [a for a in settings.alphas if a < alpha] if settings.teachers == "warm" else []
+    above = _teachers(settings, max(nearer, default=None), seed, fingerprint)
+    source = _reference(above[-1], family_id(above[-1].spec, fingerprint))
+    derived = Derivation(by=settings.teachers, source=source)
+    return [*above, _teacher(settings, alpha, seed, fingerprint, derived=derived)]
+
+
 def _teacher(
     settings: Settings,
     alpha: float | None,
     seed: int,
     fingerprint: str,
+    *,
     held_out: HoldoutRule | None = None,
+    derived: Derivation | None = None,
 ) -> PlannedRun:
     # A teacher's risks always go by the true labels, so its spec says so.
-    by_true_labels = settings.multipliers.model_copy(update={"val_labels": "true"})
+    multipliers = settings.multipliers.model_copy(update={"val_labels": "true"})
+    recipe = settings.teaching
+    share = _DERIVED_EPOCHS.get(derived.by) if derived is not None else None
+    if share is not None:  # as far in fewer epochs, and without a warm-up
+        epochs = max(1, round(share * recipe.epochs))
+        recipe = recipe.model_copy(update={"epochs": epochs, "warmup": 0.0})
+        multipliers = multipliers.model_copy(update={"step_size": multipliers.step_size / share})
+    shifted = derived is not None and derived.by == "shifted"
     spec = TrainingSpec(
         stage="teacher",
         architecture=settings.teacher_architecture,
-        multipliers=by_true_labels if alpha else None,
+        multipliers=multipliers if alpha and not shifted else None,
         held_out=held_out,
-        initial_weights=settings.initial_weights,
-        **_shared(settings, alpha, seed) | {"recipe": settings.teaching},
+        initial_weights=settings.initial_weights if derived is None else None,
+        derived=derived,
+        **_shared(settings, alpha, seed) | {"recipe": recipe},
     )
-    return PlannedRun(run_id(spec, fingerprint), spec, ())
+    needed = () if derived is None else (derived.source.run_id,)
+    return PlannedRun(run_id(spec, fingerprint), spec, needed)
+
+
+_DERIVED_EPOCHS = {"head": 0.2, "warm": 0.3}
+"""Of those of a teacher that is trained from scratch."""
 
 
 def _student(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -44,6 +45,7 @@ class Settings:
     seeds: tuple[int, ...]
     methods: tuple[str, ...] = (methods.DEFAULT,)
     repeats: tuple[Repeat, ...] = ()
+    teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
     teacher_recipe: Recipe | None = None
     """None: that of the students."""
     initial_weights: str | None = None
@@ -77,6 +79,15 @@ def check(options: Options) -> None:
         _no_duplicates(f"--{name}", values or ())
     methods.chosen(grid.methods)
     _check_repeats(grid, training)
+    derived = options.economy.teachers
+    _require(
+        derived == "trained" or training.averaged_iterates is None,
+        f"--teachers {derived} starts from one network, not from --averaged-iterates",
+    )
+    _require(
+        derived == "trained" or training.teacher_epochs != 0,
+        f"--teachers {derived}: with --teacher-epochs 0 there is but the standard teacher",
+    )
     ratio = data.imbalance
     _require(
         ratio is None or (math.isfinite(ratio) and ratio >= 1),
@@ -289,6 +300,7 @@ def resolve(
         seeds=grid.seeds,
         methods=methods.chosen(grid.methods),
         repeats=repeats(grid.repeat),
+        teachers=options.economy.teachers,
         teacher_recipe=teaching,
         initial_weights=None if weights is None else weights.digest,
     )

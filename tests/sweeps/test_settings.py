@@ -29,6 +29,8 @@ def settings(*arguments, gpu=False, dataset=None):
         (["--repeat", "0.5/1=2"], "--repeat 0.5/1=2 is not like"),
         (["--repeat", "0/1/9999=1"], "--repeat: temperatures must be from"),
         (["--repeat", "0/1/1=2", "--seeds", "2147483646"], "--repeat: seed 2147483648 would"),
+        (["--teachers", "warm", "--averaged-iterates", "2"], "--teachers warm starts from one"),
+        (["--teachers", "none"], "--teachers"),
         (["--temperatures", "0"], "--temperatures .*0"),
         (["--temperatures", "-1"], "--temperatures"),
         (["--temperatures", "inf"], "--temperatures"),
