@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-__all__ = ["DivergedError", "StoppedError", "UserError", "unknown_name"]
+__all__ = ["DivergedError", "StoppedError", "UserError", "require", "unknown_name"]
 
 _LONGEST = 2000  # characters
 
@@ -53,3 +53,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> 
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UserError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(names)}{more}")
+
+
+def require(condition: bool, line: str) -> None:
+    """Refuse bad input.
+
+    Raises:
+        UserError: The condition does not hold; ``line`` says what is wrong.
+    """
+    if not condition:
+        raise UserError(line)

@@ -16,6 +16,8 @@ from sweeps.estimate import duration
 from sweeps.methods import DEFAULT
 from sweeps.packing import PerTrial
 from sweeps.plan import Plan, PlannedRun
+from sweeps.search.budget import Budget
+from sweeps.search.live import Search
 from sweeps.settings import Settings
 from sweeps.sweep import Failure
 
@@ -24,11 +26,12 @@ log = logging.getLogger(__name__)
 __all__ = [
     "log_ways",
     "print_cost",
+    "print_economy",
     "print_failures",
     "print_methods",
     "print_plan",
-    "print_pruned",
     "print_registries",
+    "print_search",
 ]
 
 
@@ -47,13 +50,33 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
     )
 
 
-def print_pruned(console: Console, pruned: Sequence[PlannedRun], students: int) -> None:
-    """Say how many students were hopeless, and how to have them all the same."""
+def print_search(console: Console, kind: str, budget: Budget) -> None:
+    """Say that not all of it will be trained."""
+    how = {"informed": "those expected to add most for their cost, first"}
     console.print(
-        f"{len(pruned)} of {counted(students, 'student')} pruned as hopeless; the same command "
-        "without --prune goes on with them",
-        highlight=False,
+        f"Of these, {how.get(kind, 'what Optuna proposes')}, for {budget}", highlight=False
     )
+
+
+def print_economy(
+    console: Console, search: Search | None, pruned: Sequence[PlannedRun], students: int
+) -> None:
+    """Say what a search has spent and what more would bring, and who was pruned."""
+    if search is not None:
+        plan = search.plan
+        line = (
+            f"{counted(len(plan.teachers), 'teacher')} and "
+            f"{counted(len(plan.students), 'student')}: {100 * search.cost:.0f}% of the grid's cost"
+        )
+        if search.expected_gain is not None:
+            line += f"; the last was expected to add {100 * search.expected_gain:.2f} points"
+        console.print(f"{line}. A larger --budget goes on from here", highlight=False)
+    if pruned:
+        console.print(
+            f"{len(pruned)} of {counted(students, 'student')} pruned as hopeless; the same command "
+            "without --prune goes on with them",
+            highlight=False,
+        )
 
 
 def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, plan: Plan) -> None:

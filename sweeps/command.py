@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,42 +18,38 @@ from analysis.criteria import Constrained
 from analysis.outcome import assess
 from analysis.select import run as select
 from analysis.watch import serving
-from rkd_core import (
-    artifacts,
-    bundles,
-    checkpoints,
-    datasets,
-    initial_weights,
-    ledger,
-    models,
-    records,
-)
+from rkd_core import datasets, files, records
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
 from rkd_core.looks import Looks
-from rkd_core.teacher_pass import FOLDER as ANSWERS
-from rkd_core.teacher_pass import TeacherPass, table_bytes, teacher_pass
+from rkd_core.teacher_pass import TeacherPass, teacher_pass
 from sweeps.announce import (
     log_ways,
     print_cost,
+    print_economy,
     print_failures,
     print_methods,
     print_plan,
-    print_pruned,
     print_registries,
+    print_search,
 )
+from sweeps.economy import search_of
 from sweeps.engine import Cluster, connect, run_on_ray
 from sweeps.estimate import CostModel, asking_epochs, calibrate
 from sweeps.health import watched
+from sweeps.housekeeping import bytes_needed, keep_weights, set_damaged_aside, tidy
 from sweeps.lease import hold
 from sweeps.log import logging_to
-from sweeps.options import Machine, Options, SelectionChoice, TrainingChoice
+from sweeps.options import Machine, Options, SelectionChoice
 from sweeps.packing import ONE, PerTrial, trainings_per_trial
 from sweeps.plan import Plan, PlannedRun, make_plan, spread
 from sweeps.progress import Tally, display_for
 from sweeps.pruning import RUNGS, Pruner
-from sweeps.results import check_folder, check_space, open_folder
+from sweeps.results import check_folder, check_space, open_folder, write_plan
+from sweeps.search.budget import budget_of
+from sweeps.search.live import Search
+from sweeps.search.space import Goal
 from sweeps.settings import Settings, check, data_options, resolve, teacher_weights
 from sweeps.stopping import Stop
 from sweeps.sweep import Failure, Sweep
@@ -89,32 +86,13 @@ def run(
         print_registries(console)
         return 0
 
-    # ---- What is wanted ---------------------------------------------------------------------
     check(options)
     machine, choice = options.machine, options.selection
-    dataset = datasets.load(
-        options.data.dataset,
-        data_options(options),
-        data_dir=options.data.data_dir,
-        train_list=options.data.train_list,
-        test_list=options.data.test_list,
-        skip_bad_images=options.data.skip_bad_images,
-    )
     with contextlib.ExitStack() as stack:
-        joined = machine.address is not None and not machine.serial
-        cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
-        settings = resolve(
-            options,
-            dataset,
-            gpu=cluster.gpus > 0,
-            weights=teacher_weights(options.training, dataset),
-        )
-        plan = _plan(options, settings, dataset.fingerprint)
+        wanted = _wanted(options, stack, console)
+        dataset, settings, out = wanted.dataset, wanted.settings, wanted.out
+        plan, cluster, joined = wanted.plan, wanted.cluster, wanted.joined
         pruner = Pruner(choice.worst_k, choice.margin) if options.economy.prune else None
-        out = location(machine.out) if machine.out else Path("results") / dataset.name
-        check_folder(out, dataset.name, dataset)
-        print_plan(console, settings, dataset, plan)
-        print_methods(console, settings)
 
         # ---- What there is already ----------------------------------------------------------
         table = records.read(out / "records")
@@ -122,32 +100,36 @@ def run(
         costs = CostModel(asking_epochs(settings.recipe, asked), table.to_pylist())
         completed = _completed(table, plan)
         if not options.display.dry_run:
-            completed -= _set_damaged_aside(plan, completed, out, errors)
+            completed -= set_damaged_aside(plan, completed, out, errors)
         hopeless = _hopeless(table, plan, pruner)
         completed |= {run.run_id for run in hopeless}
         missing = [run for run in plan.runs if run.run_id not in completed]
         passes = sum(run.spec.epochs for run in missing) * len(dataset.train)
         execution, per_trial = None, ONE
         if missing and (options.display.calibrate or not options.display.dry_run):
-            execution = _execution(machine, cluster)
-            per_trial = trainings_per_trial(machine, settings, dataset, cluster, asked)
-            unknown = costs.total(missing, len(dataset.train)) is None and passes > _LONG
-            if not joined and (options.display.calibrate or unknown):
-                for sighting in calibrate(plan, dataset, execution, asked, per_trial.students):
-                    costs.see(*sighting)
+            execution, per_trial = _ways(options, wanted, missing, costs, asked)
         seconds = costs.total(missing, len(dataset.train))
         print_cost(console, len(plan), missing, passes, seconds, cluster.slots, len(hopeless))
+        searching = search_of(options.economy) if missing else None
+        if searching is not None:
+            print_search(console, searching, budget_of(options.economy.budget))
         if options.display.dry_run:
             return 0
 
         # ---- Train what is missing ----------------------------------------------------------
         if missing:
-            check_space(out, _bytes_needed(settings, dataset, missing, asked, cluster, per_trial))
+            check_space(out, bytes_needed(settings, dataset, missing, asked, cluster, per_trial))
             token = stack.enter_context(_held(out, options, stop, console))
+        search = None
+        if searching is not None:
+            ended = [row for row in table.to_pylist() if row["run_id"] in completed]
+            search = _begin(wanted, options, ended, costs, command)
+            plan = search.plan
+            missing = [run for run in plan.runs if run.run_id not in completed]
         open_folder(out, dataset, plan, settings, command)
-        _keep_weights(options.training, dataset, out, missing)
+        keep_weights(options.training, dataset, out, missing)
         failures: Sequence[Failure] = ()
-        if execution is not None:
+        if execution is not None and missing:
             with logging_to(out / "sweep.log", console.print):
                 ready = None
                 if not joined and not machine.serial:
@@ -155,7 +137,7 @@ def run(
                 log_ways(settings, asked, execution, per_trial)
                 cluster = cluster if ready is None else ready()
                 sweep = _train(
-                    _Work(plan, completed, dataset, out, costs, per_trial, pruner),
+                    _Work(plan, completed, dataset, out, costs, per_trial, pruner, search),
                     options,
                     cluster,
                     execution,
@@ -166,12 +148,75 @@ def run(
                 stack.close()  # Ray's farewell belongs into the log too
             failures = sweep.all_failures()
             hopeless += sweep.pruned
+        plan = plan if search is None else search.plan
         if not failures:
-            _tidy(out, plan, hopeless)
-        if hopeless and not stop.asked:
-            print_pruned(console, hopeless, len(plan.students))
+            tidy(out, plan, hopeless)
+        print_economy(console, search, [] if stop.asked else hopeless, len(plan.students))
 
     return (conclude or _selected)(plan, out, choice, failures, errors)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked for, resolved; for a search it is the whole that it chooses from."""
+
+    dataset: datasets.Dataset
+    settings: Settings
+    plan: Plan
+    out: Path
+    cluster: Cluster
+    joined: bool
+    """Whether the cluster is somebody else's, and has been joined."""
+
+
+def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> _Wanted:
+    """Load the data, resolve options, plan, and say so."""
+    machine = options.machine
+    dataset = datasets.load(
+        options.data.dataset,
+        data_options(options),
+        data_dir=options.data.data_dir,
+        train_list=options.data.train_list,
+        test_list=options.data.test_list,
+        skip_bad_images=options.data.skip_bad_images,
+    )
+    joined = machine.address is not None and not machine.serial
+    cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
+    settings = resolve(
+        options,
+        dataset,
+        gpu=cluster.gpus > 0,
+        weights=teacher_weights(options.training, dataset),
+    )
+    plan = make_plan(settings, dataset.fingerprint)
+    plan = spread(plan) if options.economy.prune else plan
+    out = location(machine.out) if machine.out else Path("results") / dataset.name
+    check_folder(out, dataset.name, dataset)
+    print_plan(console, settings, dataset, plan)
+    print_methods(console, settings)
+    return _Wanted(dataset, settings, plan, out, cluster, joined)
+
+
+def _ways(
+    options: Options,
+    wanted: _Wanted,
+    missing: Sequence[PlannedRun],
+    costs: CostModel,
+    asked: TeacherPass,
+) -> tuple[Execution, PerTrial]:
+    """How trainings run. This machine is measured, where that was asked for, or much is to come
+    of unknown length."""
+    dataset, machine, cluster = wanted.dataset, options.machine, wanted.cluster
+    execution = _execution(machine, cluster)
+    per_trial = trainings_per_trial(machine, wanted.settings, dataset, cluster, asked)
+    images = len(dataset.train)
+    passes = sum(run.spec.epochs for run in missing) * images
+    unknown = costs.total(missing, images) is None and passes > _LONG
+    if not wanted.joined and (options.display.calibrate or unknown):
+        ways = execution, asked, per_trial.students
+        for sighting in calibrate(wanted.plan, dataset, *ways):
+            costs.see(*sighting)
+    return execution, per_trial
 
 
 @contextlib.contextmanager
@@ -211,6 +256,33 @@ def _selected(
     return 1 if failures else 0
 
 
+def _begin(
+    wanted: _Wanted,
+    options: Options,
+    ended: Sequence[Mapping[str, Any]],
+    costs: CostModel,
+    command: Sequence[str],
+) -> Search:
+    """A search that has been told of what has ended, and has proposed its first."""
+    from sweeps.search.begin import begin  # imports scikit-learn
+
+    files.make_folder(wanted.out)
+    search = begin(
+        options.economy,
+        Goal(options.selection.worst_k, options.selection.margin),
+        wanted.settings,
+        wanted.dataset.fingerprint,
+        wanted.plan,
+        {row["run_id"]: row for row in ended},
+        wanted.out,
+        slots=wanted.cluster.slots,
+        seconds=lambda run: costs.seconds(run, len(wanted.dataset.train)) or 0.0,
+        added=lambda plan: write_plan(wanted.out, plan, wanted.settings, command),
+    )
+    search.propose()
+    return search
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is to be trained, and what is known of it."""
@@ -222,6 +294,7 @@ class _Work:
     costs: CostModel
     per_trial: PerTrial
     pruner: Pruner | None
+    search: Search | None
 
 
 def _train(
@@ -259,6 +332,7 @@ def _train(
             max_failures=machine.max_failures,
             stop=stop,
             pruner=work.pruner,
+            search=work.search,
         )
         say = partial(shown.print, markup=False, highlight=False)
         trackers = connect_trackers(options.tracking, dataset.name, out, say)
@@ -274,11 +348,6 @@ def _train(
                         sweep, dataset, out, machine, cluster, execution, token, trackers, looks
                     )
     return sweep
-
-
-def _plan(options: Options, settings: Settings, fingerprint: str) -> Plan:
-    plan = make_plan(settings, fingerprint)
-    return spread(plan) if options.economy.prune else plan
 
 
 def _completed(table: pa.Table, plan: Plan) -> set[str]:
@@ -299,53 +368,6 @@ def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner | None) -> list[Planne
     return [run for run in plan.students if run.run_id not in awaited and pruner.hopeless(run)]
 
 
-def _set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
-    """Teachers that are wanted again, but whose artifacts no longer are what was written."""
-    missing = (run for run in plan.runs if run.run_id not in completed)
-    wanted = {needed for run in missing for needed in run.depends_on}
-    damaged = set()
-    for run in plan.runs:
-        if run.run_id in wanted & completed:
-            try:
-                artifacts.check(out / "artifacts", run.run_id)
-            except UserError as error:
-                errors.print(f"{error}; it is set aside and trained again", markup=False)
-                ledger.set_aside(out, run.run_id)
-                damaged.add(run.run_id)
-    return damaged
-
-
-def _keep_weights(
-    training: TrainingChoice, dataset: datasets.Dataset, out: Path, missing: Sequence[PlannedRun]
-) -> None:
-    """Put the weights that runs start from where they find them.
-
-    The file is read again, rather than held in memory from the plan to the end of the sweep.
-    """
-    wanted = {run.spec.initial_weights for run in missing} - {None}
-    weights = teacher_weights(training, dataset) if wanted else None
-    if weights is None:
-        return
-    if weights.digest not in wanted:
-        raise UserError(f"--teacher-weights {training.teacher_weights} is being written to")
-    try:
-        initial_weights.keep(out, weights)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error}") from error
-
-
-def _tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
-    """Delete what only trainings under way need, also what a death has left behind.
-
-    What was pruned keeps its checkpoint, to go on from.
-    """
-    kept = {run.run_id for run in hopeless}
-    named = [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights)]
-    names = [name for name in named if name and name not in kept]
-    for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
-        bundles.forget(out / folder, names)
-
-
 def _asked(settings: Settings, dataset: datasets.Dataset) -> TeacherPass:
     in_memory = isinstance(dataset.train, datasets.ImageSet)
     return teacher_pass(settings.recipe, len(dataset.train), dataset.classes, in_memory=in_memory)
@@ -363,28 +385,3 @@ def _execution(machine: Machine, cluster: Cluster) -> Execution:
             )
     threads = max(1, int(machine.cpus_per_trial))
     return Execution("cuda" if gpu else "cpu", machine.precision, threads)
-
-
-def _bytes_needed(
-    settings: Settings,
-    dataset: datasets.Dataset,
-    missing: Sequence[PlannedRun],
-    asked: TeacherPass,
-    cluster: Cluster,
-    per_trial: PerTrial,
-) -> int:
-    """Weights of all runs, teachers' answers, checkpoints, given weights, Ray and the logs."""
-    parameters = max(
-        models.parameters(settings.teacher_architecture),
-        models.parameters(settings.student_architecture),
-    )
-    iterates = settings.multipliers.averaged_iterates or 1
-    images, classes = len(dataset.train), dataset.classes
-    table = table_bytes(settings.recipe, images, classes) if asked == "table" else 0
-    answers = table + (images + len(dataset.val)) * classes * 4
-    teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
-    weights = parameters * 4 * iterates
-    saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
-    given = parameters * 4 if settings.initial_weights else 0
-    runs = len(missing) * (weights + 200_000)
-    return runs + teachers * answers + saved + given + 100_000_000

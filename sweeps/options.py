@@ -98,6 +98,20 @@ class Grid:
 class Economy:
     """Fewer trainings for the same answer; see docs/budget.md."""
 
+    search: Literal["grid", "informed", "optuna"] = "grid"
+    """grid: every student; informed: of the grid, in the order of what each is expected to add for
+    its cost; optuna: what a sampler of Optuna proposes"""
+    budget: Annotated[str | None, tyro.conf.arg(metavar="40%|2h|90min", help_behavior_hint="")] = (
+        None
+    )
+    """what a search may spend, of the whole grid's cost or of time (default: 25%); without
+    --search, it is an informed one"""
+    sampler: Literal["tpe", "gp", "nsga2", "nsga3", "random"] = "tpe"
+    """Optuna's sampler"""
+    objectives: Literal["constrained", "pareto"] = "constrained"
+    """what Optuna maximises: worst-class accuracy under the constraint on the average, or both"""
+    continuous: bool = False
+    """let Optuna propose students' trade-offs and temperatures between those of the grid"""
     prune: bool = False
     """stop students that are hopeless at a quarter or half of their epochs; the same command
     without it goes on with them"""

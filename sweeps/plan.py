@@ -19,7 +19,7 @@ from rkd_core.specs import (
 from sweeps.methods import variants
 from sweeps.settings import Settings
 
-__all__ = ["Plan", "PlannedRun", "make_plan", "spread"]
+__all__ = ["Plan", "PlannedRun", "grid_student", "make_plan", "spread"]
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
                 add(_student(settings, ref, alpha_s, temperature, seed, fingerprint))
     for repeat in settings.repeats:
         for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
-            ref, cell = teach(repeat.alpha_t, seed), (repeat.alpha_s, repeat.temperature)
-            add(_student(settings, ref, *cell, seed, fingerprint))
+            cell = repeat.alpha_t, repeat.alpha_s, repeat.temperature
+            add(*grid_student(settings, *cell, seed, fingerprint))
     for seed, ref in standard.items():
         for method, _ in found:
             if method.cell is None:
@@ -146,6 +146,20 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
             else:
                 add(*_chain(settings, method, method.cell, ref, seed, fingerprint))
     return Plan((*teachers.values(), *students.values()))
+
+
+def grid_student(
+    settings: Settings,
+    alpha_t: float | None,
+    alpha_s: float | None,
+    temperature: float,
+    seed: int,
+    fingerprint: str,
+) -> list[PlannedRun]:
+    """One student of the grid, or between its points, after the teachers that it needs."""
+    runs = _teachers(settings, alpha_t, seed, fingerprint)
+    teacher = _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
+    return [*runs, _student(settings, teacher, alpha_s, temperature, seed, fingerprint)]
 
 
 def _alpha(cell: Cell) -> float | None:

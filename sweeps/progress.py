@@ -83,6 +83,16 @@ class Tally:
         self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
 
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        for run in runs:
+            self._left[kind_of(run), run.spec.epochs] += 1
+        teachers = sum(run.spec.stage == "teacher" for run in runs)
+        self.teachers, self.students = (
+            self.teachers + teachers,
+            self.students + len(runs) - teachers,
+        )
+
     def started(self, runs: Sequence[PlannedRun]) -> None:
         """Trainings have begun, side by side."""
         now = time.monotonic()
@@ -174,6 +184,11 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        with self._lock:
+            self._tally.added(runs)
+
     def started(self, runs: Sequence[PlannedRun]) -> None:
         """Trainings have begun, side by side."""
         with self._lock:
@@ -255,6 +270,10 @@ class PlainLines:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        self._tally.added(runs)
+
     def started(self, runs: Sequence[PlannedRun]) -> None:
         """Trainings have begun, side by side."""
         self._tally.started(runs)
@@ -302,6 +321,9 @@ class Silence:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
 
     def started(self, runs: Sequence[PlannedRun]) -> None:
         """Trainings have begun, side by side."""

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from rkd_core.looks import Looks
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
@@ -142,6 +141,8 @@ class Pruner:
 
 def _chance(pairs: Iterable[tuple[float, float]], now: float, bar: float) -> float:
     """That a final figure reaches the bar, by the regression of others' final figures on theirs."""
+    from scipy import stats  # a fifth of a second that no other command needs
+
     at, final = np.array(list(pairs)).T
     n = at.size
     centred = at - at.mean()

@@ -23,7 +23,7 @@ from sweeps import lease
 from sweeps.plan import Plan
 from sweeps.settings import Settings
 
-__all__ = ["check_folder", "check_space", "open_folder"]
+__all__ = ["check_folder", "check_space", "open_folder", "write_plan"]
 
 _OWNER = "dataset.json"
 
@@ -112,7 +112,7 @@ def open_folder(
             owner = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
             _write_json(out / _OWNER, owner)
         _write_splits(out / "splits", dataset, settings.data)
-        _write_plan(out / "plan.json", plan, settings, command)
+        write_plan(out, plan, settings, command)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
@@ -128,7 +128,8 @@ def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions)
     replace_file(folder / f"{digest}.json", options.model_dump_json(indent=1).encode())
 
 
-def _write_plan(path: Path, plan: Plan, settings: Settings, command: Sequence[str]) -> None:
+def write_plan(out: Path, plan: Plan, settings: Settings, command: Sequence[str]) -> None:
+    """Store what was asked for: ``plan.json``, see ``open_folder``."""
     resolved = dataclasses.asdict(settings)
     resolved["teacher_recipe"] = settings.teaching
     for name in ("data", "recipe", "multipliers", "teacher_recipe"):
@@ -139,7 +140,7 @@ def _write_plan(path: Path, plan: Plan, settings: Settings, command: Sequence[st
         "settings": resolved,
         "run_ids": [run.run_id for run in plan.runs],
     }
-    _write_json(path, content)
+    _write_json(out / "plan.json", content)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

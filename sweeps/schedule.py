@@ -23,12 +23,9 @@ class Schedule:
     """
 
     def __init__(self, plan: Plan, completed: Collection[str] = ()) -> None:
-        awaited = {needed for run in plan.runs for needed in run.depends_on}
-        self._rank = {
-            run.run_id: (run.run_id not in awaited, -run.work, place)
-            for place, run in enumerate(plan.runs)
-        }
-        self._runs = {run.run_id: run for run in plan.runs}
+        self._completed = set(completed)
+        self._rank: dict[str, tuple[bool, float, int]] = {}
+        self._runs: dict[str, PlannedRun] = {}
         self._waiting: dict[str, list[PlannedRun]] = {}  # by what is awaited
         self._unmet: dict[str, set[str]] = {}  # what each that waits still waits for
         self._ready: dict[str, PlannedRun] = {}
@@ -38,10 +35,19 @@ class Schedule:
         self._queues: dict[tuple[object, ...], _Heap] = {}
         self._alone: set[str] = set()
         self._running: dict[str, PlannedRun] = {}
-        for run in plan.runs:
-            if run.run_id in completed:
+        self.add(plan.runs)
+
+    def add(self, runs: Sequence[PlannedRun]) -> None:
+        """Take on further runs; what they depend on is known, or among them."""
+        awaited = {needed for run in runs for needed in run.depends_on}
+        for run in runs:
+            place = len(self._rank)
+            self._rank[run.run_id] = (run.run_id not in awaited, -run.work, place)
+            self._runs[run.run_id] = run
+        for run in runs:
+            if run.run_id in self._completed:
                 continue
-            unmet = set(run.depends_on).difference(completed)
+            unmet = set(run.depends_on).difference(self._completed)
             if not unmet:
                 self._release(run)
                 continue
@@ -86,6 +92,7 @@ class Schedule:
     def complete(self, run_id: str) -> None:
         """A run taken earlier is completed; what waits for it can start."""
         del self._running[run_id]
+        self._completed.add(run_id)
         for run in self.waiting_for(run_id):
             self._unmet[run.run_id].remove(run_id)
             if not self._unmet[run.run_id]:

@@ -11,19 +11,19 @@ from pydantic import ValidationError
 
 from rkd_core import datasets, models, recipes
 from rkd_core.class_groups import is_long_tailed
-from rkd_core.errors import UserError, unknown_name
+from rkd_core.errors import UserError, require, unknown_name
 from rkd_core.files import location
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, HoldoutRule, MultiplierOptions, Recipe
 from sweeps import methods
-from sweeps.options import Grid, Options, TrainingChoice
+from sweeps.economy import check_economy, check_temperature
+from sweeps.options import Options, TrainingChoice
 from sweeps.repeats import Repeat, repeats
 from sweeps.scales import Defaults, Scale, defaults_for
 from sweeps.tracking import check_tracking
 
 __all__ = ["Settings", "check", "data_options", "resolve", "teacher_weights"]
 
-_TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 _SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
 
 
@@ -65,31 +65,22 @@ def check(options: Options) -> None:
     """
     data, grid, training, machine = options.data, options.grid, options.training, options.machine
     for alpha in grid.alphas or ():
-        _require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
+        require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
     for temperature in grid.temperatures or ():
-        _check_temperature("--temperatures", temperature)
+        check_temperature("--temperatures", temperature)
     for seed in grid.seeds:
-        _require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
+        require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
     for name, values in (
         ("alphas", grid.alphas),
         ("temperatures", grid.temperatures),
         ("seeds", grid.seeds),
     ):
-        _require(values is None or len(values) > 0, f"--{name} needs at least one value")
+        require(values is None or len(values) > 0, f"--{name} needs at least one value")
         _no_duplicates(f"--{name}", values or ())
     methods.chosen(grid.methods)
-    _check_repeats(grid, training)
-    derived = options.economy.teachers
-    _require(
-        derived == "trained" or training.averaged_iterates is None,
-        f"--teachers {derived} starts from one network, not from --averaged-iterates",
-    )
-    _require(
-        derived == "trained" or training.teacher_epochs != 0,
-        f"--teachers {derived}: with --teacher-epochs 0 there is but the standard teacher",
-    )
+    check_economy(options)
     ratio = data.imbalance
-    _require(
+    require(
         ratio is None or (math.isfinite(ratio) and ratio >= 1),
         f"--imbalance must be 1 or more, not {ratio}",
     )
@@ -102,7 +93,7 @@ def check(options: Options) -> None:
     _at_least("--epochs", training.epochs, 1)
     _at_least("--teacher-epochs", training.teacher_epochs, 0)
     judged = [name for name in methods.chosen(grid.methods) if _holds_out(name)]
-    _require(
+    require(
         training.teacher_epochs != 0 or not judged,
         f"--teacher-epochs 0 leaves no image unseen that {', '.join(judged)} could judge a teacher "
         f"by: leave {'it' if len(judged) == 1 else 'them'} out, or say NAME:holdout=validation",
@@ -126,20 +117,20 @@ def check(options: Options) -> None:
         good = value is None or (
             math.isfinite(value) and (value > 0 if low == "above 0" else value >= 0)
         )
-        _require(good, f"{flag} must be {low}, not {value}")
+        require(good, f"{flag} must be {low}, not {value}")
     margin = options.selection.margin
-    _require(
+    require(
         margin is None or 0 <= margin <= 1,
         f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
     )
     cpus, gpus = machine.cpus_per_trial, machine.gpus_per_trial
-    _require(
+    require(
         math.isfinite(cpus) and cpus >= _SHARE,
         f"--cpus-per-trial must be {_SHARE} or more, not {cpus:g}",
     )
     if gpus:
         whole = math.isfinite(gpus) and gpus >= 1 and gpus % 1 == 0
-        _require(
+        require(
             whole or _SHARE <= gpus < 1,
             f"--gpus-per-trial must be 0, a fraction from {_SHARE} on, or whole, not {gpus:g}",
         )
@@ -148,17 +139,17 @@ def check(options: Options) -> None:
         ("--student-architecture", training.student_architecture),
     ):
         _known(flag, architecture, models.architectures())
-    _require(
+    require(
         training.teacher_epochs != 0 or training.teacher_weights is not None,
         "--teacher-epochs 0 needs --teacher-weights, the weights that are used as they are",
     )
-    _require(
+    require(
         training.teacher_weights is None or training.teacher_architecture is not None,
         "--teacher-weights needs --teacher-architecture, the network that they are of",
     )
     if training.recipe is not None:
         recipes.get(training.recipe)
-    _require(
+    require(
         machine.address is None or not options.display.calibrate,
         "--calibrate measures this machine, not a cluster: leave it out with --address",
     )
@@ -168,35 +159,17 @@ def check(options: Options) -> None:
         ("--storage", machine.storage),
         ("--address", machine.address),
     ):
-        _require(text is None or text.strip() != "", f"{flag} is empty")
+        require(text is None or text.strip() != "", f"{flag} is empty")
     _known_place("--out", machine.out)
     _known_place("--storage", machine.storage)
     check_tracking(options.tracking, machine.serial)
     folder = data.data_dir
     if folder is not None:
         try:
-            _require(folder.exists(), f"--data-dir {folder} does not exist")
-            _require(folder.is_dir(), f"--data-dir {folder} is not a folder")
+            require(folder.exists(), f"--data-dir {folder} does not exist")
+            require(folder.is_dir(), f"--data-dir {folder} is not a folder")
         except OSError as error:
             raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
-
-
-def _check_temperature(flag: str, temperature: float) -> None:
-    low, high = _TEMPERATURES
-    _require(
-        low <= temperature <= high, f"{flag} must be from {low} to {high:g}, not {temperature:g}"
-    )
-
-
-def _check_repeats(grid: Grid, training: TrainingChoice) -> None:
-    for repeat in repeats(grid.repeat):
-        _check_temperature("--repeat: temperatures", repeat.temperature)
-        _require(
-            repeat.alpha_t is None or training.teacher_epochs != 0,
-            "--repeat: with --teacher-epochs 0 there is but the standard teacher",
-        )
-        last = max(grid.seeds) + repeat.seeds
-        _require(last < 2**31, f"--repeat: seed {last} would exceed 2147483647")
 
 
 def data_options(options: Options) -> DataOptions:
@@ -233,7 +206,7 @@ def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pret
         )
     except UserError as error:
         raise UserError(f"--teacher-weights {error}") from None
-    _require(
+    require(
         training.teacher_epochs != 0 or weights.classes == dataset.classes,
         f"--teacher-epochs 0: {path} tells {weights.classes} classes apart, {dataset.name} has "
         f"{dataset.classes}; its classifier has to be made anew and trained",
@@ -281,7 +254,7 @@ def resolve(
     except ValidationError as error:
         raise UserError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
     worst_k = options.selection.worst_k
-    _require(
+    require(
         worst_k <= dataset.classes,
         f"--worst-k {worst_k} exceeds the {dataset.classes} classes of {dataset.name}",
     )
@@ -325,7 +298,7 @@ def _teaching(
 ) -> Recipe:
     """The teachers' recipe. Published weights are of color images, normalised in their own way."""
     color = dataset.channels == 3
-    _require(
+    require(
         color or training.teacher_normalization != "imagenet",
         f"--teacher-normalization imagenet is for color images, and {dataset.name} is grey",
     )
@@ -356,18 +329,13 @@ def _holds_out(name: str) -> bool:
     return any(isinstance(m.needs.holdout, HoldoutRule) for m in methods.variants(name))
 
 
-def _require(condition: bool, line: str) -> None:
-    if not condition:
-        raise UserError(line)
-
-
 def _at_least(flag: str, value: int | None, low: int) -> None:
-    _require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
+    require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
 
 
 def _no_duplicates(flag: str, values: Sequence[float]) -> None:
     repeated = [value for value in values if list(values).count(value) > 1]
-    _require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
+    require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
 
 
 def _known(flag: str, name: str | None, known: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from sweeps.packing import ONE, PerTrial
 from sweeps.plan import Plan, PlannedRun
 from sweeps.pruning import Pruner
 from sweeps.schedule import Schedule
+from sweeps.search.live import Search
 from sweeps.stopping import Stop
 
 __all__ = ["Failure", "Sweep", "Trial", "Watcher"]
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 class Watcher(Protocol):
     """Somebody who is told what happens, such as the progress display."""
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
 
     def started(self, runs: Sequence[PlannedRun]) -> None:
         """Trainings have begun, side by side."""
@@ -76,6 +80,7 @@ class Sweep:
         max_failures: How often a training is begun again after it has failed.
         stop: Once it is asked, nothing is begun any more.
         pruner: Says which students need not go on; None: all do.
+        search: Says what else to train, when all that can start has; None: nothing.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Sweep:
         max_failures: int = 0,
         stop: Stop | None = None,
         pruner: Pruner | None = None,
+        search: Search | None = None,
     ) -> None:
         self.schedule = Schedule(plan, completed)
         self.failures: list[Failure] = []
@@ -103,14 +109,14 @@ class Sweep:
         self._stop = stop or Stop()
         self._failed: Counter[str] = Counter()
         self.pruned: list[PlannedRun] = []
-        self._pruner = pruner
+        self._pruner, self._search = pruner, search
 
     def next(self) -> Trial | None:
         """Take what can start now; None if what is left waits for what is under way, or is over."""
         if self._stop.asked:
             return None
         runs: list[PlannedRun] = []
-        while not runs and self.schedule.ready:
+        while not runs and (self.schedule.ready or self._grow()):
             share = math.ceil(self.schedule.ready / self.slots)
             taken = self.schedule.take(*(min(most, share) for most in self._per_trial))
             runs = [run for run in taken if not self._prune(run)]
@@ -122,6 +128,14 @@ class Sweep:
         waiting = (w.spec for run in runs for w in self.schedule.waiting_for(run.run_id))
         students = {array_key(spec): spec for spec in waiting if spec.teacher is not None}
         return Trial(tuple(runs), tuple(students.values()), self._until(runs))
+
+    def _grow(self) -> bool:
+        """Take on what the search proposes; False if that is nothing at present."""
+        runs = [] if self._search is None else self._search.propose()
+        self._runs |= {run.run_id: run for run in runs}
+        self.schedule.add(runs)
+        self._watcher.added(runs)
+        return bool(runs)
 
     def _until(self, runs: Sequence[PlannedRun]) -> int | None:
         if self._pruner is None:
@@ -138,13 +152,17 @@ class Sweep:
         log.info("pruned %s %s", run.run_id, run.label)
         self.schedule.prune(run.run_id)
         self.pruned.append(run)
+        if self._search is not None:
+            (row,) = records.read(self._out / "records", [run.run_id]).to_pylist()
+            self._search.ended(run, row)
         self._watcher.paused(run, pruned=True)
         return True
 
     @property
     def over(self) -> bool:
         """Whether nothing will be begun any more."""
-        return self.schedule.finished or self._stop.asked
+        searching = self._search is not None and not self._search.over
+        return self._stop.asked or (self.schedule.finished and not searching)
 
     def progressed(self, run_id: str, progress: Mapping[str, Any]) -> None:
         """Pass on an epoch's figures."""
@@ -186,9 +204,12 @@ class Sweep:
         """A run's record is in the ledger."""
         run = self._runs[run_id]
         self.schedule.complete(run_id)
-        if self._pruner is not None:
+        if self._pruner is not None or self._search is not None:
             (record,) = records.read(self._out / "records", [run_id]).to_pylist()
-            self._pruner.see(run, record)
+            if self._pruner is not None:
+                self._pruner.see(run, record)
+            if self._search is not None:
+                self._search.ended(run, record)
         log.info(
             "completed %s %s: validation worst-class %.4f, average %.4f",
             run_id,
@@ -222,6 +243,8 @@ class Sweep:
         row |= {"status": "failed", "cause": cause, "started_at": datetime.now(UTC)}
         records.write(self._out / "records", row)
         self._watcher.failed(run, cause)
+        if self._search is not None:
+            self._search.ended(run, None)
 
     def all_failures(self) -> list[Failure]:
         """What failed, and what an engine that ended early neither completed nor failed."""

@@ -22,6 +22,9 @@ class Notes:
     def __init__(self):
         self.events = []
 
+    def added(self, runs):
+        self.events += [("added", run.run_id) for run in runs]
+
     def started(self, runs):
         self.events += [("started", run.run_id) for run in runs]
 

@@ -1,0 +1,118 @@
+"""Grids that were trained in full, kept as records, for searches to be replayed on.
+
+    python benchmarks/worlds.py RESULTS NAME      # keeps a finished sweep as worlds/NAME.parquet
+
+A world has every combination with every seed, and what validation said on the way
+(``--validate-every``). Only columns that a search or a selection looks at are kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from report import ROOT
+
+from rkd_core import records
+from rkd_core.metrics import average_accuracy, worst_class_accuracy
+from sweeps.search.space import Cell, Point, Space
+
+FOLDER = ROOT / "benchmarks" / "worlds"
+COLUMNS = (
+    *("run_id", "teacher_id", "family", "stage", "method", "variant", "teacher_objective"),
+    *("student_objective", "alpha_t", "alpha_s", "temperature", "dataset", "class_names"),
+    *("train_class_total", "architecture", "seed", "epochs", "epochs_trained"),
+    *("val_class_total", "val_class_correct", "test_class_total", "test_class_correct"),
+    *("val_average_accuracy", "val_worst_class_accuracy", "test_average_accuracy"),
+    *("test_worst_class_accuracy", "val_epochs", "val_epoch_class_correct", "train_seconds"),
+    *("status", "schema_version"),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A grid and all that came of it."""
+
+    name: str
+    table: pa.Table
+
+    @cached_property
+    def rows(self) -> dict[Point, dict[str, Any]]:
+        """Students by combination and seed."""
+        students = self.table.filter(pc.equal(self.table["stage"], "student")).to_pylist()
+        return {Point(_cell(row), row["seed"]): row for row in students}
+
+    @cached_property
+    def place(self) -> dict[Point, int]:
+        """Where each of them stands in ``students``."""
+        ids = {run: k for k, run in enumerate(self.students["run_id"].to_pylist())}
+        return {point: ids[row["run_id"]] for point, row in self.rows.items()}
+
+    @cached_property
+    def students(self) -> pa.Table:
+        """Their records."""
+        return self.table.filter(pc.equal(self.table["stage"], "student"))
+
+    @cached_property
+    def space(self) -> Space:
+        """The grid."""
+        cells, seeds = {p.cell for p in self.rows}, {p.seed for p in self.rows}
+        alphas = {a for c in cells for a in (c.alpha_t, c.alpha_s) if a is not None}
+        temperatures = {c.temperature for c in cells}
+        return Space(*(tuple(sorted(values)) for values in (alphas, temperatures, seeds)))
+
+    @cached_property
+    def truth(self) -> dict[Cell, tuple[float, float]]:
+        """Mean worst-class and average accuracy on test over all seeds."""
+        found: dict[Cell, tuple[float, float]] = {}
+        for cell in self.space.cells:
+            figures = self.by_seed(cell)
+            found[cell] = float(figures[0].mean()), float(figures[1].mean())
+        return found
+
+    def by_seed(self, cell: Cell) -> np.ndarray:
+        """Worst-class and average accuracy on test, ``(2, seeds)``."""
+        rows = [self.rows[Point(cell, seed)] for seed in self.space.seeds]
+        counts = [(row["test_class_correct"], row["test_class_total"]) for row in rows]
+        worst = [float(worst_class_accuracy(*c)) for c in counts]
+        return np.array([worst, [float(average_accuracy(*c)) for c in counts]])
+
+
+def worlds() -> Iterator[World]:
+    """All that are kept."""
+    for path in sorted(FOLDER.glob("*.parquet")):
+        table = pq.read_table(path)
+        missing = [
+            pa.nulls(len(table), field.type)
+            if field.name not in table.column_names
+            else table[field.name].cast(field.type)
+            for field in records.SCHEMA
+        ]
+        yield World(path.stem, pa.table(missing, schema=records.SCHEMA))
+
+
+def _cell(row: dict[str, Any]) -> Cell:
+    return Cell(row["alpha_t"], row["alpha_s"], row["temperature"])
+
+
+def keep(results: Path, name: str) -> Path:
+    """Keep a finished sweep."""
+    table = records.read(results / "records")
+    on_grid = pc.and_(table["variant"].is_null(), pc.equal(table["status"], "completed"))
+    kept = table.filter(on_grid).select(list(COLUMNS))
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.parquet"
+    pq.write_table(kept, path, compression="zstd", compression_level=19)
+    return path
+
+
+if __name__ == "__main__":
+    print(keep(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,238 @@
+"""The grid, best first: what a training is expected to add to the answer, over what it costs.
+
+Two Gaussian processes over the combinations' places, one of the worst-k and one of the average
+accuracy, say of each combination what is known and how well. The next student is the one with the
+largest expected improvement on the best that is known, under the constraint on the average
+(Gardner et al., ICML 2014), divided by its cost, of which its teacher is a part if nobody has
+trained it yet. As much of the improvement counts as one look with its noise would show (the
+knowledge gradient's variance; Frazier et al. 2009), so a further seed of a combination competes
+with combinations that nobody has tried: seeds go where the ranking is open. Every teacher is
+probed once before any is dismissed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from sweeps.search.space import Cell, FloatArray, Goal, Point, Seen, Space
+
+__all__ = ["Informed"]
+
+_DRAWS = 256
+_REFIT = 6
+"""Further results after which lengths and variances are fitted anew."""
+
+
+class Informed:
+    """The strategy; see above.
+
+    Args:
+        space: The grid.
+        goal: Of the selection.
+        teacher_cost: Of a teacher, in students.
+        seed: Of its draws.
+    """
+
+    def __init__(self, space: Space, goal: Goal, teacher_cost: float = 1.0, seed: int = 0) -> None:
+        self._space, self._goal, self._teacher_cost = space, goal, teacher_cost
+        self._rng = np.random.default_rng(seed)
+        self._cells = space.cells
+        self._places = np.array([cell.place for cell in self._cells])
+        self._number = {cell: k for k, cell in enumerate(self._cells)}
+        self._seen: defaultdict[Cell, list[Seen]] = defaultdict(list)
+        self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds that were asked for
+        self._under_way: set[Point] = set()
+        self._out: set[Cell] = set()  # pruned or failed
+        self._teachers: set[tuple[float | None, int]] = set()
+        self._probes = self._first()
+        self._worst, self._average = _Process(), _Process()
+        self.expected_gain: float | None = None
+        """Accuracy that the last student asked for was expected to add, a fraction."""
+
+    def ask(self) -> Point | None:
+        """See ``Strategy``."""
+        point = self._probe() or self._best()
+        if point is not None:
+            self._taken[point.cell].add(point.seed)
+            self._under_way.add(point)
+            self._teachers.add((point.cell.alpha_t, point.seed))
+        return point
+
+    def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
+        """See ``Strategy``."""
+        self._under_way.discard(point)
+        self._taken[point.cell].add(point.seed)
+        self._teachers.add((point.cell.alpha_t, point.seed))
+        if row is None or row["status"] != "completed":
+            self._out.add(point.cell)
+        else:
+            self._seen[point.cell].append(Seen.of(row, self._goal.worst_k))
+
+    def _first(self) -> list[Cell]:
+        """Standard distillation, then a student on each teacher, far from one another."""
+        space, first = self._space, [self._space.reference]
+        ends = sorted(space.objectives[1:], key=lambda a: abs((a or 0.0) - 0.5), reverse=True)
+        students = [*ends, None]
+        for k, alpha_t in enumerate((None, *ends)):
+            temperature = space.temperatures[k % len(space.temperatures)]
+            cell = Cell(alpha_t, students[k % len(students)], temperature)
+            first.append(cell)
+        return list(dict.fromkeys(first))
+
+    def _probe(self) -> Point | None:
+        seed = self._space.seeds[0]
+        while self._probes:
+            cell = self._probes.pop(0)
+            if not self._taken[cell]:
+                return Point(cell, seed)
+        return None
+
+    def _best(self) -> Point | None:
+        """The student that is expected to add most for its cost."""
+        cells = [cell for cell in self._cells if self._seen[cell]]
+        reference = [cell for cell in cells if cell.is_standard]
+        if not reference:  # failed, or not told yet
+            return self._any()
+        points = [(cell, self._next_seed(cell)) for cell in self._cells]
+        open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
+        if not open_.any():
+            return None
+        worst, average = self._fit(cells)
+        least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
+        draws = worst.draws(self._rng, _DRAWS), average.draws(self._rng, _DRAWS)
+        admitted = draws[1] >= _scaled(least)
+        known = np.array([self._number[cell] for cell in cells])
+        likely = [k for k in known if average.mean[k] >= _scaled(least)] or [
+            self._number[reference[0]]
+        ]
+        best = max(_accuracy(worst.mean[likely]))
+        shown = worst.mean + (draws[0] - worst.mean) * worst.resolved
+        gain = (np.maximum(_accuracy(shown) - best, 0) * admitted).mean(axis=0)
+        cost = np.array(
+            [
+                1.0 + self._teacher_cost * ((cell.alpha_t, seed) not in self._teachers)
+                for cell, seed in points
+            ]
+        )
+        score = np.where(open_, gain / cost, -np.inf)
+        chosen = int(np.argmax(score))
+        self.expected_gain = float(gain[chosen])
+        if gain[chosen] <= 0:  # nothing is expected of any: the likeliest to matter
+            chosen = int(np.argmax(np.where(open_, worst.mean + worst.deviation, -np.inf)))
+        cell, seed = points[chosen]
+        return None if seed is None else Point(cell, seed)
+
+    def _any(self) -> Point | None:
+        for cell in self._cells:
+            seed = self._next_seed(cell)
+            if seed is not None and cell not in self._out:
+                return Point(cell, seed)
+        return None
+
+    def _next_seed(self, cell: Cell) -> int | None:
+        return next((s for s in self._space.seeds if s not in self._taken[cell]), None)
+
+    def _fit(self, cells: list[Cell]) -> tuple[_Belief, _Belief]:
+        """What is believed of all cells; of those under way, that they end as expected."""
+        rows = np.array([self._number[cell] for cell in cells])
+        seeds = np.array([len(self._seen[cell]) for cell in cells])
+        pending = [self._number[point.cell] for point in self._under_way]
+        beliefs = []
+        for process, figure, images in (
+            (self._worst, "worst_k", "counted"),
+            (self._average, "average", "images"),
+        ):
+            values = [np.mean([getattr(s, figure) for s in self._seen[c]]) for c in cells]
+            noise = 1 / (4 * np.array([getattr(self._seen[c][0], images) for c in cells]) + 2)
+            beliefs.append(
+                process.believe(
+                    self._places, rows, _scaled(np.array(values)), noise, seeds, pending
+                )
+            )
+        return beliefs[0], beliefs[1]
+
+
+class _Belief:
+    """A normal distribution of one accuracy of all combinations, on the arcsine scale."""
+
+    def __init__(self, mean: FloatArray, covariance: FloatArray, noise: FloatArray) -> None:
+        self.mean = mean
+        self.deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        self._covariance = covariance
+        variance = self.deviation**2
+        self.resolved = np.sqrt(variance / (variance + noise))
+        """Share of the deviation that one look, with its noise, would show."""
+
+    def draws(self, rng: np.random.Generator, number: int) -> FloatArray:
+        """Joint draws, ``(number, combinations)``."""
+        values, vectors = np.linalg.eigh(self._covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        normal = rng.standard_normal((number, len(self.mean)))
+        return np.asarray(self.mean + normal @ root.T)
+
+
+class _Process:
+    """A Gaussian process whose lengths and variances are fitted now and then."""
+
+    def __init__(self) -> None:
+        self._kernel = None
+        self._fitted = 0
+
+    def believe(
+        self,
+        places: FloatArray,
+        rows: NDArrayInt,
+        values: FloatArray,
+        noise: FloatArray,
+        seeds: NDArrayInt,
+        pending: list[int],
+    ) -> _Belief:
+        """Of all places, given values at some; ``noise`` is that of counting images, of one seed.
+
+        What is under way is taken to end as expected, so that nobody else asks the same.
+        """
+        refit = self._kernel is None or seeds.sum() >= self._fitted + _REFIT
+        mean, scale = float(values.mean()), float(max(values.std(), 1e-3))
+        y = (values - mean) / scale
+        floor = noise / scale**2 / seeds
+        kernel = self._kernel or ConstantKernel(1.0, (0.05, 20.0)) * Matern(
+            1.0, (0.3, 6.0), nu=1.5
+        ) + WhiteKernel(0.05, (1e-3, 1.0))
+        process = GaussianProcessRegressor(
+            kernel, alpha=floor, optimizer="fmin_l_bfgs_b" if refit and len(y) > 3 else None
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is met is no trouble
+            process.fit(places[rows], y)
+        if refit and len(y) > 3:
+            self._kernel, self._fitted = process.kernel_, int(seeds.sum())
+        white = float(process.kernel_.k2.noise_level)
+        if pending:
+            expected = process.predict(places[pending])
+            level = np.concatenate([floor, np.full(len(pending), floor.mean())])
+            places_, y_ = np.concatenate([places[rows], places[pending]]), np.append(y, expected)
+            process = GaussianProcessRegressor(process.kernel_, alpha=level, optimizer=None)
+            process.fit(places_, y_)
+        at, covariance = process.predict(places, return_cov=True)
+        covariance = covariance - white * np.eye(len(places))  # of the students, not of a look
+        one_look = np.full(len(places), white + float(noise.mean()) / scale**2) * scale**2
+        return _Belief(mean + scale * at, covariance * scale**2, one_look)
+
+
+NDArrayInt = np.ndarray
+
+
+def _scaled(accuracy: Any) -> Any:
+    return np.arcsin(np.sqrt(np.clip(accuracy, 0, 1)))
+
+
+def _accuracy(scaled: FloatArray) -> FloatArray:
+    return np.asarray(np.sin(np.clip(scaled, 0, np.pi / 2)) ** 2)
