@@ -52,6 +52,7 @@ class Random:
         points = [Point(*point) for point in product(space.cells, space.seeds)]
         order = np.random.default_rng(seed).permutation(len(points))
         first = Point(space.reference, space.seeds[0])
+        self.cells = space.cells
         self._left = [first, *(p for p in (points[k] for k in order) if p != first)]
 
     def ask(self) -> Point | None:

@@ -122,9 +122,9 @@ def run(
             token = stack.enter_context(_held(out, options, stop, console))
         search = None
         if searching is not None:
-            ended = [row for row in table.to_pylist() if row["run_id"] in completed]
-            search = _begin(wanted, options, ended, costs, command)
-            plan = search.plan
+            rows = _ended(table, plan, completed)
+            search = _begin(wanted, options, rows, costs, command)
+            plan, completed = search.plan, {*rows}
             missing = [run for run in plan.runs if run.run_id not in completed]
         open_folder(out, dataset, plan, settings, command)
         keep_weights(options.training, dataset, out, missing)
@@ -259,7 +259,7 @@ def _selected(
 def _begin(
     wanted: _Wanted,
     options: Options,
-    ended: Sequence[Mapping[str, Any]],
+    ended: Mapping[str, Mapping[str, Any]],
     costs: CostModel,
     command: Sequence[str],
 ) -> Search:
@@ -273,7 +273,7 @@ def _begin(
         wanted.settings,
         wanted.dataset.fingerprint,
         wanted.plan,
-        {row["run_id"]: row for row in ended},
+        ended,
         wanted.out,
         slots=wanted.cluster.slots,
         seconds=lambda run: costs.seconds(run, len(wanted.dataset.train)) or 0.0,
@@ -353,6 +353,16 @@ def _train(
 def _completed(table: pa.Table, plan: Plan) -> set[str]:
     done = table.filter(pc.equal(table["status"], "completed"))["run_id"].to_pylist()
     return set(done) & {run.run_id for run in plan.runs}
+
+
+def _ended(table: pa.Table, plan: Plan, ended: set[str]) -> dict[str, dict[str, Any]]:
+    """Records by run id of what needs no training, also of students between the grid's points."""
+    planned = {run.run_id for run in plan.runs}
+    return {
+        row["run_id"]: row
+        for row in table.to_pylist()
+        if row["run_id"] in ended or (row["run_id"] not in planned and row["status"] == "completed")
+    }
 
 
 def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner | None) -> list[PlannedRun]:

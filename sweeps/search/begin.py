@@ -56,7 +56,6 @@ def begin(
     space = Space(settings.alphas, settings.temperatures, settings.seeds)
     return Search(
         _strategy(economy, goal, space, whole, fingerprint, out),
-        space,
         settings,
         fingerprint,
         budget_of(economy.budget),

@@ -44,9 +44,9 @@ class Informed:
     def __init__(self, space: Space, goal: Goal, teacher_cost: float = 1.0, seed: int = 0) -> None:
         self._space, self._goal, self._teacher_cost = space, goal, teacher_cost
         self._rng = np.random.default_rng(seed)
-        self._cells = space.cells
-        self._places = np.array([cell.place for cell in self._cells])
-        self._number = {cell: k for k, cell in enumerate(self._cells)}
+        self.cells = space.cells
+        self._places = np.array([cell.place for cell in self.cells])
+        self._number = {cell: k for k, cell in enumerate(self.cells)}
         self._seen: defaultdict[Cell, list[Seen]] = defaultdict(list)
         self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds that were asked for
         self._under_way: set[Point] = set()
@@ -97,11 +97,11 @@ class Informed:
 
     def _best(self) -> Point | None:
         """The student that is expected to add most for its cost."""
-        cells = [cell for cell in self._cells if self._seen[cell]]
+        cells = [cell for cell in self.cells if self._seen[cell]]
         reference = [cell for cell in cells if cell.is_standard]
         if not reference:  # failed, or not told yet
             return self._any()
-        points = [(cell, self._next_seed(cell)) for cell in self._cells]
+        points = [(cell, self._next_seed(cell)) for cell in self.cells]
         open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
         if not open_.any():
             return None
@@ -131,7 +131,7 @@ class Informed:
         return None if seed is None else Point(cell, seed)
 
     def _any(self) -> Point | None:
-        for cell in self._cells:
+        for cell in self.cells:
             seed = self._next_seed(cell)
             if seed is not None and cell not in self._out:
                 return Point(cell, seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeps.plan import Plan, PlannedRun, grid_student
 from sweeps.search.budget import Budget
-from sweeps.search.space import Cell, Point, Space, Strategy
+from sweeps.search.space import Cell, Point, Strategy
 from sweeps.settings import Settings
 
 __all__ = ["Search"]
@@ -24,7 +24,6 @@ class Search:
 
     Args:
         strategy: Chooses.
-        space: What it chooses from.
         settings: Of the sweep.
         fingerprint: Of the data.
         budget: What may be spent.
@@ -38,7 +37,6 @@ class Search:
     def __init__(
         self,
         strategy: Strategy,
-        space: Space,
         settings: Settings,
         fingerprint: str,
         budget: Budget,
@@ -63,8 +61,9 @@ class Search:
         for run in whole.teachers:
             if run.run_id in rows:
                 self._pay(run, rows[run.run_id])
-        for cell, seed in ((cell, seed) for cell in space.cells for seed in space.seeds):
-            self._found(Point(cell, seed))
+        for cell in strategy.cells:
+            for seed in settings.seeds:
+                self._found(Point(cell, seed))
 
     @property
     def plan(self) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Protocol
@@ -114,6 +114,11 @@ class Goal:
 
 class Strategy(Protocol):
     """Chooses students, one after the other; several may be under way at a time."""
+
+    @property
+    def cells(self) -> Iterable[Cell]:
+        """What it may have asked for, by now or before it was cut off."""
+        ...
 
     def ask(self) -> Point | None:
         """The next one to train; None: not before something is told, or nothing any more."""

@@ -85,6 +85,11 @@ class WithOptuna:
             if trial.state == optuna.trial.TrialState.RUNNING:  # it was cut off
                 self._begin(optuna.trial.Trial(self._study, trial._trial_id))
 
+    @property
+    def cells(self) -> set[Cell]:
+        """See ``Strategy``: the grid's, and where it has been between them."""
+        return {*self._space.cells, *(self._cell(t.params) for t in self._study.trials if t.params)}
+
     # ---- Ask -------------------------------------------------------------------------------------
 
     def ask(self) -> Point | None:

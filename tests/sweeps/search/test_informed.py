@@ -1,0 +1,111 @@
+"""The grid, best first."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sweeps.search.informed import Informed, _Process
+from sweeps.search.space import Cell, Point
+from tests.sweeps.search.problems import BEST, GOAL, SPACE, accuracies, explore, outcome, row
+
+
+def test_standard_distillation_comes_first_and_every_teacher_is_probed():
+    asked = explore(Informed(SPACE, GOAL), 7)
+    assert asked[0] == Point(SPACE.reference, 0)
+    assert {point.cell.alpha_t for point in asked} == {None, 0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_third():
+    for seed in range(3):
+        asked = [point.cell for point in explore(Informed(SPACE, GOAL, seed=seed), 35)]
+        assert BEST in asked
+        early = max(accuracies(cell)[0] for cell in asked[:11])
+        assert early >= accuracies(BEST)[0] - 0.012
+
+
+def test_nothing_is_asked_for_twice_and_in_the_end_all_has_been():
+    small = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0,), seeds=(3, 4))
+    asked = explore(Informed(small, GOAL), 1000, noise=0.01)
+    assert len(asked) == len(set(asked)) == 9 * 2
+    assert {point.seed for point in asked} == {3, 4}
+
+
+def test_what_is_under_way_is_not_asked_for_again():
+    strategy = Informed(SPACE, GOAL)
+    explore(strategy, 12)
+    together = [strategy.ask() for _ in range(6)]
+    assert len(set(together)) == 6
+
+
+def test_further_seeds_go_to_what_is_good_rather_than_to_what_is_not():
+    space = replace(SPACE, seeds=tuple(range(6)))
+    asked = explore(Informed(space, GOAL), 90, noise=0.03)
+    repeated = [point.cell for point in asked if point.seed > 0]
+    once = [point.cell for point in asked]
+    assert len(repeated) >= 10
+    assert np.mean([accuracies(c)[0] for c in repeated]) > np.mean([accuracies(c)[0] for c in once])
+
+
+def test_a_teacher_that_nobody_has_trained_costs_more():
+    """A further seed of a student is a further teacher, too."""
+    space = replace(SPACE, seeds=(0, 1))
+    further = [
+        len({p.cell.alpha_t for p in explore(Informed(space, GOAL, cost), 30, 0.02) if p.seed})
+        for cost in (0.0, 50.0)
+    ]
+    assert further[1] < further[0]
+
+
+def test_who_is_not_admitted_is_not_what_is_looked_for():
+    strict = replace(GOAL, margin=0.0)
+
+    def told(point):
+        worst, average = accuracies(point.cell)
+        alone = point.cell.alpha_t is None or point.cell.alpha_s is None
+        return row(worst, average if alone else average - 0.2)
+
+    strategy, asked = Informed(SPACE, strict), []
+    for _ in range(30):
+        point = strategy.ask()
+        asked.append(point.cell)
+        strategy.tell(point, told(point))
+    late = asked[15:]
+    admitted = [c for c in late if c.alpha_t is None or c.alpha_s is None]
+    assert len(admitted) > len(late) / 2
+
+
+@pytest.mark.parametrize("became", [None, row(0.2, 0.5, "pruned")])
+def test_what_failed_or_was_pruned_is_left_alone(became):
+    space = replace(SPACE, seeds=(0, 1, 2))
+    strategy, out = Informed(space, GOAL), Cell(0.5, 0.5, 1.0)
+    strategy.tell(Point(out, 0), became)
+    assert out not in {point.cell for point in explore(strategy, 60, noise=0.02)}
+
+
+def test_without_standard_distillation_it_goes_on():
+    strategy = Informed(replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0,)), GOAL)
+    strategy.tell(strategy.ask(), None)
+    asked = explore(strategy, 100)
+    assert len(asked) == 8
+    assert strategy.ask() is None
+
+
+def test_told_of_what_it_never_asked_for_it_takes_it_into_account():
+    strategy = Informed(SPACE, GOAL)
+    known = [Point(cell, 0) for cell in SPACE.cells[:40]]
+    for point in known:
+        strategy.tell(point, outcome(point))
+    assert not set(explore(strategy, 200)) & set(known)
+
+
+def test_a_belief_is_near_what_was_seen_and_wide_where_nothing_was():
+    rng = np.random.default_rng(0)
+    places = np.linspace(0, 3, 13)[:, None]
+    rows = np.arange(0, 7)
+    values = np.sin(places[rows, 0]) + 0.001 * rng.standard_normal(7)
+    noise, seeds = np.full(7, 1e-6), np.ones(7, dtype=int)
+    belief = _Process().believe(places, rows, values, noise, seeds, [])
+    np.testing.assert_allclose(belief.mean[rows], values, atol=0.05)
+    assert belief.deviation[12] > 3 * belief.deviation[3]
+    assert ((belief.resolved >= 0) & (belief.resolved <= 1)).all()

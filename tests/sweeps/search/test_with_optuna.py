@@ -1,0 +1,105 @@
+"""Optuna's samplers, by ask and tell, kept in a journal."""
+
+from dataclasses import replace
+from typing import get_args
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweeps.search.space import Point
+from sweeps.search.with_optuna import Sampler, WithOptuna
+from tests.sweeps.search.problems import GOAL, SPACE, explore, outcome, row
+
+SMALL = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0, 3.0))
+
+
+def kept(path):
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    return optuna.load_study(study_name="search", storage=storage)
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize("objectives", ["constrained", "pareto"])
+def test_every_sampler_goes_through_the_grid_and_repeats_nothing(sampler, objectives):
+    strategy = WithOptuna(SMALL, GOAL, sampler=sampler, objectives=objectives)
+    asked = explore(strategy, 100)
+    assert asked[0] == Point(SMALL.reference, 0)
+    assert len(asked) == len(set(asked)) == 18
+    assert strategy.ask() is None
+
+
+def test_it_knows_no_sampler_of_another_name():
+    with pytest.raises(ValueError, match="no sampler"):
+        WithOptuna(SMALL, GOAL, sampler="grid")
+
+
+def test_a_combination_is_trained_with_every_seed_and_told_as_their_mean(tmp_path):
+    space = replace(SMALL, seeds=(5, 6, 7))
+    strategy = WithOptuna(space, GOAL, journal=tmp_path / "j")
+    asked = explore(strategy, 9, noise=0.02)
+    assert [p.seed for p in asked] == [5, 6, 7] * 3
+    first, *_ = (t for t in kept(tmp_path / "j").trials if t.state.is_finished())
+    correct = [outcome(p, 0.02)["val_class_correct"][0] / 500 for p in asked[:3]]
+    assert first.value == pytest.approx(sum(correct) / 3)
+
+
+def test_the_constraint_reaches_the_sampler_and_pruned_ones_are_pruned(tmp_path):
+    strategy = WithOptuna(SMALL, replace(GOAL, margin=0.01), journal=tmp_path / "j")
+    told = [row(0.5, 0.8), row(0.6, 0.7), row(0.1, 0.4, "pruned"), None]
+    for became in told:
+        strategy.tell(strategy.ask(), became)
+    states = optuna.trial.TrialState
+    # A combination that is proposed again is told again, and not trained.
+    ended = [t for t in kept(tmp_path / "j").trials if t.state.is_finished()]
+    trials = [t for k, t in enumerate(ended) if t.params not in [o.params for o in ended[:k]]]
+    assert [t.state for t in trials] == [states.COMPLETE] * 2 + [states.PRUNED, states.FAIL]
+    shortfalls = [float(t.constraints["average"]) for t in trials[:2]]
+    assert shortfalls == pytest.approx([-0.01, 0.09], abs=0.002)
+    assert trials[0].value == pytest.approx(0.5)
+
+
+def test_what_ends_before_standard_distillation_waits_for_it(tmp_path):
+    strategy = WithOptuna(SMALL, GOAL, journal=tmp_path / "j")
+    reference, other = strategy.ask(), strategy.ask()
+    strategy.tell(other, row(0.6, 0.8))
+    assert not any(t.state.is_finished() for t in kept(tmp_path / "j").trials)
+    strategy.tell(reference, row(0.5, 0.8))
+    assert sum(t.state.is_finished() for t in kept(tmp_path / "j").trials) == 2
+
+
+def test_cut_off_it_asks_for_what_was_under_way_and_learns_from_what_was_not(tmp_path):
+    first = WithOptuna(SPACE, GOAL, journal=tmp_path / "j")
+    done = explore(first, 15)
+    under_way = [first.ask(), first.ask()]
+    (tmp_path / "j.lock").symlink_to(tmp_path / "j")  # as a death leaves it
+    again = WithOptuna(SPACE, GOAL, journal=tmp_path / "j")
+    for point in done:  # from the ledger
+        again.tell(point, outcome(point))
+    assert {again.ask(), again.ask()} == set(under_way)
+    for point in under_way:
+        again.tell(point, outcome(point))
+    more = explore(again, 20)
+    assert not set(more) & {*done, *under_way}
+    assert sum(t.state.is_finished() for t in kept(tmp_path / "j").trials) >= 37
+
+
+def test_another_grid_is_another_study_in_the_same_journal(tmp_path):
+    for name, space in (("a", SMALL), ("b", SPACE)):
+        explore(WithOptuna(space, GOAL, journal=tmp_path / "j", study=name), 5)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "j")))
+    names = optuna.get_all_study_names(storage)
+    assert sorted(names) == ["a", "b"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_students_may_lie_between_the_grids_points(sampler, tmp_path):
+    strategy = WithOptuna(SMALL, GOAL, sampler=sampler, continuous=True, journal=tmp_path / "j")
+    asked = explore(strategy, 25)
+    assert {p.cell.alpha_t for p in asked} <= {None, 0.0, 1.0}
+    between = {p.cell.alpha_s for p in asked} - {None, 0.0, 1.0}
+    assert len(between) > 5
+    assert all(1 <= p.cell.temperature <= 3 for p in asked)
+    again = WithOptuna(SMALL, GOAL, sampler=sampler, continuous=True, journal=tmp_path / "j")
+    assert {p.cell for p in asked} <= set(again.cells)
