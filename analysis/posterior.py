@@ -43,7 +43,7 @@ _COARSE, _FINE = 12, 100
 """EM steps for the choice of ``R``, and at most for the fit with the chosen one."""
 _SEEDS = 8
 """Seeds drawn, in antithetic pairs, for a mean over seeds."""
-_PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.1, 5.0
+_PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.5, 5.0
 """What few combinations cannot say of the effects' variance on the logit scale, as data."""
 
 

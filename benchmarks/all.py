@@ -23,6 +23,7 @@ WITHOUT = (
     "simulate",
     "select_million",
     "selection_truth",
+    "search_replay",
     "engine",
     "makespan",
 )

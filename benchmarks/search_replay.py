@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from report import print_row, quick, spread
 from scipy import stats
+from threadpoolctl import threadpool_limits
 from worlds import World, worlds
 
 from analysis.combinations import combine
@@ -39,7 +40,7 @@ from sweeps.search.informed import Informed
 from sweeps.search.space import Cell, Goal, Point, Space, Strategy
 from sweeps.search.with_optuna import WithOptuna
 
-SHARES = (*(round(0.025 * k, 3) for k in range(2, 17)), 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES = (*(round(0.025 * k, 3) for k in range(2, 13)), 0.4, 0.5, 0.65, 0.8, 1.0)
 """Of the grid's cost, at which a choice is made."""
 CLOSE = 0.005
 LIKELY = 0.05
@@ -235,9 +236,9 @@ def main() -> None:
     drops: list[float] = []
     saved: dict[str, Any] = {}
     count = 0
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool:
         for world in worlds():
-            streams = 1 if small else max(1, 60 // len(world.space.seeds))
+            streams = 1 if small else max(1, 30 // len(world.space.seeds))
             seeds = world.space.seeds[: 2 if small else None]
             told: dict[str, Any] = {}
             for name in names:

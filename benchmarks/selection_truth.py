@@ -315,7 +315,7 @@ def main() -> None:
     ratio = {name: round(realized / after, 3) for name in spread([1.0])}
     names = ("expected", "expected_after", "regret", "regret_after")
     details = dict(zip(names, np.round((now, after, real, realized), 3).tolist(), strict=True))
-    print_row("settling", ratio, "0.8 to 1.2", {"worlds": len(rows)} | details)
+    print_row("settling", ratio, "0.8 to 1.2", {"repetitions": len(rows)} | details)
 
 
 if __name__ == "__main__":

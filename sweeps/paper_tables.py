@@ -26,7 +26,7 @@ from sweeps.engine import Cluster
 from sweeps.forests import Options as AdultOptions
 from sweeps.forests import run as run_adult
 from sweeps.methods import DEFAULT
-from sweeps.options import OptionalPath, Options, SelectionChoice
+from sweeps.options import Economy, OptionalPath, Options, SelectionChoice
 from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.scales import Scale
@@ -68,6 +68,8 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
     wanted = table(options.table, dataset)
     if options.grid.methods != DEFAULT:
         raise UserError("--methods is the table's; leave it out")
+    if options.economy != Economy():
+        raise UserError("a table needs all of its runs: leave out --search, --budget, --prune, ...")
     scale = _scale(options)
     wanted = wanted if scale == "paper" else wanted.small
     code, parts = 0, {}

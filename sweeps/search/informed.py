@@ -21,6 +21,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from threadpoolctl import threadpool_limits
 
 from sweeps.search.space import Cell, FloatArray, Goal, Point, Seen, Space
 
@@ -105,7 +106,8 @@ class Informed:
         open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
         if not open_.any():
             return None
-        worst, average = self._fit(cells)
+        with threadpool_limits(1):  # so small that threads cost more than they do
+            worst, average = self._fit(cells)
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
         draws = worst.draws(self._rng, _DRAWS), average.draws(self._rng, _DRAWS)
         admitted = draws[1] >= _scaled(least)
