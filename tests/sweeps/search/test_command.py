@@ -1,0 +1,123 @@
+"""Searches by the command: what they spend, how they go on, what they leave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rkd_core import records
+from sweeps.pareto import main
+from tests.e2e.command import ROOT
+
+GRID = ["--alphas", "0", "1", "--temperatures", "1", "3", "--epochs", "4", "--serial"]
+WHOLE = 3 + 18
+
+
+@pytest.fixture(name="pareto")
+def run_it(tmp_path, capsys):
+    def pareto(*more, code=0):
+        out = str(tmp_path / "results")
+        assert main(["--dataset", "digits-lt", *GRID, "--out", out, *more]) == code
+        return capsys.readouterr()
+
+    return pareto
+
+
+def done(out):
+    table = records.read(out / "records").to_pylist()
+    return {row["run_id"]: row for row in table if row["status"] == "completed"}
+
+
+def planned(out):
+    return json.loads((out / "plan.json").read_text())["run_ids"]
+
+
+@pytest.mark.parametrize("search", ["informed", "optuna"])
+def test_a_budget_is_spent_once_and_a_larger_one_goes_on(pareto, tmp_path, search):
+    out, options = tmp_path / "results", ["--search", search, "--budget"]
+    said = pareto(*options, "40%").out
+    first = done(out)
+    assert round(0.4 * WHOLE) <= len(first) <= round(0.4 * WHOLE) + 1
+    assert set(planned(out)) == set(first)
+    assert "of the grid's cost" in said
+    assert "Ship" in said
+    pareto(*options, "40%")
+    assert done(out) == first
+    pareto(*options, "70%")
+    more = done(out)
+    assert round(0.7 * WHOLE) <= len(more) <= round(0.7 * WHOLE) + 1
+    assert first.items() <= more.items()
+    pareto()  # the whole grid, of which all of that is a part
+    assert len(done(out)) == WHOLE
+    assert more.items() <= done(out).items()
+    assert (out / "search.journal").exists() == (search == "optuna")
+
+
+def test_optuna_may_go_between_the_grids_points_and_what_it_finds_is_selected_from(
+    pareto, tmp_path
+):
+    out, options = tmp_path / "results", ["--search", "optuna", "--continuous", "--budget"]
+    pareto(*options, "40%")
+    pareto(*options, "60%")
+    kept = done(out)
+    assert set(planned(out)) == set(kept)
+    between = {row["alpha_s"] for row in kept.values()} - {None, 0.0, 1.0}
+    assert len(between) >= 2
+    selection = json.loads((out / "selection.json").read_text())
+    students = [row for row in kept.values() if row["stage"] == "student"]
+    assert len(selection["combinations"]) == len(students)
+
+
+def test_pruned_students_count_for_what_they_cost(pareto, tmp_path, monkeypatch):
+    from sweeps import pruning
+
+    monkeypatch.setattr(pruning, "_DOUBT", 0.9)
+    monkeypatch.setattr(pruning, "_ENOUGH", 4)
+    pareto("--budget", "80%", "--prune")
+    out = tmp_path / "results"
+    rows = records.read(out / "records").to_pylist()
+    pruned = [row for row in rows if row["status"] == "pruned"]
+    assert pruned
+    assert len(rows) > round(0.8 * WHOLE)  # for the same cost
+    assert set(planned(out)) == {row["run_id"] for row in rows}
+
+
+def test_killed_it_goes_on_and_loses_nothing(tmp_path):
+    out = tmp_path / "results"
+    options = ["--dataset", "digits-lt", *GRID, "--out", str(out)]
+    options += ["--search", "optuna", "--budget", "60%", "--quiet"]
+    command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 120
+        while len(done(out) if out.exists() else ()) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(child.pid, signal.SIGKILL)
+    before = done(out)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    after = done(out)
+    assert before.items() <= after.items()
+    assert len(after) <= round(0.6 * WHOLE) + 2
+    assert set(planned(out)) == set(after)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--budget", "lots"], "--budget is like 40%, 2h or 90min, not lots"),
+        (["--budget", "40%", "--methods", "kd"], "leave --methods out"),
+        (["--search", "optuna", "--repeat", "0/1/1=1"], "leave --repeat out"),
+        (["--sampler", "gp"], "--sampler goes with --search optuna"),
+        (["--continuous", "--budget", "40%"], "--continuous goes with --search optuna"),
+        (["--search", "best"], "--search"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(pareto, tmp_path, options, named):
+    (line,) = pareto(*options, code=2).err.splitlines()
+    assert named in line
+    assert not (tmp_path / "results").exists()
