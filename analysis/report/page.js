@@ -151,6 +151,8 @@ const around = (...lists) => {
   const pad = 0.06 * (high - low) || 1;
   return [low - pad, high + pad];
 };
+// The best is at the top, and its label above it.
+const under = ([low, high]) => [low, high + 0.11 * (high - low)];
 const drawPareto = (split) => {
   const { grid: g, methods, worst, frontier, reference } = data.pareto;
   const hundred = (values) => values.map((v) => (v == null ? null : 100 * v));
@@ -184,7 +186,7 @@ const drawPareto = (split) => {
   return Plotly.react($(`pareto-${split}`), traces,
     layout({
       xaxis: { ...axis(`average accuracy on ${WHERE[split]}, %`), range: around(x, hundred(methods[split].average ?? [])) },
-      yaxis: { ...axis(`${plain(worst)} on ${WHERE[split]}, %`), range: around(y, hundred(methods[split].worst ?? [])) },
+      yaxis: { ...axis(`${plain(worst)} on ${WHERE[split]}, %`), range: under(around(y, hundred(methods[split].worst ?? []))) },
     }), CONFIG);
 };
 const walk = (split) => {
