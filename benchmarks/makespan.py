@@ -39,6 +39,7 @@ def sleep_trial(
     out: str,
     execution: object,
     checkpoint_every: int | None,
+    looks: object,
     token: str | None,
 ) -> None:
     """In the place of ``sweeps.trainable.train_trial``; for data it has the runs' lengths."""
