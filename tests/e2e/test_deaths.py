@@ -36,8 +36,15 @@ def saved(out):
     return steps
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("engine", [["--serial"], []], ids=["serial", "ray"])
+@pytest.mark.parametrize(
+    ("signal_number", "engine"),
+    [
+        pytest.param(signal.SIGINT, [], id="ray-2"),
+        pytest.param(signal.SIGTERM, ["--serial"], id="serial-15"),
+        pytest.param(signal.SIGTERM, [], id="ray-15", marks=pytest.mark.chaos),
+        pytest.param(signal.SIGINT, ["--serial"], id="serial-2", marks=pytest.mark.chaos),
+    ],
+)
 def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
     out = tmp_path / "out"
     arguments = ["--dataset", "digits-lt", *GRID, "--out", str(out), *engine]
@@ -117,13 +124,20 @@ def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
     assert rows(copy) == before
 
 
-def test_chains_hold_outs_and_looks_inside_survive_deaths(tmp_path):
+@pytest.mark.parametrize(
+    "deaths",  # after so many commits: an initial teacher, students, the rounds of a chain
+    [
+        pytest.param((1, 6), id="two"),
+        pytest.param((1, 3, 6, 9), id="four", marks=pytest.mark.chaos),
+    ],
+)
+def test_chains_hold_outs_and_looks_inside_survive_deaths(tmp_path, deaths):
     options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
     options += ["--methods", "repeated_distillation,review_kd,ada_alpha,post_shift"]
     options += ["--epochs", "30", "--checkpoint-every", "10"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options, "--out", str(cut)]
-    for committed in (1, 3, 6, 9):  # an initial teacher, students, the rounds of a chain
+    for committed in deaths:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 120
             while len(list((cut / "records").glob("*.parquet"))) < committed or not saved(cut):

@@ -64,7 +64,7 @@ def test_whose_folder_it_is(tmp_path, digits, changes, form, by_bytes, places):
     assert verify_main([str(tmp_path)]) in (0, 2)
 
 
-@fuzz(300, changes=json_changes, form=json_forms, by_bytes=st.booleans(), places=edits())
+@fuzz(150, changes=json_changes, form=json_forms, by_bytes=st.booleans(), places=edits())
 def test_plans(out, changes, form, by_bytes, places):
     path = out / "plan.json"
     plan = {"command": ["pareto"], "run_ids": [row["run_id"] for row in ROWS]}
@@ -122,7 +122,7 @@ def accuracy(row, split):
 
 
 @fuzz(
-    200,
+    100,
     changes=st.lists(st.tuples(st.integers(0, len(ROWS) - 1), change), min_size=1, max_size=4),
     everywhere=st.booleans(),
     worst_k=st.sampled_from([1, 1, 2, 3, 4, 0]),

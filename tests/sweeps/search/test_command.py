@@ -45,15 +45,16 @@ def test_a_budget_is_spent_once_and_a_larger_one_goes_on(pareto, tmp_path, searc
     assert set(planned(out)) == set(first)
     assert "of the grid's cost" in said
     assert "Ship" in said
-    pareto(*options, "40%")
-    assert done(out) == first
     pareto(*options, "70%")
     more = done(out)
     assert round(0.7 * WHOLE) <= len(more) <= round(0.7 * WHOLE) + 1
     assert first.items() <= more.items()
-    pareto()  # the whole grid, of which all of that is a part
-    assert len(done(out)) == WHOLE
-    assert more.items() <= done(out).items()
+    pareto(*options, "70%")
+    assert done(out) == more
+    if search == "informed":
+        pareto()  # the whole grid, of which all of that is a part
+        assert len(done(out)) == WHOLE
+        assert more.items() <= done(out).items()
     assert (out / "search.journal").exists() == (search == "optuna")
 
 
