@@ -23,7 +23,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from sweeps.search.space import Cell, FloatArray, Goal, Point, Seen, Space
+from sweeps.search.space import Cell, FloatArray, Goal, IntArray, Point, Seen, Space
 
 __all__ = ["Informed"]
 
@@ -185,16 +185,16 @@ class _Process:
     """A Gaussian process whose lengths and variances are fitted now and then."""
 
     def __init__(self) -> None:
-        self._kernel = None
-        self._fitted = 0
+        self._kernel: Any = None  # with what was fitted last
+        self._fitted = 0  # results then
 
     def believe(
         self,
         places: FloatArray,
-        rows: NDArrayInt,
+        rows: IntArray,
         values: FloatArray,
         noise: FloatArray,
-        seeds: NDArrayInt,
+        seeds: IntArray,
         pending: list[int],
     ) -> _Belief:
         """Of all places, given values at some; ``noise`` is that of counting images, of one seed.
@@ -227,9 +227,6 @@ class _Process:
         covariance = covariance - white * np.eye(len(places))  # of the students, not of a look
         one_look = np.full(len(places), white + float(noise.mean()) / scale**2) * scale**2
         return _Belief(mean + scale * at, covariance * scale**2, one_look)
-
-
-NDArrayInt = np.ndarray
 
 
 def _scaled(accuracy: Any) -> Any:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
 
-__all__ = ["Cell", "Goal", "Point", "Seen", "Space", "Strategy"]
+__all__ = ["Cell", "FloatArray", "Goal", "IntArray", "Point", "Seen", "Space", "Strategy"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
