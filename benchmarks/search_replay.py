@@ -66,7 +66,6 @@ STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
     "informed": lambda space, goal, seed: Informed(space, goal, seed=seed),
     "random": Random,
     "optuna tpe": lambda space, goal, seed: WithOptuna(space, goal, seed=seed),
-    "optuna gp": lambda space, goal, seed: WithOptuna(space, goal, sampler="gp", seed=seed),
     "optuna nsga2": lambda space, goal, seed: WithOptuna(
         space, goal, sampler="nsga2", objectives="pareto", seed=seed
     ),
@@ -239,7 +238,7 @@ def main() -> None:
     count = 0
     with ProcessPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool:
         for world in worlds():
-            streams = 1 if small else max(1, 30 // len(world.space.seeds))
+            streams = 1 if small else max(1, 20 // len(world.space.seeds))
             seeds = world.space.seeds[: 2 if small else None]
             told: dict[str, Any] = {}
             for name in names:
