@@ -12,7 +12,7 @@ trained students' own. Regret is against the best combination that truly keeps t
 
 The first five rows are the claims; the sixth is worlds in which all runs see the same images, which
 counts cannot tell; the last trains what ``--target-regret`` advises for half the expected regret,
-and compares what is then given up with what it said. It takes about ten minutes.
+and compares what is then given up with what it said. It takes about twenty minutes.
 """
 
 from __future__ import annotations
