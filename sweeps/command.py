@@ -127,7 +127,9 @@ def run(
             plan, completed = search.plan, {*rows}
             missing = [run for run in plan.runs if run.run_id not in completed]
         open_folder(out, dataset, plan, settings, command)
-        keep_weights(options.training, dataset, out, missing)
+        # A search may yet propose any teacher of the whole.
+        beginning = missing if search is None else wanted.plan.runs
+        keep_weights(options.training, dataset, out, beginning if missing else ())
         failures: Sequence[Failure] = ()
         if execution is not None and missing:
             with logging_to(out / "sweep.log", console.print):

@@ -153,8 +153,7 @@ class Sweep:
         self.schedule.prune(run.run_id)
         self.pruned.append(run)
         if self._search is not None:
-            (row,) = records.read(self._out / "records", [run.run_id]).to_pylist()
-            self._search.ended(run, row)
+            self._search.ended(run, self._row(run.run_id))
         self._watcher.paused(run, pruned=True)
         return True
 
@@ -186,9 +185,8 @@ class Sweep:
 
     def _stopped(self, run: PlannedRun) -> None:
         """A run has stopped to be looked at; ``next`` prunes it, or goes on with it."""
-        (row,) = records.read(self._out / "records", [run.run_id]).to_pylist()
         if self._pruner is not None:
-            self._pruner.see(run, row)
+            self._pruner.see(run, self._row(run.run_id))
         self.schedule.go_on(run.run_id)
         self._watcher.paused(run, pruned=False)
 
@@ -205,7 +203,7 @@ class Sweep:
         run = self._runs[run_id]
         self.schedule.complete(run_id)
         if self._pruner is not None or self._search is not None:
-            (record,) = records.read(self._out / "records", [run_id]).to_pylist()
+            record = self._row(run_id)
             if self._pruner is not None:
                 self._pruner.see(run, record)
             if self._search is not None:
@@ -235,6 +233,11 @@ class Sweep:
         self._record(own, cause)
         for run in lost[1:]:
             self._record(run, f"{own.spec.stage} {own.run_id} failed: {cause}")
+
+    def _row(self, run_id: str) -> dict[str, Any]:
+        """The whole record of a run that has one."""
+        (row,) = records.read(self._out / "records", [run_id]).to_pylist()
+        return dict(row)
 
     def _record(self, run: PlannedRun, cause: str) -> None:
         log.error("failed %s %s: %s", run.run_id, run.label, cause)

@@ -55,6 +55,7 @@ class Search:
         self._points: dict[str, Point] = {}  # of students that were proposed
         self._under_way: set[str] = set()  # of those that have not ended
         self._paid: set[str] = set()
+        self._failed: set[str] = set()
         self._epochs = self._spent_seconds = 0.0
         self._exhausted = False
         self._added = added
@@ -112,6 +113,9 @@ class Search:
                 self._strategy.tell(point, self._rows[student.run_id])
                 self._keep(runs)
                 continue
+            if any(run.run_id in self._failed for run in runs):  # it would wait for ever
+                self._strategy.tell(point, None)
+                continue
             self._points[student.run_id] = point
             self._under_way.add(student.run_id)
             new = self._keep(runs)
@@ -123,6 +127,8 @@ class Search:
         """A run has ended, with its record; None if it failed."""
         if row is not None:
             self._pay(run, row)
+        else:
+            self._failed.add(run.run_id)
         if run.run_id in self._under_way:
             self._under_way.remove(run.run_id)
             self._strategy.tell(self._points[run.run_id], row)

@@ -107,6 +107,20 @@ def test_killed_it_goes_on_and_loses_nothing(tmp_path):
     assert set(planned(out)) == set(after)
 
 
+def test_teachers_that_are_proposed_later_find_the_weights_they_start_from(pareto, tmp_path):
+    import torch
+
+    from rkd_core import models
+
+    path = tmp_path / "weights.pt"
+    torch.save(models.build("digits_cnn", 10, 1, (8, 8), seed=0).state_dict(), path)
+    given = ["--teacher-architecture", "digits_cnn", "--teacher-weights", str(path), "--budget"]
+    pareto(*given, "5%")
+    pareto(*given, "40%")  # begins with a student of the teacher there is
+    teachers = [row for row in done(tmp_path / "results").values() if row["stage"] == "teacher"]
+    assert len(teachers) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

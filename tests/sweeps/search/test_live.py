@@ -121,6 +121,24 @@ def test_a_failure_is_not_tried_again_and_ends_what_it_held_up():
     assert not {run.run_id for run in finish_runs(found)} & {run.run_id for run in runs}
 
 
+def test_students_of_a_teacher_that_failed_are_not_waited_for():
+    """Nobody would ever begin them."""
+    found = search(Budget(share=1.0))
+    failed, seen = None, []
+    while runs := found.propose():
+        for run in runs:
+            seen.append(run)
+            if run.spec.stage == "teacher" and run.spec.alpha == 0.5:
+                failed = run.run_id
+            lost = failed is not None and failed in (run.run_id, *run.depends_on)
+            point = found._points.get(run.run_id)
+            became = row(0.5, 0.8) if point is None else outcome(point)
+            found.ended(run, None if lost else became)
+    assert sum(failed in run.depends_on for run in seen) == 1  # proposed together with it
+    assert len(seen) == 36 - 7
+    assert found.over
+
+
 def finish_runs(found):
     runs = []
     while new := found.propose():
