@@ -43,6 +43,8 @@ _COARSE, _FINE = 12, 100
 """EM steps for the choice of ``R``, and at most for the fit with the chosen one."""
 _SEEDS = 8
 """Seeds drawn, in antithetic pairs, for a mean over seeds."""
+_TOGETHER = 1_000_000
+"""Numbers that are worked on at a time, about."""
 _PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.5, 5.0
 """What few combinations cannot say of the effects' variance on the logit scale, as data."""
 
@@ -80,35 +82,37 @@ class Posterior:
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Draws from the posterior, the same ones each time."""
-        rng = np.random.default_rng(0)
-        for _ in range(number):
-            effect = rng.standard_normal(self.spread.shape) * self.spread
-            y = self.mean + self.rows @ effect @ self.columns.T
-            y += rng.standard_normal(self.level.size) * self.level
-            half = rng.standard_normal((_SEEDS // 2, self.seed.size)) * self.seed
-            yield self.seen(y, half, worst_k)
+        rng, p = np.random.default_rng(0), self
+        parts = np.cumsum([p.spread.size, p.level.size])
+        width = parts[-1] + _SEEDS // 2 * p.seed.size
+        together = max(_TOGETHER // (_SEEDS * p.mean.size), 1)
+        for begun in range(0, number, together):
+            many = min(together, number - begun)
+            effect, level, half = np.split(rng.standard_normal((many, width)), parts, axis=1)
+            y = p.mean + p.rows @ (effect.reshape(many, *p.spread.shape) * p.spread) @ p.columns.T
+            y += (level * p.level)[:, None]
+            seen = p.seen(y, half.reshape(many, -1, p.seed.size) * p.seed, worst_k)
+            yield from (Draw(*one) for one in zip(seen.recalls, seen.worst_k, strict=True))
 
     def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
-        """Accuracies on the arcsine scale, ``(combinations, present)``, as a draw.
+        """Accuracies on the arcsine scale, ``(..., combinations, present)``, as draws.
 
-        ``half`` of the seeds that a mean is over, shape ``(seeds, present)``; the others are their
-        opposites.
+        ``half`` of the seeds that a mean is over, shape ``(..., seeds, present)``; the others are
+        their opposites.
         """
-        seeds = np.concatenate((half, -half)) if self.seed.any() else half[:1]
-        worst = np.mean(
-            [_worst_k(np.clip(y + seed, 0, np.pi / 2), worst_k) for seed in seeds], axis=0
-        )
-        recalls = np.full((len(self.mean), self.present.size), np.nan)
+        seeds = np.concatenate((half, -half), axis=-2) if self.seed.any() else half[..., :1, :]
+        each = np.clip(y[..., None, :, :] + seeds[..., :, None, :], 0, np.pi / 2)
+        recalls = np.full((*y.shape[:-1], self.present.size), np.nan)
         cosine = np.cos(2 * np.clip(y, 0, np.pi / 2)) * np.exp(-2 * self.seed**2)
-        recalls[:, self.present] = (1 - cosine) / 2  # sin^2, its mean over normal seeds
-        return Draw(recalls, worst)
+        recalls[..., self.present] = (1 - cosine) / 2  # sin^2, its mean over normal seeds
+        return Draw(recalls, _worst_k(each, worst_k).mean(axis=-2))
 
 
 def _worst_k(y: FloatArray, k: int) -> FloatArray:
     if k == 1:
-        return np.asarray(np.sin(y.min(axis=1)) ** 2)
-    lowest = np.partition(y, k - 1, axis=1)[:, :k] if k < y.shape[1] else y
-    return np.asarray((np.sin(lowest) ** 2).mean(axis=1))
+        return np.asarray(np.sin(y.min(axis=-1)) ** 2)
+    lowest = np.partition(y, k - 1, axis=-1)[..., :k] if k < y.shape[-1] else y
+    return np.asarray((np.sin(lowest) ** 2).mean(axis=-1))
 
 
 def fit(combinations: Combinations) -> Posterior | None:

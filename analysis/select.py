@@ -47,10 +47,10 @@ def select(
     """
     from analysis.combinations import combine
     from analysis.loading import load
-    from analysis.uncertainty import decide
+    from analysis.uncertainty import choose
 
     students = load(records).students if isinstance(records, Path) else records
-    return decide(combine(students), criterion, estimate)[0]
+    return choose(combine(students), criterion, estimate)
 
 
 def run(

@@ -13,7 +13,7 @@ from analysis.criteria import Accuracies, Criterion
 from analysis.posterior import Posterior, fit
 from analysis.selection import Selection, select
 
-__all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "decide"]
+__all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "choose", "decide"]
 
 Estimate = Literal["raw", "shrunk"]
 CONFIDENCE = 0.9
@@ -86,6 +86,18 @@ def decide(
     if estimate == "shrunk":
         selection = select(combinations, rule, accuracies)
     return selection, _assess(posterior, selection, counted, worst_k, average), ""
+
+
+def choose(
+    combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> Selection:
+    """As ``decide``, without how sure it is, in half the time."""
+    selection = select(combinations, criterion)
+    posterior = fit(combinations) if estimate == "shrunk" and len(combinations) <= MOST else None
+    if posterior is None:
+        return selection
+    rule = selection.criterion
+    return select(combinations, rule, _expected(posterior, selection.seen, rule)[0])
 
 
 def _number(posterior: Posterior) -> int:

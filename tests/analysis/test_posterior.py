@@ -154,6 +154,20 @@ def test_a_class_without_images_and_runs_with_other_images() -> None:
     assert fit(combine(worlds.table(rows))) is None
 
 
+def test_draws_do_not_depend_on_how_many_are_made_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = fit(counted(np.random.default_rng(6).binomial(50, 0.8, (8, 3, 4)), 50)[0])
+    assert found is not None
+    together = list(found.draws(7, 2))
+    monkeypatch.setattr(posterior, "_TOGETHER", 3 * 8 * 8 * 4)
+    in_threes = list(found.draws(7, 2))
+    assert len(together) == len(in_threes) == 7
+    for one, other in zip(together, in_threes, strict=True):
+        assert one.recalls == pytest.approx(other.recalls, rel=1e-12)
+        assert one.worst_k == pytest.approx(other.worst_k, rel=1e-12)
+
+
 def test_draws_are_the_same_each_time_and_worst_k_is_theirs() -> None:
     found = fit(counted(np.random.default_rng(6).binomial(50, 0.8, (8, 1, 4)), 50)[0])
     assert found is not None

@@ -12,7 +12,7 @@ import analysis.select
 from analysis import uncertainty
 from analysis.combinations import Combinations, combine
 from analysis.criteria import Constrained, Lexicographic, WeightedSum
-from analysis.uncertainty import decide
+from analysis.uncertainty import choose, decide
 from tests.analysis import worlds
 
 
@@ -157,3 +157,11 @@ def test_few_classes_and_few_combinations(classes: int, combinations: int) -> No
         assert sure.interval[0] <= sure.corrected <= sure.interval[1]
         assert sure.probability_best.sum() == pytest.approx(1)
     assert 0 <= selection.selected < combinations
+
+
+@pytest.mark.parametrize("estimate", ["raw", "shrunk"])
+def test_the_choice_alone_is_the_same(estimate: uncertainty.Estimate) -> None:
+    c = combine(grid(seeds=2, images=60))
+    chosen, decided = choose(c, estimate=estimate), decide(c, estimate=estimate)[0]
+    assert chosen.selected == decided.selected
+    assert (chosen.shortfall == decided.shortfall).all()
