@@ -53,7 +53,10 @@ def described(settling: Settling | None, combinations: Combinations) -> dict[str
         "target_regret": settling.target,
         "expected_regret_after": settling.after,
         "seeds": settling.seeds,
-        "combinations": ["/".join(_cell(combinations, place)) for place in settling.places],
+        "combinations": [
+            "/".join(_cell(combinations, place)) + combinations.aside(place)
+            for place in settling.places
+        ],
         "reached": settling.reached,
     }
 
@@ -72,6 +75,8 @@ def _command(settling: Settling, combinations: Combinations, results: Path) -> s
         seeds, repeats = len(plan["settings"]["seeds"]), _repeated(plan["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if any(combinations.aside(place) for place in settling.places):
+        return None  # --repeat names combinations of the sweep's recipe
     for place in settling.places:
         cell = _cell(combinations, place)
         more = max(int(combinations.seeds[place]) - seeds, 0)  # as far as they are trained

@@ -41,6 +41,6 @@ def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = 
     student = objective_name(int(c.student_objective[best]), c.alpha_s[best])
     return (
         f"best so far  {figures(best)}: teacher {teacher}, student {student}, "
-        f"T {c.temperature[best]:g}\n"
+        f"T {c.temperature[best]:g}{c.aside(best)}\n"
         f"standard     {figures(selection.reference)}: standard distillation"
     )

@@ -32,6 +32,7 @@ __all__ = ["Combinations", "HeldOut", "Means", "combine"]
 _SETTINGS = ("teacher_objective", "alpha_t", "student_objective", "alpha_s", "temperature")
 _READ = (
     "variant",
+    "tuned",
     "run_id",
     "teacher_id",
     "seed",
@@ -78,6 +79,8 @@ class Combinations:
     temperature: FloatArray
     variant: pa.Array
     """The method and its options; null where it is a cell of the grid."""
+    tuned: pa.Array
+    """What of the recipe a search has changed; null where it is the sweep's."""
 
     start: IntArray
     seeds: IntArray
@@ -97,6 +100,11 @@ class Combinations:
     def runs(self, index: int) -> slice:
         """Where the runs of one combination stand."""
         return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
+
+    def aside(self, index: int) -> str:
+        """What of a recipe is its own, to stand after its name: `` (learning_rate 0.05)``."""
+        tuned = self.tuned[index].as_py()
+        return f" ({tuned})" if tuned else ""
 
     def run_ids(self, index: int) -> list[str]:
         """Run ids of one combination, ordered by seed."""
@@ -133,6 +141,7 @@ class Combinations:
             alpha_s=self.alpha_s[one],
             temperature=self.temperature[one],
             variant=self.variant[one],
+            tuned=self.tuned[one],
             start=np.zeros(1, dtype=np.int64),
             seeds=self.seeds[one],
             run_id=self.run_id[runs],
@@ -216,7 +225,9 @@ def combine(table: pa.Table) -> Combinations:
     alpha_t, alpha_s, temperature = numbers
     seed = array(table, "seed").to_numpy()
     nulls_first = [np.where(np.isnan(column), -1.0, column) for column in numbers]  # none is < 0
-    settings = (_ranks(variant), teacher, nulls_first[0], student, nulls_first[1], nulls_first[2])
+    tuned = array(table, "tuned")
+    names = _ranks(variant), _ranks(tuned)
+    settings = (*names, teacher, nulls_first[0], student, nulls_first[1], nulls_first[2])
 
     order = np.lexsort((seed, *reversed(settings)))
     differs = np.zeros(max(len(order) - 1, 0), dtype=bool)
@@ -240,6 +251,7 @@ def combine(table: pa.Table) -> Combinations:
         alpha_s=alpha_s[first],
         temperature=temperature[first],
         variant=variant.take(pa.array(first)),
+        tuned=tuned.take(pa.array(first)),
         start=start,
         seeds=np.diff(np.r_[start, len(order)]),
         run_id=run_id,

@@ -121,6 +121,7 @@ def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
         "student_objective": _objectives(c.student_objective),
         "alpha_s": _numbers(c.alpha_s),
         "temperature": _numbers(c.temperature),
+        "tuned": c.tuned.to_pylist(),
         "seeds": [seed[rows] for rows in runs],
         **_accuracies("val", c.means(), c.means(worst_k)),
     }

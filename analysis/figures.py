@@ -274,7 +274,7 @@ def _settings(outcome: Outcome, index: int) -> str:
         f"{name} {role}" if name in OBJECTIVES else name
         for name, role in ((teacher, "teacher"), (student, "student"))
     ]
-    return ", ".join([*names, temperature])
+    return ", ".join([*names, temperature]) + c.aside(index)
 
 
 def _accuracies(means: Means) -> FloatArray:

@@ -33,7 +33,7 @@ class Selection:
     seen: Accuracies
     """What the criterion was applied to: the same, or estimates."""
     reference: int
-    """Standard distillation at its best temperature."""
+    """Standard distillation at its best temperature, by the sweep's own recipe."""
     margin: FloatArray
     """Average accuracy each combination may give up, ``(combinations,)``; NaN if any."""
     shortfall: FloatArray
@@ -76,8 +76,10 @@ def select(
     criterion = criterion or Constrained()
     means = combinations.means(criterion.worst_k)
     standard = OBJECTIVES.index("standard")
-    plain = (combinations.teacher_objective == standard) & (
-        combinations.student_objective == standard
+    plain = (
+        (combinations.teacher_objective == standard)
+        & (combinations.student_objective == standard)
+        & combinations.tuned.is_null().to_numpy(zero_copy_only=False)
     )
     if not plain.any():
         raise UserError(

@@ -22,12 +22,14 @@ from analysis.selection import Selection
 from analysis.uncertainty import Uncertainty
 from rkd_core.errors import UserError
 
-__all__ = ["Settling", "settle"]
+__all__ = ["Settling", "one_more", "settle"]
 
 _HOW_MANY = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Combinations that may be repeated together, the likeliest to be best first."""
 _HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
 """Further seeds of each."""
+_CONTENDERS = 8
+"""Combinations of which a single further seed is worth working out."""
 _DRAWS = 300
 
 
@@ -90,6 +92,22 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
             break
     assert best is not None
     return best
+
+
+def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:
+    """What a further seed of one combination alone would take off the expected regret.
+
+    Of the likeliest to be best, of the selected one and of standard distillation; that of all
+    others is about nothing. Standard errors of draws are in it, so it may be 0 where it is small.
+    """
+    posterior = fit(selection.combinations)
+    if posterior is None:
+        return {}
+    order = np.argsort(-uncertainty.probability_best, kind="stable")[:_CONTENDERS].tolist()
+    simulation = _Simulation(posterior, selection)
+    now = simulation.regret((), 1)
+    contenders = dict.fromkeys((selection.selected, selection.reference, *order))
+    return {place: max(now - simulation.regret((place,), 1), 0.0) for place in contenders}
 
 
 def _candidates(

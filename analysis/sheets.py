@@ -80,6 +80,7 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
             *_objective(int(c.teacher_objective[i]), c.alpha_t[i]),
             *_objective(int(c.student_objective[i]), c.alpha_s[i]),
             _number(c.temperature[i]),
+            c.tuned[i].as_py() or "",
             int(c.seeds[i]),
             *_figures(c, i, val, test),
             admitted[i],
@@ -91,6 +92,7 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
     columns = (
         *_TEACHER,
         *_STUDENT,
+        Column("tuned", "recipe of its own", shown=c.tuned.null_count < len(c)),
         _SEEDS,
         *_splits(outcome),
         Column("admitted", "admitted", shown=False),

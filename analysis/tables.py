@@ -52,7 +52,7 @@ def headline(outcome: Outcome) -> list[Text]:
     best, plain = selection.selected, selection.reference
     teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best], "α_t")
     student = objective_name(int(c.student_objective[best]), c.alpha_s[best], "α_s")
-    ship = f"teacher {teacher}, student {student}, T {c.temperature[best]:g}"
+    ship = f"teacher {teacher}, student {student}, T {c.temperature[best]:g}{c.aside(best)}"
     lines = [Text.assemble(("Ship  ", "bold green"), (ship, "bold")), _setting(outcome), Text()]
     if not selection.feasible:
         lines.append(Text(_miss(outcome), "yellow"))
@@ -130,7 +130,7 @@ def main_table(outcome: Outcome) -> Table:
             mark,
             objective_name(int(rows.teacher_objective[index]), rows.alpha_t[index]),
             objective_name(int(rows.student_objective[index]), rows.alpha_s[index]),
-            "" if np.isnan(temperature) else f"{temperature:g}",
+            "" if np.isnan(temperature) else f"{temperature:g}{'*' if rows.aside(index) else ''}",
             *([str(rows.seeds[index])] if uneven else []),
             *_figures(rows, index, figures),
             *([_gain(sure.worst_k_gain[:, index])] if sure is not None and rows is c else []),
@@ -246,8 +246,8 @@ def _miss(outcome: Outcome) -> str:
     lacks = 100 * selection.shortfall[nearest]
     text = (
         f"No combination has {asked}. Nearest is teacher {teacher}, student {student}, "
-        f"T {c.temperature[nearest]:g}, which lacks {lacks:.1f} points; ask for that much less "
-        "and it is admitted."
+        f"T {c.temperature[nearest]:g}{c.aside(nearest)}, which lacks {lacks:.1f} points; ask for "
+        "that much less and it is admitted."
     )
     return textwrap.fill(text, 79)
 
@@ -310,6 +310,8 @@ def _legend(outcome: Outcome) -> list[str]:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
     if most > 1:
         lines.append("percent, ± one standard error over seeds")
+    if c.tuned.null_count < len(c):
+        lines.append("* with a recipe of its own, which selection.json names")
     lines += [f"{name} is fitted to validation: only test tells" for name in outcome.fitted]
     if least < most:
         short = int((c.seeds < most).sum())

@@ -3,17 +3,21 @@
     python benchmarks/search_replay.py [--quick]
 
 The grids are the records in ``benchmarks/worlds`` (``benchmarks/worlds.py`` says how they come
-there). A replay is one seed of a grid and one stream of a strategy: the strategy asks, is told what
-the record says, and pays for a student, and for its teacher if it is the first on it, by their
-epochs. At each share of the cost of that seed's grid ``analysis.select`` chooses among the students
-so far; a choice is worth its mean test accuracies over all seeds of the grid, which no strategy
-sees. It is held against what is chosen from the whole grid of that seed, and against the same grid
-in a random order.
+there). A replay is a grid that might have been: the seed is drawn for each teacher anew, and all
+of its students are those of that seed; so a world of S seeds and T teachers holds S**T grids of one
+seed. A strategy asks, is told what the record says, and pays for a student, and for its teacher if
+it is the first on it, by their epochs. At each share of the grid's cost the selection
+(``analysis.uncertainty.choose``) is made among the students so far; a choice is worth its mean test
+accuracies over all seeds of the world, which no strategy sees. It is held against what is chosen
+from the whole grid, and against the same grid in a random order. ``several seeds`` are replays in
+which the grid has three seeds, in an order of its own for each teacher, and a strategy says of
+which combinations it wants further ones.
 
 Rows: ``search_cost``, the share of the grid's cost at which the choice first is within half a point
 of the grid's in worst-class accuracy; ``search_vs_random``, the median of that over the median of a
 random order's; ``prune_drops_winner``, the share of replays in which ``--prune`` stops what the
-whole grid would choose. The details have each grid and strategy, with curves.
+whole grid would choose. The details have each grid and strategy, with curves, from which
+``search_figure.py`` draws docs/budget.png.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import product
 from statistics import median
 from typing import Any
@@ -31,19 +36,22 @@ import pyarrow as pa
 from report import print_row, quick, spread
 from scipy import stats
 from threadpoolctl import threadpool_limits
-from worlds import World, worlds
+from worlds import World, load, names
 
 from analysis.combinations import combine
-from analysis.uncertainty import decide
+from analysis.uncertainty import choose
 from rkd_core.errors import UserError
 from sweeps.search.informed import Informed
 from sweeps.search.space import Cell, Goal, Point, Space, Strategy
 from sweeps.search.with_optuna import WithOptuna
 
-SHARES = (*(round(0.025 * k, 3) for k in range(2, 13)), 0.4, 0.5, 0.65, 0.8, 1.0)
+SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
 """Of the grid's cost, at which a choice is made."""
 CLOSE = 0.005
 LIKELY = 0.05
+REPLAYS = 200
+SEVERAL = 3, 40
+"""Seeds of a grid with several, and replays of it."""
 
 
 class Random:
@@ -70,13 +78,64 @@ STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
         space, goal, sampler="nsga2", objectives="pareto", seed=seed
     ),
 }
-OURS = {"informed", "random"}
-"""Replayed with several streams; the others with one."""
+OURS = ("informed", "random")
+"""Replayed with several seeds as well; Optuna's take all seeds of what they ask for."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One that might have been: to each teacher its own order of the world's seeds."""
+
+    world: World
+    seeds: int
+    number: int
+
+    @cached_property
+    def space(self) -> Space:
+        """As a strategy sees it."""
+        return Space(self.world.space.alphas, self.world.space.temperatures, (*range(self.seeds),))
+
+    @cached_property
+    def order(self) -> dict[float | None, list[int]]:
+        """The world's seeds of each teacher."""
+        rng = np.random.default_rng([self.number, self.seeds])
+        seeds = np.array(self.world.space.seeds)
+        return {a: rng.permutation(seeds).tolist() for a in self.space.objectives}
+
+    @cached_property
+    def cost(self) -> int:
+        """Of all of it, in trainings; teachers and students have as many epochs."""
+        return self.seeds * (len(self.space.cells) + len(self.space.objectives))
+
+    @cached_property
+    def choice(self) -> Cell:
+        """What the selection makes of all of it."""
+        found = self.chosen(Point(*point) for point in product(self.space.cells, self.space.seeds))
+        assert found is not None
+        return found
+
+    def real(self, point: Point) -> Point:
+        """What the world has for it."""
+        return Point(point.cell, self.order[point.cell.alpha_t][point.seed])
+
+    def chosen(self, points: Iterable[Point]) -> Cell | None:
+        """What the selection makes of some students; None without standard distillation."""
+        rows = pa.array(sorted(self.world.place[self.real(point)] for point in points))
+        try:
+            selection = choose(combine(self.world.students.take(rows)))
+        except UserError:
+            return None
+        c, best = selection.combinations, selection.selected
+
+        def amount(alpha: float) -> float | None:
+            return None if np.isnan(alpha) else float(alpha)
+
+        return Cell(amount(c.alpha_t[best]), amount(c.alpha_s[best]), float(c.temperature[best]))
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What one strategy reached on one seed of a world, at each share of the grid's cost."""
+    """What one strategy reached on one grid, at each share of its cost."""
 
     worst: tuple[float, ...]
     average: tuple[float, ...]
@@ -94,21 +153,6 @@ class Replay:
         return next(close, 1.0)
 
 
-def chosen(world: World, points: Iterable[Point]) -> Cell | None:
-    """What the selection makes of some students; None without standard distillation."""
-    rows = pa.array(sorted(world.place[point] for point in points))
-    try:
-        selection, _, _ = decide(combine(world.students.take(rows)))
-    except UserError:
-        return None
-    c, best = selection.combinations, selection.selected
-
-    def amount(alpha: float) -> float | None:
-        return None if np.isnan(alpha) else float(alpha)
-
-    return Cell(amount(c.alpha_t[best]), amount(c.alpha_s[best]), float(c.temperature[best]))
-
-
 def volume(world: World, cells: Iterable[Cell]) -> float:
     """Area of (average, worst-class) accuracies on test that some cell dominates."""
     figures = sorted(((world.truth[c][1], world.truth[c][0]) for c in cells), reverse=True)
@@ -120,31 +164,33 @@ def volume(world: World, cells: Iterable[Cell]) -> float:
     return area
 
 
-def replay(world: World, name: str, seed: int, stream: int) -> Replay:
-    """One strategy on one seed."""
-    space = replace(world.space, seeds=(seed,))
-    strategy = STRATEGIES[name](space, Goal(), stream)
-    full = len(space.cells) + len(space.objectives)
-    best = chosen(world, (Point(cell, seed) for cell in space.cells))
-    assert best is not None
-    whole = volume(world, space.cells)
+def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
+    """One strategy on one grid."""
+    world = load(world_name)
+    grid = Grid(world, seeds, number)
+    strategy = STRATEGIES[name](grid.space, Goal(), number)
+    whole = volume(world, grid.space.cells)
     told: list[Point] = []
-    teachers: set[float | None] = set()
-    figures: list[tuple[float, float, float, bool]] = []
+    teachers: set[tuple[float | None, int]] = set()
+    worst, average, area, significant = [], [], [], []
     ended = False
     for share in SHARES:
-        while not ended and len(told) + len(teachers) < share * full:
+        while not ended and len(told) + len(teachers) < share * grid.cost:
             point = strategy.ask()
             if point is None:
                 ended = True
                 break
-            strategy.tell(point, world.rows[point])
+            strategy.tell(point, world.rows[grid.real(point)])
             told.append(point)
-            teachers.add(point.cell.alpha_t)
-        cell = chosen(world, told) or space.reference
+            teachers.add((point.cell.alpha_t, point.seed))
+        cell = grid.chosen(told) or grid.space.reference
         cells = {point.cell for point in told}
-        figures.append((*world.truth[cell], volume(world, cells) / whole, worse(world, cell, best)))
-    return Replay(*zip(*figures, strict=True), world.truth[best][0])
+        worst.append(world.truth[cell][0])
+        average.append(world.truth[cell][1])
+        area.append(volume(world, cells) / whole)
+        significant.append(worse(world, cell, grid.choice))
+    best = world.truth[grid.choice][0]
+    return Replay(tuple(worst), tuple(average), tuple(area), tuple(significant), best)
 
 
 def worse(world: World, cell: Cell, best: Cell) -> bool:
@@ -155,18 +201,18 @@ def worse(world: World, cell: Cell, best: Cell) -> bool:
     return bool(stats.ttest_1samp(gap, 0, alternative="greater").pvalue < LIKELY)
 
 
-def pruned(world: World, seed: int) -> tuple[bool, float]:
+def pruned(world_name: str, number: int) -> tuple[bool, float]:
     """Whether pruning stops the grid's choice, and what share of the epochs it saves."""
     from sweeps.pruning import Pruner
 
-    runs = planned(world, seed)
-    best = chosen(world, (Point(cell, seed) for cell in world.space.cells))
+    world = load(world_name)
+    grid = Grid(world, 1, number)
     pruner, dropped, spent, whole = Pruner(1, None), False, 0, 0
-    for run in runs:
+    for run in planned(world):
         spec = run.spec
         assert spec.teacher is not None
         cell = Cell(spec.teacher.alpha, spec.alpha, spec.temperature or 1.0)
-        row = world.rows[Point(cell, seed)]
+        row = world.rows[grid.real(Point(cell, 0))]
         whole += row["epochs"]
         done = row["epochs"]
         while (until := pruner.until(run)) is not None:
@@ -175,7 +221,7 @@ def pruned(world: World, seed: int) -> tuple[bool, float]:
             part["val_class_correct"] = row["val_epoch_class_correct"][at]
             pruner.see(run, row | part)
             if pruner.hopeless(run):
-                done, dropped = until, dropped or cell == best
+                done, dropped = until, dropped or cell == grid.choice
                 break
         else:
             pruner.see(run, row)
@@ -183,8 +229,9 @@ def pruned(world: World, seed: int) -> tuple[bool, float]:
     return dropped, 1 - spent / whole
 
 
-def planned(world: World, seed: int) -> Sequence[Any]:
-    """The students of a seed in the order in which a sweep with ``--prune`` begins them."""
+@cache
+def planned(world: World) -> Sequence[Any]:
+    """The students of a grid in the order in which a sweep with ``--prune`` begins them."""
     from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
     from sweeps.plan import make_plan, spread
     from sweeps.settings import Settings
@@ -202,7 +249,7 @@ def planned(world: World, seed: int) -> Sequence[Any]:
         scale_by_classes=False,
         alphas=world.space.alphas,
         temperatures=world.space.temperatures,
-        seeds=(seed,),
+        seeds=(0,),
     )
     return spread(make_plan(settings, world.name)).students
 
@@ -210,26 +257,29 @@ def planned(world: World, seed: int) -> Sequence[Any]:
 def curves(found: Sequence[Replay]) -> dict[str, Any]:
     """What is told of a strategy on a world."""
     cost = [replay.cost for replay in found]
-    gaps = np.array([np.array(replay.worst) - replay.grid for replay in found])
+    gaps = 100 * np.array([np.array(replay.worst) - replay.grid for replay in found])
     return {
+        "replays": len(found),
         "cost_median": median(cost),
         "cost_quartiles": np.quantile(cost, (0.25, 0.75)).round(4).tolist(),
-        "points_to_the_grid": (100 * gaps.mean(axis=0)).round(2).tolist(),
+        "points_to_the_grid": gaps.mean(axis=0).round(2).tolist(),
+        "points_standard_error": (gaps.std(axis=0) / np.sqrt(len(found))).round(2).tolist(),
         "hypervolume": np.mean([r.volume for r in found], axis=0).round(4).tolist(),
         "significantly_worse": np.mean([r.worse for r in found], axis=0).round(3).tolist(),
     }
 
 
-def never_worse(ours: dict[str, Any], others: dict[str, Any]) -> float:
-    """Largest lead in points that a random order has at any share of the cost."""
-    gap = np.array(others["points_to_the_grid"]) - np.array(ours["points_to_the_grid"])
-    return round(float(gap.max()), 2)
+def most_behind(told: dict[str, Any]) -> float:
+    """Largest lead in points that a random order has over ours at any share of the cost."""
+    ours, others = (np.array(told[name]["points_to_the_grid"]) for name in OURS)
+    return round(float((others - ours).max()), 2)
 
 
 def main() -> None:
     """Replay, and print the rows."""
     small = quick()
-    names = ["informed", "random"] if small else list(STRATEGIES)
+    tried = OURS if small else tuple(STRATEGIES)
+    replays = 3 if small else REPLAYS
     details: dict[str, Any] = {"shares": SHARES}
     costs: list[float] = []
     ratios: list[float] = []
@@ -237,30 +287,30 @@ def main() -> None:
     saved: dict[str, Any] = {}
     count = 0
     with ProcessPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool:
-        for world in worlds():
-            streams = 1 if small else max(1, 20 // len(world.space.seeds))
-            seeds = world.space.seeds[: 2 if small else None]
-            told: dict[str, Any] = {}
-            for name in names:
-                tries = range(streams if name in OURS else 1)
-                work = list(product(seeds, tries))
-                calls = [pool.submit(replay, world, name, *each) for each in work]
-                found = [call.result() for call in calls]
-                told[name] = curves(found) | {"replays": len(found)}
-                count += len(found)
-                if name == "informed":
-                    costs += [each.cost for each in found]
-            lead = never_worse(told["informed"], told["random"])
-            told["most_points_behind_random"] = lead
+
+        def all_of(world: str, name: str, seeds: int, replays: int) -> list[Replay]:
+            calls = [pool.submit(replay, world, name, seeds, number) for number in range(replays)]
+            return [call.result() for call in calls]
+
+        for world in names():
+            found = {name: all_of(world, name, 1, replays) for name in tried}
+            told: dict[str, Any] = {name: curves(each) for name, each in found.items()}
+            if not small:
+                several = {name: curves(all_of(world, name, *SEVERAL)) for name in OURS}
+                behind = {"most_points_behind_random": most_behind(several)}
+                told["several seeds"] = several | behind
+            told["most_points_behind_random"] = most_behind(told)
+            costs += [each.cost for each in found["informed"]]
             ratios.append(told["informed"]["cost_median"] / told["random"]["cost_median"])
-            details[world.name] = told
-            outcomes = [pruned(world, seed) for seed in seeds]
+            details[world] = told
+            outcomes = list(pool.map(pruned, [world] * replays, range(replays)))
             drops += [float(dropped) for dropped, _ in outcomes]
-            saved[world.name] = {
+            saved[world] = {
                 "replays": len(outcomes),
                 "epochs_saved": round(float(np.mean([share for _, share in outcomes])), 3),
                 "dropped": sum(dropped for dropped, _ in outcomes),
             }
+            count += sum(map(len, found.values()))
     worth = {"repetitions": count}
     print_row("search_cost", spread(costs), "<= 0.25", worth | details)
     print_row("search_vs_random", spread(ratios), "<= 1 at any budget", worth)

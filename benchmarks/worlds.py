@@ -9,9 +9,8 @@ A world has every combination with every seed, and what validation said on the w
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """A grid and all that came of it."""
 
@@ -86,17 +85,22 @@ class World:
         return np.array([worst, [float(average_accuracy(*c)) for c in counts]])
 
 
-def worlds() -> Iterator[World]:
-    """All that are kept."""
-    for path in sorted(FOLDER.glob("*.parquet")):
-        table = pq.read_table(path)
-        missing = [
-            pa.nulls(len(table), field.type)
-            if field.name not in table.column_names
-            else table[field.name].cast(field.type)
-            for field in records.SCHEMA
-        ]
-        yield World(path.stem, pa.table(missing, schema=records.SCHEMA))
+def names() -> list[str]:
+    """Of all that are kept."""
+    return sorted(path.stem for path in FOLDER.glob("*.parquet"))
+
+
+@cache
+def load(name: str) -> World:
+    """One of them, read once in a process."""
+    table = pq.read_table(FOLDER / f"{name}.parquet")
+    missing = [
+        pa.nulls(len(table), field.type)
+        if field.name not in table.column_names
+        else table[field.name].cast(field.type)
+        for field in records.SCHEMA
+    ]
+    return World(name, pa.table(missing, schema=records.SCHEMA))
 
 
 def _cell(row: dict[str, Any]) -> Cell:

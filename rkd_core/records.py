@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         ("alpha_t", pa.float64()),  # null unless the teacher's objective is tradeoff
         ("alpha_s", pa.float64()),  # null unless the student's objective is tradeoff
         ("temperature", pa.float64()),  # null for a teacher, and where a method has none
+        ("tuned", pa.string()),  # what of the recipe is not the sweep's; null where all is
         ("dataset", pa.string()),
         ("data_fingerprint", pa.string()),
         ("class_names", pa.list_(pa.string())),  # in label order
@@ -135,6 +136,7 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any
         "alpha_t": None if teaching is None else teaching.alpha,
         "alpha_s": spec.alpha if on_grid else None,
         "temperature": spec.temperature,
+        "tuned": spec.tuning,
         "dataset": spec.dataset,
         "data_fingerprint": fingerprint,
         "architecture": spec.architecture,

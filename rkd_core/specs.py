@@ -34,6 +34,7 @@ __all__ = [
     "Recipe",
     "TeacherRef",
     "TrainingSpec",
+    "Tuned",
     "Variant",
     "array_key",
     "family_id",
@@ -230,6 +231,17 @@ class Derivation(Frozen):
     source: TeacherRef
 
 
+class Tuned(Frozen):
+    """Of what a search has changed for one student alone: what the sweep says in its place.
+
+    So such a student belongs to the sweep's family, and is another combination in it.
+    """
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+    multiplier_step_size: float | None = Field(default=None, gt=0)
+
+
 class TrainingSpec(Frozen):
     """One training, resolved: nothing is left to a default that could change under it."""
 
@@ -261,6 +273,8 @@ class TrainingSpec(Frozen):
     """SHA-256 of the file that a teacher starts from (``rkd_core.initial_weights``); None: none."""
     derived: Derivation | None = None
     """Of a teacher that is not trained from scratch, but from another one of the sweep."""
+    tuned: Tuned | None = None
+    """Of a student of the grid whose recipe or multipliers are not those of the sweep."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSpec:
@@ -284,6 +298,8 @@ class TrainingSpec(Frozen):
             raise ValueError("alpha belongs to the tradeoff objective, and only to it")
         if self.derived is not None:
             self._check_derived(self.derived)
+        if self.tuned is not None:
+            self._check_tuned(self.tuned)
         ascends = self.objective == "robust" or (self.objective == "tradeoff" and self.alpha != 0)
         shifted = self.derived is not None and self.derived.by == "shifted"
         if (ascends and not shifted) != (self.multipliers is not None):
@@ -300,6 +316,14 @@ class TrainingSpec(Frozen):
             raise ValueError("a derived teacher has neither initial weights nor held-out images")
         if derived.source.architecture != self.architecture:
             raise ValueError("a derived teacher keeps the network of its source")
+
+    def _check_tuned(self, tuned: Tuned) -> None:
+        if self.stage != "student" or self.variant is not None:
+            raise ValueError("what is tuned is a student of the grid")
+        if tuned == Tuned():
+            raise ValueError("tuned says of nothing what it was")
+        if tuned.multiplier_step_size is not None and self.multipliers is None:
+            raise ValueError("without multipliers there is no step size to tune")
 
     def _check_variant(self, variant: Variant) -> None:
         method = variant.build()
@@ -333,6 +357,17 @@ class TrainingSpec(Frozen):
             return f"{self.derived.by}_teacher"
         return "standard" if self.objective == "standard" else "tradeoff"
 
+    @property
+    def tuning(self) -> str | None:
+        """What is tuned, for people: ``learning_rate 0.05, weight_decay 0.001``; else None."""
+        if self.tuned is None:
+            return None
+        values = self.recipe.model_dump() | {
+            "multiplier_step_size": self.multipliers and self.multipliers.step_size
+        }
+        names = self.tuned.model_dump(exclude_none=True)
+        return ", ".join(f"{name} {values[name]:g}" for name in names)
+
 
 def array_key(spec: TrainingSpec) -> tuple[object, ...]:
     """Trainings with equal keys see the same batches and teacher: they can run side by side."""
@@ -364,12 +399,16 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
     Only runs of one family may be compared with one another: a folder may hold several, such as
     a first try of one epoch and the real sweep. A student's family includes its teacher's; what is
     no training, but its teacher's network changed, stays in the teacher's family; so does a
-    teacher that is derived from another one.
+    teacher that is derived from another one, and in the sweep's a student that a search has tuned.
     """
     if spec.derived is not None:
         return spec.derived.source.family
     if spec.teacher is not None and spec.epochs == 0:
         return spec.teacher.family
+    if spec.tuned is not None:
+        of_sweep = spec.tuned.model_dump(exclude_none=True, exclude={"multiplier_step_size"})
+        recipe = spec.recipe.model_copy(update=of_sweep)
+        spec = spec.model_copy(update={"recipe": recipe, "tuned": None})
     fields = _fields(spec, "dataset", *_SWEPT)
     if spec.teacher is not None:
         fields["teacher"] = spec.teacher.family

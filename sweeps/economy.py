@@ -76,6 +76,7 @@ def _check_search(options: Options) -> None:
             ("--sampler", economy.sampler != "tpe"),
             ("--objectives", economy.objectives != "constrained"),
             ("--continuous", economy.continuous),
+            ("--tune", economy.tune),
         ):
             require(not given, f"{flag} goes with --search optuna")
     if search is None:

@@ -112,6 +112,8 @@ class Economy:
     """what Optuna maximises: worst-class accuracy under the constraint on the average, or both"""
     continuous: bool = False
     """let Optuna propose students' trade-offs and temperatures between those of the grid"""
+    tune: tuple[Literal["learning-rate", "weight-decay", "multiplier-step-size"], ...] = ()
+    """let Optuna propose these of students' recipes, too, up to five times as much or as little"""
     prune: bool = False
     """stop students that are hopeless at a quarter or half of their epochs; the same command
     without it goes on with them"""

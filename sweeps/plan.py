@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,6 +13,7 @@ from rkd_core.specs import (
     HoldoutRule,
     TeacherRef,
     TrainingSpec,
+    Tuned,
     Variant,
     family_id,
     run_id,
@@ -54,6 +56,8 @@ class PlannedRun:
             name += ", trained without the held-out images"
         if spec.teacher is not None:
             name += f", T={spec.temperature:g}, on teacher {_trade_off(spec.teacher.alpha)}"
+        if spec.tuning is not None:
+            name += f", {spec.tuning}"
         return f"{name}, seed {spec.seed}"
 
 
@@ -155,11 +159,33 @@ def grid_student(
     temperature: float,
     seed: int,
     fingerprint: str,
+    tuning: Mapping[str, float] | None = None,
 ) -> list[PlannedRun]:
-    """One student of the grid, or between its points, after the teachers that it needs."""
+    """One student of the grid, or between its points, after the teachers that it needs.
+
+    ``tuning`` has what is its own of the recipe and multipliers, by the names of ``Tuned``.
+    """
     runs = _teachers(settings, alpha_t, seed, fingerprint)
     teacher = _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
-    return [*runs, _student(settings, teacher, alpha_s, temperature, seed, fingerprint)]
+    student = _student(settings, teacher, alpha_s, temperature, seed, fingerprint)
+    return [*runs, _tuned(student, tuning, fingerprint) if tuning else student]
+
+
+def _tuned(student: PlannedRun, tuning: Mapping[str, float], fingerprint: str) -> PlannedRun:
+    """The same with a recipe of its own; a step size is nothing to who has no multipliers."""
+    spec, own = student.spec, dict(tuning)
+    update: dict[str, Any] = {}
+    of_sweep: dict[str, float] = {}
+    step = own.pop("multiplier_step_size", None)
+    if step is not None and spec.multipliers is not None:
+        of_sweep["multiplier_step_size"] = spec.multipliers.step_size
+        update["multipliers"] = spec.multipliers.model_copy(update={"step_size": step})
+    of_sweep |= {name: getattr(spec.recipe, name) for name in own}
+    if not of_sweep:
+        return student
+    update["recipe"] = spec.recipe.model_copy(update=own)
+    spec = TrainingSpec(**{**dict(spec), **update, "tuned": Tuned(**of_sweep)})
+    return PlannedRun(run_id(spec, fingerprint), spec, student.depends_on)
 
 
 def _alpha(cell: Cell) -> float | None:

@@ -170,10 +170,12 @@ def _rungs(run: PlannedRun) -> list[int]:
 def _cell(run: PlannedRun) -> object:
     spec = run.spec
     teacher = None if spec.teacher is None else (spec.teacher.objective, spec.teacher.alpha)
-    return teacher, spec.objective, spec.alpha, spec.temperature
+    return teacher, spec.objective, spec.alpha, spec.temperature, spec.tuning
 
 
 def _is_standard(run: PlannedRun) -> bool:
     spec = run.spec
     teacher = spec.teacher
-    return teacher is not None and teacher.objective == spec.objective == "standard"
+    if teacher is None or spec.tuned is not None:
+        return False
+    return teacher.objective == spec.objective == "standard"

@@ -70,7 +70,7 @@ def nine(outcome: Outcome) -> list[Nine]:
                 percent(means.worst_k[index]),
                 percent(means.average[index]),
                 round(float(shade), 3),
-                f"{c.temperature[index]:g}",
+                f"{c.temperature[index]:g}{c.aside(index)}",
             )
             for (place, index), shade in zip(places.items(), shades, strict=True)
         }

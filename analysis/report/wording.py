@@ -45,7 +45,7 @@ def combination(c: Combinations, index: int) -> str:
     ]
     temperature = c.temperature[index]
     at = "" if np.isnan(temperature) else f" at temperature{_JOINED}{temperature:g}"
-    return f"{names[0]}{at}, taught by {names[1]}"
+    return f"{names[0]}{at}{c.aside(index)}, taught by {names[1]}"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rkd_core import files
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, require
 from rkd_core.specs import family_id
 from sweeps.economy import search_of
 from sweeps.options import Economy
@@ -55,7 +55,7 @@ def begin(
     """
     space = Space(settings.alphas, settings.temperatures, settings.seeds)
     return Search(
-        _strategy(economy, goal, space, whole, fingerprint, out),
+        _strategy(economy, goal, space, settings, whole, fingerprint, out),
         settings,
         fingerprint,
         budget_of(economy.budget),
@@ -68,7 +68,13 @@ def begin(
 
 
 def _strategy(
-    economy: Economy, goal: Goal, space: Space, whole: Plan, fingerprint: str, out: Path
+    economy: Economy,
+    goal: Goal,
+    space: Space,
+    settings: Settings,
+    whole: Plan,
+    fingerprint: str,
+    out: Path,
 ) -> Strategy:
     student = whole.students[0].spec
     if search_of(economy) == "informed":
@@ -77,13 +83,20 @@ def _strategy(
     if not files.is_local(out):
         raise UserError("--search optuna keeps its journal in --out, which must be a folder")
     what = family_id(student, fingerprint), space, goal, economy.sampler, economy.objectives
-    digest = hashlib.sha256(repr((*what, economy.continuous)).encode()).hexdigest()[:12]
+    recipe = settings.recipe.model_dump() | {"multiplier_step_size": settings.multipliers.step_size}
+    tune = {name: float(recipe[name]) for name in (t.replace("-", "_") for t in economy.tune)}
+    for name, of_sweep in tune.items():
+        flag = name.replace("_", "-")
+        require(of_sweep > 0, f"--tune {flag}: the recipe's is 0, give a --{flag} to begin from")
+    key = (*what, economy.continuous, *tune.items())
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
     return WithOptuna(
         space,
         goal,
         sampler=economy.sampler,
         objectives=economy.objectives,
         continuous=economy.continuous,
+        tune=tune,
         journal=out / JOURNAL,
         study=f"{student.dataset}-{digest}",
     )

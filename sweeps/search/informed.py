@@ -5,9 +5,10 @@ accuracy, say of each combination what is known and how well. The next student i
 largest expected improvement on the best that is known, under the constraint on the average
 (Gardner et al., ICML 2014), divided by its cost, of which its teacher is a part if nobody has
 trained it yet. As much of the improvement counts as one look with its noise would show (the
-knowledge gradient's variance; Frazier et al. 2009), so a further seed of a combination competes
-with combinations that nobody has tried: seeds go where the ranking is open. Every teacher is
-probed once before any is dismissed.
+knowledge gradient's variance; Frazier et al. 2009). A further seed of a combination competes with
+combinations that nobody has tried: it is worth what it takes off the selection's expected regret
+(``racing``), so seeds go where the ranking is open. Every teacher is probed once before any is
+dismissed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
+from sweeps.search import racing
 from sweeps.search.space import Cell, FloatArray, Goal, IntArray, Point, Seen, Space
 
 __all__ = ["Informed"]
@@ -49,6 +51,8 @@ class Informed:
         self._places = np.array([cell.place for cell in self.cells])
         self._number = {cell: k for k, cell in enumerate(self.cells)}
         self._seen: defaultdict[Cell, list[Seen]] = defaultdict(list)
+        self._rows: dict[Point, Mapping[str, Any]] = {}  # of those
+        self._races: tuple[int, dict[Cell, float]] = 0, {}  # of so many rows
         self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds that were asked for
         self._under_way: set[Point] = set()
         self._out: set[Cell] = set()  # pruned or failed
@@ -76,6 +80,7 @@ class Informed:
             self._out.add(point.cell)
         else:
             self._seen[point.cell].append(Seen.of(row, self._goal.worst_k))
+            self._rows[point] = row
 
     def _first(self) -> list[Cell]:
         """Standard distillation, then a student on each teacher, far from one another."""
@@ -118,6 +123,8 @@ class Informed:
         best = max(_accuracy(worst.mean[likely]))
         shown = worst.mean + (draws[0] - worst.mean) * worst.resolved
         gain = (np.maximum(_accuracy(shown) - best, 0) * admitted).mean(axis=0)
+        for cell, removed in self._race().items():
+            gain[self._number[cell]] = removed
         cost = np.array(
             [
                 1.0 + self._teacher_cost * ((cell.alpha_t, seed) not in self._teachers)
@@ -131,6 +138,18 @@ class Informed:
             chosen = int(np.argmax(np.where(open_, worst.mean + worst.deviation, -np.inf)))
         cell, seed = points[chosen]
         return None if seed is None else Point(cell, seed)
+
+    def _race(self) -> dict[Cell, float]:
+        """What further seeds are worth; of who is not mentioned, nothing."""
+        if len(self._space.seeds) == 1:
+            return {}
+        if self._races[0] != len(self._rows):
+            with threadpool_limits(1):
+                found = racing.gains(self._rows, self._goal)
+            rest = dict.fromkeys((c for c in self.cells if self._taken[c]), 0.0) if found else {}
+            self._races = len(self._rows), rest | found
+        running = dict.fromkeys((point.cell for point in self._under_way), 0.0)
+        return self._races[1] | running if self._races[1] else {}
 
     def _any(self) -> Point | None:
         for cell in self.cells:

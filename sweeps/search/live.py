@@ -167,4 +167,5 @@ class Search:
             cell.temperature,
             point.seed,
             self._fingerprint,
+            dict(cell.tuning),
         )

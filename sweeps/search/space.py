@@ -26,11 +26,13 @@ class Cell:
     alpha_t: float | None
     alpha_s: float | None
     temperature: float
+    tuning: tuple[tuple[str, float], ...] = ()
+    """What is its own of the recipe and the multipliers, by the names of ``specs.Tuned``."""
 
     @property
     def is_standard(self) -> bool:
-        """Whether it is standard distillation."""
-        return self.alpha_t is None and self.alpha_s is None
+        """Whether it is standard distillation, by the sweep's own recipe."""
+        return self.alpha_t is None and self.alpha_s is None and not self.tuning
 
     @property
     def place(self) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ journal is for the sampler alone, so that one that was cut off goes on.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 
 from sweeps.search.space import Cell, Goal, Point, Seen, Space
 
-__all__ = ["JOURNAL", "Objectives", "Sampler", "WithOptuna"]
+__all__ = ["JOURNAL", "SPREAD", "Objectives", "Sampler", "WithOptuna"]
 
 JOURNAL = "search.journal"
 """Of all studies, in the results folder."""
@@ -29,6 +30,8 @@ Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random"]
 Objectives = Literal["constrained", "pareto"]
 """One objective, worst-k accuracy, under the constraint on the average; or both accuracies."""
 
+SPREAD = 5.0
+"""How far from the sweep's recipe a student's own may be, as a factor, up and down."""
 _REPEATS = 30
 """Proposals of what is known already, before something untried is taken."""
 _POPULATION = 12  # of the genetic samplers: Optuna's 50 are more than a whole search has
@@ -43,6 +46,8 @@ class WithOptuna:
         sampler: Which of Optuna's.
         objectives: What it maximizes.
         continuous: Students' trade-offs and temperatures also between those of the grid.
+        tune: What of students' recipes to propose too, by the names of ``specs.Tuned``, with what
+            the sweep's recipe says, around which it is looked for.
         seed: Of the sampler.
         journal: Where the study is kept; None: in memory.
         study: Its name there.
@@ -56,6 +61,7 @@ class WithOptuna:
         sampler: Sampler = "tpe",
         objectives: Objectives = "constrained",
         continuous: bool = False,
+        tune: Mapping[str, float] | None = None,
         seed: int = 0,
         journal: Path | None = None,
         study: str = "search",
@@ -65,6 +71,7 @@ class WithOptuna:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna, self._space, self._goal = optuna, space, goal
         self._constrained, self._continuous = objectives == "constrained", continuous
+        self._tune = dict(tune or {})
         self._seen: defaultdict[Cell, dict[int, Seen | None]] = defaultdict(dict)
         self._pruned: set[Cell] = set()
         self._trials: dict[Cell, Any] = {}  # under way
@@ -82,13 +89,22 @@ class WithOptuna:
         if not self._study.trials:
             self._study.enqueue_trial(self._parameters(space.reference))
         for trial in self._study.trials:
-            if trial.state == optuna.trial.TrialState.RUNNING:  # it was cut off
+            if trial.state != optuna.trial.TrialState.RUNNING:
+                continue
+            if self._said(trial.params):  # it was cut off
                 self._begin(optuna.trial.Trial(self._study, trial._trial_id))
+            else:  # even while it was proposed
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     @property
     def cells(self) -> set[Cell]:
         """See ``Strategy``: the grid's, and where it has been between them."""
-        return {*self._space.cells, *(self._cell(t.params) for t in self._study.trials if t.params)}
+        proposed = (t.params for t in self._study.trials if self._said(t.params))
+        return {*self._space.cells, *map(self._cell, proposed)}
+
+    def _said(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a proposal is complete; the journal has one parameter after the other."""
+        return parameters.keys() >= self._distributions.keys()
 
     # ---- Ask -------------------------------------------------------------------------------------
 
@@ -184,6 +200,8 @@ class WithOptuna:
         else:
             axes["student"] = d.IntDistribution(0, last)
             axes["temperature"] = d.IntDistribution(0, len(space.temperatures) - 1)
+        for name, value in self._tune.items():
+            axes[name] = d.FloatDistribution(value / SPREAD, value * SPREAD, log=True)
         return axes
 
     def _cell(self, parameters: Mapping[str, Any]) -> Cell:
@@ -191,14 +209,28 @@ class WithOptuna:
         alpha_t = space.objectives[parameters["teacher"]]
         if not self._continuous:
             alpha_s = space.objectives[parameters["student"]]
-            return Cell(alpha_t, alpha_s, space.temperatures[parameters["temperature"]])
-        amount = round(parameters["alpha_s"], 4)
-        temperature = round(parameters.get("temperature", space.temperatures[0]), 4)
-        return Cell(alpha_t, None if amount < 0 else amount, temperature)
+            temperature = space.temperatures[parameters["temperature"]]
+        else:
+            amount = round(parameters["alpha_s"], 4)
+            alpha_s = None if amount < 0 else amount
+            temperature = round(parameters.get("temperature", space.temperatures[0]), 4)
+        return Cell(alpha_t, alpha_s, temperature, tuple(self._tuning(parameters, alpha_s)))
+
+    def _tuning(
+        self, parameters: Mapping[str, Any], alpha_s: float | None
+    ) -> Iterator[tuple[str, float]]:
+        """What is not as in the sweep's recipe; a step size only where there are multipliers."""
+        for name, of_sweep in self._tune.items():
+            value = parameters[name]
+            if name == "multiplier_step_size" and not alpha_s:
+                continue
+            if not math.isclose(value, of_sweep, rel_tol=1e-3):
+                yield name, float(f"{value:.3g}")
 
     def _parameters(self, cell: Cell) -> dict[str, Any]:
         space = self._space
         found: dict[str, Any] = {"teacher": space.objectives.index(cell.alpha_t)}
+        found |= self._tune | dict(cell.tuning)
         if not self._continuous:
             found["student"] = space.objectives.index(cell.alpha_s)
             found["temperature"] = space.temperatures.index(cell.temperature)

@@ -228,3 +228,20 @@ def test_nothing_feasible_takes_the_highest_average_and_says_so() -> None:
 def test_without_standard_distillation_there_is_no_measure(cell: tuple) -> None:
     with pytest.raises(UserError, match="no completed run is standard distillation"):
         choose([worlds.student("a", *cell)])
+
+
+def test_a_tuned_student_is_a_combination_and_never_what_is_measured_against() -> None:
+    rows = [
+        worlds.student("plain", val_class_correct=[6, 8]),
+        worlds.student("tuned", val_class_correct=[9, 9], tuned="learning_rate 0.3"),
+        worlds.student("robust", student=1.0, val_class_correct=[7, 7]),
+        worlds.student("again", student=1.0, val_class_correct=[7, 9], tuned="learning_rate 0.3"),
+    ]
+    rows = [row | {"val_class_total": [10, 10]} for row in rows]
+    found = select(combine(worlds.table(rows)))
+    c = found.combinations
+    assert len(c) == 4
+    assert c.run_ids(found.reference) == ["plain"]
+    assert c.run_ids(found.selected) == ["tuned"]
+    assert c.aside(found.selected) == " (learning_rate 0.3)"
+    assert c.aside(found.reference) == ""

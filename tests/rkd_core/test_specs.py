@@ -12,6 +12,7 @@ from rkd_core.specs import (
     Recipe,
     TeacherRef,
     TrainingSpec,
+    Tuned,
     array_key,
     family_id,
     run_id,
@@ -142,6 +143,8 @@ def test_defaults_never_change():
         "seed",
         "variant",
         "initial_weights",
+        "derived",
+        "tuned",
     }
     plain = TEACHER.model_copy(update={"objective": "standard", "alpha": None, "multipliers": None})
     dumped = json.loads(plain.model_dump_json(include=optional, exclude={"data"}))
@@ -154,7 +157,49 @@ def test_defaults_never_change():
         "seed": 0,
         "variant": None,
         "initial_weights": None,
+        "derived": None,
+        "tuned": None,
     }
+
+
+def tuned(**changes):
+    """A student whose learning rate and step size are its own."""
+    fields = dict(STUDENT) | {
+        "objective": "tradeoff",
+        "alpha": 0.5,
+        "recipe": Recipe(epochs=3, learning_rate=0.02),
+        "multipliers": MultiplierOptions(step_size=0.3),
+        "tuned": Tuned(learning_rate=0.1, multiplier_step_size=0.1),
+    }
+    return TrainingSpec(**fields | changes)
+
+
+def test_what_a_search_has_tuned_is_of_the_sweeps_family_and_a_training_of_its_own():
+    spec = tuned()
+    assert family_id(spec, "data") == family_id(STUDENT, "data")
+    plain = tuned(recipe=Recipe(epochs=3), multipliers=MultiplierOptions(), tuned=None)
+    assert run_id(spec, "data") != run_id(plain, "data")
+    assert spec.tuning == "learning_rate 0.02, multiplier_step_size 0.3"
+    assert plain.tuning is None
+    assert records.identity(spec, "id", "data")["tuned"] == spec.tuning
+    other = tuned(tuned=Tuned(learning_rate=0.4))
+    assert family_id(other, "data") != family_id(spec, "data")  # of a sweep at another rate
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tuned": Tuned()}, "says of nothing"),
+        (
+            {"objective": "standard", "alpha": None, "multipliers": None},
+            "no step size to tune",
+        ),
+        ({"stage": "teacher", "teacher": None, "temperature": None}, "a student of the grid"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(changes, line):
+    with pytest.raises(ValidationError, match=line):
+        tuned(**changes)
 
 
 def test_initial_weights_are_a_teachers_and_no_epochs_are_a_standard_ones():

@@ -73,6 +73,32 @@ def test_optuna_may_go_between_the_grids_points_and_what_it_finds_is_selected_fr
     assert len(selection["combinations"]) == len(students)
 
 
+def test_students_recipes_may_be_tuned_and_are_combinations_of_their_own(pareto, tmp_path):
+    out = tmp_path / "results"
+    tune = ["--tune", "learning-rate", "weight-decay", "multiplier-step-size"]
+    said = pareto("--search", "optuna", "--budget", "50%", *tune).out
+    kept = done(out)
+    students = [row for row in kept.values() if row["stage"] == "student"]
+    tuned = [row for row in students if row["tuned"]]
+    assert len(tuned) >= 3
+    assert {row["family"] for row in students} == {students[0]["family"]}
+    for row in tuned:
+        spec = json.loads(row["spec"])
+        assert f"learning_rate {spec['recipe']['learning_rate']:g}" in row["tuned"]
+        assert ("multiplier_step_size" in row["tuned"]) == bool(row["alpha_s"])
+    assert any("multiplier_step_size" in row["tuned"] for row in tuned)
+    selection = json.loads((out / "selection.json").read_text())
+    assert len(selection["combinations"]) == len(students)
+    assert {c["tuned"] for c in selection["combinations"]} == {row["tuned"] for row in students}
+    assert "with a recipe of its own" in said
+    pareto("--search", "optuna", "--budget", "50%", *tune)  # finds them again in its journal
+    assert done(out) == kept
+    (line,) = pareto(
+        *("--search", "optuna", "--tune", "weight-decay", "--weight-decay", "0"), code=2
+    ).err.splitlines()
+    assert "give a --weight-decay" in line
+
+
 def test_pruned_students_count_for_what_they_cost(pareto, tmp_path, monkeypatch):
     from sweeps import pruning
 
@@ -129,6 +155,7 @@ def test_teachers_that_are_proposed_later_find_the_weights_they_start_from(paret
         (["--search", "optuna", "--repeat", "0/1/1=1"], "leave --repeat out"),
         (["--sampler", "gp"], "--sampler goes with --search optuna"),
         (["--continuous", "--budget", "40%"], "--continuous goes with --search optuna"),
+        (["--tune", "learning-rate"], "--tune goes with --search optuna"),
         (["--search", "best"], "--search"),
     ],
 )

@@ -85,6 +85,18 @@ def test_cut_off_it_asks_for_what_was_under_way_and_learns_from_what_was_not(tmp
     assert sum(t.state.is_finished() for t in kept(tmp_path / "j").trials) >= 37
 
 
+def test_cut_off_while_it_proposed_it_goes_on(tmp_path):
+    first = WithOptuna(SMALL, GOAL, journal=tmp_path / "j")
+    done = explore(first, 5)
+    study = kept(tmp_path / "j")
+    study.ask({"teacher": optuna.distributions.IntDistribution(0, 2)})  # and no more
+    again = WithOptuna(SMALL, GOAL, journal=tmp_path / "j")
+    assert len(again.cells) == 18
+    for point in done:
+        again.tell(point, outcome(point))
+    assert len(set(explore(again, 100)) | set(done)) == 18
+
+
 def test_another_grid_is_another_study_in_the_same_journal(tmp_path):
     for name, space in (("a", SMALL), ("b", SPACE)):
         explore(WithOptuna(space, GOAL, journal=tmp_path / "j", study=name), 5)
@@ -103,3 +115,18 @@ def test_students_may_lie_between_the_grids_points(sampler, tmp_path):
     assert all(1 <= p.cell.temperature <= 3 for p in asked)
     again = WithOptuna(SMALL, GOAL, sampler=sampler, continuous=True, journal=tmp_path / "j")
     assert {p.cell for p in asked} <= set(again.cells)
+
+
+def test_a_tuned_recipe_is_a_combination_of_its_own_around_that_of_the_sweep(tmp_path):
+    tune = {"learning_rate": 0.1, "multiplier_step_size": 0.5}
+    strategy = WithOptuna(SMALL, GOAL, tune=tune, journal=tmp_path / "j")
+    asked = [point.cell for point in explore(strategy, 25)]
+    assert asked[0] == SMALL.reference  # by the sweep's own recipe
+    assert len(set(asked)) == 25
+    for cell in asked[1:]:
+        own = dict(cell.tuning)
+        assert ("multiplier_step_size" in own) == bool(cell.alpha_s)
+        assert all(tune[name] / 5 <= value <= tune[name] * 5 for name, value in own.items())
+    assert not any(cell.is_standard for cell in asked[1:])
+    again = WithOptuna(SMALL, GOAL, tune=tune, journal=tmp_path / "j")
+    assert set(asked) <= set(again.cells)
