@@ -69,6 +69,8 @@ class Random:
 
     def tell(self, point: Point, row: Any) -> None: ...
 
+    def taught(self, alpha_t: float | None, row: Any) -> None: ...
+
 
 STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
     "informed": lambda space, goal, seed: Informed(space, goal, seed=seed),
@@ -180,9 +182,12 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
             if point is None:
                 ended = True
                 break
-            strategy.tell(point, world.rows[grid.real(point)])
+            teacher, real = (point.cell.alpha_t, point.seed), grid.real(point)
+            if teacher not in teachers:
+                strategy.taught(teacher[0], world.teachers[teacher[0], real.seed])
+            strategy.tell(point, world.rows[real])
             told.append(point)
-            teachers.add((point.cell.alpha_t, point.seed))
+            teachers.add(teacher)
         cell = grid.chosen(told) or grid.space.reference
         cells = {point.cell for point in told}
         worst.append(world.truth[cell][0])

@@ -29,6 +29,7 @@ COLUMNS = (
     *("run_id", "teacher_id", "family", "stage", "method", "variant", "teacher_objective"),
     *("student_objective", "alpha_t", "alpha_s", "temperature", "dataset", "class_names"),
     *("train_class_total", "architecture", "seed", "epochs", "epochs_trained"),
+    *("val_calibration_images", "val_calibration_positives", "val_calibration_probability"),
     *("val_class_total", "val_class_correct", "test_class_total", "test_class_correct"),
     *("val_average_accuracy", "val_worst_class_accuracy", "test_average_accuracy"),
     *("test_worst_class_accuracy", "val_epochs", "val_epoch_class_correct", "train_seconds"),
@@ -48,6 +49,12 @@ class World:
         """Students by combination and seed."""
         students = self.table.filter(pc.equal(self.table["stage"], "student")).to_pylist()
         return {Point(_cell(row), row["seed"]): row for row in students}
+
+    @cached_property
+    def teachers(self) -> dict[tuple[float | None, int], dict[str, Any]]:
+        """Teachers by trade-off and seed."""
+        teachers = self.table.filter(pc.equal(self.table["stage"], "teacher")).to_pylist()
+        return {(row["alpha_t"], row["seed"]): row for row in teachers}
 
     @cached_property
     def place(self) -> dict[Point, int]:

@@ -8,7 +8,8 @@ trained it yet. As much of the improvement counts as one look with its noise wou
 knowledge gradient's variance; Frazier et al. 2009). A further seed of a combination competes with
 combinations that nobody has tried: it is worth what it takes off the selection's expected regret
 (``racing``), so seeds go where the ranking is open. Every teacher is probed once before any is
-dismissed.
+dismissed; what teachers themselves are like counts where students are seen to follow it
+(``triage``).
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from threadpoolctl import threadpool_limits
 
 from sweeps.search import racing
 from sweeps.search.space import Cell, FloatArray, Goal, IntArray, Point, Seen, Space
+from sweeps.search.triage import Teachers
 
 __all__ = ["Informed"]
 
 _DRAWS = 256
 _REFIT = 6
 """Further results after which lengths and variances are fitted anew."""
+_CLEARLY = 1.0
+"""Log likelihood by which teachers' figures must help to count."""
 
 
 class Informed:
@@ -57,6 +61,7 @@ class Informed:
         self._under_way: set[Point] = set()
         self._out: set[Cell] = set()  # pruned or failed
         self._teachers: set[tuple[float | None, int]] = set()
+        self._taught = Teachers(goal.worst_k)
         self._probes = self._first()
         self._worst, self._average = _Process(), _Process()
         self.expected_gain: float | None = None
@@ -81,6 +86,10 @@ class Informed:
         else:
             self._seen[point.cell].append(Seen.of(row, self._goal.worst_k))
             self._rows[point] = row
+
+    def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
+        """See ``Strategy``."""
+        self._taught.see(alpha_t, row)
 
     def _first(self) -> list[Cell]:
         """Standard distillation, then a student on each teacher, far from one another."""
@@ -166,6 +175,7 @@ class Informed:
         rows = np.array([self._number[cell] for cell in cells])
         seeds = np.array([len(self._seen[cell]) for cell in cells])
         pending = [self._number[point.cell] for point in self._under_way]
+        aside = self._taught.places(self.cells)
         beliefs = []
         for process, figure, images in (
             (self._worst, "worst_k", "counted"),
@@ -175,7 +185,7 @@ class Informed:
             noise = 1 / (4 * np.array([getattr(self._seen[c][0], images) for c in cells]) + 2)
             beliefs.append(
                 process.believe(
-                    self._places, rows, _scaled(np.array(values)), noise, seeds, pending
+                    self._places, rows, _scaled(np.array(values)), noise, seeds, pending, aside
                 )
             )
         return beliefs[0], beliefs[1]
@@ -205,6 +215,7 @@ class _Process:
 
     def __init__(self) -> None:
         self._kernel: Any = None  # with what was fitted last
+        self._beside = False  # whether teachers' figures are coordinates, too
         self._fitted = 0  # results then
 
     def believe(
@@ -215,26 +226,29 @@ class _Process:
         noise: FloatArray,
         seeds: IntArray,
         pending: list[int],
+        aside: FloatArray | None = None,
     ) -> _Belief:
         """Of all places, given values at some; ``noise`` is that of counting images, of one seed.
 
-        What is under way is taken to end as expected, so that nobody else asks the same.
+        What is under way is taken to end as expected, so that nobody else asks the same. Places
+        have the coordinates ``aside``, too, where the values are the more likely for it.
         """
         refit = self._kernel is None or seeds.sum() >= self._fitted + _REFIT
         mean, scale = float(values.mean()), float(max(values.std(), 1e-3))
         y = (values - mean) / scale
         floor = noise / scale**2 / seeds
-        kernel = self._kernel or ConstantKernel(1.0, (0.05, 20.0)) * Matern(
-            1.0, (0.3, 6.0), nu=1.5
-        ) + WhiteKernel(0.05, (1e-3, 1.0))
-        process = GaussianProcessRegressor(
-            kernel, alpha=floor, optimizer="fmin_l_bfgs_b" if refit and len(y) > 3 else None
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is met is no trouble
-            process.fit(places[rows], y)
+        wide = None if aside is None else np.hstack([places, aside])
         if refit and len(y) > 3:
-            self._kernel, self._fitted = process.kernel_, int(seeds.sum())
+            plain = _fitted(places[rows], y, floor, self._kernel)
+            best, self._beside = plain, False
+            if wide is not None:
+                both = _fitted(wide[rows], y, floor, self._kernel)
+                if _evidence(both) > _evidence(plain) + _CLEARLY:
+                    best, self._beside = both, True
+            self._kernel, self._fitted = best.kernel_, int(seeds.sum())
+        if self._beside and wide is not None:
+            places = wide
+        process = _fitted(places[rows], y, floor, self._kernel, anew=False)
         white = float(process.kernel_.k2.noise_level)
         if pending:
             expected = process.predict(places[pending])
@@ -246,6 +260,24 @@ class _Process:
         covariance = covariance - white * np.eye(len(places))  # of the students, not of a look
         one_look = np.full(len(places), white + float(noise.mean()) / scale**2) * scale**2
         return _Belief(mean + scale * at, covariance * scale**2, one_look)
+
+
+def _fitted(
+    places: FloatArray, y: FloatArray, noise: FloatArray, kernel: Any, anew: bool = True
+) -> GaussianProcessRegressor:
+    """A process with lengths and variances that make ``y`` likely, or those of the kernel."""
+    kernel = kernel or ConstantKernel(1.0, (0.05, 20.0)) * Matern(
+        1.0, (0.3, 6.0), nu=1.5
+    ) + WhiteKernel(0.05, (1e-3, 1.0))
+    optimizer = "fmin_l_bfgs_b" if anew else None
+    process = GaussianProcessRegressor(kernel, alpha=noise, optimizer=optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is met is no trouble
+        return process.fit(places, y)
+
+
+def _evidence(process: GaussianProcessRegressor) -> float:
+    return float(process.log_marginal_likelihood_value_)
 
 
 def _scaled(accuracy: Any) -> Any:

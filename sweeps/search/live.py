@@ -62,6 +62,7 @@ class Search:
         for run in whole.teachers:
             if run.run_id in rows:
                 self._pay(run, rows[run.run_id])
+                strategy.taught(run.spec.alpha, rows[run.run_id])
         for cell in strategy.cells:
             for seed in settings.seeds:
                 self._found(Point(cell, seed))
@@ -127,6 +128,8 @@ class Search:
         """A run has ended, with its record; None if it failed."""
         if row is not None:
             self._pay(run, row)
+            if run.spec.stage == "teacher":
+                self._strategy.taught(run.spec.alpha, row)
         else:
             self._failed.add(run.run_id)
         if run.run_id in self._under_way:

@@ -130,3 +130,7 @@ class Strategy(Protocol):
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
         """What became of one: its record, completed or pruned; None if it failed."""
         ...
+
+    def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
+        """The record of a teacher that has been trained."""
+        ...

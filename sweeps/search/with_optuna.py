@@ -164,6 +164,9 @@ class WithOptuna:
                 self._say(ended, self._trials.pop(ended))
         self._unsaid = []
 
+    def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
+        """See ``Strategy``: a sampler has no place for it."""
+
     def _say(self, cell: Cell, trial: Any) -> None:
         """Tell the study what a combination's students have come to."""
         states, seen = self._optuna.trial.TrialState, list(self._seen[cell].values())
