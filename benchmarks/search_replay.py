@@ -71,6 +71,9 @@ class Random:
 
     def taught(self, alpha_t: float | None, row: Any) -> None: ...
 
+    def outlook(self) -> tuple[Point | None, float]:
+        return None, np.nan
+
 
 STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
     "informed": lambda space, goal, seed: Informed(space, goal, seed=seed),

@@ -68,8 +68,10 @@ def print_economy(
             f"{counted(len(plan.teachers), 'teacher')} and "
             f"{counted(len(plan.students), 'student')}: {100 * search.cost:.0f}% of the grid's cost"
         )
-        if search.expected_gain is not None:
-            line += f"; the last was expected to add {100 * search.expected_gain:.2f} points"
+        outlook = search.outlook()
+        if outlook is not None:
+            label, gain = outlook
+            line += f". Next would be {label}, expected to add {100 * gain:.2f} points"
         console.print(f"{line}. A larger --budget goes on from here", highlight=False)
     if pruned:
         console.print(

@@ -14,6 +14,7 @@ dismissed; what teachers themselves are like counts where students are seen to f
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -64,17 +65,19 @@ class Informed:
         self._taught = Teachers(goal.worst_k)
         self._probes = self._first()
         self._worst, self._average = _Process(), _Process()
-        self.expected_gain: float | None = None
-        """Accuracy that the last student asked for was expected to add, a fraction."""
 
     def ask(self) -> Point | None:
         """See ``Strategy``."""
-        point = self._probe() or self._best()
+        point = self._probe() or self._best()[0]
         if point is not None:
             self._taken[point.cell].add(point.seed)
             self._under_way.add(point)
             self._teachers.add((point.cell.alpha_t, point.seed))
         return point
+
+    def outlook(self) -> tuple[Point | None, float]:
+        """See ``Strategy``."""
+        return self._best()
 
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
         """See ``Strategy``."""
@@ -110,16 +113,16 @@ class Informed:
                 return Point(cell, seed)
         return None
 
-    def _best(self) -> Point | None:
-        """The student that is expected to add most for its cost."""
+    def _best(self) -> tuple[Point | None, float]:
+        """The student that is expected to add most for its cost, and what."""
         cells = [cell for cell in self.cells if self._seen[cell]]
         reference = [cell for cell in cells if cell.is_standard]
         if not reference:  # failed, or not told yet
-            return self._any()
+            return self._any(), math.nan
         points = [(cell, self._next_seed(cell)) for cell in self.cells]
         open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
         if not open_.any():
-            return None
+            return None, 0.0
         with threadpool_limits(1):  # so small that threads cost more than they do
             worst, average = self._fit(cells)
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
@@ -142,11 +145,10 @@ class Informed:
         )
         score = np.where(open_, gain / cost, -np.inf)
         chosen = int(np.argmax(score))
-        self.expected_gain = float(gain[chosen])
         if gain[chosen] <= 0:  # nothing is expected of any: the likeliest to matter
             chosen = int(np.argmax(np.where(open_, worst.mean + worst.deviation, -np.inf)))
         cell, seed = points[chosen]
-        return None if seed is None else Point(cell, seed)
+        return (None if seed is None else Point(cell, seed)), float(gain[chosen])
 
     def _race(self) -> dict[Cell, float]:
         """What further seeds are worth; of who is not mentioned, nothing."""

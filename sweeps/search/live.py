@@ -6,6 +6,7 @@ the same command goes on after any death, and a larger budget where a smaller on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,11 +90,11 @@ class Search:
         """What is spent as a share of the epochs of the whole grid."""
         return self._epochs / self._grid_epochs
 
-    @property
-    def expected_gain(self) -> float | None:
-        """Accuracy that the next training is expected to add; None if the strategy cannot say."""
-        gain = getattr(self._strategy, "expected_gain", None)
-        return None if gain is None else float(gain)
+    def outlook(self) -> tuple[str, float] | None:
+        """Label of the training that would be next, and the accuracy that it is expected to add;
+        None if nothing is left, or the strategy cannot say."""
+        point, gain = self._strategy.outlook()
+        return None if point is None or math.isnan(gain) else (self._runs_of(point)[-1].label, gain)
 
     @property
     def over(self) -> bool:

@@ -131,6 +131,10 @@ class Strategy(Protocol):
         """What became of one: its record, completed or pruned; None if it failed."""
         ...
 
+    def outlook(self) -> tuple[Point | None, float]:
+        """Who would be next, and the accuracy that it is expected to add, NaN if unknown."""
+        ...
+
     def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
         """The record of a teacher that has been trained."""
         ...

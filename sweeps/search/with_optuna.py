@@ -164,6 +164,10 @@ class WithOptuna:
                 self._say(ended, self._trials.pop(ended))
         self._unsaid = []
 
+    def outlook(self) -> tuple[Point | None, float]:
+        """See ``Strategy``: a sampler does not say."""
+        return None, math.nan
+
     def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
         """See ``Strategy``: a sampler has no place for it."""
 

@@ -76,6 +76,16 @@ def test_it_stops_when_its_share_is_spent():
     assert {r.run_id for r in found.plan.runs} <= {r.run_id for r in WHOLE.runs}
 
 
+def test_it_says_who_would_be_next_and_what_that_would_add():
+    found = search(Budget(share=0.5))
+    rows = finish(found)
+    label, gain = found.outlook()
+    assert 0 <= gain < 0.1
+    assert label in {run.label for run in WHOLE.students if run.run_id not in rows}
+    finish(everything := search(Budget(share=1.0)))
+    assert everything.outlook() is None
+
+
 def test_time_is_that_of_all_slots():
     assert len(finish(search(Budget(seconds=10)))) == 5  # of 2 s each
     assert len(finish(search(Budget(seconds=10), slots=2))) == 10
