@@ -35,6 +35,8 @@ __all__ = ["Informed"]
 _DRAWS = 256
 _REFIT = 6
 """Further results after which lengths and variances are fitted anew."""
+_RACE = 3
+"""Further results after which it is worked out anew what further seeds are worth."""
 _CLEARLY = 1.0
 """Log likelihood by which teachers' figures must help to count."""
 
@@ -57,7 +59,8 @@ class Informed:
         self._number = {cell: k for k, cell in enumerate(self.cells)}
         self._seen: defaultdict[Cell, list[Seen]] = defaultdict(list)
         self._rows: dict[Point, Mapping[str, Any]] = {}  # of those
-        self._races: tuple[int, dict[Cell, float]] = 0, {}  # of so many rows
+        self._races: dict[Cell, float] = {}  # what a further seed is worth
+        self._raced = 0  # results then
         self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds that were asked for
         self._under_way: set[Point] = set()
         self._out: set[Cell] = set()  # pruned or failed
@@ -70,6 +73,7 @@ class Informed:
         """See ``Strategy``."""
         point = self._probe() or self._best()[0]
         if point is not None:
+            self._races.pop(point.cell, None)  # not twice for the same reason
             self._taken[point.cell].add(point.seed)
             self._under_way.add(point)
             self._teachers.add((point.cell.alpha_t, point.seed))
@@ -151,16 +155,17 @@ class Informed:
         return (None if seed is None else Point(cell, seed)), float(gain[chosen])
 
     def _race(self) -> dict[Cell, float]:
-        """What further seeds are worth; of who is not mentioned, nothing."""
+        """What further seeds are worth; empty while that is not known."""
         if len(self._space.seeds) == 1:
             return {}
-        if self._races[0] != len(self._rows):
+        if len(self._rows) >= self._raced + _RACE:
+            self._raced = len(self._rows)
             with threadpool_limits(1):
-                found = racing.gains(self._rows, self._goal)
-            rest = dict.fromkeys((c for c in self.cells if self._taken[c]), 0.0) if found else {}
-            self._races = len(self._rows), rest | found
-        running = dict.fromkeys((point.cell for point in self._under_way), 0.0)
-        return self._races[1] | running if self._races[1] else {}
+                self._races = racing.gains(self._rows, self._goal)
+        if not self._races:
+            return {}
+        known = dict.fromkeys((cell for cell in self.cells if self._taken[cell]), 0.0)
+        return known | self._races
 
     def _any(self) -> Point | None:
         for cell in self.cells:
