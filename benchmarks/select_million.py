@@ -59,6 +59,7 @@ def write(path: Path, objectives: int, temperatures: int, seeds: int) -> int:
         "teacher_id": pa.array([f"{i:020x}" for i in teacher * seeds + seed]),
         "seed": pa.array(seed),
         "variant": pa.nulls(runs, pa.string()),
+        "tuned": pa.nulls(runs, pa.string()),
         "teacher_objective": objective(teacher),
         "alpha_t": alpha(teacher),
         "student_objective": objective(student),

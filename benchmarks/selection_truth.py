@@ -161,6 +161,7 @@ def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
         alpha_s=alpha[:, 1],
         temperature=settings[:, 2],
         variant=pa.nulls(count, pa.string()),
+        tuned=pa.nulls(count, pa.string()),
         start=np.cumsum(seeds) - seeds,
         seeds=seeds,
         run_id=pa.nulls(runs, pa.string()),
