@@ -99,15 +99,17 @@ class Informed:
         self._taught.see(alpha_t, row)
 
     def _first(self) -> list[Cell]:
-        """Standard distillation, then a student on each teacher, far from one another."""
-        space, first = self._space, [self._space.reference]
+        """Standard distillation, the middle of the grid on its teacher, which is paid for, and then
+        a student on each other teacher, far from one another."""
+        space = self._space
         ends = sorted(space.objectives[1:], key=lambda a: abs((a or 0.0) - 0.5), reverse=True)
-        students = [*ends, None]
-        for k, alpha_t in enumerate((None, *ends)):
-            temperature = space.temperatures[k % len(space.temperatures)]
-            cell = Cell(alpha_t, students[k % len(students)], temperature)
-            first.append(cell)
-        return list(dict.fromkeys(first))
+        students, temperatures = [*ends, None], space.temperatures
+        middle = Cell(None, ends[-1], temperatures[len(temperatures) // 2])
+        others = [
+            Cell(alpha_t, students[k % len(students)], temperatures[k % len(temperatures)])
+            for k, alpha_t in enumerate(ends, 1)
+        ]
+        return list(dict.fromkeys((space.reference, middle, *others)))
 
     def _probe(self) -> Point | None:
         seed = self._space.seeds[0]
