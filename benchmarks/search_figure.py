@@ -1,7 +1,9 @@
 """Draw docs/budget.png from what ``search_replay.py`` printed.
 
-python benchmarks/search_replay.py > rows.jsonl
-python benchmarks/search_figure.py rows.jsonl
+    python benchmarks/search_replay.py > rows.jsonl
+    python benchmarks/search_figure.py rows.jsonl
+
+The first takes about twenty minutes on two cores.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ LIKELY = 0.05
 REPLAYS = 200
 """Of each strategy of ours on each grid; of Optuna's samplers half as many."""
 SEVERAL = 3, 20
-"""Seeds of a grid with several, and replays of it, to a share of the cost of"""
+"""Seeds of a grid with several, and replays of it."""
 ENOUGH = 0.3
+"""Share of the cost at which a replay of several seeds ends: it takes long."""
 
 
 class Random:
@@ -132,12 +133,7 @@ class Grid:
             selection = choose(combine(self.world.students.take(rows)))
         except UserError:
             return None
-        c, best = selection.combinations, selection.selected
-
-        def amount(alpha: float) -> float | None:
-            return None if np.isnan(alpha) else float(alpha)
-
-        return Cell(amount(c.alpha_t[best]), amount(c.alpha_s[best]), float(c.temperature[best]))
+        return Cell.at(selection.combinations, selection.selected)
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,6 @@ class Replay:
     """What one strategy reached on one grid, at each share of its cost."""
 
     worst: tuple[float, ...]
-    average: tuple[float, ...]
     volume: tuple[float, ...]
     """Of test accuracies that what was trained dominates, over that of the whole grid."""
     worse: tuple[bool, ...]
@@ -179,7 +174,7 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
     whole = volume(world, grid.space.cells)
     told: list[Point] = []
     teachers: set[tuple[float | None, int]] = set()
-    worst, average, area, significant = [], [], [], []
+    worst, area, significant = [], [], []
     ended = False
     for share in SHARES if seeds == 1 else (s for s in SHARES if s <= ENOUGH):
         while not ended and len(told) + len(teachers) < share * grid.cost:
@@ -196,11 +191,10 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
         cell = grid.chosen(told) or grid.space.reference
         cells = {point.cell for point in told}
         worst.append(world.truth[cell][0])
-        average.append(world.truth[cell][1])
         area.append(volume(world, cells) / whole)
         significant.append(worse(world, cell, grid.choice))
     best = world.truth[grid.choice][0]
-    return Replay(tuple(worst), tuple(average), tuple(area), tuple(significant), best)
+    return Replay(tuple(worst), tuple(area), tuple(significant), best)
 
 
 def worse(world: World, cell: Cell, best: Cell) -> bool:

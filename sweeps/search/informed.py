@@ -71,7 +71,7 @@ class Informed:
 
     def ask(self) -> Point | None:
         """See ``Strategy``."""
-        point = self._probe() or self._best()[0]
+        point, _ = self.outlook()
         if point is not None:
             self._races.pop(point.cell, None)  # not twice for the same reason
             self._taken[point.cell].add(point.seed)
@@ -81,7 +81,8 @@ class Informed:
 
     def outlook(self) -> tuple[Point | None, float]:
         """See ``Strategy``."""
-        return self._best()
+        probe = self._probe()
+        return self._best() if probe is None else (probe, math.nan)
 
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
         """See ``Strategy``."""
@@ -112,12 +113,8 @@ class Informed:
         return list(dict.fromkeys((space.reference, middle, *others)))
 
     def _probe(self) -> Point | None:
-        seed = self._space.seeds[0]
-        while self._probes:
-            cell = self._probes.pop(0)
-            if not self._taken[cell]:
-                return Point(cell, seed)
-        return None
+        left = (cell for cell in self._probes if not self._taken[cell])
+        return next((Point(cell, self._space.seeds[0]) for cell in left), None)
 
     def _best(self) -> tuple[Point | None, float]:
         """The student that is expected to add most for its cost, and what."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from sweeps.search.space import Cell, Goal, Point
@@ -45,11 +44,8 @@ def gains(seen: Mapping[Point, Mapping[str, Any]], goal: Goal) -> dict[Cell, flo
     selection, sure, _ = decide(combinations, Constrained(goal.worst_k, goal.margin))
     if sure is None:
         return {}
-    c = selection.combinations
-    return {
-        Cell(_amount(c.alpha_t[k]), _amount(c.alpha_s[k]), float(c.temperature[k])): gain
-        for k, gain in one_more(selection, sure).items()
-    }
+    worth = one_more(selection, sure)
+    return {Cell.at(selection.combinations, place): gain for place, gain in worth.items()}
 
 
 _SCHEMA = pa.schema(
@@ -79,7 +75,3 @@ def _row(point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objective(alpha: float | None) -> str:
     return "standard" if alpha is None else "tradeoff"
-
-
-def _amount(alpha: float) -> float | None:
-    return None if np.isnan(alpha) else float(alpha)

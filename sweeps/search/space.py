@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
+
+if TYPE_CHECKING:
+    from analysis.combinations import Combinations
 
 __all__ = ["Cell", "FloatArray", "Goal", "IntArray", "Point", "Seen", "Space", "Strategy"]
 
@@ -28,6 +31,15 @@ class Cell:
     temperature: float
     tuning: tuple[tuple[str, float], ...] = ()
     """What is its own of the recipe and the multipliers, by the names of ``specs.Tuned``."""
+
+    @classmethod
+    def at(cls, combinations: Combinations, place: int) -> Cell:
+        """One of the combinations that a selection speaks of, by the sweep's own recipe."""
+        alpha_t, alpha_s = (
+            None if np.isnan(alphas[place]) else float(alphas[place])
+            for alphas in (combinations.alpha_t, combinations.alpha_s)
+        )
+        return cls(alpha_t, alpha_s, float(combinations.temperature[place]))
 
     @property
     def is_standard(self) -> bool:

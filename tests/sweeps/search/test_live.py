@@ -82,6 +82,9 @@ def test_it_says_who_would_be_next_and_what_that_would_add():
     label, gain = found.outlook()
     assert 0 <= gain < 0.1
     assert label in {run.label for run in WHOLE.students if run.run_id not in rows}
+    few = search(Budget(share=0.1))
+    finish(few)
+    assert few.outlook() is None  # a probe, of which nobody knows what it adds
     finish(everything := search(Budget(share=1.0)))
     assert everything.outlook() is None
 
