@@ -34,7 +34,7 @@ from sweeps.announce import (
     print_registries,
     print_search,
 )
-from sweeps.economy import search_of
+from sweeps.economy import search_of, tuning
 from sweeps.engine import Cluster, connect, run_on_ray
 from sweeps.estimate import CostModel, asking_epochs, calibrate
 from sweeps.health import watched
@@ -190,6 +190,7 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
         gpu=cluster.gpus > 0,
         weights=teacher_weights(options.training, dataset),
     )
+    tuning(options.economy, settings)  # refused before there is a folder
     plan = make_plan(settings, dataset.fingerprint)
     plan = spread(plan) if options.economy.prune else plan
     out = location(machine.out) if machine.out else Path("results") / dataset.name

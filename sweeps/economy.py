@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rkd_core.errors import require
 from sweeps import methods
@@ -10,7 +10,10 @@ from sweeps.options import Economy, Options
 from sweeps.repeats import repeats
 from sweeps.search.budget import Budget
 
-__all__ = ["check_economy", "check_temperature", "search_of"]
+if TYPE_CHECKING:
+    from sweeps.settings import Settings
+
+__all__ = ["check_economy", "check_temperature", "search_of", "tuning"]
 
 _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 
@@ -31,6 +34,19 @@ def check_economy(options: Options) -> None:
     _check_repeats(options)
     _check_teachers(options)
     _check_search(options)
+
+
+def tuning(economy: Economy, settings: Settings) -> dict[str, float]:
+    """What of students' recipes is tuned, by the names of ``specs.Tuned``, and the sweep's values.
+
+    Raises:
+        UserError: One of them is 0, around which nothing can be looked for.
+    """
+    recipe = settings.recipe.model_dump() | {"multiplier_step_size": settings.multipliers.step_size}
+    for flag in economy.tune:
+        above = recipe[flag.replace("-", "_")] > 0
+        require(above, f"--tune {flag}: the recipe's is 0, give a --{flag} to begin from")
+    return {name: recipe[name] for name in (flag.replace("-", "_") for flag in economy.tune)}
 
 
 def check_temperature(flag: str, temperature: float) -> None:

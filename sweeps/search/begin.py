@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rkd_core import files
-from rkd_core.errors import UserError, require
+from rkd_core.errors import UserError
 from rkd_core.specs import family_id
-from sweeps.economy import search_of
+from sweeps.economy import search_of, tuning
 from sweeps.options import Economy
 from sweeps.plan import Plan, PlannedRun
 from sweeps.search.budget import budget_of
@@ -83,11 +83,7 @@ def _strategy(
     if not files.is_local(out):
         raise UserError("--search optuna keeps its journal in --out, which must be a folder")
     what = family_id(student, fingerprint), space, goal, economy.sampler, economy.objectives
-    recipe = settings.recipe.model_dump() | {"multiplier_step_size": settings.multipliers.step_size}
-    tune = {name: float(recipe[name]) for name in (t.replace("-", "_") for t in economy.tune)}
-    for name, of_sweep in tune.items():
-        flag = name.replace("_", "-")
-        require(of_sweep > 0, f"--tune {flag}: the recipe's is 0, give a --{flag} to begin from")
+    tune = tuning(economy, settings)
     key = (*what, economy.continuous, *tune.items())
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
     return WithOptuna(

@@ -94,10 +94,13 @@ def test_students_recipes_may_be_tuned_and_are_combinations_of_their_own(pareto,
     assert "with a recipe of its own" in said
     pareto("--search", "optuna", "--budget", "50%", *tune)  # finds them again in its journal
     assert done(out) == kept
-    (line,) = pareto(
-        *("--search", "optuna", "--tune", "weight-decay", "--weight-decay", "0"), code=2
-    ).err.splitlines()
+
+
+def test_what_is_0_cannot_be_tuned_and_nothing_is_written(pareto, tmp_path):
+    options = ["--search", "optuna", "--tune", "weight-decay", "--weight-decay", "0"]
+    (line,) = pareto(*options, code=2).err.splitlines()
     assert "give a --weight-decay" in line
+    assert not (tmp_path / "results").exists()
 
 
 def test_pruned_students_count_for_what_they_cost(pareto, tmp_path, monkeypatch):
