@@ -79,7 +79,7 @@ class Random:
 
 
 STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
-    "informed": lambda space, goal, seed: Informed(space, goal, seed=seed),
+    "informed": lambda space, goal, seed: Informed(space, goal),
     "random": Random,
     "optuna tpe": lambda space, goal, seed: WithOptuna(space, goal, seed=seed),
     "optuna nsga2": lambda space, goal, seed: WithOptuna(

@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+from tests.fuzz.cases import COUNT
+
 # Tests run beside each other and beside Ray's workers; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -17,3 +19,21 @@ def cache_folder(tmp_path_factory):
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+
+
+def pytest_sessionfinish(session):
+    """Workers hand what they counted to who reports it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["fuzz"] = dict(COUNT)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    COUNT.update(getattr(node, "workeroutput", {}).get("fuzz", {}))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if COUNT:
+        terminalreporter.write_line(
+            f"fuzz: {COUNT['fuzz']:,} cases, and {COUNT['changes']:,} single changes of files"
+        )

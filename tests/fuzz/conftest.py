@@ -11,7 +11,6 @@ from rkd_core.initial_weights import keep
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions
 from rkd_core.training import train
-from tests.fuzz.cases import COUNT
 from tests.rkd_core.test_training import student_spec, teacher_spec
 
 _MOST = 1 << 20  # KiB that a test's cases may add to the most memory this process has had
@@ -28,13 +27,6 @@ def bounded_memory():
 @pytest.fixture(autouse=True)
 def no_waiting_for_disks(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
-def pytest_terminal_summary(terminalreporter):
-    if COUNT:
-        terminalreporter.write_line(
-            f"fuzz: {COUNT['fuzz']:,} cases, and {COUNT['changes']:,} single changes of files"
-        )
 
 
 @pytest.fixture(scope="session", name="trained")

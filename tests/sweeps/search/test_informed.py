@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.search.informed import Informed, _Process
+from sweeps.search.informed import Informed
 from sweeps.search.space import Cell, Point
 from tests.sweeps.search.problems import BEST, GOAL, SPACE, accuracies, explore, outcome, row
 
@@ -16,12 +16,17 @@ def test_standard_distillation_comes_first_and_every_teacher_is_probed():
     assert {point.cell.alpha_t for point in asked} == {None, 0.0, 0.25, 0.5, 0.75, 1.0}
 
 
-def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_third():
-    for seed in range(3):
-        asked = [point.cell for point in explore(Informed(SPACE, GOAL, seed=seed), 35)]
-        assert BEST in asked
-        early = max(accuracies(cell)[0] for cell in asked[:11])
-        assert early >= accuracies(BEST)[0] - 0.012
+@pytest.mark.parametrize("margin", [0.0, 0.01, 0.02, 0.05])
+def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(margin):
+    """The best of those that the constraint admits."""
+    least = accuracies(SPACE.reference)[1] - margin
+    admitted = {c: accuracies(c)[0] for c in SPACE.cells if accuracies(c)[1] >= least - 1e-3}
+    best = max(admitted.values())
+    asked = explore(Informed(SPACE, replace(GOAL, margin=margin)), 22)
+    found = [admitted.get(point.cell, 0.0) for point in asked]
+    assert max(found) == best
+    assert max(found[:12]) >= best - 0.03
+    assert margin < 0.05 or best == accuracies(BEST)[0]
 
 
 def test_nothing_is_asked_for_twice_and_in_the_end_all_has_been():
@@ -97,15 +102,3 @@ def test_told_of_what_it_never_asked_for_it_takes_it_into_account():
     for point in known:
         strategy.tell(point, outcome(point))
     assert not set(explore(strategy, 200)) & set(known)
-
-
-def test_a_belief_is_near_what_was_seen_and_wide_where_nothing_was():
-    rng = np.random.default_rng(0)
-    places = np.linspace(0, 3, 13)[:, None]
-    rows = np.arange(0, 7)
-    values = np.sin(places[rows, 0]) + 0.001 * rng.standard_normal(7)
-    noise, seeds = np.full(7, 1e-6), np.ones(7, dtype=int)
-    belief = _Process().believe(places, rows, values, noise, seeds, [])
-    np.testing.assert_allclose(belief.mean[rows], values, atol=0.05)
-    assert belief.deviation[12] > 3 * belief.deviation[3]
-    assert ((belief.resolved >= 0) & (belief.resolved <= 1)).all()

@@ -78,11 +78,11 @@ def test_teachers_figures_count_where_students_follow_them():
             taught.add(alpha)
             asked.append(point.cell)
             strategy.tell(point, follows(point.cell))
-        assert strategy._worst._beside == told
+        beside = strategy._believe("worst_k", "counted").beside
+        assert beside > 0.9 if told else beside == 0
         assert taught == set(SPACE.objectives)  # nobody is dismissed unprobed
         late[told] = sum(cell.alpha_t in (0.0, 0.5) for cell in asked[7:])
-    assert late[True] >= 8
-    assert late[False] <= 6
+    assert late[True] >= max(8, late[False])
 
 
 def test_figures_that_students_do_not_follow_do_not_count():
@@ -93,4 +93,4 @@ def test_figures_that_students_do_not_follow_do_not_count():
     for _ in range(25):
         point = strategy.ask()
         strategy.tell(point, row(0.5 - 0.2 * (point.cell.alpha_s or 0.0) ** 2, 0.8))
-    assert not strategy._worst._beside
+    assert strategy._believe("worst_k", "counted").beside < 0.5

@@ -1,0 +1,200 @@
+"""What is known of an accuracy of all combinations, given what some of them came to.
+
+Gaussian processes over the combinations' places, on the arcsine scale, on which the noise of
+counting images is the same everywhere. A combination's value is what is its teacher's, what is its
+student's, and what is theirs together; how much each of these varies and over what distances, and
+how much a seed adds, is not known. So there are as many processes as there are answers, and each
+counts as much as it makes what was seen likely (Rasmussen and Williams, Gaussian Processes for
+Machine Learning, 2006, section 5.2). With a dozen results that is steadier than the likeliest
+process alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.special import ndtr, softmax
+from sklearn.gaussian_process.kernels import Matern
+
+from sweeps.search.space import FloatArray, IntArray
+
+__all__ = ["Belief", "Results", "accuracy", "believe", "scaled"]
+
+_SHARES = (0.2, 0.6, 0.2), (0.5, 0.3, 0.2), (0.15, 0.35, 0.5)
+"""Of the variance: of teachers, of students, and of both together."""
+_LENGTHS = 0.5, 1.2
+"""Over which accuracies are alike, where trade-offs are from 0 to 1."""
+_SPREADS = 0.03, 0.06, 0.12, 0.25
+"""Standard deviations over combinations; 0.1 are about ten points in the middle of the scale."""
+_SEEDS = 0.015, 0.04
+"""Standard deviations over seeds, of the same combination."""
+_CENTRE, _WIDE = 0.7, 1.0
+"""Mean and standard deviation of what all have in common: about anything."""
+_LEAST = 0.01
+"""What a process must count, of all, for its answers to be worked out."""
+_EARNED = 2.0
+"""Log likelihood that further coordinates must earn to count as much as none."""
+_TEACHER, _STUDENT = slice(0, 2), slice(2, 5)
+"""Columns of ``Cell.place``."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Of combinations that were trained.
+
+    Attributes:
+        rows: Which of all they are, ``(n,)``.
+        values: Mean accuracies over seeds, ``(n,)``, fractions.
+        images: On which they are counted, ``(n,)``.
+        seeds: How many were trained, ``(n,)``.
+    """
+
+    rows: IntArray
+    values: FloatArray
+    images: IntArray
+    seeds: IntArray
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A mixture of ``k`` normal distributions of each combination's scaled accuracy.
+
+    Attributes:
+        weights: Of the processes, ``(k,)``; the sum is 1.
+        means: Of each, ``(k, combinations)``.
+        deviations: Of each, ``(k, combinations)``.
+        shown: The part of those deviations that one look, with its noise, would show.
+        beside: Weight of the processes in which teachers have further coordinates.
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    deviations: FloatArray
+    shown: FloatArray
+    beside: float
+
+    @property
+    def mean(self) -> FloatArray:
+        """Of all processes, ``(combinations,)``."""
+        return np.asarray(self.weights @ self.means)
+
+    @property
+    def deviation(self) -> FloatArray:
+        """Of all processes, ``(combinations,)``."""
+        apart = (self.means - self.mean) ** 2
+        return np.sqrt(self.weights @ (self.deviations**2 + apart))
+
+    def at_least(self, least: float) -> FloatArray:
+        """Probability of an accuracy of ``least``, ``(combinations,)``."""
+        return np.asarray(self.weights @ ndtr((self.means - scaled(least)) / self.deviations))
+
+    def improvement(self, best: float) -> FloatArray:
+        """What one look is expected to show above an accuracy ``best``, ``(combinations,)``.
+
+        The integral of the probability to be above, over accuracies from ``best`` to 1.
+        """
+        places, weights = np.polynomial.legendre.leggauss(64)
+        low, high = scaled(best), np.pi / 2
+        places = low + (high - low) * (places + 1) / 2
+        above = ndtr((self.means[..., None] - places) / self.shown[..., None])
+        return (
+            np.asarray(self.weights @ (above @ (weights * np.sin(2 * places)))) * (high - low) / 2
+        )
+
+
+def believe(
+    places: FloatArray,
+    results: Results,
+    under_way: IntArray,
+    beside: FloatArray | None = None,
+) -> Belief:
+    """What results say of all combinations.
+
+    Args:
+        places: Of all combinations, ``(combinations, 5)``: ``Cell.place``.
+        results: What some came to.
+        under_way: Which are being trained. That they end as expected changes no mean; but they
+            will be better known, so that nobody else asks the same.
+        beside: Further coordinates of teachers, ``(combinations, figures)``, in which students may
+            be alike instead; processes with them count where they make results clearly likelier.
+    """
+    seen = np.concatenate([results.rows, under_way])
+    seeds = np.concatenate([results.seeds, np.ones(len(under_way))])
+    counting = 1 / (4 * results.images + 2)
+    level = np.concatenate([counting, np.full(len(under_way), counting.mean())])
+    y, n = scaled(results.values) - _CENTRE, len(results.values)
+    teachers, students = [places[:, _TEACHER]], places[:, _STUDENT]
+    if beside is not None:
+        teachers.append(np.hstack([teachers[0], beside / np.sqrt(beside.shape[1])]))
+    processes = [
+        _Process(teacher, students, length, shares, spread, of_seed)
+        for teacher in teachers
+        for length, shares, spread, of_seed in product(_LENGTHS, _SHARES, _SPREADS, _SEEDS)
+    ]
+
+    evidence = np.empty(len(processes))
+    for k, process in enumerate(processes):
+        root = process.root(seen[:n], level[:n], seeds[:n])
+        whitened = solve_triangular(root, y, lower=True)
+        evidence[k] = -whitened @ whitened / 2 - np.log(np.diag(root)).sum()
+        evidence[k] -= _EARNED * (process.teachers is not teachers[0])
+    weights = softmax(evidence)
+    kept = np.flatnonzero(weights >= min(_LEAST, weights.max()))
+
+    means, variances, looks = [], [], []
+    for process in (processes[k] for k in kept):
+        root = process.root(seen, level, seeds)  # its corner is that of the results alone
+        shared = process.covariance(seen)
+        means.append(_CENTRE + shared[:, :n] @ cho_solve((root[:n, :n], True), y))
+        known = (solve_triangular(root, shared.T, lower=True) ** 2).sum(axis=0)
+        variances.append(np.maximum(process.spread**2 + _WIDE**2 - known, 1e-12))
+        looks.append(counting.mean() + process.of_seed**2)
+    variance = np.array(variances)
+    return Belief(
+        weights=weights[kept] / weights[kept].sum(),
+        means=np.array(means),
+        deviations=np.sqrt(variance),
+        shown=variance / np.sqrt(variance + np.array(looks)[:, None]),
+        beside=float(weights[[p.teachers is not teachers[0] for p in processes]].sum()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Process:
+    """One answer to what varies how much."""
+
+    teachers: FloatArray
+    students: FloatArray
+    length: float
+    shares: tuple[float, float, float]
+    spread: float
+    of_seed: float
+
+    def covariance(self, columns: IntArray, rows: IntArray | None = None) -> FloatArray:
+        """Of some combinations, or all, with others."""
+        alike = Matern(self.length, nu=1.5)
+        of_teachers, of_students = (
+            alike(axes if rows is None else axes[rows], axes[columns])
+            for axes in (self.teachers, self.students)
+        )
+        one, other, both = self.shares
+        shares = one * of_teachers + other * of_students + both * of_teachers * of_students
+        return np.asarray(self.spread**2 * shares + _WIDE**2)
+
+    def root(self, rows: IntArray, level: FloatArray, seeds: FloatArray) -> FloatArray:
+        """Of the covariance of what is seen, noise included; lower triangular."""
+        noise = (level + self.of_seed**2) / seeds
+        return np.asarray(np.linalg.cholesky(self.covariance(rows, rows) + np.diag(noise)))
+
+
+def scaled(fraction: FloatArray | float) -> FloatArray:
+    """On the arcsine scale, radians."""
+    return np.asarray(np.arcsin(np.sqrt(np.clip(fraction, 0, 1))), dtype=np.float64)
+
+
+def accuracy(value: FloatArray | float) -> FloatArray:
+    """Of a value on that scale."""
+    return np.asarray(np.sin(np.clip(value, 0, np.pi / 2)) ** 2, dtype=np.float64)
