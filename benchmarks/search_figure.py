@@ -28,7 +28,10 @@ def main() -> None:
     """Read the row with the curves, draw, and write the file."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python benchmarks/search_figure.py ROWS")
-    rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    try:
+        rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{sys.argv[1]}: not the rows of search_replay.py: {error}") from error
     details = next(row["details"] for row in rows if row["name"] == "search_cost")
     draw(details, ROOT / "docs" / "budget.png")
 
