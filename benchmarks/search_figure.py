@@ -30,9 +30,11 @@ def main() -> None:
         raise SystemExit("usage: python benchmarks/search_figure.py ROWS")
     try:
         rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"{sys.argv[1]}: not the rows of search_replay.py: {error}") from error
-    details = next(row["details"] for row in rows if row["name"] == "search_cost")
+        named = {row["name"]: row["details"] for row in rows}
+        details = named["search_cost"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SystemExit(f"{sys.argv[1]}: not the rows of search_replay.py ({what})") from error
     draw(details, ROOT / "docs" / "budget.png")
 
 

@@ -1,7 +1,8 @@
 """Accuracies from per-class counts, in numpy alone, so that analysis can use them without torch.
 
-All functions take ``correct`` and ``total``, integer arrays ``(..., classes)`` in label order. A
-class that is absent (``total == 0``) has recall NaN and takes no part in any accuracy.
+All functions but ``arcsine_scaled`` take ``correct`` and ``total``, integer arrays
+``(..., classes)`` in label order. A class that is absent (``total == 0``) has recall NaN and takes
+no part in any accuracy.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "arcsine_scaled",
     "average_accuracy",
     "balanced_accuracy",
     "recalls",
@@ -19,6 +21,14 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+
+
+def arcsine_scaled(accuracy: ArrayLike) -> FloatArray:
+    """Accuracies, fractions of any shape, as radians, on which the noise of counting is alike.
+
+    Of n images its variance is about 1 / (4n + 2), whatever the accuracy (Anscombe 1948).
+    """
+    return np.arcsin(np.sqrt(np.clip(np.asarray(accuracy, dtype=np.float64), 0, 1)))
 
 
 def recalls(correct: ArrayLike, total: ArrayLike) -> FloatArray:

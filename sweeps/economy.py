@@ -43,10 +43,12 @@ def tuning(economy: Economy, settings: Settings) -> dict[str, float]:
         UserError: One of them is 0, around which nothing can be looked for.
     """
     recipe = settings.recipe.model_dump() | {"multiplier_step_size": settings.multipliers.step_size}
-    for flag in economy.tune:
-        above = recipe[flag.replace("-", "_")] > 0
-        require(above, f"--tune {flag}: the recipe's is 0, give a --{flag} to begin from")
-    return {name: recipe[name] for name in (flag.replace("-", "_") for flag in economy.tune)}
+    tuned = {flag.replace("-", "_"): flag for flag in economy.tune}
+    for name, flag in tuned.items():
+        require(
+            recipe[name] > 0, f"--tune {flag}: the recipe's is 0, give a --{flag} to begin from"
+        )
+    return {name: recipe[name] for name in tuned}
 
 
 def check_temperature(flag: str, temperature: float) -> None:

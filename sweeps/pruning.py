@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.looks import Looks
-from rkd_core.metrics import average_accuracy, worst_k_accuracy
+from rkd_core.metrics import arcsine_scaled, average_accuracy, worst_k_accuracy
 from sweeps.plan import PlannedRun
 
 __all__ = ["RUNGS", "Pruner"]
@@ -114,7 +114,8 @@ class Pruner:
 
     def _figures(self, correct: Sequence[int], total: Sequence[int]) -> _Figures:
         worst = float(worst_k_accuracy(correct, total, self._worst_k))
-        return _Figures(_scaled(worst), _scaled(float(average_accuracy(correct, total))))
+        average = average_accuracy(correct, total)
+        return _Figures(float(arcsine_scaled(worst)), float(arcsine_scaled(average)))
 
     def _least_average(self) -> float:
         """What the selection will ask for, at the least; scaled."""
@@ -122,7 +123,7 @@ class Pruner:
         margin = self._margin
         if margin is None:
             margin = math.sqrt(2 * reference * (1 - reference) / images)
-        return _scaled(max(min(self._standard) - margin, 0.0))
+        return float(arcsine_scaled(min(self._standard) - margin))
 
     def _bar(self, least: float) -> float | None:
         """The best admitted combination's worst-k accuracy, scaled; None if there is none yet.
@@ -157,10 +158,6 @@ def _chance(pairs: Iterable[tuple[float, float]], now: float, bar: float) -> flo
     if spread == 0:
         return float(expected >= bar)
     return float(stats.t.sf((bar - expected) / (spread * math.sqrt(lever)), n - 2))
-
-
-def _scaled(accuracy: float) -> float:
-    return math.asin(math.sqrt(min(max(accuracy, 0.0), 1.0)))
 
 
 def _rungs(run: PlannedRun) -> list[int]:

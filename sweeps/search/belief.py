@@ -11,6 +11,7 @@ process alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,9 +20,10 @@ from scipy.linalg import cho_solve, solve_triangular
 from scipy.special import ndtr, softmax
 from sklearn.gaussian_process.kernels import Matern
 
+from rkd_core.metrics import arcsine_scaled
 from sweeps.search.space import FloatArray, IntArray
 
-__all__ = ["Belief", "Results", "accuracy", "believe", "scaled"]
+__all__ = ["Belief", "Results", "accuracy", "believe"]
 
 _SHARES = (0.2, 0.6, 0.2), (0.5, 0.3, 0.2), (0.15, 0.35, 0.5)
 """Of the variance: of teachers, of students, and of both together."""
@@ -89,20 +91,21 @@ class Belief:
 
     def at_least(self, least: float) -> FloatArray:
         """Probability of an accuracy of ``least``, ``(combinations,)``."""
-        return np.asarray(self.weights @ ndtr((self.means - scaled(least)) / self.deviations))
+        return np.asarray(
+            self.weights @ ndtr((self.means - arcsine_scaled(least)) / self.deviations)
+        )
 
     def improvement(self, best: float) -> FloatArray:
         """What one look is expected to show above an accuracy ``best``, ``(combinations,)``.
 
         The integral of the probability to be above, over accuracies from ``best`` to 1.
         """
-        places, weights = np.polynomial.legendre.leggauss(64)
-        low, high = scaled(best), np.pi / 2
-        places = low + (high - low) * (places + 1) / 2
-        above = ndtr((self.means[..., None] - places) / self.shown[..., None])
-        return (
-            np.asarray(self.weights @ (above @ (weights * np.sin(2 * places)))) * (high - low) / 2
-        )
+        low = arcsine_scaled(best)
+        half = (np.pi / 2 - low) / 2
+        nodes, weights = np.polynomial.legendre.leggauss(64)
+        at = low + half * (nodes + 1)
+        above = ndtr((self.means[..., None] - at) / self.shown[..., None])
+        return np.asarray(self.weights @ (above @ (half * weights * np.sin(2 * at))))
 
 
 def believe(
@@ -125,29 +128,25 @@ def believe(
     seeds = np.concatenate([results.seeds, np.ones(len(under_way))])
     counting = 1 / (4 * results.images + 2)
     level = np.concatenate([counting, np.full(len(under_way), counting.mean())])
-    y, n = scaled(results.values) - _CENTRE, len(results.values)
-    teachers, students = [places[:, _TEACHER]], places[:, _STUDENT]
-    if beside is not None:
-        teachers.append(np.hstack([teachers[0], beside / np.sqrt(beside.shape[1])]))
+    y, n = arcsine_scaled(results.values) - _CENTRE, len(results.values)
     processes = [
-        _Process(teacher, students, length, shares, spread, of_seed)
-        for teacher in teachers
-        for length, shares, spread, of_seed in product(_LENGTHS, _SHARES, _SPREADS, _SEEDS)
+        _Process(alike, shares, spread, of_seed)
+        for alike in _alike(places, seen, beside)
+        for shares, spread, of_seed in product(_SHARES, _SPREADS, _SEEDS)
     ]
 
-    evidence = np.empty(len(processes))
-    for k, process in enumerate(processes):
-        root = process.root(seen[:n], level[:n], seeds[:n])
+    evidence = []
+    for process in processes:
+        root = process.root(seen, level, seeds)[:n, :n]  # the corner of the results alone
         whitened = solve_triangular(root, y, lower=True)
-        evidence[k] = -whitened @ whitened / 2 - np.log(np.diag(root)).sum()
-        evidence[k] -= _EARNED * (process.teachers is not teachers[0])
-    weights = softmax(evidence)
+        evidence.append(-whitened @ whitened / 2 - np.log(np.diag(root)).sum())
+    further = np.array([process.alike.beside for process in processes])
+    weights = softmax(np.array(evidence) - _EARNED * further)
     kept = np.flatnonzero(weights >= min(_LEAST, weights.max()))
 
     means, variances, looks = [], [], []
     for process in (processes[k] for k in kept):
-        root = process.root(seen, level, seeds)  # its corner is that of the results alone
-        shared = process.covariance(seen)
+        root, shared = process.root(seen, level, seeds), process.covariance()
         means.append(_CENTRE + shared[:, :n] @ cho_solve((root[:n, :n], True), y))
         known = (solve_triangular(root, shared.T, lower=True) ** 2).sum(axis=0)
         variances.append(np.maximum(process.spread**2 + _WIDE**2 - known, 1e-12))
@@ -158,41 +157,50 @@ def believe(
         means=np.array(means),
         deviations=np.sqrt(variance),
         shown=variance / np.sqrt(variance + np.array(looks)[:, None]),
-        beside=float(weights[[p.teachers is not teachers[0] for p in processes]].sum()),
+        beside=float(weights[further].sum()),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """How alike all combinations are to those that are seen, ``(combinations, seen)``."""
+
+    teachers: FloatArray
+    students: FloatArray
+    beside: bool
+    """Whether teachers have further coordinates."""
+
+
+def _alike(places: FloatArray, seen: IntArray, beside: FloatArray | None) -> Iterator[_Alike]:
+    """For each length, without further coordinates and with them."""
+    teachers, students = [places[:, _TEACHER]], places[:, _STUDENT]
+    if beside is not None:
+        teachers.append(np.hstack([teachers[0], beside / np.sqrt(beside.shape[1])]))
+    for (further, axes), length in product(enumerate(teachers), _LENGTHS):
+        kernel = Matern(length, nu=1.5)
+        yield _Alike(kernel(axes, axes[seen]), kernel(students, students[seen]), bool(further))
 
 
 @dataclass(frozen=True, eq=False)
 class _Process:
     """One answer to what varies how much."""
 
-    teachers: FloatArray
-    students: FloatArray
-    length: float
+    alike: _Alike
     shares: tuple[float, float, float]
     spread: float
     of_seed: float
 
-    def covariance(self, columns: IntArray, rows: IntArray | None = None) -> FloatArray:
-        """Of some combinations, or all, with others."""
-        alike = Matern(self.length, nu=1.5)
-        of_teachers, of_students = (
-            alike(axes if rows is None else axes[rows], axes[columns])
-            for axes in (self.teachers, self.students)
-        )
+    def covariance(self, rows: IntArray | slice = slice(None)) -> FloatArray:
+        """Of some combinations, or all, with those that are seen."""
+        teachers, students = self.alike.teachers[rows], self.alike.students[rows]
         one, other, both = self.shares
-        shares = one * of_teachers + other * of_students + both * of_teachers * of_students
-        return np.asarray(self.spread**2 * shares + _WIDE**2)
+        shared = one * teachers + other * students + both * teachers * students
+        return np.asarray(self.spread**2 * shared + _WIDE**2)
 
-    def root(self, rows: IntArray, level: FloatArray, seeds: FloatArray) -> FloatArray:
+    def root(self, seen: IntArray, level: FloatArray, seeds: FloatArray) -> FloatArray:
         """Of the covariance of what is seen, noise included; lower triangular."""
         noise = (level + self.of_seed**2) / seeds
-        return np.asarray(np.linalg.cholesky(self.covariance(rows, rows) + np.diag(noise)))
-
-
-def scaled(fraction: FloatArray | float) -> FloatArray:
-    """On the arcsine scale, radians."""
-    return np.asarray(np.arcsin(np.sqrt(np.clip(fraction, 0, 1))), dtype=np.float64)
+        return np.asarray(np.linalg.cholesky(self.covariance(seen) + np.diag(noise)))
 
 
 def accuracy(value: FloatArray | float) -> FloatArray:

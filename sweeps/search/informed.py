@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from rkd_core.metrics import arcsine_scaled
 from sweeps.search import racing
-from sweeps.search.belief import Belief, Results, accuracy, believe, scaled
+from sweeps.search.belief import Belief, Results, accuracy, believe
 from sweeps.search.space import Cell, Goal, Point, Seen, Space
 from sweeps.search.triage import Teachers
 
@@ -119,7 +120,7 @@ class Informed:
             worst, average = self._believe("worst_k", "counted"), self._believe("average", "images")
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
         known = np.array([self._number[cell] for cell in cells])
-        likely = known[average.mean[known] >= scaled(least)]
+        likely = known[average.mean[known] >= arcsine_scaled(least)]
         best = worst.mean[likely if likely.size else self._number[reference[0]]].max()
         gain = worst.improvement(float(accuracy(best))) * average.at_least(least)
         for cell, removed in self._race().items():

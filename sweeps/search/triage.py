@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rkd_core import calibration
+from rkd_core.metrics import arcsine_scaled
 from sweeps.search.space import Cell, FloatArray, Seen
 
 __all__ = ["Teachers"]
@@ -35,7 +36,7 @@ class Teachers:
     def see(self, alpha: float | None, row: Mapping[str, Any]) -> None:
         """Take a teacher's record into account; a further seed's goes into a mean."""
         seen = Seen.of(row, self._worst_k)
-        figures = [np.arcsin(np.sqrt(seen.worst_k)), np.arcsin(np.sqrt(seen.average))]
+        figures = arcsine_scaled([seen.worst_k, seen.average]).tolist()
         bins = [row.get(name) for name in _BINS]
         if None not in bins:
             errors = calibration.errors(calibration.Bins(*map(np.array, bins)))

@@ -149,3 +149,14 @@ def test_a_reference_class_that_is_absent_here_is_refused():
 def test_metrics_need_no_torch():
     code = "import sys, rkd_core.metrics; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("accuracy", [0.2, 0.5, 0.9])
+def test_on_the_arcsine_scale_the_noise_of_counting_does_not_depend_on_accuracy(accuracy):
+    images = 400
+    share = np.random.default_rng(0).binomial(images, accuracy, 200_000) / images
+    wanted = 1 / (4 * images + 2)
+    assert metrics.arcsine_scaled(share).var() == pytest.approx(wanted, rel=0.02)
+    assert metrics.arcsine_scaled([-0.1, 0.0, 0.5, 1.0]) == pytest.approx(
+        [0, 0, np.pi / 4, np.pi / 2]
+    )

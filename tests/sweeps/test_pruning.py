@@ -8,6 +8,7 @@ from scipy import stats
 
 from rkd_core import records
 from rkd_core.checkpoints import Checkpoints
+from rkd_core.metrics import arcsine_scaled
 from rkd_core.specs import DataOptions
 from sweeps import pruning
 from sweeps.pareto import main
@@ -123,7 +124,7 @@ def test_one_lucky_seed_is_no_bar_for_the_others():
     pruner = experienced()
     for run, worst in zip(runs, (0.9, 0.6, 0.6), strict=True):
         pruner.see(run, row(worst, 0.8))
-    assert np.sin(pruner._bar(pruning._scaled(0.7))) ** 2 == pytest.approx(0.66, abs=0.02)
+    assert np.sin(pruner._bar(float(arcsine_scaled(0.7)))) ** 2 == pytest.approx(0.66, abs=0.02)
 
 
 def test_standard_distillation_comes_first_and_the_rest_is_spread():

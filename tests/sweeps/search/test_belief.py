@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from rkd_core.metrics import arcsine_scaled
 from sweeps.search import belief
-from sweeps.search.belief import Belief, Results, accuracy, believe, scaled
+from sweeps.search.belief import Belief, Results, accuracy, believe
 from tests.sweeps.search.problems import SPACE
 
 PLACES = np.array([cell.place for cell in SPACE.cells])
@@ -132,8 +133,15 @@ def test_further_coordinates_count_where_they_make_results_likelier():
     assert believe(PLACES, results(rows, hill(rows)), NOBODY, figure[:, None]).beside < 0.3
 
 
+def test_further_coordinates_that_say_nothing_count_less_than_none():
+    """All teachers alike in them: as likely as without, and 2 in log likelihood to earn."""
+    rows = np.arange(0, 108, 4)
+    found = believe(PLACES, results(rows, hill(rows)), NOBODY, np.zeros((108, 2)))
+    assert found.beside == pytest.approx(1 / (1 + np.exp(2)))
+
+
 def test_the_scale_goes_both_ways():
     fractions = np.linspace(0, 1, 11)
-    np.testing.assert_allclose(accuracy(scaled(fractions)), fractions)
+    np.testing.assert_allclose(accuracy(arcsine_scaled(fractions)), fractions)
     assert accuracy(-0.1) == 0
     assert accuracy(2.0) == 1
