@@ -82,6 +82,11 @@ class Posterior:
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Draws from the posterior, the same ones each time."""
+        for many in self.many(number, worst_k):
+            yield from (Draw(*one) for one in zip(many.recalls, many.worst_k, strict=True))
+
+    def many(self, number: int, worst_k: int) -> Iterator[Draw]:
+        """As ``draws``, many at a time: arrays have an axis of them in front."""
         rng, p = np.random.default_rng(0), self
         parts = np.cumsum([p.spread.size, p.level.size])
         width = parts[-1] + _SEEDS // 2 * p.seed.size
@@ -91,8 +96,7 @@ class Posterior:
             effect, level, half = np.split(rng.standard_normal((many, width)), parts, axis=1)
             y = p.mean + p.rows @ (effect.reshape(many, *p.spread.shape) * p.spread) @ p.columns.T
             y += (level * p.level)[:, None]
-            seen = p.seen(y, half.reshape(many, -1, p.seed.size) * p.seed, worst_k)
-            yield from (Draw(*one) for one in zip(seen.recalls, seen.worst_k, strict=True))
+            yield p.seen(y, half.reshape(many, -1, p.seed.size) * p.seed, worst_k)
 
     def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
         """Accuracies on the arcsine scale, ``(..., combinations, present)``, as draws.

@@ -117,10 +117,12 @@ def _expected(
     worst_k = np.empty((number, len(counted.combinations)))
     average = np.empty_like(worst_k)
     recalls = np.zeros(counted.recalls.shape)
-    for i, draw in enumerate(posterior.draws(number, rule.worst_k)):
-        worst_k[i] = draw.worst_k
-        average[i] = np.nan_to_num(draw.recalls) @ share
-        recalls += draw.recalls / number
+    begun = 0
+    for many in posterior.many(number, rule.worst_k):
+        drawn = slice(begun, begun := begun + len(many.worst_k))
+        worst_k[drawn] = many.worst_k
+        average[drawn] = np.nan_to_num(many.recalls) @ share
+        recalls += many.recalls.sum(axis=0) / number
     raw = counted.means
     means = Means(average.mean(axis=0), raw.average_se, worst_k.mean(axis=0), raw.worst_k_se)
     return Accuracies(counted.combinations, means, recalls), worst_k, average

@@ -17,6 +17,7 @@ from itertools import product
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dtrtrs
 from scipy.special import ndtr, softmax
 from sklearn.gaussian_process.kernels import Matern
 
@@ -39,6 +40,7 @@ _LEAST = 0.01
 """What a process must count, of all, for its answers to be worked out."""
 _EARNED = 2.0
 """Log likelihood that further coordinates must earn to count as much as none."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _TEACHER, _STUDENT = slice(0, 2), slice(2, 5)
 """Columns of ``Cell.place``."""
 
@@ -102,10 +104,9 @@ class Belief:
         """
         low = arcsine_scaled(best)
         half = (np.pi / 2 - low) / 2
-        nodes, weights = np.polynomial.legendre.leggauss(64)
-        at = low + half * (nodes + 1)
+        at = low + half * (_NODES + 1)
         above = ndtr((self.means[..., None] - at) / self.shown[..., None])
-        return np.asarray(self.weights @ (above @ (half * weights * np.sin(2 * at))))
+        return np.asarray(self.weights @ (above @ (half * _WEIGHTS * np.sin(2 * at))))
 
 
 def believe(
@@ -128,36 +129,36 @@ def believe(
     seeds = np.concatenate([results.seeds, np.ones(len(under_way))])
     counting = 1 / (4 * results.images + 2)
     level = np.concatenate([counting, np.full(len(under_way), counting.mean())])
+    noise = (level + np.square(_SEEDS)[:, None]) / seeds
     y, n = arcsine_scaled(results.values) - _CENTRE, len(results.values)
-    processes = [
-        _Process(alike, shares, spread, of_seed)
-        for alike in _alike(places, seen, beside)
-        for shares, spread, of_seed in product(_SHARES, _SPREADS, _SEEDS)
-    ]
 
-    evidence = []
-    for process in processes:
-        root = process.root(seen, level, seeds)[:n, :n]  # the corner of the results alone
-        whitened = solve_triangular(root, y, lower=True)
-        evidence.append(-whitened @ whitened / 2 - np.log(np.diag(root)).sum())
-    further = np.array([process.alike.beside for process in processes])
-    weights = softmax(np.array(evidence) - _EARNED * further)
-    kept = np.flatnonzero(weights >= min(_LEAST, weights.max()))
+    alike = list(product(_alike(places, seen, beside), _SHARES))
+    evidence = np.array(
+        [
+            _evidence(each.shared(shares, results.rows)[:, :n], noise[:, :n], y)
+            - _EARNED * each.beside
+            for each, shares in alike
+        ]
+    )
+    weights = softmax(evidence)
+    counted = weights >= min(_LEAST, weights.max())
 
     means, variances, looks = [], [], []
-    for process in (processes[k] for k in kept):
-        root, shared = process.root(seen, level, seeds), process.covariance()
-        means.append(_CENTRE + shared[:, :n] @ cho_solve((root[:n, :n], True), y))
-        known = (solve_triangular(root, shared.T, lower=True) ** 2).sum(axis=0)
-        variances.append(np.maximum(process.spread**2 + _WIDE**2 - known, 1e-12))
-        looks.append(counting.mean() + process.of_seed**2)
+    for number, at, of_seed in np.argwhere(counted):
+        (each, shares), spread = alike[number], _SPREADS[at]
+        covariance = spread**2 * each.shared(shares) + _WIDE**2
+        root = np.linalg.cholesky(covariance[seen] + np.diag(noise[of_seed]))
+        means.append(_CENTRE + covariance[:, :n] @ cho_solve((root[:n, :n], True), y))
+        known = (solve_triangular(root, covariance.T, lower=True) ** 2).sum(axis=0)
+        variances.append(np.maximum(spread**2 + _WIDE**2 - known, 1e-12))
+        looks.append(counting.mean() + _SEEDS[of_seed] ** 2)
     variance = np.array(variances)
     return Belief(
-        weights=weights[kept] / weights[kept].sum(),
+        weights=weights[counted] / weights[counted].sum(),
         means=np.array(means),
         deviations=np.sqrt(variance),
         shown=variance / np.sqrt(variance + np.array(looks)[:, None]),
-        beside=float(weights[further].sum()),
+        beside=float(weights[[each.beside for each, _ in alike]].sum()),
     )
 
 
@@ -170,6 +171,14 @@ class _Alike:
     beside: bool
     """Whether teachers have further coordinates."""
 
+    def shared(
+        self, shares: tuple[float, float, float], rows: IntArray | slice = slice(None)
+    ) -> FloatArray:
+        """Of the variance, what combinations have in common with those that are seen."""
+        teachers, students = self.teachers[rows], self.students[rows]
+        one, other, both = shares
+        return np.asarray(one * teachers + other * students + both * teachers * students)
+
 
 def _alike(places: FloatArray, seen: IntArray, beside: FloatArray | None) -> Iterator[_Alike]:
     """For each length, without further coordinates and with them."""
@@ -181,26 +190,20 @@ def _alike(places: FloatArray, seen: IntArray, beside: FloatArray | None) -> Ite
         yield _Alike(kernel(axes, axes[seen]), kernel(students, students[seen]), bool(further))
 
 
-@dataclass(frozen=True, eq=False)
-class _Process:
-    """One answer to what varies how much."""
+def _evidence(shared: FloatArray, noise: FloatArray, y: FloatArray) -> FloatArray:
+    """Log likelihood of results, but for a constant, ``(spreads, seeds)``.
 
-    alike: _Alike
-    shares: tuple[float, float, float]
-    spread: float
-    of_seed: float
-
-    def covariance(self, rows: IntArray | slice = slice(None)) -> FloatArray:
-        """Of some combinations, or all, with those that are seen."""
-        teachers, students = self.alike.teachers[rows], self.alike.students[rows]
-        one, other, both = self.shares
-        shared = one * teachers + other * students + both * teachers * students
-        return np.asarray(self.spread**2 * shared + _WIDE**2)
-
-    def root(self, seen: IntArray, level: FloatArray, seeds: FloatArray) -> FloatArray:
-        """Of the covariance of what is seen, noise included; lower triangular."""
-        noise = (level + self.of_seed**2) / seeds
-        return np.asarray(np.linalg.cholesky(self.covariance(seen) + np.diag(noise)))
+    Args:
+        shared: Of the variance, what results have in common, ``(n, n)``.
+        noise: Their variance by each answer to what a seed adds, ``(seeds, n)``.
+        y: Results, ``(n,)``.
+    """
+    covariance = np.multiply.outer(np.square(_SPREADS), shared) + _WIDE**2
+    roots = np.linalg.cholesky(covariance[:, None] + noise[:, :, None] * np.eye(len(y)))
+    # As `solve_triangular`, which takes longer to begin than to solve.
+    whitened = [[dtrtrs(root, y, lower=1)[0] for root in row] for row in roots]
+    halves = np.log(np.diagonal(roots, axis1=-2, axis2=-1)).sum(axis=-1)
+    return np.asarray(-np.square(whitened).sum(axis=-1) / 2 - halves)
 
 
 def accuracy(value: FloatArray | float) -> FloatArray:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from rkd_core.metrics import arcsine_scaled
 from sweeps.search import racing
@@ -58,6 +58,7 @@ class Informed:
         self._teachers: set[tuple[float | None, int]] = set()
         self._taught = Teachers(goal.worst_k)
         self._probes = self._first()
+        self._threads = ThreadpoolController()
 
     def ask(self) -> Point | None:
         """See ``Strategy``."""
@@ -116,7 +117,7 @@ class Informed:
         open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
         if not open_.any():
             return None, 0.0
-        with threadpool_limits(1):  # so small that threads cost more than they do
+        with self._threads.limit(limits=1):  # so small that threads cost more than they do
             worst, average = self._believe("worst_k", "counted"), self._believe("average", "images")
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
         known = np.array([self._number[cell] for cell in cells])
@@ -144,7 +145,7 @@ class Informed:
             return {}
         if len(self._rows) >= self._raced + _RACE:
             self._raced = len(self._rows)
-            with threadpool_limits(1):
+            with self._threads.limit(limits=1):
                 self._races = racing.gains(self._rows, self._goal)
         if not self._races:
             return {}

@@ -48,7 +48,7 @@ def saved(out):
 def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
     out = tmp_path / "out"
     arguments = ["--dataset", "digits-lt", *GRID, "--out", str(out), *engine]
-    arguments += ["--epochs", "400", "--checkpoint-every", "100"]
+    arguments += ["--epochs", "240", "--checkpoint-every", "60"]
     # Where these tests run in the background, SIGINT comes down to them ignored.
     code = (
         "import os, signal, sys;"
@@ -89,7 +89,7 @@ def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_
 
 def test_killed_it_goes_on_where_it_was(tmp_path):
     options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
-    options += ["--epochs", "200", "--checkpoint-every", "10"]
+    options += ["--epochs", "60", "--checkpoint-every", "5"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options, "--out", str(cut)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -137,7 +137,7 @@ def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
 def test_chains_hold_outs_and_looks_inside_survive_deaths(tmp_path, deaths):
     options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
     options += ["--methods", "repeated_distillation,review_kd,ada_alpha,post_shift"]
-    options += ["--epochs", "30", "--checkpoint-every", "10"]
+    options += ["--epochs", "15", "--checkpoint-every", "5"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     command = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *options, "--out", str(cut)]
     for committed in deaths:

@@ -23,10 +23,11 @@ def kept(path):
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 @pytest.mark.parametrize("objectives", ["constrained", "pareto"])
 def test_every_sampler_goes_through_the_grid_and_repeats_nothing(sampler, objectives):
-    strategy = WithOptuna(SMALL, GOAL, sampler=sampler, objectives=objectives)
+    space = replace(SMALL, temperatures=(2.0,)) if sampler == "gp" else SMALL  # that one is slow
+    strategy = WithOptuna(space, GOAL, sampler=sampler, objectives=objectives)
     asked = explore(strategy, 100)
-    assert asked[0] == Point(SMALL.reference, 0)
-    assert len(asked) == len(set(asked)) == 18
+    assert asked[0] == Point(space.reference, 0)
+    assert len(asked) == len(set(asked)) == len(space.cells) >= 9
     assert strategy.ask() is None
 
 
