@@ -51,12 +51,18 @@ _PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.5, 5.0
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One draw from the posterior: accuracies as a further seed would have them on average."""
+    """A draw from the posterior: accuracies as a further seed would have them on average.
+
+    Or many draws, of which arrays have an axis in front; they are iterated over.
+    """
 
     recalls: FloatArray
     """Shape ``(combinations, classes)``; NaN for a class without images."""
     worst_k: FloatArray
     """Mean over seeds of the worst-k accuracy, shape ``(combinations,)``."""
+
+    def __iter__(self) -> Iterator[Draw]:
+        return (Draw(*one) for one in zip(self.recalls, self.worst_k, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +86,23 @@ class Posterior:
     present: np.ndarray
     """Which classes have images, shape ``(classes,)``."""
 
+    @property
+    def together(self) -> int:
+        """How many draws are worked on at a time."""
+        return max(_TOGETHER // (_SEEDS * self.mean.size), 1)
+
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Draws from the posterior, the same ones each time."""
         for many in self.many(number, worst_k):
-            yield from (Draw(*one) for one in zip(many.recalls, many.worst_k, strict=True))
+            yield from many
 
     def many(self, number: int, worst_k: int) -> Iterator[Draw]:
         """As ``draws``, many at a time: arrays have an axis of them in front."""
         rng, p = np.random.default_rng(0), self
         parts = np.cumsum([p.spread.size, p.level.size])
         width = parts[-1] + _SEEDS // 2 * p.seed.size
-        together = max(_TOGETHER // (_SEEDS * p.mean.size), 1)
-        for begun in range(0, number, together):
-            many = min(together, number - begun)
+        for begun in range(0, number, p.together):
+            many = min(p.together, number - begun)
             effect, level, half = np.split(rng.standard_normal((many, width)), parts, axis=1)
             y = p.mean + p.rows @ (effect.reshape(many, *p.spread.shape) * p.spread) @ p.columns.T
             y += (level * p.level)[:, None]

@@ -131,29 +131,28 @@ class _Simulation:
     def __init__(self, posterior: Posterior, selection: Selection) -> None:
         self._posterior, self._selection = posterior, selection
         rng = np.random.default_rng(1)
-        shape = posterior.spread.shape
-        self._effects = [
-            posterior.rows @ (rng.standard_normal(shape) * posterior.spread) for _ in range(_DRAWS)
-        ]
+        drawn = rng.standard_normal((_DRAWS, *posterior.spread.shape))
+        self._effects = posterior.rows @ (drawn * posterior.spread)
         self._noise = rng.standard_normal((_DRAWS, *posterior.mean.shape))
         self._half = rng.standard_normal((4, posterior.seed.size)) * posterior.seed
         c = selection.combinations
         self._counted = Accuracies(c, selection.means)
         self._share = np.asarray(c.class_total[0] / c.class_total[0].sum())
-        self._truths = [self._accuracies(effect) for effect in self._effects]
+        few = posterior.together
+        self._blocks = [slice(begun, begun + few) for begun in range(0, _DRAWS, few)]
+        self._truths = [one for b in self._blocks for one in self._accuracies(self._effects[b])]
 
     def regret(self, places: tuple[int, ...], seeds: int) -> float:
         """Mean of what the best has over the one chosen after so many further seeds."""
-        gains = self._gains(places, seeds)
-        rows = list(places)
-        total = 0.0
-        for truth, effect, noise in zip(self._truths, self._effects, self._noise, strict=True):
-            shown = effect[rows] + noise[rows] / np.sqrt(seeds)  # a column for each mode
-            learnt = np.einsum("mcs,sm->cm", gains, shown)
-            values, admitted = self._accuracies(learnt)
-            among = np.where(admitted, values, -np.inf) if admitted.any() else values
-            chosen = int(np.argmax(among))
-            total += _given_up(truth, chosen)
+        gains, rows = self._gains(places, seeds), list(places)
+        truths, total = iter(self._truths), 0.0
+        for block in self._blocks:
+            # Of each draw a column for each mode.
+            shown = self._effects[block, rows] + self._noise[block, rows] / np.sqrt(seeds)
+            learnt = np.einsum("mcs,dsm->dcm", gains, shown, optimize=True)
+            for values, admitted in self._accuracies(learnt):
+                among = np.where(admitted, values, -np.inf) if admitted.any() else values
+                total += _given_up(next(truths), int(np.argmax(among)))
         return total / _DRAWS
 
     def _gains(self, places: tuple[int, ...], seeds: int) -> FloatArray:
@@ -167,13 +166,13 @@ class _Simulation:
         among = covariance[:, rows] + np.eye(len(rows)) / seeds
         return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
 
-    def _accuracies(self, effect: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """The rule's objective and who is admitted, at effects rotated as above."""
+    def _accuracies(self, effects: FloatArray) -> Iterator[tuple[FloatArray, NDArray[np.bool_]]]:
+        """The rule's objective and who is admitted, for each of some effects rotated as above."""
         rule, p = self._selection.criterion, self._posterior
-        draw = p.seen(p.mean + effect @ p.columns.T, self._half, rule.worst_k)
-        accuracies = Accuracies.of_draw(draw, self._counted, self._share)
-        admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
-        return rule.objective(accuracies), admitted
+        for draw in p.seen(p.mean + effects @ p.columns.T, self._half, rule.worst_k):
+            accuracies = Accuracies.of_draw(draw, self._counted, self._share)
+            admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
+            yield rule.objective(accuracies), admitted
 
 
 def _given_up(truth: tuple[FloatArray, NDArray[np.bool_]], chosen: int) -> float:
