@@ -3,7 +3,7 @@
     python benchmarks/search_replay.py > rows.jsonl
     python benchmarks/search_figure.py rows.jsonl
 
-The first takes about twenty minutes on two cores.
+The first takes about eleven minutes on two cores.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ it is the first on it, by their epochs. At each share of the grid's cost the sel
 accuracies over all seeds of the world, which no strategy sees. It is held against what is chosen
 from the whole grid, and against the same grid in a random order. ``several seeds`` are replays in
 which the grid has three seeds, in an order of its own for each teacher, and a strategy says of
-which combinations it wants further ones.
+which combinations it wants further ones. ``points_expected`` are by what the validation of the whole
+grid says to expect of the choice, where ``points_to_the_grid`` are on test.
 
 Rows: ``search_cost``, the share of the grid's cost at which the choice first is within half a point
 of the grid's in worst-class accuracy; ``search_vs_random``, the median of that over the median of a
@@ -39,6 +40,7 @@ from threadpoolctl import threadpool_limits
 from worlds import World, load, names
 
 from analysis.combinations import combine
+from analysis.selection import Selection
 from analysis.uncertainty import choose
 from rkd_core.errors import UserError
 from sweeps.search.informed import Informed
@@ -116,24 +118,39 @@ class Grid:
         return self.seeds * (len(self.space.cells) + len(self.space.objectives))
 
     @cached_property
-    def choice(self) -> Cell:
+    def whole(self) -> Selection:
         """What the selection makes of all of it."""
-        found = self.chosen(Point(*point) for point in product(self.space.cells, self.space.seeds))
+        found = self.selection(Point(*p) for p in product(self.space.cells, self.space.seeds))
         assert found is not None
         return found
+
+    @cached_property
+    def choice(self) -> Cell:
+        """What is chosen from all of it."""
+        return Cell.at(self.whole.combinations, self.whole.selected)
+
+    @cached_property
+    def estimates(self) -> dict[Cell, float]:
+        """Worst-class accuracies that all of it says to expect of each combination."""
+        places = enumerate(self.whole.seen.means.worst_k.tolist())
+        return {Cell.at(self.whole.combinations, place): worst for place, worst in places}
 
     def real(self, point: Point) -> Point:
         """What the world has for it."""
         return Point(point.cell, self.order[point.cell.alpha_t][point.seed])
 
-    def chosen(self, points: Iterable[Point]) -> Cell | None:
+    def selection(self, points: Iterable[Point]) -> Selection | None:
         """What the selection makes of some students; None without standard distillation."""
         rows = pa.array(sorted(self.world.place[self.real(point)] for point in points))
         try:
-            selection = choose(combine(self.world.students.take(rows)))
+            return choose(combine(self.world.students.take(rows)))
         except UserError:
             return None
-        return Cell.at(selection.combinations, selection.selected)
+
+    def chosen(self, points: Iterable[Point]) -> Cell:
+        """What is chosen from some students, or is shipped without a choice."""
+        found = self.selection(points)
+        return Cell.at(found.combinations, found.selected) if found else self.space.reference
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,8 @@ class Replay:
     """What one strategy reached on one grid, at each share of its cost."""
 
     worst: tuple[float, ...]
+    expected: tuple[float, ...]
+    """Worst-class accuracy that the whole grid says to expect of the choice, less its own's."""
     volume: tuple[float, ...]
     """Of test accuracies that what was trained dominates, over that of the whole grid."""
     worse: tuple[bool, ...]
@@ -174,7 +193,7 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
     whole = volume(world, grid.space.cells)
     told: list[Point] = []
     teachers: set[tuple[float | None, int]] = set()
-    worst, area, significant = [], [], []
+    worst, expected, area, significant = [], [], [], []
     ended = False
     for share in SHARES if seeds == 1 else (s for s in SHARES if s <= ENOUGH):
         while not ended and len(told) + len(teachers) < share * grid.cost:
@@ -188,13 +207,14 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
             strategy.tell(point, world.rows[real])
             told.append(point)
             teachers.add(teacher)
-        cell = grid.chosen(told) or grid.space.reference
+        cell = grid.chosen(told)
         cells = {point.cell for point in told}
         worst.append(world.truth[cell][0])
+        expected.append(grid.estimates[cell] - grid.estimates[grid.choice])
         area.append(volume(world, cells) / whole)
         significant.append(worse(world, cell, grid.choice))
     best = world.truth[grid.choice][0]
-    return Replay(tuple(worst), tuple(area), tuple(significant), best)
+    return Replay(tuple(worst), tuple(expected), tuple(area), tuple(significant), best)
 
 
 def worse(world: World, cell: Cell, best: Cell) -> bool:
@@ -268,6 +288,9 @@ def curves(found: Sequence[Replay]) -> dict[str, Any]:
         "cost_quartiles": np.quantile(cost, (0.25, 0.75)).round(4).tolist(),
         "points_to_the_grid": gaps.mean(axis=0).round(2).tolist(),
         "points_standard_error": (gaps.std(axis=0) / np.sqrt(len(found))).round(2).tolist(),
+        "points_expected": np.mean([100 * np.array(r.expected) for r in found], axis=0)
+        .round(2)
+        .tolist(),
         "hypervolume": np.mean([r.volume for r in found], axis=0).round(4).tolist(),
         "significantly_worse": np.mean([r.worse for r in found], axis=0).round(3).tolist(),
     }

@@ -328,7 +328,7 @@ def test_anybodys_own_parquet_images(tmp_path):
     image_parquet(folder / "train-00001-of-00002.parquet", 60, "picture", 1)
     image_parquet(folder / "validation.parquet", 60, "picture", 2)
     done = pareto(
-        *("--dataset", folder, *GRID, "--batch-size", "32", "--imbalance", "5"),
+        *("--dataset", folder, *GRID, "--batch-size", "32", "--imbalance", "5", "--serial"),
         *("--student-architecture", "resnet8", "--teacher-architecture", "resnet8"),
         cwd=tmp_path,
     )
