@@ -11,8 +11,8 @@ it is the first on it, by their epochs. At each share of the grid's cost the sel
 accuracies over all seeds of the world, which no strategy sees. It is held against what is chosen
 from the whole grid, and against the same grid in a random order. ``several seeds`` are replays in
 which the grid has three seeds, in an order of its own for each teacher, and a strategy says of
-which combinations it wants further ones. ``points_expected`` are by what the validation of the whole
-grid says to expect of the choice, where ``points_to_the_grid`` are on test.
+which combinations it wants further ones. ``points_to_the_grid`` are on test, ``points_expected``
+what the whole grid's validation says to expect.
 
 Rows: ``search_cost``, the share of the grid's cost at which the choice first is within half a point
 of the grid's in worst-class accuracy; ``search_vs_random``, the median of that over the median of a
