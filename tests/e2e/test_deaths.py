@@ -48,7 +48,7 @@ def saved(out):
 def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
     out = tmp_path / "out"
     arguments = ["--dataset", "digits-lt", *GRID, "--out", str(out), *engine]
-    arguments += ["--epochs", "240", "--checkpoint-every", "60"]
+    arguments += ["--epochs", "400", "--checkpoint-every", "60"]
     # Where these tests run in the background, SIGINT comes down to them ignored.
     code = (
         "import os, signal, sys;"
