@@ -44,9 +44,8 @@ class Accuracies:
     @classmethod
     def of_draw(cls, draw: Draw, counted: Accuracies, share: FloatArray) -> Accuracies:
         """Accuracies of one draw; ``share`` is each class's share of the images."""
-        average = np.nan_to_num(draw.recalls) @ share
         raw = counted.means
-        means = Means(average, raw.average_se, draw.worst_k, raw.worst_k_se)
+        means = Means(draw.average(share), raw.average_se, draw.worst_k, raw.worst_k_se)
         return cls(counted.combinations, means, draw.recalls)
 
     @cached_property

@@ -61,6 +61,10 @@ class Draw:
     worst_k: FloatArray
     """Mean over seeds of the worst-k accuracy, shape ``(combinations,)``."""
 
+    def average(self, share: FloatArray) -> FloatArray:
+        """Average accuracies, ``(combinations,)``; ``share`` is each class's of the images."""
+        return np.asarray(np.nan_to_num(self.recalls) @ share)
+
     def __iter__(self) -> Iterator[Draw]:
         return (Draw(*one) for one in zip(self.recalls, self.worst_k, strict=True))
 
@@ -86,10 +90,10 @@ class Posterior:
     present: np.ndarray
     """Which classes have images, shape ``(classes,)``."""
 
-    @property
-    def together(self) -> int:
-        """How many draws are worked on at a time."""
-        return max(_TOGETHER // (_SEEDS * self.mean.size), 1)
+    def blocks(self, number: int) -> list[slice]:
+        """Of so many draws, those that are worked on at a time."""
+        most = max(_TOGETHER // (_SEEDS * self.mean.size), 1)
+        return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Draws from the posterior, the same ones each time."""
@@ -97,12 +101,12 @@ class Posterior:
             yield from many
 
     def many(self, number: int, worst_k: int) -> Iterator[Draw]:
-        """As ``draws``, many at a time: arrays have an axis of them in front."""
+        """As ``draws``, a block at a time: arrays have an axis of them in front."""
         rng, p = np.random.default_rng(0), self
         parts = np.cumsum([p.spread.size, p.level.size])
         width = parts[-1] + _SEEDS // 2 * p.seed.size
-        for begun in range(0, number, p.together):
-            many = min(p.together, number - begun)
+        for block in p.blocks(number):
+            many = block.stop - block.start
             effect, level, half = np.split(rng.standard_normal((many, width)), parts, axis=1)
             y = p.mean + p.rows @ (effect.reshape(many, *p.spread.shape) * p.spread) @ p.columns.T
             y += (level * p.level)[:, None]

@@ -138,8 +138,7 @@ class _Simulation:
         c = selection.combinations
         self._counted = Accuracies(c, selection.means)
         self._share = np.asarray(c.class_total[0] / c.class_total[0].sum())
-        few = posterior.together
-        self._blocks = [slice(begun, begun + few) for begun in range(0, _DRAWS, few)]
+        self._blocks = posterior.blocks(_DRAWS)
         self._truths = [one for b in self._blocks for one in self._accuracies(self._effects[b])]
 
     def regret(self, places: tuple[int, ...], seeds: int) -> float:

@@ -117,11 +117,10 @@ def _expected(
     worst_k = np.empty((number, len(counted.combinations)))
     average = np.empty_like(worst_k)
     recalls = np.zeros(counted.recalls.shape)
-    begun = 0
-    for many in posterior.many(number, rule.worst_k):
-        drawn = slice(begun, begun := begun + len(many.worst_k))
-        worst_k[drawn] = many.worst_k
-        average[drawn] = np.nan_to_num(many.recalls) @ share
+    blocks = zip(posterior.blocks(number), posterior.many(number, rule.worst_k), strict=True)
+    for block, many in blocks:
+        worst_k[block] = many.worst_k
+        average[block] = many.average(share)
         recalls += many.recalls.sum(axis=0) / number
     raw = counted.means
     means = Means(average.mean(axis=0), raw.average_se, worst_k.mean(axis=0), raw.worst_k_se)
