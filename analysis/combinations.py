@@ -8,6 +8,7 @@ tables, figures and the exported report look there, after the choice is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,11 @@ class Combinations:
 
     def __len__(self) -> int:
         return int(self.start.size)
+
+    @cached_property
+    def share(self) -> FloatArray:
+        """Each class's share of the validation images, shape ``(classes,)``; of the first run."""
+        return np.asarray(self.class_total[0] / self.class_total[0].sum())
 
     def runs(self, index: int) -> slice:
         """Where the runs of one combination stand."""

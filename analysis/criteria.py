@@ -42,10 +42,10 @@ class Accuracies:
     """Recalls ``(combinations, classes)`` where they are not those of the counts."""
 
     @classmethod
-    def of_draw(cls, draw: Draw, counted: Accuracies, share: FloatArray) -> Accuracies:
-        """Accuracies of one draw; ``share`` is each class's share of the images."""
-        raw = counted.means
-        means = Means(draw.average(share), raw.average_se, draw.worst_k, raw.worst_k_se)
+    def of_draw(cls, draw: Draw, counted: Accuracies) -> Accuracies:
+        """Accuracies of one draw."""
+        raw, average = counted.means, draw.average(counted.combinations.share)
+        means = Means(average, raw.average_se, draw.worst_k, raw.worst_k_se)
         return cls(counted.combinations, means, draw.recalls)
 
     @cached_property

@@ -135,9 +135,7 @@ class _Simulation:
         self._effects = posterior.rows @ (drawn * posterior.spread)
         self._noise = rng.standard_normal((_DRAWS, *posterior.mean.shape))
         self._half = rng.standard_normal((4, posterior.seed.size)) * posterior.seed
-        c = selection.combinations
-        self._counted = Accuracies(c, selection.means)
-        self._share = np.asarray(c.class_total[0] / c.class_total[0].sum())
+        self._counted = Accuracies(selection.combinations, selection.means)
         self._blocks = posterior.blocks(_DRAWS)
         self._truths = [one for b in self._blocks for one in self._accuracies(self._effects[b])]
 
@@ -169,7 +167,7 @@ class _Simulation:
         """The rule's objective and who is admitted, for each of some effects rotated as above."""
         rule, p = self._selection.criterion, self._posterior
         for draw in p.seen(p.mean + effects @ p.columns.T, self._half, rule.worst_k):
-            accuracies = Accuracies.of_draw(draw, self._counted, self._share)
+            accuracies = Accuracies.of_draw(draw, self._counted)
             admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
             yield rule.objective(accuracies), admitted
 

@@ -105,15 +105,11 @@ def _number(posterior: Posterior) -> int:
     return int(np.clip(_NUMBERS // posterior.mean.size, least, most))
 
 
-def _share(c: Combinations) -> FloatArray:
-    return np.asarray(c.class_total[0] / c.class_total[0].sum())
-
-
 def _expected(
     posterior: Posterior, counted: Accuracies, rule: Criterion
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``."""
-    number, share = _number(posterior), _share(counted.combinations)
+    number, share = _number(posterior), counted.combinations.share
     worst_k = np.empty((number, len(counted.combinations)))
     average = np.empty_like(worst_k)
     recalls = np.zeros(counted.recalls.shape)
@@ -136,12 +132,12 @@ def _assess(
 ) -> Uncertainty:
     """Apply the criterion to every draw; its reference and margins stay those of the selection."""
     rule, reference, chosen = selection.criterion, selection.reference, selection.selected
-    number, share = len(worst_k), _share(selection.combinations)
+    number = len(worst_k)
     best = np.zeros(len(selection.combinations))
     admissible = np.zeros_like(best)
     regret, objective = np.zeros(number), np.zeros(number)
     for i, draw in enumerate(posterior.draws(number, rule.worst_k)):
-        accuracies = Accuracies.of_draw(draw, counted, share)
+        accuracies = Accuracies.of_draw(draw, counted)
         values = rule.objective(accuracies)
         admitted = rule.shortfall(accuracies, reference) <= 0
         admissible += admitted
