@@ -46,6 +46,12 @@ def test_it_is_the_same_each_time_and_adds_up() -> None:
     assert raw - sure.optimism == pytest.approx(sure.corrected)
 
 
+def test_expected_recalls_make_up_the_expected_average() -> None:
+    c = combine(grid(seeds=2, images=60))
+    selection, _ = sure_of(c)
+    assert selection.seen.recalls @ c.share == pytest.approx(selection.seen.means.average)
+
+
 def test_what_is_certain_is_said_to_be() -> None:
     counts = {"standard": [8000, 5000], 0.5: [8000, 7000], 1.0: [7900, 3000]}
     total = {"val_class_total": [10000, 10000]}
