@@ -12,6 +12,7 @@ from analysis.combinations import Combinations, Means
 from analysis.groups import Groupings, accuracies, groupings
 from analysis.outcome import Outcome
 from analysis.uncertainty import CONFIDENCE, Uncertainty
+from rkd_core.class_groups import DEFINITION
 from rkd_core.files import replace_file
 
 __all__ = ["SCHEMA_VERSION", "document", "write_json"]
@@ -25,7 +26,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
     Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` rest on
     validation alone; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
     single worst class, ``worst_k`` the criterion's k classes. ``class_groups`` are by training
-    images (none where records do not say); a group's accuracy is the mean recall of its classes.
+    images (none where records do not say, or where there are fewer than three classes; no group
+    is empty); a group's accuracy is the mean recall of its classes.
     ``methods`` are students of other methods, on validation and on test; nothing was selected
     among them. ``optimism`` is what the selected one's validation figure says too much,
     ``corrected`` what to expect of it, and intervals hold ``confidence``; a gain is against
@@ -61,6 +63,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
                 for name, labels in groups.items()
             }
             for grouping, groups in groupings(setting.train_counts).items()
+        },
+        "class_groups_definition": {
+            "head_medium_tail": DEFINITION,
+            "many_medium_few": "more than 100, 20 to 100, and fewer than 20 training images",
         },
         "selected": _figures(outcome, selection.selected),
         "standard_distillation": _figures(outcome, reference),

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.columns import FloatArray
-from rkd_core.class_groups import head_medium_tail, many_medium_few
+from rkd_core.class_groups import Groups, head_medium_tail, is_long_tailed, many_medium_few
 
-__all__ = ["Groupings", "accuracies", "groupings"]
+__all__ = ["Groupings", "Groups", "accuracies", "groupings", "images", "of_long_tail"]
 
-Groupings = dict[str, dict[str, list[int]]]
-"""Labels of each group of each grouping."""
+Groupings = dict[str, Groups]
+"""Labels of each group of each grouping; no group is empty."""
 
 
 def groupings(train_counts: Sequence[int] | None) -> Groupings:
-    """The groupings of the field: thirds of the classes, and thresholds.
+    """Return the groupings of the field: thirds of the classes, and thresholds.
 
     Args:
         train_counts: Training images per class, in label order; None, where they are not known,
@@ -24,14 +24,36 @@ def groupings(train_counts: Sequence[int] | None) -> Groupings:
     """
     if train_counts is None:
         return {}
+    few = many_medium_few(train_counts)
     return {
         "head_medium_tail": head_medium_tail(train_counts),
-        "many_medium_few": many_medium_few(train_counts),
+        "many_medium_few": {name: labels for name, labels in few.items() if labels},
     }
 
 
+def of_long_tail(train_counts: Sequence[int] | None) -> Groups:
+    """Return head, medium and tail as tables show them.
+
+    Args:
+        train_counts: As above.
+
+    Returns:
+        No group where counts are not known, the training set has no long tail, or there are fewer
+        than three classes.
+    """
+    if train_counts is None or not is_long_tailed(train_counts):
+        return {}
+    return head_medium_tail(train_counts)
+
+
+def images(train_counts: Sequence[int], labels: Sequence[int]) -> str:
+    """Return the training images of a group's largest and smallest class: ``100 to 51``."""
+    most, least = train_counts[labels[0]], train_counts[labels[-1]]
+    return f"{most:,} to {least:,}" if most > least else f"{most:,}"
+
+
 def accuracies(recalls: FloatArray, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Mean recall of each group over its classes that are present; NaN if none is.
+    """Return the mean recall of each group over its classes that are present; NaN if none is.
 
     Args:
         recalls: Per class ``(classes,)``; NaN where a class is absent.

@@ -9,11 +9,11 @@ import numpy as np
 
 from analysis.columns import OBJECTIVES, FloatArray
 from analysis.combinations import Combinations, HeldOut, Means
-from analysis.groups import accuracies
+from analysis.groups import accuracies, of_long_tail
 from analysis.loading import Runs
 from analysis.outcome import Outcome
 from analysis.tables import nine_combinations
-from rkd_core.class_groups import head_medium_tail, is_long_tailed
+from rkd_core.class_groups import DEFINITION
 from rkd_core.metrics import recalls
 
 __all__ = ["Accuracy", "Cell", "Column", "Sheet", "sheets"]
@@ -194,7 +194,7 @@ def _teacher_of(outcome: Outcome, student: Combinations) -> Combinations | None:
 
 
 def _groups(outcome: Outcome, title: str) -> Sheet:
-    counts, selection = outcome.setting.train_counts, outcome.selection
+    selection = outcome.selection
     columns = [
         Column("group", "group"),
         Column("classes", "classes"),
@@ -205,8 +205,8 @@ def _groups(outcome: Outcome, title: str) -> Sheet:
         ),
     ]
     rows: list[tuple[Cell, ...]] = []
-    if counts is not None and is_long_tailed(counts):
-        groups = {name: labels for name, labels in head_medium_tail(counts).items() if labels}
+    groups = of_long_tail(outcome.setting.train_counts)
+    if groups:
         both = [selection.combinations.only(i) for i in (selection.reference, selection.selected)]
         found = [
             accuracies(r, groups)
@@ -217,7 +217,7 @@ def _groups(outcome: Outcome, title: str) -> Sheet:
             (name, len(labels), *(Accuracy(each[name]) for each in found))
             for name, labels in groups.items()
         ]
-    caption = f"Mean accuracy of the classes of each group: {title}"
+    caption = f"Mean accuracy of the classes of each group ({DEFINITION}): {title}"
     return Sheet("groups", caption, tuple(columns), tuple(rows))
 
 

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from analysis.columns import FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
-from analysis.groups import accuracies
+from analysis.groups import accuracies, images, of_long_tail
 from analysis.outcome import Outcome, objective_name
 from analysis.selection import best_first
 from analysis.uncertainty import CONFIDENCE
-from rkd_core.class_groups import head_medium_tail, is_long_tailed
+from rkd_core.class_groups import DEFINITION
 
 __all__ = [
     "group_table",
@@ -68,14 +68,15 @@ def headline(outcome: Outcome) -> list[Text]:
 
 
 def group_table(outcome: Outcome) -> Table | None:
-    """Head, medium and tail: the selected combination against standard distillation.
+    """Return head, medium and tail: the selected combination against standard distillation.
 
-    None where the training set has no long tail, or records do not say.
+    None where the training set has no long tail or fewer than three classes, or records do not
+    have its counts.
     """
     counts, selection = outcome.setting.train_counts, outcome.selection
-    if counts is None or not is_long_tailed(counts):
+    groups = of_long_tail(counts)
+    if counts is None or not groups:
         return None
-    groups = {name: labels for name, labels in head_medium_tail(counts).items() if labels}
     combinations = [
         selection.combinations.only(i) for i in (selection.reference, selection.selected)
     ]
@@ -100,11 +101,10 @@ def group_table(outcome: Outcome) -> Table | None:
         return _percent(after, np.nan) if same else _change(before, after)
 
     for name, labels in groups.items():
-        most, least = counts[labels[0]], counts[labels[-1]]
         table.add_row(
             f"  {name}",
             str(len(labels)),
-            f"{most:,} to {least:,}" if most > least else f"{most:,}",
+            images(counts, labels),
             *(figure(before[name], after[name]) for before, after in figures),
         )
     return table
@@ -306,6 +306,8 @@ def _legend(outcome: Outcome) -> list[str]:
     lines = ["", f"▸ selected on validation   ○ standard distillation{alone}"]
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
         lines.append("α 0 is the balanced objective, α 1 the robust one")
+    if of_long_tail(outcome.setting.train_counts):
+        lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", 79)
     if outcome.uncertainty is not None:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
     if most > 1:

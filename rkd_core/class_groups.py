@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-__all__ = ["equal_groups", "head_medium_tail", "is_long_tailed", "many_medium_few"]
+__all__ = [
+    "DEFINITION",
+    "Groups",
+    "equal_groups",
+    "head_medium_tail",
+    "is_long_tailed",
+    "many_medium_few",
+]
 
 Groups = dict[str, list[int]]
 
@@ -17,25 +24,37 @@ _ALIKE = 2  # largest over smallest class, up to which classes count as alike in
 _HEAD = 0.33  # of the classes, and as many in the tail
 _MANY, _FEW = 100, 20
 
+DEFINITION = (
+    "head and tail: 33 % of the classes each (rounded down, at least one), by training images; "
+    "medium: the rest"
+)
+"""The groups of ``head_medium_tail``, for people."""
+
 
 def is_long_tailed(counts: Sequence[int]) -> bool:
-    """Whether the largest class has more than twice the images of the smallest."""
+    """Return whether the largest class has more than twice the images of the smallest."""
     return max(counts) > _ALIKE * min(counts)
 
 
 def head_medium_tail(counts: Sequence[int]) -> Groups:
-    """33, 34 and 33 percent of the classes (LTKD; Kim, CVPR 2026).
+    """Split the classes into 33, 34 and 33 percent (LTKD; Kim, CVPR 2026).
 
-    The shares of head and tail are rounded down, so that of four classes two are medium.
+    Head and tail are rounded down to whole classes, at least one, and medium is the rest: of three
+    classes each group has one, of four two are medium. Fewer than three classes have no groups.
+
+    Returns:
+        Three groups, none of them empty; or an empty dictionary.
     """
     order = _largest_first(counts)
-    head = int(_HEAD * len(order) + 1e-9)
+    if len(order) < 3:
+        return {}
+    head = max(1, int(_HEAD * len(order) + 1e-9))
     tail = len(order) - head
     return {"head": order[:head], "medium": order[head:tail], "tail": order[tail:]}
 
 
 def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
-    """So many groups, whose sizes differ by one at most.
+    """Split the classes into so many groups, whose sizes differ by one at most.
 
     Raises:
         ValueError: There are fewer classes than groups, or no groups.
@@ -48,9 +67,10 @@ def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
 
 
 def many_medium_few(counts: Sequence[int]) -> Groups:
-    """Classes of more than 100, of 20 to 100, and of fewer than 20 images.
+    """Split the classes into those of more than 100, of 20 to 100, and of fewer than 20 images.
 
-    The many-, medium- and few-shot classes of ImageNet-LT (Liu et al., CVPR 2019).
+    The many-, medium- and few-shot classes of ImageNet-LT (Liu et al., CVPR 2019). A group may be
+    empty.
     """
     groups: Groups = {"many": [], "medium": [], "few": []}
     for label in _largest_first(counts):

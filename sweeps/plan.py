@@ -111,7 +111,12 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
     Variants: every other method at each point of its own small grid, on the standard teacher; for
     one that goes by a hold-out there is an initial teacher, too.
     """
-    found = [(method, ":" in name) for name in settings.methods for method in variants(name)]
+    classes = settings.classes
+    found = [
+        (method if classes is None else method.suited(classes), ":" in name)
+        for name in settings.methods
+        for method in variants(name)
+    ]
     rows = [m.cell for m, optioned in found if m.cell is not None and not optioned]
     points = [m.cell for m, optioned in found if m.cell is not None and optioned]
     alphas = [None, *settings.alphas]

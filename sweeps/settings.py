@@ -50,6 +50,8 @@ class Settings:
     """None: that of the students."""
     initial_weights: str | None = None
     """SHA-256 of the file that teachers start from."""
+    classes: int | None = None
+    """Number of classes; None where plans do not depend on it."""
 
     @property
     def teaching(self) -> Recipe:
@@ -276,6 +278,7 @@ def resolve(
         teachers=options.economy.teachers,
         teacher_recipe=teaching,
         initial_weights=None if weights is None else weights.digest,
+        classes=dataset.classes,
     )
 
 

@@ -244,7 +244,8 @@ def figures(
     ``average``; ``balanced``; ``worst-K``: mean of the K lowest recalls; ``teacher-worst-K``: mean
     over the K classes that the standard teacher finds hardest; ``top-P%``: mean of the highest P
     percent of the recalls, rounded up; ``delta-P%``: that less the mean of the lowest P percent;
-    ``tail``: mean over the last third of the classes by training count.
+    ``tail``: mean over the tail by training count, NaN where there is none (see
+    ``rkd_core.class_groups.head_medium_tail``).
 
     Args:
         metric: Its name.
@@ -269,8 +270,10 @@ def figures(
         return worst_k_reference_accuracy(correct, full, hardest, k)
     values = recalls(correct, full)
     if name == "tail":
-        tail = head_medium_tail(train_counts)["tail"] or [int(np.argmin(train_counts))]
-        return np.asarray(np.nanmean(values[..., tail], axis=-1))
+        tail = values[..., head_medium_tail(train_counts).get("tail", [])]
+        present = np.isfinite(tail)
+        mean = np.where(present, tail, 0).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+        return np.where(present.any(axis=-1), mean, np.nan)
     if name in ("top", "delta"):
         k = -(-int(number) * shape[-1] // 100)
         present = np.sort(values[..., np.isfinite(values).reshape(-1, shape[-1])[0]], axis=-1)
@@ -311,8 +314,12 @@ def _is(row: Mapping[str, Any], what: Model) -> bool:
         raise TypeError(f"{what} has no runs of its own")
     if row["variant"] is None or row["method"] != what.method:
         return False
+    if what.options is None:
+        return True
     options = json.loads(row["spec"])["variant"]["options"]
-    return what.options is None or options == dict(what.options)
+    if len(row["test_class_total"]) == 3 and "groups" not in what.options:
+        options.pop("groups", None)  # as LTKD is planned for three classes
+    return bool(options == dict(what.options))
 
 
 def _alpha(row: Mapping[str, Any], who: str) -> float | None:

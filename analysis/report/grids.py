@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.columns import FloatArray, effective_alpha
-from analysis.groups import accuracies
+from analysis.groups import accuracies, images, of_long_tail
 from analysis.outcome import Outcome
 from analysis.report.wording import percent, points
 from analysis.tables import nine_combinations
-from rkd_core.class_groups import head_medium_tail, is_long_tailed
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 
@@ -80,11 +79,13 @@ def nine(outcome: Outcome) -> list[Nine]:
 
 
 def group_rows(outcome: Outcome) -> list[Group]:
-    """Head, medium and tail; nothing where the training set has no long tail."""
+    """Return head, medium and tail; nothing where the training set has no long tail, or fewer than
+    three classes.
+    """
     train, s = outcome.setting.train_counts, outcome.selection
-    if train is None or not is_long_tailed(train):
+    groups = of_long_tail(train)
+    if train is None or not groups:
         return []
-    groups = {name: labels for name, labels in head_medium_tail(train).items() if labels}
     before, after = (s.combinations.only(i) for i in (s.reference, s.selected))
     pairs: list[tuple[FloatArray, FloatArray]] = [
         (before.mean_recalls(), after.mean_recalls()),
@@ -93,11 +94,9 @@ def group_rows(outcome: Outcome) -> list[Group]:
     of_groups = [(accuracies(one, groups), accuracies(other, groups)) for one, other in pairs]
     rows = []
     for name, labels in groups.items():
-        most, least = train[labels[0]], train[labels[-1]]
         figures: list[str] = []
         for one, other in of_groups:
             gained = other[name] - one[name]
             figures += [percent(one[name]), percent(other[name]), points(gained)]
-        images = f"{most:,} to {least:,}" if most > least else f"{most:,}"
-        rows.append(Group(name, len(labels), images, tuple(figures)))
+        rows.append(Group(name, len(labels), images(train, labels), tuple(figures)))
     return rows

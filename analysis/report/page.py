@@ -26,6 +26,7 @@ from analysis.report.per_class import per_class
 from analysis.report.points import pareto
 from analysis.report.teaching import teaching
 from rkd_core import files
+from rkd_core.class_groups import DEFINITION
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -75,6 +76,7 @@ def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> st
         methods=payload["pareto"]["methods"],
         nine=nine(outcome),
         groups=group_rows(outcome),
+        definition=DEFINITION,
         teaching=teaching(outcome, runs),
         buckets=payload["buckets"],
         gains=payload["gains"],

@@ -30,7 +30,8 @@ class Ltkd(SoftBoth):
     grid: ClassVar[Grid] = {"cross_weight": (1.0, 2.0), "within_weight": (1.0, 4.0)}
 
     groups: Literal["head_medium_tail"] | Annotated[int, Field(ge=1)] = "head_medium_tail"
-    """33, 34 and 33 percent of the classes by training count; or so many groups of one size."""
+    """33, 34 and 33 percent of the classes by training count, as ``class_groups`` defines them (one
+    group of fewer than three classes); or so many groups of one size."""
     label_weight: float = Field(default=1, ge=0)
     cross_weight: float = Field(default=1, ge=0)
     """alpha; the poster does not state it, nor beta."""
@@ -71,10 +72,19 @@ class Ltkd(SoftBoth):
 
         return Loss(loss)
 
+    def suited(self, classes: int) -> Ltkd:
+        """Return the same method, of three classes with three groups by number.
+
+        Head, medium and tail of three classes were one group once. Said by their number they are
+        other options, so that no run of then has the run id of one of now.
+        """
+        by_name = self.groups == "head_medium_tail" and classes == 3
+        return self.model_copy(update={"groups": 3}) if by_name else self
+
     def _groups(self, counts: Sequence[int]) -> list[list[int]]:
-        """Labels of each group; none is empty, as head and tail of fewer than four classes are."""
+        """Return the labels of each group; none is empty."""
         if self.groups == "head_medium_tail":
-            return [group for group in head_medium_tail(counts).values() if group]
+            return list(head_medium_tail(counts).values()) or equal_groups(counts, 1)
         if self.groups > len(counts):
             raise UserError(
                 f"ltkd.groups can be at most the {len(counts)} classes, not {self.groups}"

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from analysis.export import document, write_json
+from analysis.report.grids import group_rows
+from analysis.sheets import sheets
+from rkd_core.class_groups import DEFINITION
 from tests.analysis import worlds
-from tests.analysis.test_reports import outcome_of, printed, small_world
+from tests.analysis.test_reports import outcome_of, printed, runs_of, small_world
 
 
 def long_tailed(rows: list[worlds.Row], counts: list[int]) -> list[worlds.Row]:
@@ -92,9 +95,47 @@ def test_the_table_shows_no_groups_without_a_long_tail_or_counts() -> None:
     plain = printed(outcome_of(rows))
     for counts in ([10, 7, 5], [10, 5], [10, 5, None], None):
         assert printed(outcome_of([row | {"train_class_total": counts} for row in rows])) == plain
+    two = [worlds.student("plain", val_class_correct=[9, 8], train_class_total=[100, 5])]
+    assert "group" not in printed(outcome_of(two))
+    assert group_rows(outcome_of(two)) == []
+    assert [s.name for s in sheets(runs_of(two), outcome_of(two)) if s.name == "groups"] == []
+    found = document(outcome_of(two))
+    names = [["airplane", "automobile"][k : k + 1] for k in (0, 1)]
+    few = {"medium": names[0], "few": names[1]}
+    assert found["class_groups"] == {"head_medium_tail": {}, "many_medium_few": few}
+    assert found["selected"]["test_group_accuracies"]["head_medium_tail"] == {}
     assert document(outcome_of(rows))["class_groups"] == {}
     assert document(outcome_of(rows))["selected"]["test_group_accuracies"] == {}
     assert "  medium" in printed(outcome_of(long_tailed(rows, [11, 7, 5])))
+
+
+def test_three_classes_are_a_group_each_everywhere_with_the_definition() -> None:
+    plain = worlds.student("plain", val_class_correct=[9, 8, 7], train_class_total=[150, 40, 6])
+    outcome = outcome_of([plain])
+    text = printed(outcome)
+    lines = [line.split() for line in text.splitlines() if line.startswith(("  head", "  medium"))]
+    assert lines == [["head", "1", "150", "90.0", "90.0"], ["medium", "1", "40", "80.0", "80.0"]]
+    assert DEFINITION.split(";")[0][:70] in " ".join(text.split())
+    content = document(outcome)
+    names = worlds.NAMES
+    wanted = {"head": [names[0]], "medium": [names[1]], "tail": [names[2]]}
+    assert content["class_groups"]["head_medium_tail"] == wanted
+    assert content["class_groups"]["many_medium_few"] == {
+        "many": [names[0]],
+        "medium": [names[1]],
+        "few": [names[2]],
+    }
+    assert content["class_groups_definition"]["head_medium_tail"] == DEFINITION
+    assert [row.name for row in group_rows(outcome)] == list(wanted)
+    (sheet,) = [s for s in sheets(runs_of([plain]), outcome) if s.name == "groups"]
+    assert [row[:2] for row in sheet.rows] == [("head", 1), ("medium", 1), ("tail", 1)]
+    assert DEFINITION in sheet.caption
+
+
+def test_groups_without_a_class_are_left_out_of_the_file() -> None:
+    rows = [row | {"train_class_total": [500, 400, 300]} for row in small_world()]
+    groups = document(outcome_of(rows))["class_groups"]
+    assert list(groups["many_medium_few"]) == ["many"]
 
 
 def test_groups_of_standard_distillation_alone() -> None:

@@ -23,11 +23,15 @@ from rkd_core.files import replace_file
 from tests.analysis import worlds
 
 
-def outcome_of(rows: list[worlds.Row], **options: Any) -> Outcome:
+def runs_of(rows: list[worlds.Row]) -> Runs:
     students = worlds.table(row for row in rows if row["stage"] == "student" and not row["variant"])
     variants = worlds.table(row for row in rows if row["variant"])
     teachers = worlds.table(row for row in rows if row["stage"] == "teacher")
-    return assess(Runs(students, variants, teachers, ()), Constrained(**options))
+    return Runs(students, variants, teachers, ())
+
+
+def outcome_of(rows: list[worlds.Row], **options: Any) -> Outcome:
+    return assess(runs_of(rows), Constrained(**options))
 
 
 def printed(outcome: Outcome, **options: Any) -> str:

@@ -19,8 +19,9 @@ property_test = settings(deadline=None, max_examples=60, derandomize=True)
         (200, [66, 68, 66]),
         (1000, [330, 340, 330]),
         (10, [3, 4, 3]),
+        (5, [1, 3, 1]),
         (4, [1, 2, 1]),
-        (2, [0, 2, 0]),
+        (3, [1, 1, 1]),
     ],
 )
 def test_head_medium_and_tail(classes, sizes):
@@ -33,6 +34,11 @@ def test_head_medium_and_tail(classes, sizes):
 def test_groups_go_by_count_and_ties_by_label():
     assert equal_groups([5, 9, 5, 7, 1, 1], 3) == [[1, 3], [0, 2], [4, 5]]
     assert head_medium_tail([1, 1, 5, 5])["head"] == [2]
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_fewer_than_three_classes_have_no_head_medium_and_tail(classes):
+    assert head_medium_tail([9, 1][:classes]) == {}
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 10, 20, 25, 50, 100])
@@ -63,8 +69,10 @@ def test_the_thresholds_of_imagenet_lt():
 @property_test
 @given(counts=some_counts, n=st.integers(1, 60))
 def test_every_class_is_in_one_group_and_groups_do_not_overlap(counts, n):
+    thirds = head_medium_tail(counts).values()
+    assert all(thirds)
     for groups in (
-        [*head_medium_tail(counts).values()],
+        *([[*thirds]] if len(counts) >= 3 else []),
         [*many_medium_few(counts).values()],
         equal_groups(counts, min(n, len(counts))),
     ):

@@ -182,6 +182,17 @@ def test_each_method_is_tried_at_its_grid_with_each_seed():
     }
 
 
+def test_only_ltkd_of_three_classes_has_new_run_ids():
+    """Its groups changed there; all else is the training that it was."""
+    before = {run.run_id for run in planned("ltkd", "kd").runs}
+    for classes in (2, 4, 10):
+        assert {run.run_id for run in planned("ltkd", "kd", classes=classes).runs} == before
+    three = planned("ltkd", "kd", classes=3).runs
+    changed = [run.spec.variant for run in three if run.run_id not in before]
+    assert [v.method for v in changed] == ["ltkd"] * 4
+    assert all(v.options["groups"] == 3 for v in changed)
+
+
 def test_rounds_of_distillation_are_a_chain():
     plan = planned("repeated_distillation")
     rounds = [run for run in plan.students if run.spec.variant is not None]

@@ -205,6 +205,10 @@ class Method(_Frozen):
         """What a student minimises, ready for its first step."""
         raise TypeError(f"{self.name} has no loss of its own")
 
+    def suited(self, classes: int) -> Self:
+        """Return the method as it is planned for data of so many classes: itself, for most."""
+        return self
+
     @classmethod
     def description(cls) -> str:
         """One line for lists."""

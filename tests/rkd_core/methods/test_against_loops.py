@@ -22,7 +22,7 @@ def alphas(classes):
 def groups(classes, count):
     counts = context(classes).class_counts
     if count == "head_medium_tail":
-        return [group for group in head_medium_tail(counts).values() if group]
+        return list(head_medium_tail(counts).values()) or [list(range(classes))]
     return equal_groups(counts, count)
 
 

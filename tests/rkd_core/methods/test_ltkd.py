@@ -113,6 +113,26 @@ def test_the_ablations_are_configurations():
         assert value(method, f, z, y) == pytest.approx(expected, rel=1e-9)
 
 
+def test_three_classes_are_three_groups_and_two_are_one():
+    f, z, _ = draw(4, 5, 3)
+    about = context(3, class_counts=(150, 40, 6))
+    cross, within = ref.ltkd_parts(f, z, [[0], [1], [2]], 1)
+    assert within == pytest.approx(0, abs=1e-12)
+    method = methods.create("ltkd", SOFT)
+    assert value(method, f, z, [0] * 5, about=about) == pytest.approx(cross, rel=1e-9)
+    f, z, _ = draw(5, 5, 2)
+    assert soft(f, z, [0] * 5) == pytest.approx(divergence(f, z), rel=1e-9)
+
+
+def test_three_classes_are_planned_by_number():
+    """So a run from before has another run id; those of other numbers of classes keep theirs."""
+    method = methods.create("ltkd", {"within_weight": 4})
+    assert method.suited(3) == methods.create("ltkd", {"within_weight": 4, "groups": 3})
+    assert [method.suited(classes) for classes in (2, 4, 1000)] == [method] * 3
+    by_number = methods.create("ltkd", {"groups": 2})
+    assert by_number.suited(3) == by_number
+
+
 def test_a_tail_without_any_mass_costs_nothing_and_breaks_nothing():
     f = [[1.0, 2.0, 0.5]]
     about = context(3, class_counts=(9, 5, 1))
