@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from analysis.options import add_options, rule_of
+from rkd_core import terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +68,7 @@ def run(
     target_regret: float | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Select, print the table, and leave ``selection.json`` and the figures in the folder.
+    """Select, write ``selection.json`` and the figures into the folder, and print the table.
 
     Args:
         results: The results folder of a sweep.
@@ -90,15 +91,14 @@ def run(
         UserError: There is nothing to select from, an option is out of range, or the folder
             cannot be written (the table is printed all the same).
     """
-    from rich.console import Console
-
     from analysis.advice import advice, described
     from analysis.criteria import Constrained
-    from analysis.export import document, write_json
+    from analysis.export import document
     from analysis.loading import load
     from analysis.outcome import assess, class_names
     from analysis.settling import settle
     from analysis.tables import print_outcome
+    from rkd_core.console import Console
     from rkd_core.errors import UserError
 
     criterion: Criterion = Constrained(worst_k, margin)
@@ -111,31 +111,49 @@ def run(
         settling = settle(outcome.selection, outcome.uncertainty, target_regret)
     compared = outcome.selection.combinations
     content = document(outcome) | {"settling": described(settling, compared)}
+    lines, failure = [], None
+    try:  # files first: whatever happens to the screen, they are there
+        written = _write_answer(results, content, runs if figures else None, outcome)
+        lines.append(f"Wrote {', '.join(path.name for path in written)} in {results}")
+        if tables is not None:
+            _write_tables(tables, runs, outcome)
+            lines.append(f"Wrote tables in {tables}")
+    except UserError as error:
+        failure = error
     console = console or Console()
     print_outcome(outcome, console, runs.notes)
-    for line in [] if settling is None else ["", *advice(settling, compared, results)]:
+    settled = [] if settling is None else ["", *advice(settling, compared, results)]
+    for line in settled + lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if failure is not None:
+        raise failure
+    return content
+
+
+def _write_answer(
+    results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
+) -> list[Path]:
+    """Write ``selection.json``, and figures and report of the runs if they are given."""
+    from analysis.export import write_json
+    from rkd_core.errors import UserError
+
     written = [results / "selection.json"]
     try:
         write_json(written[0], content)
-        if figures:
-            from analysis import figures as drawings
+        if drawn is not None:
+            from analysis import figures
             from analysis.report import page
 
-            written += [*drawings.save(outcome, results), page.save(runs, outcome, results)]
+            written += [*figures.save(outcome, results), page.save(drawn, outcome, results)]
     except OSError as error:
         raise UserError(
             f"nothing could be written to {results}: {error.strerror or error}"
         ) from error
-    names = ", ".join(path.name for path in written)
-    console.print(f"Wrote {names} in {results}", highlight=False, markup=False, soft_wrap=True)
-    if tables is not None:
-        _write_tables(tables, runs, outcome)
-        console.print(f"Wrote tables in {tables}", highlight=False, markup=False, soft_wrap=True)
-    return content
+    return written
 
 
 def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
+    """Write every table as CSV, LaTeX and Markdown."""
     from analysis.sheets import sheets
     from analysis.table_files import write_tables
     from rkd_core.errors import UserError
@@ -150,6 +168,7 @@ def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.select",
         description="Choose the combination to ship from the records of a sweep.",
@@ -173,9 +192,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rkd_core.errors import UserError
     from rkd_core.files import location
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without Greek letters
     try:
         run(
             location(options.results),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.options import add_options, assessing
+from rkd_core import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +169,7 @@ def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Itera
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.watch",
         description="Serve the report of a sweep while it runs, to this machine alone.",

@@ -13,7 +13,7 @@ def cpu_count() -> int:
     """CPU cores this process may use: its affinity, and its container's quota (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         limit = int(quota) // int(period)
     except (OSError, ValueError):  # no container, or "max": no quota
         limit = 0

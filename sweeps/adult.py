@@ -24,17 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: the result could not be written. 2: bad input. 130: interrupted by Ctrl-C.
     """
+    from rkd_core import terminal
     from sweeps.missing import explain
 
+    terminal.prepare(own_process=arguments is None)
     try:
         from rkd_core.errors import UserError
         from sweeps.forests import Options, run
         from sweeps.parse import parse
     except ModuleNotFoundError as error:
         return explain("adult.py", error)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without Greek letters
     try:
         run(parse(arguments, "adult.py", Options))
         return 0

@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
 
 from analysis.criteria import Constrained
 from analysis.outcome import assess
 from analysis.select import run as select
 from analysis.watch import serving
 from rkd_core import datasets, files, records
+from rkd_core.console import Console
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location

@@ -23,6 +23,7 @@ from rkd_core.looks import Looks
 from sweeps.health import check_noticing
 from sweeps.options import Machine
 from sweeps.security import check_cluster, check_confined, close_to_others
+from sweeps.stopping import SIGNALS
 from sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
     python_path = os.pathsep.join(dict.fromkeys(paths))
     if machine.address is None:
         os.environ["PYTHONPATH"] = python_path
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with ThreadPoolExecutor(1, "ray-start") as pool:
         starting = pool.submit(_start, machine, python_path)
 
@@ -238,6 +239,7 @@ def run_on_ray(
 ) -> None:
     """Train all that a sweep has left, as many at a time as the cluster has slots for."""
     from ray import tune
+    from ray.tune.analysis import ExperimentAnalysis
     from ray.tune.logger import TBXLoggerCallback
 
     from sweeps.searcher import Obituaries, PlanSearcher
@@ -278,6 +280,9 @@ def run_on_ray(
             verbose=0,
         ),
     )
+    # At the end Tune reads each trial's figures from its result.json, which is not written here,
+    # and logs a FileNotFoundError for each. Records have the figures: nothing is to be read.
+    ExperimentAnalysis._fetch_trial_dataframes = lambda _: {}
     log.info("Ray Tune: %d slots, storage %s", cluster.slots, where)
     tuner.fit()
 

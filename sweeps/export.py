@@ -23,8 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: the folder could not be written. 2: bad input; nothing was written.
     """
+    from rkd_core import terminal
     from sweeps.missing import explain
 
+    terminal.prepare(own_process=arguments is None)
     try:
         from rkd_core.errors import UserError
         from sweeps.exporting import Options, run

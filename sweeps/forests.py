@@ -80,10 +80,9 @@ def run(options: Options) -> None:
     """
     _check(options)
 
-    from rich.console import Console
-
     from analysis.adult import document, print_tables
     from analysis.subgroups import stack
+    from rkd_core.console import Console
     from rkd_core.datasets import adult
 
     folder = adult.find(options.data_dir)
@@ -98,13 +97,16 @@ def run(options: Options) -> None:
             status.update(f"seed {seed} ({i} of {len(parts)})")
             tallies.append(_one_seed(data, options, seed, *rows))
     tally = stack(tallies)
-    console.print()
-    print_tables(tally, console)
-    if options.split == "random":
-        console.print(_OF_THE_PAPER, style="dim", highlight=False)
+    try:  # the file first, whatever happens to the screen
+        if options.out is not None:
+            chosen = {name: value for name, value in asdict(options).items() if name not in _WHERE}
+            _write(options.out, chosen, document(tally, options.seeds))
+    finally:
+        console.print()
+        print_tables(tally, console)
+        if options.split == "random":
+            console.print(_OF_THE_PAPER, style="dim", highlight=False)
     if options.out is not None:
-        chosen = {name: value for name, value in asdict(options).items() if name not in _WHERE}
-        _write(options.out, chosen, document(tally, options.seeds))
         console.print(f"Wrote {options.out}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rkd_core import terminal
 from rkd_core.errors import UserError
 from rkd_core.files import is_local, read, replace_file
 
@@ -37,7 +38,9 @@ def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             here = path if is_local(path) else stack.enter_context(_copied(path, notify))
-            sink = stack.enter_context(here.open("a", buffering=1))
+            sink = stack.enter_context(
+                here.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+            )
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
         handler = logging.StreamHandler(sink)
@@ -46,6 +49,7 @@ def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
         before = root.level, root.handlers[:]
         root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
+        terminal.spill_to(here)
         try:
             with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
                 yield

@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 model = torch.export.load("model.pt2").module()
-labels = json.loads(Path("labels.json").read_text())
+labels = json.loads(Path("labels.json").read_text("utf-8"))
 image = np.array(Image.open("image.png").convert("{mode}"))
 images = torch.from_numpy(image).reshape(1, {height}, {width}, {channels})
 print(labels[model(images).argmax()])"""

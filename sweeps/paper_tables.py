@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from analysis.paper import ADULT, TABLES, table
 from analysis.paper.measured import measure
 from analysis.paper.printing import document, markdown, print_measured
 from analysis.paper.table import Part, Table
 from rkd_core import records
+from rkd_core.console import Console
 from rkd_core.errors import UserError
 from rkd_core.files import make_folder, replace_file
 from sweeps.announce import print_failures
@@ -85,23 +85,23 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
     measured = measure(wanted, parts)
     seeds = len(options.grid.seeds)
     title = f"{dataset}, {scale} scale, {seeds} seed{'' if seeds == 1 else 's'}"
-    console.print()
-    print_measured(measured, title, console)
     name = f"{wanted.name}-{Path(dataset).name}"
     texts = {
         f"{name}.md": markdown(measured, title),
         f"{name}.json": json.dumps(document(measured), indent=1) + "\n",
     }
     places = [folder / "paper", *([] if options.save is None else [options.save])]
-    for target in places:
-        make_folder(target)
-    if options.save is not None:
-        pq.write_table(
-            pa.concat_tables(parts.values()), options.save / f"{name}.parquet", compression="zstd"
-        )
-    for target in places:
-        for file, text in texts.items():
-            replace_file(target / file, text.encode())
+    try:  # files first, whatever happens to the screen
+        for target in places:
+            make_folder(target)
+            for file, text in texts.items():
+                replace_file(target / file, text.encode())
+        if options.save is not None:
+            table_of_runs = pa.concat_tables(parts.values())
+            pq.write_table(table_of_runs, options.save / f"{name}.parquet", compression="zstd")
+    finally:
+        console.print()
+        print_measured(measured, title, console)
     said = " and ".join(str(place) for place in places)
     console.print(f"Wrote {name} into {said}", highlight=False, markup=False, soft_wrap=True)
     return code

@@ -25,15 +25,17 @@ def run_command(program: str, arguments: Sequence[str] | None, load: Callable[[]
     """Run a command line; returns the exit code.
 
     0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted by
-    Ctrl-C, 143: by SIGTERM.
+    Ctrl-C, 143: by SIGTERM, 129: by the end of the terminal (SIGHUP).
 
     Args:
         program: Its name, for messages.
         arguments: Of the command line; None for those of this process.
         load: Imports and returns what is run.
     """
+    from rkd_core import terminal
     from sweeps.missing import explain
 
+    terminal.prepare(own_process=arguments is None)
     try:
         from rkd_core.errors import UserError
         from sweeps.stopping import Stop, farewell

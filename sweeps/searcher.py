@@ -118,5 +118,5 @@ class Obituaries(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Read what Tune has just written of the error."""
-        said = Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
+        said = Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
         self._searcher.lost(trial.trial_id, loss(said))

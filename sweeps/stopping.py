@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and other reasons to stop: trainings save first, but nobody waits for ever."""
+"""Ctrl-C, SIGTERM, SIGHUP and other reasons to stop: trainings save first, for a limited time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-__all__ = ["Interrupted", "Stop", "farewell"]
+__all__ = ["SIGNALS", "Interrupted", "Stop", "farewell"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a scheduler's or a person's `kill`, and the end of the terminal."""
 
 _GENTLY = 4.5  # seconds that trainings have to save where they are
 _PATIENCE = 9.0  # seconds until the process ends, whatever a library still waits for
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; its argument is the signal's number."""
+    """Ctrl-C, SIGTERM or SIGHUP; its argument is the signal's number."""
 
 
 class Stop:
@@ -57,9 +60,9 @@ class Stop:
         self._listeners.append(listener)
 
     def handle_signals(self) -> None:
-        """Take Ctrl-C and SIGTERM, unless they are ignored, as `nohup` and `&` have it."""
+        """Handle `SIGNALS`, unless they are ignored, as `nohup` and `&` have it."""
         with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, self._interrupt)
 

@@ -26,6 +26,7 @@ from rkd_core import (
     ledger,
     records,
     teacher_pass,
+    terminal,
 )
 from rkd_core.errors import UserError
 
@@ -161,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: all is whole, or was repaired. 1: something is damaged. 2: this is no results folder.
     """
+    terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m sweeps.verify", description="Check every byte of a results folder."
     )

@@ -14,7 +14,8 @@ FORBIDDEN = {
     "sweeps": set(),
 }
 OF_RKD_CORE = {
-    f"rkd_core.{name}" for name in ("class_groups", "records", "metrics", "errors", "files")
+    f"rkd_core.{name}"
+    for name in ("class_groups", "records", "metrics", "errors", "files", "console", "terminal")
 } | {"rkd_core"}
 
 
@@ -77,6 +78,26 @@ def test_files_are_small():
     for room in FORBIDDEN:
         for path in (ROOT / room).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+
+def calls(path):
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_text_files_are_utf8_whatever_the_locale(room):
+    for path in (ROOT / room).rglob("*.py"):
+        for call in calls(path):
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            values = [getattr(argument, "value", None) for argument in call.args]
+            modes = [v for v in values if isinstance(v, str) and set(v) <= set("rwabx+t")]
+            if name in ("read_text", "write_text") or (
+                name == "open" and "b" not in "".join(modes)
+            ):
+                of_files = name != "open" or modes
+                encoded = any(keyword.arg == "encoding" for keyword in call.keywords)
+                place = f"{path}:{call.lineno}"
+                assert not of_files or encoded or values[:1] in (["utf-8"], ["ascii"]), place
 
 
 def test_nothing_that_can_run_code_is_loaded_from_disk():

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from analysis.options import add_options, assessing
+from rkd_core import terminal
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",
         description="Write report.html, one file that opens offline, into a results folder.",

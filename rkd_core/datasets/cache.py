@@ -107,7 +107,7 @@ def open_or_build(
 
 def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path], T]) -> T | None:
     try:
-        name = json_text.parse(pointer.read_text())["entry"]
+        name = json_text.parse(pointer.read_text(encoding="utf-8"))["entry"]
         return open_entry(cache / "entries" / Path(name).name)
     except UNSOUND:
         return None

@@ -144,14 +144,14 @@ def _build(location: Location, options: Options, folder: Path) -> str:
         "shape": _streamed_shape(options, channels),
         "labels": {name: _checksum(array) for name, array in labels.items()},
     }
-    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     way = hashlib.sha256(json.dumps([FORMAT, form, options.side, channels]).encode()).hexdigest()
     return f"{value[:32]}-{way[:8]}"
 
 
 def _open(location: Location, folder: Path) -> Prepared:
     """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
-    meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text())
+    meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
         raise cache.DamagedError(folder)
     names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]

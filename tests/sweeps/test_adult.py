@@ -182,5 +182,5 @@ def test_in_a_pipe_and_without_torch(folder: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert "Table 9: ? by race, sex and label" in done.stdout
+    assert "Table 9: Delta by race, sex and label" in done.stdout
     assert done.stdout.splitlines()[-1] == "set() loaded"

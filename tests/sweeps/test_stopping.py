@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: first trainings save, then the command unwinds, then the process ends."""
+"""Ctrl-C, SIGTERM and SIGHUP: trainings save, the command unwinds, then the process ends."""
 
 import contextlib
 import signal
@@ -14,7 +14,9 @@ from sweeps.stopping import Stop
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # where tests run in the background it is ignored
+ignored = int(sys.argv[4]) if len(sys.argv) > 4 else None
+for number in signal.SIGINT, signal.SIGHUP:  # where tests run in the background they are ignored
+    signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
 from sweeps import stopping
 stopping._GENTLY, stopping._PATIENCE = map(float, sys.argv[2:4])
 stop = stopping.Stop()
@@ -49,11 +51,21 @@ def process(*arguments):
             started.kill()
 
 
-def test_what_is_under_way_saves_first():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_under_way_saves_first(number):
     with process("at once", 60, 60) as command:
+        command.send_signal(number)
+        assert command.communicate(timeout=50)[0] == f"saved\ninterrupted {number:d} interrupted\n"
+    assert command.returncode == 0
+
+
+def test_under_nohup_the_end_of_the_terminal_stops_nothing():
+    with process("at once", 60, 60, int(signal.SIGHUP)) as command:
+        command.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert command.poll() is None
         command.send_signal(signal.SIGTERM)
         assert command.communicate(timeout=50)[0] == "saved\ninterrupted 15 interrupted\n"
-    assert command.returncode == 0
 
 
 def test_what_takes_too_long_is_interrupted():
