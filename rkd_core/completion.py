@@ -67,6 +67,7 @@ def description(architecture: str, setting: Setting, iterates: int | None) -> di
         "channels": dataset.channels,
         "image_size": list(dataset.image_size),
         "resized": _resized(setting),
+        "decoding": dataset.decoding.parameters(),
         "normalization": {"mean": mean.tolist(), "std": std.tolist()},
         "iterates": iterates,
     }

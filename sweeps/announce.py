@@ -102,6 +102,8 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         f"test images" + (f"; {counted(skipped, 'bad image')} skipped" if skipped else ""),
         highlight=False,
     )
+    for line in dataset.decoding.statements():
+        console.print(line, highlight=False)
 
 
 def print_methods(console: Console, settings: Settings) -> None:

@@ -1,126 +1,211 @@
-"""One image: from an encoded file to 8-bit pixels of the wanted size, with Pillow."""
+"""One encoded image: opened, described, and decoded to 8-bit pixels."""
 
 from __future__ import annotations
 
 import functools
 import io
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rkd_core.datasets.sources import Encoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["BadImageError", "center_crop", "is_grey", "open_image", "pixels", "to_channels"]
+__all__ = [
+    "NO_SCALES",
+    "BadImageError",
+    "Scale",
+    "Scales",
+    "Traits",
+    "Values",
+    "check_fit",
+    "decode_image",
+    "is_gray",
+    "open_image",
+    "pillow",
+    "traits",
+]
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""What Pillow may open. For some others, such as EPS, it would run a program on the content."""
+GRAY_MODES = ("1", "L", "LA", "La", "I", "F")
 
-GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+_BITS, _LOWEST, _HIGHEST = 258, 340, 341  # TIFF: BitsPerSample, SMinSampleValue, SMaxSampleValue
+
+T = TypeVar("T")
+
+Scale = tuple[float, float]
+"""Values that become 0 and 255."""
+
+
+class Scales(NamedTuple):
+    """The scales of gray images of more than 8 bits; None where no training image has any."""
+
+    integers: Scale | None = None
+    floats: Scale | None = None
+
+
+NO_SCALES = Scales()
 
 
 class BadImageError(ValueError):
     """An image that cannot be decoded; the message says why, not which."""
 
 
+@dataclass(frozen=True)
+class Values:
+    """The values of a gray image of more than 8 bits.
+
+    Attributes:
+        floating: Whether they are floating-point numbers.
+        bits: Of the file's samples.
+        low: The lowest.
+        high: The highest.
+        declared: Ends of the scale that the file states, if it does.
+    """
+
+    floating: bool
+    bits: int
+    low: float
+    high: float
+    declared: Scale | None
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What of an image decides about decoding, or has to be told to people.
+
+    Attributes:
+        turned: It is turned as its EXIF orientation says.
+        transparent: Some of its pixels are not opaque.
+        values: Of a deep gray image.
+        deep_color: The highest level, of 255, of a color image of 16 bits a channel.
+    """
+
+    turned: bool
+    transparent: bool
+    values: Values | None
+    deep_color: int | None
+
+
 @functools.cache
 def pillow() -> ModuleType:
-    """``PIL.Image``, imported when it is needed, which stays silent about damaged metadata."""
-    from PIL import Image
+    """Return ``preprocess``, imported when needed; Pillow is silent about damaged metadata."""
+    from rkd_core.datasets import preprocess
 
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    return Image
+    return preprocess
 
 
-def open_image(encoded: Encoded, channels: int | None = None) -> Image:
-    """Open an image; with ``channels`` also decode it to 8 bits.
+def _guarded(function: Callable[..., T]) -> Callable[..., T]:
+    """Turn nearly anything that Pillow's decoders raise for damaged files into BadImageError."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: Any) -> T:
+        from PIL import UnidentifiedImageError
+
+        try:
+            return function(*arguments)
+        except BadImageError:
+            raise
+        except UnidentifiedImageError as error:
+            formats = ", ".join(pillow().FORMATS)
+            raise BadImageError(f"it is no image of a known format ({formats})") from error
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadImageError(reason) from error
+
+    return guarded
+
+
+@_guarded
+def open_image(encoded: Encoded) -> Image:
+    """Open an image and read its header.
 
     Args:
         encoded: A file's bytes, or uint8 pixels ``(height, width, channels)``.
-        channels: 1 for mode L, 3 for mode RGB, None to read no more than the header.
 
     Raises:
         BadImageError: It is damaged, of no known format, or so large that decoding it could
             exhaust the memory (Pillow's limit against decompression bombs).
     """
-    Image = pillow()
+    preprocess = pillow()
     if isinstance(encoded, np.ndarray):
-        image = Image.fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
-        return image if channels is None else to_channels(image, channels)
+        from PIL import Image
+
+        return Image.fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
     if not encoded:
         raise BadImageError("it is empty or missing")
-    try:
-        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise BadImageError(f"{image.width} x {image.height} pixels are too many")
-        return image if channels is None else to_channels(image, channels)
-    except BadImageError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise BadImageError(f"it is no image of a known format ({', '.join(FORMATS)})") from error
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadImageError(reason) from error
+    image: Image.Image = preprocess.open_file(io.BytesIO(encoded))
+    return image
 
 
-def is_grey(image: Image) -> bool:
-    """Whether an image's mode has no color, whatever its depth."""
-    return image.mode in GREY_MODES or image.mode.startswith("I;16")
-
-
-def to_channels(image: Image, channels: int) -> Image:
-    """Decode to 8 bits a channel: mode L for 1 channel, RGB for 3. Alpha is dropped.
-
-    Integer grey of more than 8 bits is scaled from 16 to 8; floating-point grey is clipped to
-    0..255, which is what Pillow takes it to hold.
+@_guarded
+def decode_image(image: Image, channels: int, scales: Scales) -> Image:
+    """Decode an opened image to mode L for 1 channel, RGB for 3.
 
     Raises:
-        BadImageError: It has floating-point pixels that are not numbers.
+        BadImageError: It is damaged, or its values do not fit the scales.
     """
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(np.rint(np.clip(deep, 0, 255)).astype(np.uint8))
-    elif image.mode == "F":
-        levels = np.asarray(image)
-        if np.isnan(levels).any():
-            raise BadImageError("some of its pixels are not numbers")
-        image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
-    elif image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns of lost transparency
-    return image.convert("L" if channels == 1 else "RGB")
+    decoded: Image = pillow().decode(image, channels, *scales)
+    return decoded
 
 
-def center_crop(image: Image, side: int, resized: int | None = None) -> Image:
-    """Resize the shorter side (bilinear, antialiased), then cut a square from the middle.
+def is_gray(image: Image) -> bool:
+    """Return whether an image's mode has no color, whatever its depth."""
+    return image.mode in GRAY_MODES or image.mode.startswith("I;16")
 
-    Args:
-        image: Of any size.
-        side: Width and height of the result.
-        resized: Length of the shorter side before the cut; None for ``side``.
+
+@_guarded
+def traits(image: Image) -> Traits:
+    """Describe an opened image; all but JPEG files are decoded for it.
+
+    Raises:
+        BadImageError: It is damaged, or has values that are not finite.
     """
-    from PIL import Image
+    preprocess = pillow()
+    deep_color = not is_gray(image) and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
+    if image.format != "JPEG":
+        image.load()
+    return Traits(
+        preprocess.needs_turning(image),
+        preprocess.is_transparent(image),
+        _values(image) if preprocess.is_deep(image) else None,
+        int(np.asarray(image.convert("RGB")).max()) if deep_color else None,
+    )
 
-    resized = side if resized is None else resized
-    short = min(image.size)
-    if short != resized:
-        width, height = (max(resized, resized * length // short) for length in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if image.size == (side, side):
-        return image
-    left = round((image.width - side) / 2)
-    top = round((image.height - side) / 2)
-    return image.crop((left, top, left + side, top + side))
+
+def _values(image: Image) -> Values:
+    preprocess = pillow()
+    values, floating = preprocess.sample_values(image), preprocess.is_floating(image)
+    low, high = float(values.min()), float(values.max())
+    preprocess.check_values(low, high, (low, high), floating)
+    tags = getattr(image, "tag_v2", {})
+
+    def tag(number: int) -> float | None:
+        found = np.ravel(tags.get(number, ()))
+        return float(found[0]) if len(found) else None
+
+    bits = int(tag(_BITS) or 16)
+    lowest, highest = tag(_LOWEST), tag(_HIGHEST)
+    declared = None if highest is None else (lowest or 0.0, highest)
+    if declared is None and not floating and 8 < bits < 16:
+        declared = (0.0, 2.0**bits - 1)
+    return Values(floating, bits, low, high, declared)
 
 
-def pixels(image: Image) -> NDArray[np.uint8]:
-    """uint8 ``(height, width, channels)`` of a decoded image."""
-    array = np.asarray(image, dtype=np.uint8)
-    return array[..., None] if array.ndim == 2 else array
+@_guarded
+def check_fit(values: Values, scales: Scales) -> None:
+    """Refuse values that do not fit the scales.
+
+    Raises:
+        BadImageError: They do not.
+    """
+    scale = scales.floats if values.floating else scales.integers
+    pillow().check_values(values.low, values.high, scale, values.floating)

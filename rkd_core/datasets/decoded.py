@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.decode import BadImageError, center_crop, is_grey, open_image, pixels
+from rkd_core.datasets.decode import (
+    BadImageError,
+    Traits,
+    decode_image,
+    is_gray,
+    open_image,
+    pillow,
+    traits,
+)
+from rkd_core.datasets.decoding import AS_THEY_ARE, Decoding, Tally, decide
 from rkd_core.datasets.fingerprint import Fingerprint
 from rkd_core.datasets.sinks import OpenSink, Sink
 from rkd_core.datasets.sources import Encoded, Images, Source
+from rkd_core.datasets.survey import bad_image, deep_values, in_threads, is_constant
 from rkd_core.errors import UserError
-from rkd_core.hardware import cpu_count
 
-__all__ = ["Decoded", "bad_image", "decode_source", "in_threads", "is_decodable", "parallelism"]
-
-T = TypeVar("T")
-
-CHUNK = 64
+__all__ = ["Decoded", "decode_source"]
 
 
 @dataclass(frozen=True)
@@ -35,88 +37,64 @@ class Decoded:
         labels: Of the same, int64 ``(n,)``.
         skipped: Of the same, rows of the source that were left out.
         fingerprint: Of the content, see ``fingerprint``.
+        decoding: How.
     """
 
     images: dict[str, NDArray[np.uint8]]
     labels: dict[str, NDArray[np.int64]]
     skipped: dict[str, list[int]]
     fingerprint: str
+    decoding: Decoding
 
 
 def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenSink) -> Decoded:
-    """Decode both splits: to 1 channel if every image is grey, else to 3.
+    """Decode both splits: to 1 channel if every image is gray, else to 3.
 
     Args:
         source: What to decode.
-        side: Resize and centre-crop to a square of this side; None if all images have one size.
+        side: Resize and center-crop to a square of this side; None if all images have one size.
         skip: Leave out images that cannot be decoded, rather than stop.
         open_sink: Where the pixels go.
 
     Raises:
         UserError: An image cannot be decoded, or sizes differ and no side is given.
     """
-    try:
-        return _Decoding(side, skip, 1).run(source, open_sink)
-    except _ColorFound:
-        return _Decoding(side, skip, 3).run(source, open_sink)
-
-
-def parallelism() -> int:
-    """Threads or processes to decode with: the cores this process may use, at most 8."""
-    return min(8, cpu_count())
-
-
-def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> Iterator[list[T]]:
-    """Apply a function in threads (Pillow decodes outside the interpreter lock), in order.
-
-    Only a few chunks are in flight, so that memory does not grow with the source.
-    """
-
-    def apply(chunk: list[Encoded]) -> list[T]:
-        return [function(item) for item in chunk]
-
-    iterator = iter(items)
-    pending: deque[Future[list[T]]] = deque()
-    threads = parallelism()
-    with ThreadPoolExecutor(threads) as pool:
+    channels, decided = 1, None
+    while True:
         try:
-            while chunk := list(itertools.islice(iterator, CHUNK)):
-                pending.append(pool.submit(apply, chunk))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def bad_image(where: str, reason: object) -> UserError:
-    """The error for an image that cannot be decoded."""
-    return UserError(
-        f"{where} cannot be decoded: {reason}; mend it, or pass --skip-bad-images to leave it out"
-    )
-
-
-def is_decodable(encoded: Encoded) -> bool:
-    """Whether an image can be decoded to its end."""
-    try:
-        open_image(encoded, 3)
-    except BadImageError:
-        return False
-    return True
+            return _Pass(side, skip, channels, decided).run(source, open_sink)
+        except _ColorFound:
+            channels = 3
+        except _DeepFound:
+            decided = decide(deep_values(source.train, skip))
 
 
 class _ColorFound(Exception):  # noqa: N818 - a signal to start over, not an error
-    """An image with color turned up in what was taken for a grey source."""
+    """An image with color in a source that was taken to be gray."""
 
 
-class _Decoding:
+class _DeepFound(Exception):  # noqa: N818 - a signal to start over, not an error
+    """An image of more than 8 bits while the scale of the source's values is not decided."""
+
+
+class _Image(NamedTuple):
+    """A decoded image: uint8 ``(height, width, channels)``, and what was found."""
+
+    pixels: NDArray[np.uint8]
+    traits: Traits | None
+    constant: bool
+
+
+class _Pass:
     """One pass over a source, with what the images must have in common."""
 
-    def __init__(self, side: int | None, skip: bool, channels: int) -> None:
+    def __init__(
+        self, side: int | None, skip: bool, channels: int, decided: Decoding | None
+    ) -> None:
         self._side, self._skip, self._channels = side, skip, channels
+        self._decided = decided
         self._first: tuple[str, tuple[int, ...]] | None = None
+        self._tally = Tally()
 
     def run(self, source: Source, open_sink: OpenSink) -> Decoded:
         fingerprint = Fingerprint(source.class_names)
@@ -127,7 +105,11 @@ class _Decoding:
             stream = fingerprint.reading(split)
             images[name], skipped[name] = self._split(name, split.images, stream, open_sink)
             labels[name] = np.delete(split.labels, skipped[name])
-        return Decoded(images, labels, skipped, fingerprint.value(skipped))
+            if name == "train":
+                self._tally.check_color(split.images.describe(0))
+        decoding = self._tally.counted(self._decided or AS_THEY_ARE)
+        value = fingerprint.value(skipped, decoding.changes())
+        return Decoded(images, labels, skipped, value, decoding)
 
     def _split(
         self, name: str, images: Images, stream: Iterator[Encoded], open_sink: OpenSink
@@ -138,11 +120,12 @@ class _Decoding:
         for chunk in in_threads(self._one, stream):
             good: list[NDArray[np.uint8]] = []
             for result in chunk:
-                if isinstance(result, _ColorFound):
+                if isinstance(result, _ColorFound | _DeepFound):
                     raise result
-                if isinstance(result, np.ndarray):
-                    self._check_size(result, images, row)
-                    good.append(result)
+                if isinstance(result, _Image):
+                    self._check_size(result.pixels, images, row)
+                    self._count(result, images, row)
+                    good.append(result.pixels)
                 elif self._skip:
                     bad.append(row)
                 else:
@@ -155,17 +138,33 @@ class _Decoding:
             raise UserError(f"{images.describe(0)} and the other {name} images are all undecodable")
         return sink.close(), bad
 
-    def _one(self, encoded: Encoded) -> NDArray[np.uint8] | BadImageError | _ColorFound:
-        """Runs in a thread."""
+    def _one(self, encoded: Encoded) -> _Image | BadImageError | _ColorFound | _DeepFound:
+        """Decode an image; runs in a thread."""
+        found = None
         try:
-            if self._channels == 1 and not is_grey(open_image(encoded)):
+            image = open_image(encoded)
+            if self._channels == 1 and not is_gray(image):
                 return _ColorFound()
-            if self._side is None and isinstance(encoded, np.ndarray):
-                return encoded if encoded.shape[2] == self._channels else encoded.repeat(3, axis=2)
-            image = open_image(encoded, self._channels)
+            if isinstance(encoded, bytes):
+                if self._decided is None and pillow().is_deep(image):
+                    return _DeepFound()
+                found = traits(image)
+            elif self._side is None:
+                array = encoded if encoded.shape[2] == self._channels else encoded.repeat(3, axis=2)
+                return _Image(array, None, is_constant(array))
+            image = decode_image(image, self._channels, (self._decided or AS_THEY_ARE).scales)
         except BadImageError as error:
             return error
-        return pixels(image if self._side is None else center_crop(image, self._side))
+        preprocess = pillow()
+        array = preprocess.pixels(
+            image if self._side is None else preprocess.center_crop(image, self._side)
+        )
+        return _Image(array, found, is_constant(array))
+
+    def _count(self, image: _Image, images: Images, row: int) -> None:
+        self._tally.look(image.constant, images.describe(row) if image.constant else "")
+        if image.traits is not None:
+            self._tally.add(image.traits)
 
     def _check_size(self, image: NDArray[np.uint8], images: Images, row: int) -> None:
         if self._first is None:

@@ -2,7 +2,8 @@
 
 It covers class names, labels and the encoded images in their order. So it does not depend on how
 the folder, the files or the columns are called, nor on shards or compression; it does change with
-a byte, a label or the order, and with the list of images that were skipped as undecodable.
+a byte, a label or the order, with the list of images that were skipped as undecodable, and with
+the rules of decoding where they change pixels.
 
 Folders of image files that are too large to decode once are too large to hash, too: for them the
 files' contents are stood in for by their paths and sizes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -39,21 +41,36 @@ class Fingerprint:
             self._digest.update(data)
             yield encoded
 
-    def value(self, skipped: dict[str, list[int]]) -> str:
-        """The digest, with the skipped rows of each split if there are any."""
+    def value(self, skipped: dict[str, list[int]], changes: dict[str, Any]) -> str:
+        """Return the digest, with what there is of the following.
+
+        Args:
+            skipped: Rows of each split that are left out.
+            changes: Rules of decoding that change pixels, see ``Decoding.changes``.
+        """
         content = self._digest.hexdigest()
-        if not any(skipped.values()):
-            return content
-        return hashlib.sha256(json.dumps([content, skipped], sort_keys=True).encode()).hexdigest()
+        if any(skipped.values()):
+            content = _digest([content, skipped])
+        return _digest([content, changes]) if changes else content
 
 
-def of_listing(source: Source, skipped: dict[str, list[int]]) -> str:
-    """Fingerprint of a source of image files by their paths and sizes, unread."""
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def of_listing(source: Source, skipped: dict[str, list[int]], changes: dict[str, Any]) -> str:
+    """Return the fingerprint of a source of image files by their paths and sizes.
+
+    Args:
+        source: Of image files.
+        skipped: Rows of each split that are left out.
+        changes: Rules of decoding that change pixels, see ``Decoding.changes``.
+    """
     listing = [
         [[file.path, file.size] for file in split.images.files]
         for split in (source.train, source.test)
         if isinstance(split.images, FileImages)
     ]
     labels = [source.train.labels.tolist(), source.test.labels.tolist()]
-    content = json.dumps(["listing", source.class_names, labels, listing, skipped], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    content = _digest(["listing", source.class_names, labels, listing, skipped])
+    return _digest([content, changes]) if changes else content

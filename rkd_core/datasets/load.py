@@ -105,6 +105,7 @@ def load(
         train_indices=_rows_of_source(kept, prepared.skipped["train"], len(train_labels)),
         val_indices=_rows_of_source(val, prepared.skipped["test"], len(prepared.test)),
         test_indices=_rows_of_source(test, prepared.skipped["test"], len(prepared.test)),
+        decoding=prepared.decoding,
     )
     _warn(dataset)
     return dataset
@@ -149,6 +150,8 @@ def _warn(dataset: Dataset) -> None:
     if dataset.skipped_images:
         skipped = counted(dataset.skipped_images, "undecodable image")
         logger.warning("%s: %s skipped", dataset.name, skipped)
+    if (constant := dataset.decoding.constant_images()) is not None:
+        logger.warning("%s: %s", dataset.name, constant)
     for split in ("val", "test"):
         absent = np.flatnonzero(dataset.class_counts(split) == 0)
         if len(absent):

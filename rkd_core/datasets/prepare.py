@@ -22,22 +22,25 @@ from numpy.typing import NDArray
 
 from rkd_core import json_text
 from rkd_core.datasets import cache, fingerprint
-from rkd_core.datasets.decode import BadImageError, is_grey, open_image
-from rkd_core.datasets.decoded import decode_source, in_threads, is_decodable
+from rkd_core.datasets.decode import BadImageError, is_gray, open_image
+from rkd_core.datasets.decoded import decode_source
+from rkd_core.datasets.decoding import Decoding
 from rkd_core.datasets.folders import FileImages
 from rkd_core.datasets.packed import PackedImages, pack
 from rkd_core.datasets.sets import ImageSet
 from rkd_core.datasets.sinks import ArraySink, FileSink
 from rkd_core.datasets.sources import ArrayImages, Location, Source, Split, check_labels
 from rkd_core.datasets.streamed import DEFAULT_SIDE, StreamedImageSet
+from rkd_core.datasets.survey import survey
 from rkd_core.errors import UserError
 
 __all__ = ["Options", "Prepared", "prepare", "prepare_in_memory"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Of the entries; raised when older ones must not be read."""
+FORMAT = 2
+"""Of the entries; raised when older ones must not be read: 2 turns images upright, shows
+transparency over white, and decides the scale of deep gray values by data set."""
 
 SAMPLE = 256
 """Images whose headers tell whether a source is too large to decode."""
@@ -60,13 +63,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Both splits of a source, and the rows of each that were left out as undecodable."""
+    """Both splits of a source, the undecodable rows left out of each, and how it is decoded."""
 
     class_names: tuple[str, ...]
     train: ImageSet | StreamedImageSet
     test: ImageSet | StreamedImageSet
     fingerprint: str
     skipped: dict[str, list[int]]
+    decoding: Decoding
 
 
 def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
@@ -103,13 +107,13 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
             "needs a cache folder that can be written"
         )
     if form == "files":
-        skipped = _skipped_files(source, options)
-        value = fingerprint.of_listing(source, skipped)
-        return _streamed_files(source, skipped, value, _streamed_shape(options, channels))
+        decoding, skipped = survey(source, options.skip, channels)
+        value = fingerprint.of_listing(source, skipped, decoding.changes())
+        return _streamed_files(source, skipped, value, _streamed_shape(options, channels), decoding)
     decoded = decode_source(source, options.side, options.skip, ArraySink)
     check_labels(decoded.labels["train"], decoded.labels["test"], names, where)
     train, test = (ImageSet(decoded.images[s], decoded.labels[s]) for s in ("train", "test"))
-    return Prepared(names, train, test, decoded.fingerprint, decoded.skipped)
+    return Prepared(names, train, test, decoded.fingerprint, decoded.skipped, decoded.decoding)
 
 
 def _build(location: Location, options: Options, folder: Path) -> str:
@@ -120,17 +124,16 @@ def _build(location: Location, options: Options, folder: Path) -> str:
     labels = {"train": source.train.labels, "test": source.test.labels}
     if form == "arrays":
         decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
-        value, skipped = decoded.fingerprint, decoded.skipped
-    elif form == "files":
-        skipped = _skipped_files(source, options)
-        value = fingerprint.of_listing(source, skipped)
+        value, skipped, decoding = decoded.fingerprint, decoded.skipped, decoded.decoding
     else:
-        content = fingerprint.Fingerprint(source.class_names)
-        skipped = {
-            name: pack(split.images, content.reading(split), folder / f"{name}.bin", options.skip)
-            for name, split in (("train", source.train), ("test", source.test))
-        }
-        value = content.value(skipped)
+        decoding, skipped = survey(source, options.skip, channels)
+        if form == "files":
+            value = fingerprint.of_listing(source, skipped, decoding.changes())
+        else:
+            content = fingerprint.Fingerprint(source.class_names)
+            for name, split in (("train", source.train), ("test", source.test)):
+                pack(content.reading(split), folder / f"{name}.bin", skipped[name])
+            value = content.value(skipped, decoding.changes())
     labels = {name: np.delete(labels[name], skipped[name]) for name in labels}
     check_labels(labels["train"], labels["test"], source.class_names, where)
     for name, array in labels.items():
@@ -141,6 +144,7 @@ def _build(location: Location, options: Options, folder: Path) -> str:
         "class_names": source.class_names,
         "fingerprint": value,
         "skipped": skipped,
+        "decoding": decoding.as_json(),
         "shape": _streamed_shape(options, channels),
         "labels": {name: _checksum(array) for name, array in labels.items()},
     }
@@ -156,8 +160,9 @@ def _open(location: Location, folder: Path) -> Prepared:
         raise cache.DamagedError(folder)
     names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]
     height, width, channels = meta["shape"]
+    decoding = Decoding.parse(meta["decoding"])
     if meta["form"] == "files":
-        return _streamed_files(location.read(), skipped, value, (height, width, channels))
+        return _streamed_files(location.read(), skipped, value, (height, width, channels), decoding)
     sets: list[ImageSet | StreamedImageSet] = []
     for name in ("train", "test"):
         labels = np.load(folder / f"{name}_labels.npy")
@@ -170,8 +175,9 @@ def _open(location: Location, folder: Path) -> Prepared:
             if len(packed) != len(labels) or packed.path.stat().st_size != packed.offsets[-1]:
                 raise cache.DamagedError(folder)
             rows = np.arange(len(labels))
-            sets.append(StreamedImageSet(packed, rows, labels, (height, width, channels)))
-    return Prepared(names, sets[0], sets[1], value, skipped)
+            shape = height, width, channels
+            sets.append(StreamedImageSet(packed, rows, labels, shape, decoding.scales))
+    return Prepared(names, sets[0], sets[1], value, skipped, decoding)
 
 
 def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
@@ -196,15 +202,15 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     check_labels(source.train.labels, source.test.labels, source.class_names, where)
     logger.info("%s: the original test set is its split %s", where, source.test_name)
     areas: list[int] = []
-    grey = True
+    gray = True
     for encoded in source.train.images.sample(SAMPLE):
         try:
             image = open_image(encoded)
         except BadImageError:
             continue
-        grey &= is_grey(image)
+        gray &= is_gray(image)
         areas.append(image.width * image.height)
-    channels = 1 if grey else 3
+    channels = 1 if gray else 3
     area = options.side**2 if options.side else np.mean(areas or [0])
     count = len(source.train.labels) + len(source.test.labels)
     if count * area * channels <= options.limit:
@@ -223,23 +229,17 @@ def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
     return side, side, channels
 
 
-def _skipped_files(source: Source, options: Options) -> dict[str, list[int]]:
-    """Rows of image files that cannot be decoded; looked for only where they may be skipped."""
-    skipped: dict[str, list[int]] = {"train": [], "test": []}
-    if options.skip:
-        for name, split in (("train", source.train), ("test", source.test)):
-            good = [ok for chunk in in_threads(is_decodable, split.images) for ok in chunk]
-            skipped[name] = np.flatnonzero(~np.asarray(good, dtype=bool)).tolist()
-    return skipped
-
-
 def _streamed_files(
-    source: Source, skipped: dict[str, list[int]], value: str, shape: tuple[int, int, int]
+    source: Source,
+    skipped: dict[str, list[int]],
+    value: str,
+    shape: tuple[int, int, int],
+    decoding: Decoding,
 ) -> Prepared:
     def streamed(split: Split, name: str) -> StreamedImageSet:
         rows = np.delete(np.arange(len(split.labels)), skipped[name])
         files = cast(FileImages, split.images)
-        return StreamedImageSet(files, rows, split.labels[rows], shape)
+        return StreamedImageSet(files, rows, split.labels[rows], shape, decoding.scales)
 
     train, test = streamed(source.train, "train"), streamed(source.test, "test")
-    return Prepared(source.class_names, train, test, value, skipped)
+    return Prepared(source.class_names, train, test, value, skipped, decoding)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.datasets.decoding import AS_THEY_ARE, Decoding
 from rkd_core.datasets.levels import count_levels
 from rkd_core.datasets.streamed import StreamedImageSet
 
@@ -78,6 +79,7 @@ class Dataset:
         train_indices: int64 rows of ``train`` in the source's training set, ascending.
         val_indices: int64 rows of ``val`` in the source's test set, ascending.
         test_indices: int64 rows of ``test`` in the source's test set, ascending.
+        decoding: How the images were, or are, decoded.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Dataset:
     train_indices: NDArray[np.int64] = field(repr=False)
     val_indices: NDArray[np.int64] = field(repr=False)
     test_indices: NDArray[np.int64] = field(repr=False)
+    decoding: Decoding = AS_THEY_ARE
 
     @property
     def classes(self) -> int:
@@ -98,7 +101,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 for grey images, 3 for color."""
+        """1 for gray images, 3 for color."""
         return self.train.shape[2]
 
     @property

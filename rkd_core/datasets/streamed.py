@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.decode import BadImageError, center_crop, open_image, pixels
-from rkd_core.datasets.decoded import parallelism
+from rkd_core.datasets.decode import (
+    NO_SCALES,
+    BadImageError,
+    Scales,
+    decode_image,
+    open_image,
+    pillow,
+)
 from rkd_core.datasets.levels import count_levels
 from rkd_core.datasets.seeding import stream
 from rkd_core.datasets.sources import spread
+from rkd_core.datasets.survey import parallelism
 from rkd_core.errors import UserError
 
 __all__ = ["RandomAccessImages", "StreamedImageSet", "random_resized_crop_box"]
 
 DEFAULT_SIDE = 224
 RESIZED_SHARE = 256 / 224
-"""Shorter side before the centre crop of evaluation, as a multiple of the crop's side."""
+"""Shorter side before the center crop of evaluation, as a multiple of the crop's side."""
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -51,12 +58,14 @@ class StreamedImageSet:
         rows: int64 ``(n,)``, rows of this set's images in the source.
         labels: int64 ``(n,)``, from 0 to classes - 1.
         shape: Height, width and channels of what is decoded; height equals width.
+        scales: Of gray images of more than 8 bits.
     """
 
     source: RandomAccessImages
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     shape: tuple[int, int, int]
+    scales: Scales = NO_SCALES
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,15 +87,15 @@ class StreamedImageSet:
 
     def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
         """The images at ``rows`` of this set."""
-        return StreamedImageSet(self.source, self.rows[rows], self.labels[rows], self.shape)
+        return replace(self, rows=self.rows[rows], labels=self.labels[rows])
 
     @property
     def resized(self) -> int:
-        """Shorter side, in pixels, that an image is given before the centre crop of evaluation."""
+        """Shorter side, in pixels, that an image is given before the center crop of evaluation."""
         return round(self.shape[0] * RESIZED_SHARE)
 
     def evaluation_view(self, index: int) -> NDArray[np.uint8]:
-        """Resize and centre crop, uint8 ``(height, width, channels)``.
+        """Resize and center crop, uint8 ``(height, width, channels)``.
 
         Raises:
             UserError: The image cannot be decoded.
@@ -119,19 +128,22 @@ class StreamedImageSet:
     ) -> NDArray[np.uint8]:
         from PIL import Image
 
+        preprocess = pillow()
         row, side = int(self.rows[index]), self.shape[0]
         try:
-            image = open_image(self.source.read(row), self.shape[2])
+            image = open_image(self.source.read(row))
+            image = decode_image(image, self.shape[2], self.scales)
         except BadImageError as error:
             raise UserError(f"{self.source.describe(row)} cannot be decoded: {error}") from error
         if rng is None:
-            image = center_crop(image, side, resized)
+            image = preprocess.center_crop(image, side, resized)
         else:
             box = random_resized_crop_box(image.width, image.height, rng)
             image = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
         if flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return pixels(image)
+        pixels: NDArray[np.uint8] = preprocess.pixels(image)
+        return pixels
 
 
 def random_resized_crop_box(
@@ -139,7 +151,7 @@ def random_resized_crop_box(
 ) -> tuple[int, int, int, int]:
     """Draw a crop of 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
 
-    The rule is that of torchvision's ``RandomResizedCrop``: ten tries, then the largest centre
+    The rule is that of torchvision's ``RandomResizedCrop``: ten tries, then the largest center
     crop of an allowed ratio.
 
     Returns:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rkd_core.datasets.decoded import parallelism
 from rkd_core.datasets.streamed import StreamedImageSet
+from rkd_core.datasets.survey import parallelism
 from rkd_core.errors import UserError
 
 __all__ = ["EVALUATION", "Rows", "WorkerPool"]

@@ -1,14 +1,16 @@
 """Single images: Pillow's pixels, or a reason why there are none."""
 
+import contextlib
 import io
 import warnings
 
 import numpy as np
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rkd_core.datasets import decode
-from rkd_core.datasets.decode import BadImageError, center_crop, open_image, pixels
+from rkd_core.datasets.decode import BadImageError, Scales, decode_image, open_image, traits
+from rkd_core.datasets.preprocess import center_crop, is_deep, pixels
 from tests.fuzz.cases import check_line, edited, edits, fuzz
 
 
@@ -17,13 +19,14 @@ def encoded():
     color = Image.fromarray(rng.randint(0, 256, (12, 9, 3)).astype(np.uint8))
     grey = Image.fromarray(rng.randint(0, 256, (12, 9)).astype(np.uint8))
     deep = Image.fromarray(rng.randint(0, 2**16, (12, 9)).astype(np.uint16))
-    floating = Image.fromarray(rng.uniform(-9, 300, (12, 9)).astype(np.float32))
+    floating = Image.fromarray(rng.uniform(-9, 265, (12, 9)).astype(np.float32))
     exif = Image.Exif()
     exif[0x0112] = 6
     images = {
         "png": (color, {"format": "PNG"}),
         "grey png": (grey, {"format": "PNG"}),
         "deep png": (deep, {"format": "PNG"}),
+        "deep png with a key": (deep, {"format": "PNG", "transparency": 7}),
         "palette png": (color.convert("P"), {"format": "PNG", "transparency": b"\x00\x80"}),
         "alpha png": (color.convert("RGBA"), {"format": "PNG"}),
         "bit png": (grey.convert("1"), {"format": "PNG"}),
@@ -49,6 +52,7 @@ def encoded():
 
 
 SAMPLES = encoded()
+SCALES = Scales((0.0, 65535.0), (0.0, 255.0))
 
 
 def ours(content, channels):
@@ -56,7 +60,9 @@ def ours(content, channels):
         warnings.simplefilter("always")
         decode.pillow.cache_clear()  # so that it is set up within this block
         try:
-            found = pixels(open_image(content, channels))
+            image = open_image(content)
+            traits(image)
+            found = pixels(decode_image(image, channels, SCALES))
         except BadImageError as error:
             found = None
             check_line(str(error), "")
@@ -70,8 +76,13 @@ def plain(content, channels):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(content))
-        if image.mode not in ("L", "RGB", "RGBA", "CMYK", "1"):
+        if image.mode not in ("L", "RGB", "RGBA", "CMYK", "1") or is_deep(image):
             return None
+        with contextlib.suppress(Exception):  # damaged metadata
+            image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array.reshape(*array.shape[:2], channels)
 
@@ -102,6 +113,6 @@ def test_any_size_is_cut_to_a_square(width, height, side, mode, kind):
     array = array.astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(array if channels == 3 else array[..., 0]).save(buffer, kind)
-    image = open_image(buffer.getvalue(), channels)
+    image = decode_image(open_image(buffer.getvalue()), channels, SCALES)
     np.testing.assert_array_equal(pixels(image), array)
     assert pixels(center_crop(image, side)).shape == (side, side, channels)

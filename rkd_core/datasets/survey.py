@@ -1,0 +1,186 @@
+"""Passes over encoded images that decide how they are decoded, before any of them is used."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.decode import (
+    NO_SCALES,
+    BadImageError,
+    Traits,
+    Values,
+    check_fit,
+    decode_image,
+    open_image,
+    pillow,
+    traits,
+)
+from rkd_core.datasets.decoding import Decoding, Tally, decide
+from rkd_core.datasets.sources import Encoded, Images, Source, Split, spread
+from rkd_core.errors import UserError
+from rkd_core.hardware import cpu_count
+
+__all__ = ["bad_image", "deep_values", "in_threads", "is_constant", "parallelism", "survey"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CHUNK = 64
+
+SAMPLE = 256
+"""Images that tell how many are constant, where not all are decoded."""
+
+
+def parallelism() -> int:
+    """Return the threads or processes to decode with: the usable cores, at most 8."""
+    return min(8, cpu_count())
+
+
+def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> Iterator[list[T]]:
+    """Apply a function in threads (Pillow decodes outside the interpreter lock), in order.
+
+    Only a few chunks are in flight, so that memory does not grow with the source.
+    """
+
+    def apply(chunk: list[Encoded]) -> list[T]:
+        return [function(item) for item in chunk]
+
+    iterator = iter(items)
+    pending: deque[Future[list[T]]] = deque()
+    threads = parallelism()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while chunk := list(itertools.islice(iterator, CHUNK)):
+                pending.append(pool.submit(apply, chunk))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def bad_image(where: str, reason: object) -> UserError:
+    """Return the error for an image that cannot be decoded."""
+    return UserError(
+        f"{where} cannot be decoded: {reason}; mend it, or pass --skip-bad-images to leave it out"
+    )
+
+
+def is_constant(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether all pixels ``(height, width, channels)`` are equal."""
+    height, width, _ = pixels.shape
+    first = pixels[0, 0]
+    if (pixels[height // 2, width // 2] != first).any():  # as in nearly all images
+        return False
+    return bool((pixels == first).all())
+
+
+def deep_values(split: Split, skip: bool) -> list[Values]:
+    """Return the values of the deep gray images of a split; the others are not decoded.
+
+    Args:
+        split: Of training.
+        skip: Pass over images that cannot be decoded.
+
+    Raises:
+        UserError: An image cannot be decoded.
+    """
+
+    def values(encoded: Encoded) -> Values | BadImageError | None:
+        try:
+            image = open_image(encoded)
+            return traits(image).values if pillow().is_deep(image) else None
+        except BadImageError as error:
+            return error
+
+    results = itertools.chain.from_iterable(in_threads(values, split.images))
+    found = []
+    for row, result in enumerate(results):
+        if isinstance(result, Values):
+            found.append(result)
+        elif result is not None and not skip:
+            raise bad_image(split.images.describe(row), result)
+    return found
+
+
+def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[str, list[int]]]:
+    """Look at every image of a source that is too large to keep decoded, once.
+
+    Of a JPEG only the header is read, unless undecodable images are to be left out.
+
+    Args:
+        source: Of files' bytes.
+        skip: Leave out images that cannot be decoded, rather than stop.
+        channels: 1 for gray, 3 for color.
+
+    Returns:
+        How the images are decoded, and the rows of each split that are left out.
+
+    Raises:
+        UserError: An image cannot be decoded, or its values fit no scale.
+    """
+    logger.info("looking at %d images once", len(source.train.labels) + len(source.test.labels))
+
+    def look(encoded: Encoded) -> Traits | BadImageError:
+        try:
+            image = open_image(encoded)
+            found = traits(image)
+            if skip and found.values is None:
+                decode_image(image, channels, NO_SCALES)
+        except BadImageError as error:
+            return error
+        return found
+
+    tally = Tally()
+    bad: dict[str, list[int]] = {}
+    deep: dict[str, dict[int, Values]] = {}
+    splits = {"train": source.train, "test": source.test}
+    for name, split in splits.items():
+        bad[name], deep[name] = [], {}
+        results = itertools.chain.from_iterable(in_threads(look, split.images))
+        for row, result in enumerate(results):
+            if isinstance(result, BadImageError):
+                _leave_out(split.images, row, result, skip, bad[name])
+                continue
+            tally.add(result)
+            if result.values is not None:
+                deep[name][row] = result.values
+        if name == "train":
+            tally.check_color(split.images.describe(0))
+    decided = decide([*deep["train"].values()])
+    for name, split in splits.items():
+        for row, values in deep[name].items():
+            try:
+                check_fit(values, decided.scales)
+            except BadImageError as error:
+                _leave_out(split.images, row, error, skip, bad[name])
+    _sample_constant(source.train, decided, channels, tally)
+    return tally.counted(decided), {name: sorted(rows) for name, rows in bad.items()}
+
+
+def _leave_out(images: Images, row: int, error: BadImageError, skip: bool, rows: list[int]) -> None:
+    if not skip:
+        raise bad_image(images.describe(row), error)
+    rows.append(row)
+
+
+def _sample_constant(split: Split, decided: Decoding, channels: int, tally: Tally) -> None:
+    """Count constant images among some at even distances."""
+    rows = spread(len(split.labels), SAMPLE).tolist()
+    for row, encoded in zip(rows, split.images.sample(SAMPLE), strict=True):
+        try:
+            image = decode_image(open_image(encoded), channels, decided.scales)
+        except BadImageError:
+            continue
+        tally.look(is_constant(pillow().pixels(image)), split.images.describe(row))
