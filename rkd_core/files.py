@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "create",
     "digest",
     "exists",
+    "identities",
     "is_folder",
     "is_leftover",
     "is_local",
@@ -50,6 +52,7 @@ Replaceable = Callable[[bytes], bool]
 
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _OLD = 86400.0  # seconds
+_YOUNG = 2.0  # seconds: the coarsest clock of a file system, FAT's
 _AT_ONCE = 32  # objects that are asked for at a time
 _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
 
@@ -256,6 +259,31 @@ def names(folder: Path) -> list[str]:
     if not is_local(folder):
         return stores.names(folder)
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def identities(folder: Path) -> dict[str, str]:
+    """Return the name of all that a folder holds and, of each, text that changes with its content.
+
+    The text is empty where that cannot be said: of a folder, and of a local file that was written
+    within the last seconds, since the clock of a file system may stand still for as long.
+    """
+    if not is_local(folder):
+        return stores.identities(folder)
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return dict(sorted((entry.name, _identity(entry)) for entry in entries))
+
+
+def _identity(entry: os.DirEntry[str]) -> str:
+    try:
+        found = entry.stat()
+    except OSError:
+        return ""
+    young = time.time() - max(found.st_mtime, found.st_ctime) < _YOUNG
+    if young or not stat.S_ISREG(found.st_mode):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def is_leftover(name: str) -> bool:

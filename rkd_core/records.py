@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rkd_core import files
+from rkd_core import compaction, files
 from rkd_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +40,11 @@ SCHEMA_VERSION = 1
 
 _RUN_ID = re.compile(r"[\w.-]{1,100}")  # a file is named after it
 _SUM = b"sha256"  # in the metadata of a file, see _checksum
+_MANY = 32
+"""Records that are read from a compaction; and those that it must lack to be written again, or"""
+_SHARE = 32
+"""this part of all."""
+_AT_ONCE = 8  # files that are parsed at a time
 
 _COUNTS, _MEANS = pa.list_(pa.int64()), pa.list_(pa.float64())
 
@@ -182,7 +191,9 @@ def serialize(record: Mapping[str, Any]) -> bytes:
         raise ValueError(f"not a record: unknown columns {sorted(unknown)}, or no run_id")
     sink = pa.BufferOutputStream()
     table = pa.table({name: [record.get(name)] for name in SCHEMA.names}, schema=SCHEMA)
-    pq.write_table(table.replace_schema_metadata({_SUM: _checksum(table.to_pylist()[0])}), sink)
+    table = table.replace_schema_metadata({_SUM: _checksum(table.to_pylist()[0])})
+    # Dictionaries and statistics of a single row only make it slower to read.
+    pq.write_table(table, sink, use_dictionary=False, write_statistics=False)
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -194,7 +205,9 @@ def _checksum(row: Mapping[str, Any]) -> bytes:
 
 
 def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
-    """All records of a folder as one table in the columns of ``SCHEMA``, ordered by run id.
+    """Return the records of a folder as one table in the columns of ``SCHEMA``, ordered by run id.
+
+    Where there are many, those whose files have not changed come from ``rkd_core.compaction``.
 
     Args:
         folder: The ``records`` folder.
@@ -203,22 +216,105 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
     Raises:
         UserError: A file there is not a record of ours, or is damaged; the line names it.
     """
-    if run_ids is None:
-        names = [n for n in files.names(folder) if n.endswith(".parquet") and n[0] not in "._"]
-    else:
-        named = filter(_RUN_ID.fullmatch, set(run_ids))  # no other can exist
-        names = [f"{run_id}.parquet" for run_id in sorted(named)]
-    paths = [folder / name for name in names]
-    tables = []
-    for path, content in zip(paths, files.read_many(paths), strict=True):
+    # No other id can be the name of a file.
+    wanted = None if run_ids is None else sorted(filter(_RUN_ID.fullmatch, {*run_ids}))
+    if wanted is not None and len(wanted) < _MANY:
+        return _table(table for _, _, table in _read_files(folder, wanted, {}))
+    present = {
+        name.removesuffix(".parquet"): identity
+        for name, identity in files.identities(folder).items()
+        if name.endswith(".parquet") and name[0] not in "._"
+    }
+    wanted = sorted(present) if wanted is None else [r for r in wanted if r in present]
+    if len(wanted) < _MANY:
+        return _table(table for _, _, table in _read_files(folder, wanted, {}))
+    return _read_compacted(folder, wanted, present)
+
+
+def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, str]) -> pa.Table:
+    """Return records, those of unchanged files from the compaction; renew it if it lacks many.
+
+    Args:
+        folder: The ``records`` folder.
+        wanted: Run ids, in order.
+        present: The identity of each file there, by run id. It is older than what is read of the
+            file, so one that is replaced meanwhile is looked at again by the next reader.
+    """
+    standing = compaction.load(folder, SCHEMA)
+    place = standing.places()
+    of_file = {r: (standing.identities[i], standing.digests[i]) for r, i in place.items()}
+    doubtful = [r for r in wanted if not present[r] or of_file.get(r, ("", ""))[0] != present[r]]
+    kept, new = {*wanted} - {*doubtful}, []
+    digests = {r: digest for r, (_, digest) in of_file.items()}
+    for run_id, digest, table in _read_files(folder, doubtful, digests):
+        of_file[run_id] = present[run_id], digest
+        if table is None:
+            kept.add(run_id)
+        else:
+            new.append(table)
+    table = _table([_rows(standing, [place[run_id] for run_id in sorted(kept)]), *new])
+    if len(doubtful) >= max(_MANY, len(wanted) // _SHARE):
+        others = sorted((place.keys() & present.keys()) - {*wanted})
+        whole = _table([_rows(standing, [place[run_id] for run_id in others]), table])
+        stamps = [of_file[run_id] for run_id in whole["run_id"].to_pylist()]
+        compaction.save(folder, compaction.Compaction(whole, *zip(*stamps, strict=True)))
+    return table
+
+
+def _rows(standing: compaction.Compaction, places: Sequence[int]) -> pa.Table:
+    if len(places) == len(standing.table):  # a copy of all takes longer than to read them
+        return standing.table
+    return standing.table.take(pa.array(places, pa.int64()))
+
+
+def _table(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return records as one table, ordered by run id, in one chunk."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    order = pc.sort_indices(table["run_id"])
+    if not np.array_equal(order, np.arange(len(table))):
+        table = table.take(order)
+    return table.combine_chunks()
+
+
+def _read_files(
+    folder: Path, run_ids: Sequence[str], known: Mapping[str, str]
+) -> Iterator[tuple[str, str, pa.Table | None]]:
+    """Read record files, as far as they exist, several at a time.
+
+    Args:
+        folder: The ``records`` folder.
+        run_ids: Of the files.
+        known: SHA-256 of the contents that need not be parsed, by run id.
+
+    Yields:
+        Run id, SHA-256 of the content, and the record; None in its place if that is known.
+
+    Raises:
+        UserError: A file is not a record of ours, or is damaged; the line names it.
+    """
+    paths = [folder / f"{run_id}.parquet" for run_id in run_ids]
+
+    def parsed(path: Path, content: bytes | OSError) -> tuple[str, str, pa.Table | None] | None:
         if isinstance(content, FileNotFoundError):  # or taken away since it was listed
-            continue
+            return None
         if isinstance(content, OSError):
             raise _unreadable(path, content) from content
-        tables.append(parse(path, content))
-        if tables[-1]["run_id"][0].as_py() != path.stem:
+        digest = hashlib.sha256(content).hexdigest()
+        if known.get(path.stem) == digest:
+            return path.stem, digest, None
+        table = parse(path, content)
+        if table["run_id"][0].as_py() != path.stem:
             raise UserError(f"{path} holds the record of another run; move it away")
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        return path.stem, digest, table
+
+    contents = files.read_many(paths)
+    if len(paths) < _MANY:
+        yield from filter(None, map(parsed, paths, contents))
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "records") as pool:  # Arrow decodes without the interpreter
+        for start in range(0, len(paths), 32 * _AT_ONCE):  # no more than these in memory
+            some = paths[start : start + 32 * _AT_ONCE]
+            yield from filter(None, pool.map(parsed, some, islice(contents, len(some))))
 
 
 def parse(path: Path, content: bytes) -> pa.Table:
@@ -244,13 +340,7 @@ def parse(path: Path, content: bytes) -> pa.Table:
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
     try:
-        columns = [
-            table.column(field.name).cast(field.type)
-            if field.name in names
-            else pa.nulls(1, field.type)
-            for field in SCHEMA
-        ]
-        record = pa.table(columns, schema=SCHEMA)
+        record = table if table.schema.equals(SCHEMA) else _cast(table)
         # What a later version of this program has added is checked, and then left out.
         added = {name: table.column(name)[0].as_py() for name in set(names) - {*SCHEMA.names}}
         sum_of_values = _checksum(record.to_pylist()[0] | added)
@@ -260,6 +350,17 @@ def parse(path: Path, content: bytes) -> pa.Table:
     if (table.schema.metadata or {}).get(_SUM, sum_of_values) != sum_of_values:
         raise UserError(f"{path} is damaged: its values differ from their SHA-256; move it away")
     return record
+
+
+def _cast(table: pa.Table) -> pa.Table:
+    """Return a record of another version in the columns of ``SCHEMA``."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(1, field.type)
+        for field in SCHEMA
+    ]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -21,6 +21,7 @@ __all__ = [
     "check_exclusive",
     "create",
     "exists",
+    "identities",
     "is_folder",
     "location",
     "move",
@@ -247,6 +248,27 @@ def names(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(name.removeprefix(f"{key}/") for name in listed if name.startswith(f"{key}/"))
+
+
+def identities(folder: Path) -> dict[str, str]:
+    """Return what ``names`` does with, of each object, its version as the store names it.
+
+    The text is empty of what is no object itself.
+    """
+    key = _key(folder)
+    try:
+        with _reported(folder):
+            listed = _system(folder).ls(key, detail=True)
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for entry in listed:
+        name, version = str(entry["name"]).rstrip("/"), entry.get("ETag") or entry.get("etag")
+        version = " ".join(str(v) for v in (entry.get("generation"), version) if v)
+        if name.startswith(f"{key}/"):
+            is_object = version and entry.get("type") == "file"
+            found[name.removeprefix(f"{key}/")] = f"{entry['size']} {version}" if is_object else ""
+    return dict(sorted(found.items()))
 
 
 def written_at(path: Path) -> float | None:

@@ -36,6 +36,7 @@ def test_no_module_needs_torch_ray_or_the_sweeps() -> None:
         for name in (
             "calibration",
             "class_groups",
+            "compaction",
             "errors",
             "files",
             "json_text",
