@@ -26,7 +26,13 @@ from analysis.columns import (
 )
 from analysis.frontier import pareto_frontier
 from rkd_core.errors import UserError
-from rkd_core.metrics import average_accuracy, recalls, worst_class_accuracy, worst_k_accuracy
+from rkd_core.metrics import (
+    average_accuracy,
+    binomial_error,
+    recalls,
+    worst_class_accuracy,
+    worst_k_accuracy,
+)
 
 __all__ = ["Combinations", "HeldOut", "Means", "combine"]
 
@@ -48,7 +54,8 @@ class Means:
     """Accuracies of each combination, as means over its seeds, shape ``(combinations,)``.
 
     Standard errors are over seeds where there are two or more. With one seed that of the average
-    accuracy is binomial, ``sqrt(p (1 - p) / images)``, and that of the worst-k accuracy is NaN.
+    accuracy is binomial (``rkd_core.metrics.binomial_error``), and that of the worst-k accuracy is
+    NaN.
     """
 
     average: FloatArray
@@ -133,8 +140,9 @@ class Combinations:
         """Standard error of the balanced accuracy, as that of the average; ``(combinations,)``."""
         r = recalls(self.class_correct, self.class_total)
         _, error = _mean_and_error(np.nanmean(r, axis=1), self.start, self.seeds)
-        first, total = r[self.start], np.maximum(self.class_total[self.start], 1)
-        binomial = np.sqrt(np.nansum(first * (1 - first) / total, axis=1))
+        first = r[self.start]
+        of_classes = binomial_error(first, self.class_total[self.start])
+        binomial = np.sqrt(np.nansum(np.where(np.isfinite(first), of_classes, 0) ** 2, axis=1))
         return np.where(self.seeds == 1, binomial / np.isfinite(first).sum(axis=1), error)
 
     def only(self, index: int) -> Combinations:
@@ -293,7 +301,7 @@ def _over_seeds(
         raise UserError(f"worst-k: {error}") from error
     average, average_se = _mean_and_error(average_accuracy(correct, total), start, seeds)
     worst, worst_se = _mean_and_error(worst, start, seeds)
-    binomial = np.sqrt(average * (1 - average) / total[start].sum(axis=-1))
+    binomial = binomial_error(average, total[start].sum(axis=-1))
     return Means(average, np.where(seeds == 1, binomial, average_se), worst, worst_se)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +37,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what it is measured against: standard distillation, the best, or a fraction",
     )
     parser.add_argument(
-        "--group", metavar="NAME=A,B", help="maximise the mean accuracy of these classes instead"
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=A,B",
+        help="maximize the mean accuracy of these classes instead; again for more classes of the "
+        """same group; as JSON, {"NAME": ["A", "B"]}, where names have commas""",
+    )
+    parser.add_argument(
+        "--groups-file",
+        type=Path,
+        metavar="FILE",
+        help="read groups of classes from JSON (as above), TOML, or CSV with the columns group and "
+        "class; --group NAME then names one of them",
     )
     parser.add_argument(
         "--floor", action="append", default=[], metavar="CLASS=F", help="least accuracy of a class"
@@ -72,6 +85,7 @@ def rule_of(options: argparse.Namespace) -> Rule:
         options.weight,
         options.order,
         options.tolerance,
+        options.groups_file,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,10 +159,9 @@ def class_names(runs: Runs) -> tuple[str, ...]:
     if len(names) != classes:
         names = [str(label) for label in range(classes)]
     # ImageNet has two classes named crane: a name that is not alone gets its label.
-    distinct = [
-        f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names)
-    ]
-    return tuple(distinct)
+    while len(count := Counter(names)) < classes:
+        names = [f"{n} ({label})" if count[n] > 1 else n for label, n in enumerate(names)]
+    return tuple(names)
 
 
 def _setting(runs: Runs) -> Setting:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
+from analysis.class_lists import ClassNames, read_groups
 from analysis.criteria import (
     Constrained,
     Criterion,
@@ -16,7 +18,7 @@ from analysis.criteria import (
     Measure,
     WeightedSum,
 )
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, unknown_name
 
 __all__ = ["Rule"]
 
@@ -30,22 +32,26 @@ class Rule:
         margin: A fraction such as ``0.005``, or standard errors such as ``2se``.
         keep: ``average`` or ``balanced``.
         reference: ``standard``, ``best`` or a fraction.
-        group: Classes whose mean recall is maximized, as ``NAME=cat,dog``.
+        group: Classes whose mean recall is maximized, as ``NAME=cat,dog`` or JSON,
+            ``{"NAME": ["cat", "dog"]}``; or several such texts with classes of the same group; or
+            the name of a group of ``groups_file``.
         floors: Least recalls, each as ``cat=0.8``.
         weight: That of the worst-k accuracy in a weighted sum.
         order: Accuracies in turn, such as ``worst_k,average``.
         tolerance: What may be given up of each of them for the next.
+        groups_file: JSON, TOML or CSV with groups of classes.
     """
 
     worst_k: int = 1
     margin: str | None = None
     keep: Literal["average", "balanced"] = "average"
     reference: str = "standard"
-    group: str | None = None
+    group: str | Sequence[str] | None = None
     floors: Sequence[str] = ()
     weight: float | None = None
     order: str | None = None
     tolerance: float = 0.0
+    groups_file: Path | None = None
 
     def criterion(self, names: Sequence[str]) -> Criterion:
         """The criterion for classes of these names, in label order.
@@ -64,8 +70,9 @@ class Rule:
         ]
         if len(rules) > 1:
             raise UserError(f"{' and '.join(rules)} exclude each other; give one of them")
-        constrained = self.margin, self.keep, self.reference, self.group
-        if rules and constrained != (None, "average", "standard", None):
+        grouped = bool(self.group) or self.groups_file is not None
+        constrained = self.margin, self.keep, self.reference, grouped
+        if rules and constrained != (None, "average", "standard", False):
             raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
         if self.weight is not None:
             return WeightedSum(self.worst_k, self.weight)
@@ -73,13 +80,7 @@ class Rule:
             order = tuple(cast(Measure, name) for name in self.order.split(","))
             return Lexicographic(self.worst_k, order, self.tolerance)
         if self.floors:
-            pairs = [_pair(text, "--floor", "cat=0.8") for text in self.floors]
-            floors = {_label(name, names): _fraction(text, "--floor") for name, text in pairs}
-            return Floors(floors, tuple(names), self.worst_k)
-        group = None
-        if self.group is not None:
-            name, members = _pair(self.group, "--group", "animals=cat,dog")
-            group = Group(name, tuple(_label(member, names) for member in members.split(",")))
+            return Floors(self._floors(ClassNames(names)), tuple(names), self.worst_k)
         fixed, errors = None, 1.0
         if self.margin is not None and self.margin.endswith("se"):
             errors = _fraction(self.margin.removesuffix("se"), "--margin")
@@ -90,21 +91,35 @@ class Rule:
             against = cast(Literal["standard", "best"], self.reference)
         else:
             against = _fraction(self.reference, "--reference")
+        group = self._group(ClassNames(names)) if grouped else None
         return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
 
+    def _floors(self, names: ClassNames) -> dict[int, float]:
+        floors: dict[int, float] = {}
+        for text in self.floors:
+            name, equals, value = text.rpartition("=")
+            if not (name and equals and value):
+                raise UserError(f"--floor must be like cat=0.8, not {text}")
+            label, floor = names.label(name, "--floor"), _fraction(value, "--floor")
+            if floors.setdefault(label, floor) != floor:
+                raise UserError(f"--floor names {names.names[label]} twice")
+        return floors
 
-def _pair(text: str, option: str, example: str) -> tuple[str, str]:
-    name, equals, value = text.rpartition("=")
-    if not (name and equals and value):
-        raise UserError(f"{option} must be like {example}, not {text}")
-    return name, value
-
-
-def _label(name: str, names: Sequence[str]) -> int:
-    if name not in names:
-        known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise UserError(f"no class is named {name}; there are {known}")
-    return list(names).index(name)
+    def _group(self, names: ClassNames) -> Group:
+        texts = [self.group] if isinstance(self.group, str) else list(self.group or ())
+        if self.groups_file is None:
+            return Group(*names.group(texts, "--group"))
+        groups, option = read_groups(self.groups_file), f"--groups-file {self.groups_file}"
+        if len(texts) > 1:
+            raise UserError(f"--group names one of the groups of {option}: give it once")
+        if not texts and len(groups) > 1:
+            some = ", ".join(groups)
+            raise UserError(f"{option} has {len(groups)} groups: name one with --group ({some})")
+        name = texts[0] if texts else next(iter(groups))
+        if name not in groups:
+            raise unknown_name(f"group of {option}", name, groups)
+        labels = dict.fromkeys(names.label(member, option) for member in groups[name])
+        return Group(name, tuple(labels))
 
 
 def _fraction(text: str, option: str) -> float:

@@ -166,13 +166,18 @@ def _student(objective: str, alpha: float | None) -> tuple[float, str]:
 
 
 def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation:
-    """Spearman's, with the percentile interval of a bootstrap over teachers."""
+    """Return Spearman's, with the percentile interval of a bootstrap over teachers.
+
+    Draws are spread by ``sqrt(n / (n - 1))`` around it, since a bootstrap of n teachers varies by
+    that much too little.
+    """
     x, y = np.round(x, 12), np.round(y, 12)  # what differs by rounding is tied
     if not np.isfinite(y).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(np.nan, np.nan, np.nan)
     (value,) = _spearman(x[None], y[None])
     again = _spearman(x[drawn], y[drawn])
     again = again[np.isfinite(again)]  # a draw of one teacher over and over has none
+    again = np.clip(value + np.sqrt(x.size / (x.size - 1)) * (again - value), -1, 1)
     low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Correlation(float(value), float(low), float(high))
 

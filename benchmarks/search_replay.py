@@ -281,13 +281,14 @@ def planned(world: World) -> Sequence[Any]:
 def curves(found: Sequence[Replay]) -> dict[str, Any]:
     """What is told of a strategy on a world."""
     cost = [replay.cost for replay in found]
+    spare = max(len(found) - 1, 1)
     gaps = 100 * np.array([np.array(replay.worst) - replay.grid for replay in found])
     return {
         "replays": len(found),
         "cost_median": median(cost),
         "cost_quartiles": np.quantile(cost, (0.25, 0.75)).round(4).tolist(),
         "points_to_the_grid": gaps.mean(axis=0).round(2).tolist(),
-        "points_standard_error": (gaps.std(axis=0) / np.sqrt(len(found))).round(2).tolist(),
+        "points_standard_error": (gaps.std(axis=0) / np.sqrt(spare)).round(2).tolist(),
         "points_expected": np.mean([100 * np.array(r.expected) for r in found], axis=0)
         .round(2)
         .tolist(),

@@ -232,7 +232,8 @@ def mean(results: Iterable[Result], name: str) -> float:
 def figures(results: Sequence[Result]) -> dict[str, float]:
     """What the docs show of one regime; accuracies in points."""
     points = ("raw_bias", "corrected_bias", "raw_regret", "regret", "expected_regret")
-    error = float(np.std([r.corrected_bias for r in results]) / np.sqrt(len(results)))
+    spread = np.std([r.corrected_bias for r in results], ddof=min(1, len(results) - 1))
+    error = float(spread / np.sqrt(len(results)))
     return {
         "worlds": len(results),
         "covered": round(mean(results, "covered"), 4),

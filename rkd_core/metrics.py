@@ -1,8 +1,8 @@
 """Accuracies from per-class counts, in numpy alone, so that analysis can use them without torch.
 
-All functions but ``arcsine_scaled`` take ``correct`` and ``total``, integer arrays
-``(..., classes)`` in label order. A class that is absent (``total == 0``) has recall NaN and takes
-no part in any accuracy.
+All functions but ``arcsine_scaled`` and ``binomial_error`` take ``correct`` and ``total``, integer
+arrays ``(..., classes)`` in label order. A class that is absent (``total == 0``) has recall NaN and
+takes no part in any accuracy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __all__ = [
     "arcsine_scaled",
     "average_accuracy",
     "balanced_accuracy",
+    "binomial_error",
     "recalls",
     "worst_class_accuracy",
     "worst_k_accuracy",
@@ -29,6 +30,18 @@ def arcsine_scaled(accuracy: ArrayLike) -> FloatArray:
     Of n images its variance is about 1 / (4n + 2), whatever the accuracy (Anscombe 1948).
     """
     return np.arcsin(np.sqrt(np.clip(np.asarray(accuracy, dtype=np.float64), 0, 1)))
+
+
+def binomial_error(accuracy: ArrayLike, images: ArrayLike) -> FloatArray:
+    """Return the standard error of accuracies counted on some images; NaN where there is none.
+
+    ``sqrt(p (1 - p) / n)``; where all images or none are correct, half the width of Wilson's score
+    interval of one standard error (Wilson 1927), ``1 / (2 (n + 1))``, which is below the error of
+    any other count.
+    """
+    p, n = np.asarray(accuracy, dtype=np.float64), np.asarray(images, dtype=np.float64)
+    n = np.where(n > 0, n, np.nan)
+    return np.asarray(np.fmax(np.sqrt(np.clip(p * (1 - p), 0, None) / n), 0.5 / (n + 1)))
 
 
 def recalls(correct: ArrayLike, total: ArrayLike) -> FloatArray:

@@ -20,7 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.looks import Looks
-from rkd_core.metrics import arcsine_scaled, average_accuracy, worst_k_accuracy
+from rkd_core.metrics import (
+    arcsine_scaled,
+    average_accuracy,
+    binomial_error,
+    worst_k_accuracy,
+)
 from sweeps.plan import PlannedRun
 
 __all__ = ["RUNGS", "Pruner"]
@@ -122,7 +127,7 @@ class Pruner:
         reference, images = max(self._standard), int(self._images.sum())
         margin = self._margin
         if margin is None:
-            margin = math.sqrt(2 * reference * (1 - reference) / images)
+            margin = math.sqrt(2) * float(binomial_error(reference, images))
         return float(arcsine_scaled(min(self._standard) - margin))
 
     def _bar(self, least: float) -> float | None:

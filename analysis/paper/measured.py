@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,15 @@ from scipy.stats import spearmanr
 
 from analysis.combinations import combine
 from analysis.criteria import Constrained
+from analysis.paper.draws import (
+    DRAWS,
+    Measure,
+    deviates,
+    least_error,
+    recalls_at,
+    recalls_near,
+    resampled,
+)
 from analysis.paper.table import (
     Cell,
     Finding,
@@ -47,8 +56,9 @@ __all__ = ["Correlation", "Figure", "Measured", "Verdict", "figures", "measure"]
 FloatArray = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
-DRAWS = 1000
 _SURE = 0.95
+_RANKED = "worst-", "top-", "delta-"
+"""Metrics of classes that are picked by their recalls."""
 _INTERVAL = (0.05, 0.95)
 
 
@@ -58,7 +68,7 @@ class Figure:
 
     Attributes:
         value: Mean over seeds; None where nothing was trained.
-        error: Standard error, from seeds and test images; None with the value.
+        error: Standard error, from seeds and the test images that they share; None with the value.
         seeds: How many.
         paper: The paper's.
     """
@@ -140,13 +150,12 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
     for cell in table.cells:
         for metric, paper in cell.paper.items():
             key = cell.row, cell.column, metric
-            values = worlds[cell.part].values(cell, metric) if cell.part in worlds else None
-            if values is None:
+            ours = worlds[cell.part].measure(cell, metric) if cell.part in worlds else None
+            if ours is None:
                 found[key] = Figure(None, None, 0, paper)
                 continue
-            value, drawn, seeds = values
-            draws[key] = drawn
-            found[key] = Figure(value, float(drawn.std(ddof=1)), seeds, paper)
+            draws[key] = ours.draws
+            found[key] = Figure(ours.value, ours.error, len(ours.by_seed), paper)
     if not draws:
         raise UserError(f"no completed training belongs to a cell of {table.name}")
     return Measured(
@@ -160,8 +169,10 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
 class _World:
     """The records of a part, and draws from what is not known about them.
 
-    A draw picks seeds with replacement, the same for all cells, and for each run and class a
-    number of correct test images from the binomial distribution around what was counted.
+    A draw picks seeds with replacement, the same for all cells, and for each model, class and
+    test set one deviate from what was counted, which its seeds share, as they share the images.
+    Models are drawn apart, since counts do not say which images they have in common: that
+    overstates the noise of their differences.
     """
 
     def __init__(self, table: pa.Table, random: np.random.Generator) -> None:
@@ -170,7 +181,7 @@ class _World:
         self._seeds = sorted({row["seed"] for row in done})
         self._picked = random.integers(0, max(len(self._seeds), 1), (DRAWS, len(self._seeds)))
         self._random = random
-        self._counts: dict[str, FloatArray] = {}
+        self._deviates: dict[object, FloatArray] = {}
         teachers = _chosen(TeacherAlone(), done)
         self._hardest = (
             np.mean([recalls(r["test_class_correct"], r["test_class_total"]) for r in teachers], 0)
@@ -178,48 +189,57 @@ class _World:
             else None
         )
 
-    def values(self, cell: Cell, metric: str) -> tuple[float, FloatArray, int] | None:
-        """Value, draws ``(DRAWS,)`` and number of seeds of a cell; None if it was not trained."""
+    def measure(self, cell: Cell, metric: str) -> Measure | None:
+        """Return what a cell measures; None if it was not trained, or has no such metric."""
         what = cell.what
         if not isinstance(what, Gain):
-            return self._of(what, metric)
-        of, over = self._of(what.of, metric), self._of(what.over, metric)
-        if of is None or over is None:
+            return self._of(self._runs(what), metric)
+        of, over = self._runs(what.of), self._runs(what.over)
+        common = {row["seed"] for row in of} & {row["seed"] for row in over}
+        figures = [self._of(rows, metric, common) for rows in (of, over)]
+        if figures[0] is None or figures[1] is None:
             return None
-        return of[0] - over[0], of[1] - over[1], min(of[2], over[2])
+        return figures[0].less(figures[1])
 
-    def _of(self, what: Model, metric: str) -> tuple[float, FloatArray, int] | None:
+    def _runs(self, what: Model) -> Rows:
         if isinstance(what, Selected):
-            rows = self._selected(what.worst_k)
-        else:
-            rows = _chosen(what, self._rows)
-        if not rows:
-            return None
-        by_seed: dict[int, tuple[float, FloatArray]] = {}
+            return self._selected(what.worst_k)
+        return _chosen(what, self._rows)
+
+    def _of(self, rows: Rows, metric: str, seeds: Collection[int] | None = None) -> Measure | None:
+        """Return a metric of a model's runs, of those of some seeds only."""
+        model = tuple(sorted(row["run_id"] for row in rows))
+        values: dict[int, float] = {}
+        drawn: list[FloatArray] = []
+        least = 0.0
+        ranked = metric.startswith(_RANKED)  # others are sums over classes
+        draw = recalls_at if ranked else recalls_near
         for row in rows:
+            if seeds is not None and row["seed"] not in seeds:
+                continue
             total = np.asarray(row["test_class_total"])
             correct = np.asarray(row["test_class_correct"])
             about = row["train_class_total"], self._hardest
-            by_seed[row["seed"]] = (
-                float(100 * figures(metric, correct, total, *about)),
-                100 * figures(metric, self._drawn(row, total, correct), total, *about),
-            )
-        there = [place for place, seed in enumerate(self._seeds) if seed in by_seed]
-        drawn = np.array([by_seed[self._seeds[place]][1] for place in there])  # (seeds, DRAWS)
-        # Of the picked seeds, those that there are; all of these where none was picked.
-        weights = np.array([(self._picked == place).sum(axis=1) for place in there], dtype=float)
-        weights[:, weights.sum(axis=0) == 0] = 1
-        mean = float(np.mean([by_seed[self._seeds[place]][0] for place in there]))
-        return mean, (weights * drawn).sum(axis=0) / weights.sum(axis=0), len(there)
+            values[row["seed"]] = float(100 * figures(metric, correct, total, *about))
+            if ranked and values[row["seed"]] in (0, 100):
+                least = 100 * least_error(correct, total, _number(metric, total.size))
+            at = draw(correct, total, self._shared(model, row))
+            drawn.append(100 * figures(metric, np.nan_to_num(at * total), total, *about))
+        if not values or not np.isfinite(list(values.values())).all():
+            return None
+        places = [self._seeds.index(seed) for seed in values]
+        weights = np.array([(self._picked == place).sum(axis=1) for place in places], dtype=float)
+        return Measure(
+            values, np.mean(drawn, axis=0), resampled(list(values.values()), weights), least
+        )
 
-    def _drawn(self, row: Mapping[str, Any], total: Any, correct: Any) -> FloatArray:
-        """Correct test images ``(DRAWS, classes)`` of a run, the same for all its cells."""
-        run_id = row["run_id"]
-        if run_id not in self._counts:
-            share = np.divide(correct, total, out=np.zeros(len(total)), where=total > 0)
-            drawn = self._random.binomial(total, share, (DRAWS, len(total)))
-            self._counts[run_id] = drawn.astype(np.float64)
-        return self._counts[run_id]
+    def _shared(self, model: tuple[str, ...], row: Mapping[str, Any]) -> FloatArray:
+        """Return deviates ``(DRAWS, classes)`` of a test set, the same for all runs of a model."""
+        totals = tuple(row["test_class_total"])
+        key = model, row["data_fingerprint"], totals
+        if key not in self._deviates:
+            self._deviates[key] = deviates(self._random, len(totals))
+        return self._deviates[key]
 
     def _selected(self, worst_k: int) -> Rows:
         on_grid = [r for r in self._rows if r["stage"] == "student" and r["variant"] is None]
@@ -254,7 +274,7 @@ def figures(
         train_counts: Training images by class.
         hardest: The standard teacher's test recalls, for ``teacher-worst-K``.
     """
-    name, number = re.fullmatch(r"(.*?)-?(\d+)?%?", metric).groups()  # type: ignore[union-attr]
+    name = metric.rstrip("%0123456789").removesuffix("-")
     shape = np.broadcast(correct, total).shape
     full = np.broadcast_to(total, shape)
     if name == "average":
@@ -262,12 +282,11 @@ def figures(
     if name == "balanced":
         return balanced_accuracy(correct, full)
     if name == "worst":
-        return worst_k_accuracy(correct, full, min(int(number), shape[-1]))
+        return worst_k_accuracy(correct, full, _number(metric, shape[-1]))
     if name == "teacher-worst":
         if hardest is None:
             raise UserError(f"{metric} needs the standard teacher's record")
-        k = min(int(number), shape[-1])
-        return worst_k_reference_accuracy(correct, full, hardest, k)
+        return worst_k_reference_accuracy(correct, full, hardest, _number(metric, shape[-1]))
     values = recalls(correct, full)
     if name == "tail":
         tail = values[..., head_medium_tail(train_counts).get("tail", [])]
@@ -275,11 +294,17 @@ def figures(
         mean = np.where(present, tail, 0).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
         return np.where(present.any(axis=-1), mean, np.nan)
     if name in ("top", "delta"):
-        k = -(-int(number) * shape[-1] // 100)
+        k = _number(metric, shape[-1])
         present = np.sort(values[..., np.isfinite(values).reshape(-1, shape[-1])[0]], axis=-1)
         top = present[..., -k:].mean(axis=-1)
         return np.asarray(top - present[..., :k].mean(axis=-1) if name == "delta" else top)
     raise ValueError(f"unknown metric {metric!r}")
+
+
+def _number(metric: str, classes: int) -> int:
+    """Return how many of the classes a metric is the mean of: ``worst-K`` or ``top-P%``."""
+    number = int(re.sub(r"\D", "", metric))
+    return -(-number * classes // 100) if metric.endswith("%") else min(number, classes)
 
 
 def _chosen(what: Model, rows: Rows) -> Rows:

@@ -140,7 +140,9 @@ def _remarks(measured: Measured) -> list[str]:
     count = (
         f"{most} seed{'' if most == 1 else 's'}" if least == most else f"{least} to {most} seeds"
     )
-    over = "test images alone, of one seed" if most == 1 else f"{count} and test images"
+    over = (
+        "test images alone, of one seed" if most == 1 else f"{count} and the test images they share"
+    )
     first = f"test accuracy in percent, ± one standard error over {over}"
     second = "percent of 1,000 draws from that uncertainty; a finding is unclear from 5 to 95 %"
     return [first, second, *([measured.table.remark] if measured.table.remark else [])]

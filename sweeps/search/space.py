@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.metrics import average_accuracy, worst_k_accuracy
+from rkd_core.metrics import average_accuracy, binomial_error, worst_k_accuracy
 
 if TYPE_CHECKING:
     from analysis.combinations import Combinations
@@ -123,7 +123,7 @@ class Goal:
         margin = self.margin
         if margin is None:
             images = reference[0].images * len(reference)
-            margin = math.sqrt(2 * average * (1 - average) / images)
+            margin = math.sqrt(2) * float(binomial_error(average, images))
         return average - margin
 
 

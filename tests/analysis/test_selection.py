@@ -77,7 +77,13 @@ def by_hand(rows: list[worlds.Row], worst_k: int, margin: float | None) -> tuple
     def variance_of_mean(runs: list[worlds.Row]) -> Fraction:
         values = [average(run) for run in runs]
         if len(values) == 1:
-            return values[0] * (1 - values[0]) / sum(runs[0]["val_class_total"])
+            images = sum(runs[0]["val_class_total"])
+            none_or_all = values[0] in (0, 1)
+            return (
+                Fraction(1, 2 * (images + 1)) ** 2
+                if none_or_all
+                else values[0] * (1 - values[0]) / images
+            )
         squares = sum((v - mean(values)) ** 2 for v in values)
         return squares / (len(values) - 1) / len(values)
 

@@ -1,5 +1,6 @@
 """Accuracies from counts against exact fractions."""
 
+import math
 import subprocess
 import sys
 from itertools import pairwise
@@ -160,3 +161,15 @@ def test_on_the_arcsine_scale_the_noise_of_counting_does_not_depend_on_accuracy(
     assert metrics.arcsine_scaled([-0.1, 0.0, 0.5, 1.0]) == pytest.approx(
         [0, 0, np.pi / 4, np.pi / 2]
     )
+
+
+def test_the_error_of_a_count_is_binomial_and_never_zero():
+    n = 40
+    correct = np.arange(n + 1)
+    errors = metrics.binomial_error(correct / n, n)
+    inner = [math.sqrt(c / n * (1 - c / n) / n) for c in correct[1:-1]]
+    np.testing.assert_allclose(errors[1:-1], inner, rtol=1e-12)
+    # Wilson's interval of z = 1 from 0 of 40: the root of (0 - p)^2 = p (1 - p) / 40 is 1 / 41.
+    assert errors[0] == errors[-1] == pytest.approx(1 / 41 / 2)
+    assert errors[0] < errors[1]
+    assert np.isnan(metrics.binomial_error([0.5, np.nan], [0, 3])).tolist() == [True, False]
