@@ -1,15 +1,23 @@
-"""SGD and its learning rate, a pure function of the step."""
+"""SGD without an optimizer object, and its learning rate, a pure function of the step.
+
+Making a ``torch.optim.Optimizer`` imports ``torch._dynamo`` and sympy, which costs each process two
+to four seconds of CPU. ``SGD`` here keeps the state and calls the function that
+``torch.optim.SGD.step`` calls, so weights are the same to the last bit.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from rkd_core.specs import Recipe
 
-__all__ = ["learning_rate", "optimizer_for"]
+__all__ = ["SGD", "Group", "learning_rate", "optimizer_for"]
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -32,16 +40,80 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.learning_rate * (recipe.decay**passed if recipe.schedule == "step" else 1.0)
 
 
-def optimizer_for(
-    model: nn.Module, recipe: Recipe, rate: torch.Tensor | None = None
-) -> torch.optim.SGD:
-    """SGD with momentum; batch norm's scale and shift go undecayed unless ``decay_norm``.
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one weight decay."""
+
+    parameters: tuple[nn.Parameter, ...]
+    weight_decay: float
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, as ``torch.optim.SGD`` computes it.
 
     Args:
-        model: Its parameters are optimised.
-        recipe: Momentum and weight decay.
+        groups: What is trained; each parameter in one group.
+        rate: Learning rate of the next step: a number, or a scalar tensor that is read in every
+            step, as a recorded step needs it. A tensor selects the fused kernel.
+        momentum: Factor of the momentum; 0 keeps none.
+        nesterov: Use Nesterov momentum.
+
+    Attributes:
+        rate: See above; a number may be replaced between steps.
+        momentum_buffers: Momentum of each parameter that has taken a step.
+
+    Raises:
+        ValueError: Nesterov momentum without momentum.
+    """
+
+    def __init__(
+        self, groups: Iterable[Group], rate: float | Tensor, momentum: float, nesterov: bool
+    ) -> None:
+        if nesterov and momentum <= 0:
+            raise ValueError("Nesterov momentum requires a momentum above 0")
+        self.groups = tuple(groups)
+        self.rate = rate
+        self.momentum_buffers: dict[nn.Parameter, Tensor] = {}
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for group in self.groups:
+            for parameter in group.parameters:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update all parameters that have a gradient, in place."""
+        buffers = self.momentum_buffers
+        for group in self.groups:
+            moved = [p for p in group.parameters if p.grad is not None]
+            momenta = [buffers.get(p) for p in moved] if self.momentum else []
+            sgd(
+                list[Tensor](moved),
+                [p.grad for p in moved if p.grad is not None],
+                momenta,
+                fused=isinstance(self.rate, Tensor),
+                weight_decay=group.weight_decay,
+                momentum=self.momentum,
+                lr=self.rate,
+                dampening=0.0,
+                nesterov=self.nesterov,
+                maximize=False,
+            )
+            buffers.update(
+                (p, buffer) for p, buffer in zip(moved, momenta, strict=False) if buffer is not None
+            )
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe, rate: Tensor | None = None) -> SGD:
+    """Return SGD with momentum; ``decay_norm`` decides whether batch norm is decayed.
+
+    Args:
+        model: Its parameters are optimized.
+        recipe: Learning rate, momentum and weight decay.
         rate: A learning rate that is read from this tensor in every step, as a recorded step
-            needs it; by default it is a number in the parameter groups.
+            needs it; None for a number.
     """
     norm = [
         parameter
@@ -51,13 +123,12 @@ def optimizer_for(
     ]
     norm_ids = {id(parameter) for parameter in norm}
     others = [p for p in model.parameters() if id(p) not in norm_ids]
-    return torch.optim.SGD(
-        [
-            {"params": others, "weight_decay": recipe.weight_decay},
-            {"params": norm, "weight_decay": recipe.weight_decay if recipe.decay_norm else 0.0},
-        ],
-        lr=recipe.learning_rate if rate is None else rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=rate is not None,
+    return SGD(
+        (
+            Group(tuple(others), recipe.weight_decay),
+            Group(tuple(norm), recipe.weight_decay if recipe.decay_norm else 0.0),
+        ),
+        recipe.learning_rate if rate is None else rate,
+        recipe.momentum,
+        recipe.nesterov,
     )

@@ -109,9 +109,8 @@ class Run:
         return None if self.ascent is None else self.ascent.log_multipliers.exp().tolist()
 
     def set_rate(self, rate: float) -> None:
-        """Learning rate of the next steps."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        """Set the learning rate of the next steps."""
+        self.optimizer.rate = rate
 
     def begin_epoch(self, epoch: int) -> None:
         """The next steps are of this epoch, counted from 0."""
@@ -153,7 +152,7 @@ class Run:
                 epoch=self._epoch,
             )
             loss = self.loss(inputs)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return loss.detach()
@@ -198,7 +197,7 @@ class Run:
         if self.loss is not None:
             state |= {f"loss/{name}": value for name, value in self.loss.state_dict().items()}
         for place, parameter in enumerate(self._trained.parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            momentum = self.optimizer.momentum_buffers.get(parameter)
             if momentum is not None:
                 state[f"momentum/{place}"] = momentum
         if self.ascent is not None:
@@ -226,7 +225,7 @@ class Run:
         for place, parameter in enumerate(self._trained.parameters()):
             if str(place) in momenta:
                 momentum = torch.empty_like(parameter).copy_(momenta[str(place)])
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum.detach()
+                self.optimizer.momentum_buffers[parameter] = momentum.detach()
         if self.ascent is not None:
             self.ascent.log_multipliers = part("multipliers/")["log"]
             self.ascent.updates = int(state["multipliers/updates"])

@@ -121,11 +121,7 @@ class RecordedSteps:
         # from zero, which is what SGD does at its first step.
         before = [[value.clone() for value in run.changing()] for run in self._runs]
         momenta = [
-            {
-                p: s["momentum_buffer"].clone()
-                for p, s in run.optimizer.state.items()
-                if s.get("momentum_buffer") is not None
-            }
+            {p: buffer.clone() for p, buffer in run.optimizer.momentum_buffers.items()}
             for run in self._runs
         ]
         for _ in range(_WARM_UPS):
@@ -139,11 +135,11 @@ class RecordedSteps:
             for run, values, buffers in zip(self._runs, before, momenta, strict=True):
                 for now, then in zip(run.changing(), values, strict=True):
                     now.copy_(then)
-                for parameter, state in run.optimizer.state.items():
+                for parameter, buffer in run.optimizer.momentum_buffers.items():
                     if parameter in buffers:
-                        state["momentum_buffer"].copy_(buffers[parameter])
-                    elif state.get("momentum_buffer") is not None:
-                        state["momentum_buffer"].zero_()
+                        buffer.copy_(buffers[parameter])
+                    else:
+                        buffer.zero_()
         return replay
 
 

@@ -87,14 +87,16 @@ def test_the_optimizer_and_its_rates_are_ours(name):
         schedule.step()
     assert rates == pytest.approx([optimization.learning_rate(recipe, i, 21) for i in range(21)])
 
-    def decay(optimizer):
-        return {
-            id(p): (group["weight_decay"], group["momentum"], group["nesterov"])
-            for group in optimizer.param_groups
-            for p in group["params"]
-        }
-
-    assert decay(naive) == decay(optimization.optimizer_for(model, recipe))
+    ours = optimization.optimizer_for(model, recipe)
+    assert {
+        id(p): (group["weight_decay"], group["momentum"], group["nesterov"])
+        for group in naive.param_groups
+        for p in group["params"]
+    } == {
+        id(p): (group.weight_decay, ours.momentum, ours.nesterov)
+        for group in ours.groups
+        for p in group.parameters
+    }
 
 
 def image_set(count, side=4, copies=False):

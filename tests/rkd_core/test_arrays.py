@@ -191,7 +191,9 @@ def test_warming_up_leaves_no_trace():
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     steps._record(next(iter(setting.batches.epoch(0))), None)
     assert all(torch.equal(v, before[k]) for k, v in run.model.state_dict().items())
-    assert all(not s["momentum_buffer"].any() for s in run.optimizer.state.values())
+    momenta = run.optimizer.momentum_buffers
+    assert len(momenta) == len(list(run.model.parameters()))
+    assert all(not buffer.any() for buffer in momenta.values())
 
 
 def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
@@ -204,7 +206,7 @@ def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
     assert isinstance(training._steps(runs, rate, setting), RecordedSteps)
     assert made == {"n": 2}
     assert isinstance(training._steps(runs, None, setting), EagerSteps)
-    assert all(g["lr"] is rate for run in runs for g in run.optimizer.param_groups)
+    assert all(run.optimizer.rate is rate for run in runs)
 
 
 def test_the_seed_of_the_weights_is_the_same_for_all(digits):

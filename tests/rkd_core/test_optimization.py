@@ -6,7 +6,7 @@ from torch import nn
 
 from rkd_core import recipes
 from rkd_core.errors import UserError
-from rkd_core.optimization import learning_rate, optimizer_for
+from rkd_core.optimization import SGD, learning_rate, optimizer_for
 from rkd_core.specs import Recipe
 
 
@@ -50,12 +50,12 @@ def test_rescaling_the_epochs_rescales_the_schedule():
 def test_weight_decay_can_spare_batch_norm_and_nothing_else():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     spared = optimizer_for(model, Recipe(epochs=1, weight_decay=0.1, decay_norm=False))
-    undecayed = [p for g in spared.param_groups if g["weight_decay"] == 0 for p in g["params"]]
+    undecayed = [p for g in spared.groups if g.weight_decay == 0 for p in g.parameters]
     assert {id(p) for p in undecayed} == {id(p) for p in model[1].parameters()}
     every = optimizer_for(model, Recipe(epochs=1, weight_decay=0.1))
-    assert all(g["weight_decay"] == 0.1 for g in every.param_groups)
+    assert all(g.weight_decay == 0.1 for g in every.groups)
     for optimizer in (spared, every):
-        held = [id(p) for g in optimizer.param_groups for p in g["params"]]
+        held = [id(p) for g in optimizer.groups for p in g.parameters]
         assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
@@ -75,6 +75,78 @@ def test_one_step_is_nesterov_sgd_by_hand():
             velocity[i] = 0.9 * velocity[i] + gradient
             expected[i] -= 0.1 * (gradient + 0.9 * velocity[i])
     assert parameter.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # Nesterov
+        {"nesterov": False},
+        {"nesterov": False, "momentum": 0.0},
+        {"weight_decay": 0.0},
+        {"decay_norm": False},
+        {"weight_decay": 0.01, "decay_norm": False, "nesterov": False, "momentum": 0.5},
+    ],
+)
+@pytest.mark.parametrize("tensor_rate", [False, True])
+def test_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
+    """50 steps; one parameter never has a gradient, one (where torch can do that) now and then."""
+    recipe = Recipe(epochs=1, **{"weight_decay": 5e-4} | options)
+    rate = torch.tensor(0.0) if tensor_rate else None
+
+    def network():
+        torch.manual_seed(0)
+        parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+        model = nn.Sequential(*parts)
+        model.rare, model.unused = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+        return model
+
+    models = network(), network()
+    ours = optimizer_for(models[0], recipe, rate)
+    norm = [id(p) for p in models[1][1].parameters()]
+    theirs = torch.optim.SGD(
+        [
+            {"params": [p for p in models[1].parameters() if id(p) not in norm]},
+            {
+                "params": list(models[1][1].parameters()),
+                "weight_decay": recipe.weight_decay if recipe.decay_norm else 0.0,
+            },
+        ],
+        lr=recipe.learning_rate if rate is None else rate,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        fused=tensor_rate,
+    )
+    generator = torch.Generator().manual_seed(1)
+    for step in range(50):
+        now = learning_rate(recipe, step, 50)
+        images = torch.randn(8, 1, 6, 6, generator=generator)
+        if rate is None:
+            ours.rate = now
+            for group in theirs.param_groups:
+                group["lr"] = now
+        else:
+            rate.fill_(now)
+        for model, optimizer in zip(models, (ours, theirs), strict=True):
+            logits = model(images) + (model.rare if tensor_rate or step % 3 == 1 else 0.0)
+            optimizer.zero_grad()
+            logits.square().mean().backward()
+            optimizer.step()
+    for (name, own), other in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
+        assert torch.equal(own, other), name
+    momenta = [ours.momentum_buffers.get(p) for p in models[0].parameters()]
+    for own, other in zip(momenta, models[1].parameters(), strict=True):
+        expected = theirs.state[other].get("momentum_buffer")
+        assert (own is None) == (expected is None)
+        assert own is None or torch.equal(own, expected)
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ValueError, match="momentum"):
+        SGD([], 0.1, momentum=0.0, nesterov=True)
 
 
 def test_recipes_are_as_published():
