@@ -184,12 +184,8 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
     )
     joined = machine.address is not None and not machine.serial
     cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
-    settings = resolve(
-        options,
-        dataset,
-        gpu=cluster.gpus > 0,
-        weights=teacher_weights(options.training, dataset),
-    )
+    weights = teacher_weights(options.training, dataset)
+    settings = resolve(options, dataset, gpu=cluster.gpus > 0, weights=weights)
     tuning(options.economy, settings)  # refused before there is a folder
     plan = make_plan(settings, dataset.fingerprint)
     plan = spread(plan) if options.economy.prune else plan
@@ -197,6 +193,8 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
     check_folder(out, dataset.name, dataset)
     print_plan(console, settings, dataset, plan)
     print_methods(console, settings)
+    for note in () if weights is None else weights.notes:
+        console.print(f"--teacher-weights {note}", markup=False, highlight=False)
     return _Wanted(dataset, settings, plan, out, cluster, joined)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import pickle
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rkd_core.errors import UserError
 from rkd_core.models.building import outline
 from rkd_core.models.registry import REGISTRY
+from rkd_core.models.weight_files import Stored, listed, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "load_pretrained", "read_pretrained"]
 
 _COUNTER = "num_batches_tracked"  # of batch norm; older files lack it, and nothing here reads it
+_COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # of tools, no weights
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts of names that DataParallel, ``torch.compile`` and others put in."""
+_AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged)([._]|$)")
+_SHARD = re.compile(r"-\d+-of-\d+\.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 
@@ -38,6 +43,25 @@ class Pretrained:
     """That its classifier tells apart."""
     normalization: Normalization | None
     """What the network's published weights want of images; None for weights of this project."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the file was read, a line each."""
+
+
+@dataclass(frozen=True, eq=False)
+class _StateDict:
+    """The tensors of a file that are of the network, by the file's names without wrappers.
+
+    Attributes:
+        tensors: By the file's names, without what wrappers put before or into them.
+        names: What the file calls each of the network's tensors.
+        published: Whether these names are those of published weights.
+        notes: What was chosen and left out.
+    """
+
+    tensors: Mapping[str, Tensor]
+    names: Mapping[str, str]
+    published: bool
+    notes: tuple[str, ...]
 
 
 def load_pretrained(
@@ -46,10 +70,12 @@ def load_pretrained(
     """A network with the weights of a file, in float32 on the CPU and in evaluation mode.
 
     The file's tensors are named as torchvision publishes them (``fc.weight``) or as this
-    project's artifacts do (``classifier.weight``). Nothing but tensors is unpickled.
+    project's artifacts do (``classifier.weight``), below any prefixes and keys that DataParallel,
+    ``torch.compile``, Lightning or timm put before them. Nothing but tensors is unpickled.
 
     Args:
-        path: A state dict: ``.pth`` or ``.pt`` of ``torch.save``, or ``.safetensors``.
+        path: A state dict, or a checkpoint that holds one, of ``torch.save`` or safetensors. Of
+            weights and their running average, the average is taken.
         architecture: One of the names of :func:`rkd_core.models.architectures`.
         classes: Number of logits.
         channels: Channels of the images.
@@ -57,11 +83,11 @@ def load_pretrained(
 
     Raises:
         UserError: The file cannot be read, or its tensors are not this network's; the line names
-            the first that is missing, unexpected, of another shape or not finite.
+            those that are missing or unexpected, or the first of another shape or not finite.
     """
     network = outline(architecture, classes, channels, image_size)
-    weights = _fitted(path, _read(path)[1], network, architecture, classes, channels)
-    network.load_state_dict(weights, assign=True)
+    given = _state_dict(path, read(path)[1], network)
+    network.load_state_dict(_fitted(path, given, network, architecture, channels), assign=True)
     return network.eval()
 
 
@@ -72,106 +98,158 @@ def read_pretrained(
 
     Args and raises: as :func:`load_pretrained`; ``classes`` are those wanted.
     """
-    digest, given = _read(path)
+    digest, stored = read(path)
     network = outline(architecture, classes, channels, image_size)
-    own = _names(network, given)[0]
-    found = given.get(own[_CLASSIFIER[0]])
+    given = _state_dict(path, stored, network)
+    found = given.tensors.get(given.names[_CLASSIFIER[0]])
     if found is not None and found.ndim == 2 and len(found) != classes:
         classes = max(len(found), 1)
         network = outline(architecture, classes, channels, image_size)
-    tensors = _fitted(path, given, network, architecture, classes, channels)
-    published = _names(network, given)[1]
-    return Pretrained(
-        digest, tensors, classes, network.published_normalization if published else None
+    tensors = _fitted(path, given, network, architecture, channels)
+    normalization = network.published_normalization if given.published else None
+    return Pretrained(digest, tensors, classes, normalization, given.notes)
+
+
+def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _StateDict:
+    """Find the network's tensors in a file, under whatever keys and prefixes.
+
+    Raises:
+        UserError: There are several sets of them that differ, none of them a running average.
+    """
+    own = {name: name for name in network.state_dict()}
+    published = {name: _published(name, network.published_names) for name in own}
+    votes = [_votes(stored, names.values()) for names in (own, published)]
+    most = [max(found.values(), default=0) for found in votes]
+    which = int(most[1] > most[0])
+    names = (own, published)[which]
+    places = [place for place, count in votes[which].items() if count == most[which]]
+    if not places:  # the message lists what is in the largest mapping
+        folders = Counter(one.folder for one in stored)
+        places = [(folder, "") for folder, _ in folders.most_common(1)] or [("", "")]
+    place, notes = _chosen(path, places, stored, set(names.values()))
+    tensors = _below(stored, place)
+    counts = [n for n in tensors if n.endswith(_COUNTS) and n not in names.values()]
+    for name in counts:
+        del tensors[name]
+    left = [
+        o.name for o in stored if o.folder == place[0] and not _bare(o.name).startswith(place[1])
+    ]
+    left += [place[1] + name for name in counts if not name.endswith(_COUNTER)]
+    if left:
+        notes.append(f"{path}: not used: {listed(left)}")
+    return _StateDict(tensors, names, which == 1, tuple(notes))
+
+
+def _votes(stored: Sequence[Stored], names: Iterable[str]) -> Counter[tuple[str, str]]:
+    """Count the network's tensors at each place: the mapping that holds them, and their prefix."""
+    wanted = {name for name in names if not name.endswith(_COUNTER)}
+    votes: Counter[tuple[str, str]] = Counter()
+    for one in stored:
+        parts = _bare(one.name).split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in wanted:
+                votes[one.folder, "".join(part + "." for part in parts[:cut])] += 1
+    return votes
+
+
+def _below(stored: Sequence[Stored], place: tuple[str, str]) -> dict[str, Tensor]:
+    """Return the tensors at a place, by what follows its prefix."""
+    folder, prefix = place
+    found: dict[str, Tensor] = {}
+    for one in stored:
+        name = _bare(one.name)
+        if one.folder == folder and name.startswith(prefix):
+            found.setdefault(name.removeprefix(prefix), one.tensor)
+    return found
+
+
+def _chosen(
+    path: Path, places: list[tuple[str, str]], stored: Sequence[Stored], names: set[str]
+) -> tuple[tuple[str, str], list[str]]:
+    """Choose one of the places that hold as many of the network's tensors, and say so.
+
+    Raises:
+        UserError: They differ, and not because one is a running average of another.
+    """
+    shown = {place: ".".join(filter(None, place)).strip(".") or "the outermost" for place in places}
+    averaged = [place for place in places if _AVERAGED.search(shown[place])]
+    places = sorted(averaged or places, key=lambda place: (len(shown[place]), shown[place]))
+    taken, *others = ({n: t for n, t in _below(stored, p).items() if n in names} for p in places)
+    if not all(_equal(taken, other) for other in others):
+        raise UserError(
+            f"{path} holds several sets of weights that differ ({listed([*shown.values()])}): "
+            "save the one that is meant alone"
+        )
+    left = [text for place, text in shown.items() if place not in places]
+    return places[0], [f"{path}: took {shown[places[0]]}, not {listed(left)}"] if left else []
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of weights are the same numbers."""
+    import torch
+
+    return one.keys() == other.keys() and all(
+        _plain(value) and _plain(other[name]) and torch.equal(value, other[name])
+        for name, value in one.items()
     )
 
 
-def _names(network: Network, given: Mapping[str, Tensor]) -> tuple[dict[str, str], bool]:
-    """How the file names each of the network's tensors, and whether that is as published."""
-    own = {name: name for name in network.state_dict()}
-    published = {name: _published(name, network.published_names) for name in own}
-    known = [len(given.keys() & names.values()) for names in (own, published)]
-    return (published, True) if known[1] > known[0] else (own, False)
+def _bare(name: str) -> str:
+    """Return a tensor's name without what wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _fitted(
-    path: Path,
-    given: Mapping[str, Tensor],
-    network: Network,
-    architecture: str,
-    classes: int,
-    channels: int,
+    path: Path, given: _StateDict, network: Network, architecture: str, channels: int
 ) -> dict[str, Tensor]:
-    """The file's tensors by the network's names, each of which it has."""
+    """Return the file's tensors by the network's names, each of which it has."""
     import torch
 
+    needed = network.state_dict()
+    classes = len(needed[_CLASSIFIER[0]])
     what = f"{architecture} for {classes} classes of {channels}-channel images"
-    names = _names(network, given)[0]
+    _check_names(path, given, what)
     weights: dict[str, Tensor] = {}
-    for ours, needed in network.state_dict().items():
-        theirs = names[ours]
-        if theirs not in given and ours.endswith(_COUNTER):
-            weights[ours] = torch.zeros(needed.shape, dtype=needed.dtype)
+    for ours, like in needed.items():
+        theirs = given.names[ours]
+        if theirs not in given.tensors:  # a counter
+            weights[ours] = torch.zeros(like.shape, dtype=like.dtype)
             continue
-        if theirs not in given:
-            raise UserError(f"{path} is not of {what}: it has no {theirs}")
-        tensor = given[theirs]
-        if tensor.shape != needed.shape:
+        tensor = given.tensors[theirs]
+        if not _plain(tensor):
             raise UserError(
-                f"{path} is not of {what}: {theirs} is {_size(tensor)}, not {_size(needed)}"
-                + _other_stem(architecture, tensor, needed)
+                f"{path} is no file of weights: {theirs} is not stored as plain numbers"
             )
-        if tensor.is_floating_point() != needed.is_floating_point():
+        if tensor.shape != like.shape:
+            raise UserError(
+                f"{path} is not of {what}: {theirs} is {_size(tensor)}, not {_size(like)}"
+                + _other_stem(architecture, tensor, like)
+            )
+        if tensor.is_floating_point() != like.is_floating_point():
             raise UserError(f"{path} is not of {what}: {theirs} holds {tensor.dtype}")
-        weights[ours] = tensor.to(needed.dtype, memory_format=torch.contiguous_format)
+        weights[ours] = tensor.to(like.dtype, memory_format=torch.contiguous_format)
         if not torch.isfinite(weights[ours]).all():
             raise UserError(f"{path} is damaged, or diverged: not all of {theirs} is finite")
-    for theirs in given:
-        if theirs not in names.values():
-            raise UserError(f"{path} is not of {what}, which has no {theirs}")
     return weights
 
 
-def _read(path: Path) -> tuple[str, Mapping[str, Tensor]]:
-    """SHA-256 of a file, and its tensors by name."""
-    import torch
-    from safetensors.torch import load
-
-    if path.suffix not in {".pth", ".pt", ".safetensors"}:
-        raise UserError(
-            f"{path} is no file of weights: its name must end in .pth, .pt or .safetensors"
-        )
-    try:
-        if not path.is_file():
-            raise UserError(f"{path} is not there, or no file: give a file of weights")
-        content = path.read_bytes()
-        found: Any = (
-            load(content)
-            if path.suffix == ".safetensors"
-            else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        )
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:  # whose own message says how to run it all the same
-        reason = "it is damaged, or holds more than tensors"
-        raise UserError(f"{path} cannot be read as weights: {reason}") from error
-    except Exception as error:  # what damaged files raise is open-ended
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as weights: {reason}") from error
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path} holds a {type(found).__name__}, not a state dict")
-    for name, value in found.items():
-        if not isinstance(value, torch.Tensor):
-            raise UserError(
-                f"{path} is not a state dict: {name!r} is a {type(value).__name__}, not a tensor"
-            )
-        if not _plain(value):
-            raise UserError(f"{path} is no file of weights: {name} is not stored as plain numbers")
-    return hashlib.sha256(content).hexdigest(), found
+def _check_names(path: Path, given: _StateDict, what: str) -> None:
+    """Refuse a file that lacks tensors of the network, or has others."""
+    wanted = list(given.names.values())
+    missing = [n for n in wanted if n not in given.tensors and not n.endswith(_COUNTER)]
+    unexpected = [name for name in given.tensors if name not in wanted]
+    if not missing and not unexpected:
+        return
+    lacks, has = f"it has no {listed(missing)}", f"has no {listed(unexpected)}"
+    if not missing:
+        raise UserError(f"{path} is not of {what}, which {has}")
+    hint = "; it is one of several files with the weights" if _SHARD.search(path.name) else ""
+    more = f"; the network {has}" if unexpected else ""
+    raise UserError(f"{path} is not of {what}: {lacks}{more}{hint}")
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether it is numbers in memory, rather than sparse, quantised or without content."""
+    """Whether it is numbers in memory, rather than sparse, quantized or without content."""
     import torch
 
     odd = tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided

@@ -149,8 +149,10 @@ def test_state_dicts_of_something_else(tmp_path, changes, old):
 
 @fuzz(100, value=odd_values)
 def test_what_is_no_state_dict_at_all(tmp_path, value):
-    for whole in (value, [STATE], {"model": STATE}, (STATE,)):
+    for whole in (value, [STATE], {"model": [STATE]}, (STATE,)):
         assert not check(written(tmp_path, "w.pth", torch_bytes(whole)))
+    for whole in ({"model": STATE}, {"model": STATE, "epoch": value, "more": [STATE]}):
+        assert check(written(tmp_path, "w.pth", torch_bytes(whole)))
 
 
 def test_tensors_of_another_kind(tmp_path):

@@ -1,12 +1,18 @@
 """Published weights from a local file: the very network, or one line that says why not."""
 
+import argparse
+import gzip
 import hashlib
+import json
 import pickle
+import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
 from rkd_core.errors import UserError
 from rkd_core.models import build, load_pretrained, read_pretrained
@@ -22,7 +28,7 @@ def small_state():
 def saved(state, folder, name="weights.pth"):
     path = folder / name
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        save_file(dict(state), path)
     else:
         torch.save(state, path)
     return path
@@ -134,17 +140,24 @@ def test_numbers_that_are_none_are_refused(tmp_path, state, value):
     assert said == " is damaged, or diverged: not all of classifier.bias is finite"
 
 
-def test_the_first_tensor_that_is_missing_is_named(tmp_path, state):
+def test_tensors_that_are_missing_are_named(tmp_path, state):
     del state["body.1.bias"], state["body.5.bias"]
-    said = refusal(saved(state, tmp_path))
+    what = " is not of digits_cnn for 5 classes of 1-channel images: "
+    assert refusal(saved(state, tmp_path)) == what + "it has no body.1.bias, body.5.bias"
+    state["head.bias"] = state.pop("classifier.bias")
+    said = refusal(saved(state, tmp_path, "model-00001-of-00002.safetensors"))
     assert said == (
-        " is not of digits_cnn for 5 classes of 1-channel images: it has no body.1.bias"
+        what + "it has no body.1.bias, body.5.bias, classifier.bias; the network has no "
+        "head.bias; it is one of several files with the weights"
     )
 
 
-def test_the_first_tensor_too_many_is_named(tmp_path, state):
-    path = saved({**state, "extra.weight": torch.ones(2), "more": torch.ones(1)}, tmp_path)
-    assert refusal(path).endswith("images, which has no extra.weight")
+def test_tensors_too_many_are_named(tmp_path, state):
+    more = {f"extra.{number}": torch.ones(1) for number in range(6)}
+    path = saved({**state, **more}, tmp_path)
+    assert refusal(path).endswith(
+        "images, which has no extra.0, extra.1, extra.2, extra.3 and 2 more"
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,12 +165,12 @@ def test_the_first_tensor_too_many_is_named(tmp_path, state):
     [
         (("digits_cnn", 7, 1, (8, 8)), "classifier.weight is 5 x 128, not 7 x 128"),
         (("digits_cnn", 5, 3, (8, 8)), "body.0.weight is 16 x 1 x 3 x 3, not 16 x 3 x 3 x 3"),
-        (("resnet8", 5, 1, (8, 8)), "it has no stem.0.weight"),
-        (("resnet18", 5, 1, (8, 8)), "it has no body.conv1.weight"),
+        (("resnet8", 5, 1, (8, 8)), "it has no stem.0.weight, stem.1.weight, "),
+        (("resnet18", 5, 1, (8, 8)), "it has no body.conv1.weight, body.bn1.weight, "),
     ],
 )
-def test_a_network_of_other_shapes_is_refused(tmp_path, state, network, said):
-    assert refusal(saved(state, tmp_path), *network).endswith(said)
+def test_another_network_is_refused(tmp_path, state, network, said):
+    assert said in refusal(saved(state, tmp_path), *network)
 
 
 def test_published_tensors_are_named_as_in_the_file(tmp_path):
@@ -196,10 +209,162 @@ def test_a_file_cut_short_is_refused(tmp_path, state, suffix, length):
     assert " cannot be read as weights: " in refusal(path)
 
 
-def test_a_checkpoint_is_told_from_a_state_dict(tmp_path, state):
-    path = saved({"epoch": 3, "model": state}, tmp_path)
-    assert refusal(path) == " is not a state dict: 'epoch' is a int, not a tensor"
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
+
+
+def changed(state):
+    return {n: v + 1 if v.is_floating_point() else v for n, v in state.items()}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.PTH", "w.pth.tar", "w.bin", "w.ckpt", "w.th"])
+def test_endings_that_state_dicts_have(tmp_path, state, name):
+    found = read_pretrained(saved(state, tmp_path, name), *SMALL)
+    assert torch.equal(found.tensors["classifier.bias"], state["classifier.bias"])
+    save_file(state, tmp_path / "safe.bin")
+    assert read_pretrained(tmp_path / "safe.bin", *SMALL).notes == ()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda s: prefixed(s, "module."),
+        lambda s: prefixed(s, "_orig_mod."),
+        lambda s: prefixed(s, "module._orig_mod."),
+        lambda s: prefixed(s, "model._orig_mod.module."),
+        lambda s: {n.replace("body.", "body.module."): v for n, v in s.items()},
+        lambda s: {"epoch": 3, "model": s, "optimizer": {"state": {0: {"m": torch.ones(3)}}}},
+        lambda s: {"state_dict": prefixed(s, "module."), "best_acc1": 0.5, "arch": "x"},
+        lambda s: {"state_dict": prefixed(s, "net."), "hyper_parameters": {"lr": 0.1}},
+        lambda s: {"state_dict": prefixed(s, "encoder.backbone.")},
+        lambda s: {"checkpoint": {"models": {"student": prefixed(s, "module.")}}},
+        lambda s: {"model": s, "best": s},
+        lambda s: {"model": s, "copy": {n: v.clone() for n, v in s.items()}},
+        lambda s: {n: v.half() if v.is_floating_point() else v for n, v in s.items()},
+        lambda s: {"epoch": 3, **s, "optimizer": {"x": torch.ones(1)}},
+    ],
+)
+def test_what_wraps_a_state_dict_is_taken_off(tmp_path, state, wrapped):
+    found = read_pretrained(saved(wrapped(state), tmp_path), *SMALL)
+    assert list(found.tensors) == list(state)
+    half = {n: v.half().float() for n, v in state.items()}
+    for name, value in found.tensors.items():
+        assert torch.equal(value, state[name]) or torch.equal(value, half[name])
+    assert found.notes == ()
+    assert load_pretrained(tmp_path / "weights.pth", *SMALL)
+
+
+def test_published_names_are_found_below_prefixes_too(tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=4).eval()
+    wrapped = {"state_dict": prefixed(theirs.state_dict(), "model.module.")}
+    found = read_pretrained(saved(wrapped, tmp_path), "resnet18_imagenet", 4, 3, (64, 64))
+    assert found.normalization == "imagenet"
+    assert torch.equal(found.tensors["classifier.weight"], theirs.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("average", "plain"),
+    [("state_dict_ema", "state_dict"), ("model_ema", "model"), ("swa_model", "net")],
+)
+def test_a_running_average_is_taken_and_said(tmp_path, state, average, plain):
+    other = changed(state)
+    ema = {"n_averaged": torch.tensor(3), **prefixed(other, "module.")}
+    for wrapped in ({plain: state, average: ema}, prefixed(state, "a.") | prefixed(other, "ema.")):
+        found = read_pretrained(saved(wrapped, tmp_path), *SMALL)
+        assert torch.equal(found.tensors["classifier.bias"], other["classifier.bias"])
+        took = (average, plain) if plain in wrapped else ("ema", "a")
+        assert found.notes[0].endswith(f": took {took[0]}, not {took[1]}")
+
+
+def test_several_networks_are_not_chosen_from(tmp_path, state):
+    both = prefixed(state, "student.") | prefixed(changed(state), "teacher.")
+    said = refusal(saved({"state_dict": both}, tmp_path))
+    assert said == (
+        " holds several sets of weights that differ (state_dict.student, state_dict.teacher): "
+        "save the one that is meant alone"
+    )
+
+
+def test_what_is_beside_the_network_is_not_used_and_said(tmp_path, state):
+    beside = {"criterion.weight": torch.ones(5), "val_acc.correct": torch.tensor(3)}
+    counted = {"model.total_ops": torch.ones(1), "model.body.0.total_params": torch.ones(1)}
+    path = saved({"state_dict": prefixed(state, "model.") | beside | counted}, tmp_path)
+    assert read_pretrained(path, *SMALL).notes == (
+        f"{path}: not used: criterion.weight, val_acc.correct, model.total_ops, "
+        "model.body.0.total_params",
+    )
+    extra = {"state_dict": prefixed(state, "model.") | {"model.aux.weight": torch.ones(1)}}
+    assert refusal(saved(extra, tmp_path)).endswith("images, which has no aux.weight")
+
+
+def test_a_checkpoint_without_the_network_is_refused_by_what_it_holds(tmp_path):
+    said = refusal(saved({"epoch": 1, "net": {"a": torch.ones(1), "b": torch.ones(1)}}, tmp_path))
+    assert said.endswith(" and 8 more; the network has no a, b")
     assert refusal(saved([1, 2], tmp_path)) == " holds a list, not a state dict"
+    loop = {}
+    loop["again"] = loop
+    assert "it has no body.0.weight" in refusal(saved(loop, tmp_path))
+
+
+ADVICE = "save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_is_pickled_beside_tensors_is_named(tmp_path, state, old):
+    def said(value):
+        path = tmp_path / "w.pth"
+        torch.save(value, path, _use_new_zipfile_serialization=not old)
+        message = refusal(path)
+        assert message.endswith(ADVICE)
+        return message
+
+    arguments = argparse.Namespace(lr=0.1)
+    assert "it holds argparse.Namespace beside tensors" in said({"model": state, "args": arguments})
+    assert "it holds numpy" in said({"model": state, "best": np.float64(0.5)})
+    for module in (nn.Sequential(nn.Linear(2, 2)), {"model": build(*SMALL, seed=0)}):
+        assert "it is a pickled module (" in said(module)
+
+
+def test_programs_are_refused_by_name(tmp_path):
+    layer, images = nn.Linear(2, 2), torch.ones(1, 2)
+    path = tmp_path / "script.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(torch.jit.trace(layer, images), path)
+    assert refusal(path).startswith(" is a TorchScript archive, not a state dict: ")
+    torch.export.save(torch.export.export(layer, (images,)), tmp_path / "program.pt2")
+    assert refusal(tmp_path / "program.pt2").startswith(" is a torch.export program")
+    renamed = (tmp_path / "program.pt2").rename(tmp_path / "program.pt")
+    assert refusal(renamed).startswith(" is a torch.export program")
+    assert refusal(tmp_path / "net.onnx").startswith(" is an ONNX model")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (gzip.compress(b"x"), "is compressed"),
+        (b"PK\x05\x06" + bytes(18), "is a zip archive that torch.save has not written"),
+        (bytes(257) + b"ustar" + bytes(250), "is a tar archive"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(tmp_path, content, said):
+    path = tmp_path / "weights.pth.tar"
+    path.write_bytes(content)
+    assert refusal(path).startswith(" " + said)
+
+
+def test_the_index_of_several_files_is_refused_with_their_names(tmp_path):
+    path = tmp_path / "model.safetensors.index.json"
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    path.write_text(json.dumps({"weight_map": parts}))
+    assert refusal(path).startswith(
+        " is an index of 2 files (model-00001-of-00002.safetensors, model-00002-of-00002"
+    )
+    path.write_text("[]")
+    assert refusal(path).startswith(" is an index of several files")
 
 
 def test_paths_that_are_none_are_refused(tmp_path):

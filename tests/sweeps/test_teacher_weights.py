@@ -10,6 +10,7 @@ from rkd_core.datasets import load
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from sweeps.estimate import CostModel, asking_epochs, kind_of
+from sweeps.pareto import main
 from sweeps.parse import parse
 from sweeps.plan import make_plan
 from sweeps.progress import Tally
@@ -168,3 +169,12 @@ def test_asking_is_counted_in_the_students_views_whatever_the_teachers_epochs():
     teacher = planned(SETTINGS).teachers[0]
     costs.see(kind_of(teacher), 1.0, epochs=1, images=100)
     assert costs.seconds(teacher, 100) == teacher.spec.epochs + 2
+
+
+def test_what_was_chosen_of_a_checkpoint_is_said(tmp_path, capsys):
+    average, plain = (models.build(*DIGITS, seed=seed).state_dict() for seed in (1, 2))
+    path = saved(tmp_path, DIGITS, "w.ckpt", {"state_dict": plain, "state_dict_ema": average})
+    arguments = ["--teacher-architecture", "digits_cnn", "--teacher-weights", str(path)]
+    assert main(["--dry-run", *arguments, "--out", str(tmp_path / "out")]) == 0
+    said = f"--teacher-weights {path}: took state_dict_ema, not state_dict"
+    assert said in capsys.readouterr().out.splitlines()

@@ -1,0 +1,206 @@
+"""Tensors of a file of weights, by name, whatever the tool that saved it. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rkd_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ENDINGS", "Stored", "listed", "read"]
+
+ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".tar", ".ckpt", ".bin", ".th", ".safetensors")
+"""Endings of the names of files that are read, in lower case."""
+
+# What others save, which holds no state dict, or not all of one.
+_OTHERS = {
+    ".pt2": "a torch.export program",
+    ".onnx": "an ONNX model",
+    ".h5": "a Keras file",
+    ".keras": "a Keras file",
+    ".pb": "a TensorFlow model",
+    ".tflite": "a TensorFlow model",
+    ".msgpack": "a Flax file",
+    ".gguf": "a GGUF file",
+}
+_BEGINNINGS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
+    b"<!DOCTYPE": "a web page, not the file that it leads to",
+    b"<html": "a web page, not the file that it leads to",
+    b"\x1f\x8b": "compressed: unpack it first",
+}
+_SAVE = (
+    "where it was made, save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
+)
+_DEPTH = 6  # mappings within mappings
+_NAMED = 4  # of several names, how many a message lists
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A tensor of a file.
+
+    Attributes:
+        tensor: As it is stored.
+        folder: Keys of the mappings that hold it, joined by ``.``; empty for the outermost.
+        name: Its own key there.
+    """
+
+    tensor: Tensor
+    folder: str
+    name: str
+
+
+def read(path: Path) -> tuple[str, list[Stored]]:
+    """Read a file of weights; nothing but tensors and plain values is unpickled.
+
+    Args:
+        path: A state dict, or a checkpoint that holds one or several, of ``torch.save`` or
+            safetensors.
+
+    Returns:
+        SHA-256 of the file, and all its tensors.
+
+    Raises:
+        UserError: The file cannot be read, or is of a kind that is not; the line names the kind.
+    """
+    lower = path.name.lower()
+    kind = next((kind for ending, kind in _OTHERS.items() if lower.endswith(ending)), None)
+    if kind is not None:
+        raise UserError(f"{path} is {kind}, not a file of weights: {_SAVE}")
+    if lower.endswith(".index.json"):
+        raise UserError(f"{path} is {_index(path)}")
+    if not lower.endswith(ENDINGS):
+        raise UserError(
+            f"{path} is no file of weights: its name must end in "
+            f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        )
+    try:
+        if not path.is_file():
+            raise UserError(f"{path} is not there, or no file: give a file of weights")
+        content = path.read_bytes()
+        found = _loaded(path, content)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:  # whose own message says how to run it all the same
+        raise UserError(f"{path} cannot be read as weights: {_refused(content, error)}") from error
+    except Exception as error:  # what damaged files raise is open-ended
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as weights: {reason}") from error
+    if not isinstance(found, Mapping):
+        raise UserError(f"{path} holds a {type(found).__name__}, not a state dict")
+    return hashlib.sha256(content).hexdigest(), list(_tensors(found))
+
+
+def listed(names: list[str]) -> str:
+    """Return the first of several names, and how many there are more."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _loaded(path: Path, content: bytes) -> Any:
+    """Return what a file holds.
+
+    Raises:
+        UserError: It is of a kind that is not read.
+    """
+    import torch
+    from safetensors.torch import load
+
+    kind = next((kind for start, kind in _BEGINNINGS.items() if content.startswith(start)), None)
+    if kind is None and content[257:262] == b"ustar":
+        kind = "a tar archive: unpack it first"
+    if kind is None and content.startswith(b"PK"):
+        kind = _kind_of_archive(content)
+    if kind is not None:
+        raise UserError(f"{path} is {kind}")
+    if path.suffix.lower() == ".safetensors" or content[8:10] == b'{"':
+        return load(content)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _kind_of_archive(content: bytes) -> str | None:
+    """Say what a zip archive is, if it is not one of tensors."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = [name.partition("/")[2] or name for name in archive.namelist()]
+    except zipfile.BadZipFile:  # torch says it better
+        return None
+    if "constants.pkl" in names:
+        return f"a TorchScript archive, not a state dict: {_SAVE}"
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return f"a torch.export program, not a state dict: {_SAVE}"
+    if "data.pkl" not in names:
+        return "a zip archive that torch.save has not written: unpack it first"
+    return None
+
+
+def _index(path: Path) -> str:
+    """Say what the index of weights in several files lists."""
+    try:
+        parts = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
+        several = f"an index of {len(parts)} files ({listed([str(part) for part in parts])})"
+    except Exception:  # damaged or of another kind, it is not read all the same
+        several = "an index of several files"
+    return f"{several}: give one file with all tensors, {_SAVE.removeprefix('where it was made, ')}"
+
+
+def _refused(content: bytes, error: pickle.UnpicklingError) -> str:
+    """Say why a pickle was not loaded, in one line."""
+    classes: list[str] = []
+    with contextlib.suppress(Exception):  # up to where it is a pickle no more
+        for name in _classes(content):
+            classes.append(name)
+    if any(name.startswith("torch.nn.modules.") for name in classes):
+        own = next(n for n in classes if not n.startswith(("collections.", "builtins.")))
+        return f"it is a pickled module ({own}), which can run code: {_SAVE}"
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found is not None:
+        return f"it holds {found[1]} beside tensors, which is not loaded: {_SAVE}"
+    return f"it is damaged, or holds more than tensors: {_SAVE}"
+
+
+def _classes(content: bytes) -> Iterator[str]:
+    """Yield what pickles of a file refer to, without unpickling: ``module.name``."""
+    if content.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            place = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            content = archive.read(place)
+    stream = io.BytesIO(content)
+    while stream.tell() < len(content):
+        texts: list[str] = []
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL":
+                yield str(argument).replace(" ", ".")
+            elif opcode.name == "STACK_GLOBAL" and len(texts) >= 2:
+                yield ".".join(texts[-2:])
+            elif isinstance(argument, str):
+                texts.append(argument)
+
+
+def _tensors(found: Mapping[Any, Any]) -> Iterator[Stored]:
+    """Yield all tensors of mappings within mappings, each mapping once."""
+    import torch
+
+    waiting, seen = [((), found)], {id(found)}
+    while waiting:
+        keys, mapping = waiting.pop(0)
+        for key, value in mapping.items():
+            if isinstance(value, torch.Tensor):
+                yield Stored(value, ".".join(keys), str(key))
+            elif isinstance(value, Mapping) and id(value) not in seen and len(keys) < _DEPTH:
+                seen.add(id(value))
+                waiting.append(((*keys, str(key)), value))
