@@ -136,9 +136,9 @@ class TrainingChoice:
     teacher_architecture: OptionalName = None
     """network of the teachers"""
     teacher_weights: OptionalPath = None
-    """file of weights (state dict or checkpoint of torch.save, or safetensors; with torchvision's names
-    or this program's) that every teacher starts from; needs --teacher-architecture. The classifier is
-    replaced by a new one where the number of classes differs"""
+    """file of weights (state dict or checkpoint of torch.save, or safetensors; names of
+    torchvision's or of this program's) that every teacher starts from; needs
+    --teacher-architecture. The classifier is replaced where the number of classes differs"""
     teacher_epochs: OptionalInt = None
     """epochs of the teachers, if not those of every training; 0 uses --teacher-weights as they are,
     as the one, standard teacher"""
