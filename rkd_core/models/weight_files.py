@@ -195,7 +195,8 @@ def _tensors(found: Mapping[Any, Any]) -> Iterator[Stored]:
     """Yield all tensors of mappings within mappings, each mapping once."""
     import torch
 
-    waiting, seen = [((), found)], {id(found)}
+    waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), found)]
+    seen = {id(found)}
     while waiting:
         keys, mapping = waiting.pop(0)
         for key, value in mapping.items():
