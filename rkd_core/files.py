@@ -29,6 +29,7 @@ __all__ = [
     "create",
     "digest",
     "exists",
+    "expanded",
     "identities",
     "is_folder",
     "is_leftover",
@@ -57,8 +58,25 @@ _AT_ONCE = 32  # objects that are asked for at a time
 _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
 
 
+def expanded(path: str | Path) -> Path:
+    """Return the path with ``~`` or ``~user`` at its start replaced by that home folder.
+
+    Every path that a person writes goes through this or ``location``: a shell leaves the ``~`` of
+    ``--out=~/x``, and of anything in quotes, as it is.
+
+    Raises:
+        UserError: The home folder is not known.
+    """
+    if str(path).startswith("./~"):  # a folder of that name, which Path would take for a home
+        return Path(path).absolute()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: the home folder of {Path(path).parts[0]} is not known") from error
+
+
 def location(text: str | Path) -> Path:
-    """A folder of this machine, or of an object store (``s3://``, ``gs://``).
+    """Return a folder of this machine (``~`` is expanded), or of a store (``s3://``, ``gs://``).
 
     Raises:
         UserError: It is none of these, or the packages for it are not installed.
@@ -68,7 +86,7 @@ def location(text: str | Path) -> Path:
     if re.match(r"[A-Za-z][\w+.-]+:/(?!/)", text):
         raise UserError(f"{text}: two slashes follow the colon, as in s3://bucket/prefix")
     if "://" not in text:
-        return Path(text)
+        return expanded(text)
     if not text.startswith("file://"):
         return stores.location(text)
     parts = urlsplit(text)
@@ -85,7 +103,7 @@ def is_local(path: Path) -> bool:
 def pyarrow_system(path: Path) -> tuple[str, Any]:
     """The path, and the file system if it is a store's, as pyarrow and Ray want them."""
     if is_local(path):
-        return str(path.expanduser().resolve()), None
+        return str(path.resolve()), None
     return stores.pyarrow_system(path)
 
 

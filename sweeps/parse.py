@@ -7,16 +7,46 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar, overload
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from rkd_core.errors import UserError
+from rkd_core.files import expanded
 from sweeps.options import Options
 
 __all__ = ["parse"]
 
 T = TypeVar("T")
+
+_PATHS = ConstructorRegistry()
+
+
+@_PATHS.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Expand ``~`` in every option that is a ``Path``."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda arguments: _expanded(arguments[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+class _RefusedError(Exception):
+    """A refusal that tyro, which explains every ``ValueError``, lets through."""
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return expanded(text)
+    except UserError as error:
+        raise _RefusedError(str(error)) from error
 
 
 @overload
@@ -42,11 +72,14 @@ def parse(
                 prog=program,
                 args=list(sys.argv[1:] if arguments is None else arguments),
                 config=(tyro.conf.FlagCreatePairsOff,),
+                registry=_PATHS,
             )
     except SystemExit as stop:
         if not stop.code:
             raise
         raise UserError(_one_line(complaint.getvalue())) from None
+    except _RefusedError as refused:
+        raise UserError(str(refused)) from None
 
 
 def _one_line(box: str) -> str:

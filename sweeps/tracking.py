@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rkd_core.errors import UserError
-from rkd_core.files import is_local
+from rkd_core.files import expanded, is_local
 from sweeps.options import Tracking
 
 __all__ = ["check_tracking", "connect_trackers"]
@@ -69,7 +69,7 @@ def connect_trackers(
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         inner = MLflowLoggerCallback(
-            tracking_uri=choice.mlflow[0] if choice.mlflow else None,
+            tracking_uri=_uri(choice.mlflow[0]) if choice.mlflow else None,
             experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", experiment),
         )
         found.append(Tracker(" ".join(["--mlflow", *choice.mlflow]), inner, notify))
@@ -82,3 +82,8 @@ def connect_trackers(
         inner = WandbLoggerCallback(choice.wandb, upload_timeout=_UPLOAD_SECONDS, **own)
         found.append(Tracker(f"--wandb {choice.wandb}", inner, notify))
     return found
+
+
+def _uri(text: str) -> str:
+    """MLflow takes a path, too, but leaves its ``~`` as it is."""
+    return str(expanded(text)) if text.startswith("~") else text

@@ -22,9 +22,8 @@ from typing import TypeVar
 from filelock import FileLock
 
 from rkd_core import json_text
-from rkd_core.datasets.paths import expanded
 from rkd_core.datasets.sources import Location
-from rkd_core.files import replace_file, sync
+from rkd_core.files import expanded, replace_file, sync
 
 __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"]
 
@@ -46,8 +45,7 @@ def default_folder() -> Path:
     """``$RKD_CACHE_DIR``, or ``rkd`` in the user's cache folder."""
     if chosen := os.environ.get("RKD_CACHE_DIR"):
         return expanded(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else expanded("~/.cache")) / "rkd"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rkd"
 
 
 def key_of(location: Location, *options: object) -> str:

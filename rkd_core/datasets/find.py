@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rkd_core.datasets import cache, cifar, folders, lists, parquet
 from rkd_core.datasets.names import REGISTRY, unknown
-from rkd_core.datasets.paths import expanded, list_files
+from rkd_core.datasets.paths import list_files
 from rkd_core.datasets.sources import Location
 from rkd_core.errors import UserError
+from rkd_core.files import expanded
 
 __all__ = ["at", "given_folders", "listed", "named", "path"]
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from rkd_core.datasets.folders import FileImages
-from rkd_core.datasets.paths import ListedFile, Listing, expanded
+from rkd_core.datasets.paths import ListedFile, Listing
 from rkd_core.datasets.sources import Location, Source, Split
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
+from rkd_core.files import expanded
 
 __all__ = ["display_name", "locate"]
 

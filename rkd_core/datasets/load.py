@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from rkd_core.datasets import cache, digits, find, lists
 from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name
-from rkd_core.datasets.paths import expanded, unreadable
+from rkd_core.datasets.paths import unreadable
 from rkd_core.datasets.prepare import Options, Prepared, prepare, prepare_in_memory
 from rkd_core.datasets.sets import Dataset
 from rkd_core.datasets.splits import draw_classes, halve, training_rows
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
+from rkd_core.files import expanded
 from rkd_core.specs import DataOptions
 
 __all__ = ["load"]

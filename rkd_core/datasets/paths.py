@@ -1,4 +1,4 @@
-"""Folders and files of a source: their names written out, their listing, what cannot be read."""
+"""Folders and files of a source: their listing, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rkd_core.errors import UserError
 
-__all__ = ["ListedFile", "Listing", "expanded", "list_files", "unreadable"]
+__all__ = ["ListedFile", "Listing", "list_files", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,6 @@ class ListedFile:
 
 
 Listing = tuple[ListedFile, ...]
-
-
-def expanded(path: str | Path) -> Path:
-    """The path with ``~`` written out.
-
-    Raises:
-        UserError: It starts with the home folder of a user who is not known.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{path}: the home folder of {Path(path).parts[0]} is not known") from error
 
 
 def unreadable(error: OSError, path: str | Path) -> UserError:
