@@ -1,4 +1,4 @@
-"""What ``export.py`` does: one trained model as a folder for those who have nothing but PyTorch."""
+"""The export of one trained model as a folder that needs PyTorch, NumPy and Pillow alone."""
 
 from __future__ import annotations
 
@@ -26,16 +26,25 @@ FOLDER = "student"
 """Where the export goes in a results folder."""
 
 _CARD, _LABELS, _PREPROCESSING = "README.md", "labels.json", "preprocessing.json"
-_WEIGHTS, _PROGRAM = "model.safetensors", "model.pt2"
-_FILES = {_CARD, _LABELS, _PREPROCESSING, _WEIGHTS, _PROGRAM}
+_WEIGHTS, _PROGRAM, _CODE = "model.safetensors", "model.pt2", "preprocess.py"
+_FILES = {_CARD, _LABELS, _PREPROCESSING, _WEIGHTS, _PROGRAM, _CODE}
+_IMPORTED = "__pycache__"  # left by whoever imports preprocess.py
+
+_DECODING_BEFORE = {
+    "integers": (0, 65535),
+    "floats": (0, 255),
+    "upright": False,
+    "over_white": False,
+}
+"""How images were decoded for models that do not say it."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write the selected student of a sweep as a folder that PyTorch alone can use.
+    """Write the selected student of a sweep as a folder that needs nothing of this product.
 
-    model.pt2 (torch.export, with the normalisation in it), model.safetensors, labels.json,
-    preprocessing.json, and a model card.
+    model.pt2 (torch.export, with the normalization in it), model.safetensors, labels.json,
+    preprocess.py (the decoding of images as in training) with preprocessing.json, and a model card.
     """
 
     results: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
@@ -120,6 +129,7 @@ def _contents(
     import torch
     from safetensors.torch import save
 
+    from rkd_core.datasets import preprocess
     from rkd_core.programs import program
 
     model = artifact.model
@@ -131,6 +141,7 @@ def _contents(
         _PREPROCESSING: _json(preprocessing),
         _WEIGHTS: save(artifact.weights, {"format": "pt", "run_id": str(row["run_id"])}),
         _PROGRAM: program(artifact),
+        _CODE: Path(preprocess.__file__).read_bytes(),
     }
 
 
@@ -148,6 +159,7 @@ def _preprocessing(model: dict[str, Any]) -> dict[str, Any]:
             "shape": ["n", height, width, model["channels"]],
             "colour": "grey" if model["channels"] == 1 else "RGB",
         },
+        "decoding": model.get("decoding", _DECODING_BEFORE),
         "resize": None if resized is None else steps,
         "normalization": {
             "in_program": True,
@@ -175,12 +187,14 @@ def _standing(folder: Path) -> bool:
     names = set(files.names(folder))
     if not names:
         return False
-    strangers = sorted(names - _FILES - {bundles.MANIFEST})
+    strangers = sorted(names - _FILES - {bundles.MANIFEST, _IMPORTED})
     if strangers:
         raise UserError(f"--to {folder} holds other files ({strangers[0]}); give a new folder")
     try:
         manifest = json_text.parse_object(files.read(folder / bundles.MANIFEST))
-        bundles.check(folder, str(manifest["run_id"]), sorted(_FILES))
+        run_id = str(manifest["run_id"])
+        written = _FILES.intersection(bundles.checksums(folder, run_id))
+        bundles.check(folder, run_id, sorted(written | (_FILES - {_CODE})))  # which is newer
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"--to {folder} is not as it was written ({error}); move it away, or give a new folder"

@@ -15,15 +15,18 @@ __all__ = ["Choice", "model_card"]
 Row = Mapping[str, Any]
 
 _USE = """\
-import json, numpy as np, torch
+```python
+import json, torch
 from pathlib import Path
-from PIL import Image
 
-model = torch.export.load("model.pt2").module()
-labels = json.loads(Path("labels.json").read_text("utf-8"))
-image = np.array(Image.open("image.png").convert("{mode}"))
-images = torch.from_numpy(image).reshape(1, {height}, {width}, {channels})
-print(labels[model(images).argmax()])"""
+import preprocess  # preprocess.py of this folder; it needs NumPy and Pillow
+
+folder = Path(preprocess.__file__).parent
+model = torch.export.load(folder / "model.pt2").module()
+labels = json.loads((folder / "labels.json").read_bytes())
+images = torch.from_numpy(preprocess.load_image("image.png"))[None]
+print(labels[model(images).argmax()])
+```"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def model_card(
     teacher: Row | None,
     torch_version: str,
 ) -> str:
-    """The card, as Markdown.
+    """Return the card, as Markdown.
 
     Args:
         spec: Of the exported training.
@@ -58,7 +61,7 @@ def model_card(
             f"# {markdown_text(spec.dataset)}: {spec.architecture}, {spec.stage}",
             _summary(spec, row),
             "## Use",
-            _use(preprocessing),
+            _USE,
             _input(preprocessing, row, torch_version),
             "## Accuracy",
             _accuracies(row, bool(choice.selection)),
@@ -98,29 +101,42 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
     return f"{text}."
 
 
-def _use(preprocessing: Row) -> str:
-    _, height, width, channels = preprocessing["input"]["shape"]
-    mode = "L" if channels == 1 else "RGB"
-    code = _USE.format(mode=mode, height=height, width=width, channels=channels)
-    return f"```python\n{code}\n```"
-
-
 def _input(preprocessing: Row, row: Row, torch_version: str) -> str:
     _, height, width, channels = preprocessing["input"]["shape"]
-    colour, resize = preprocessing["input"]["colour"], preprocessing["resize"]
+    color = preprocessing["input"]["colour"]
     text = (
-        f"The program takes uint8 images `(n, {height}, {width}, {channels})`, {colour}, as they "
-        "are decoded, normalises them itself, and gives float32 logits "
-        f"`(n, {len(row['class_names'])})`. "
+        f"The program takes uint8 images `(n, {height}, {width}, {channels})`, {color}, as "
+        "`load_image` gives them, normalizes them itself, and gives float32 logits "
+        f"`(n, {len(row['class_names'])})`. `preprocess.py` is the code that training decoded "
+        f"images with. {_decoding(preprocessing)} "
+        f"`model.pt2` was exported with PyTorch {torch_version}; others may refuse it."
     )
-    if resize is not None:
-        text += (
-            f"In training, the shorter side of an image was resized to {resize['shorter_side']} "
-            f"pixels ({resize['interpolation']}), and the centre cut out. "
-        )
-    text += f"`model.pt2` was exported with PyTorch {torch_version}; others may refuse it."
     if row["precision"] not in (None, "float32"):
         text += f" It computes in float32; the figures below were measured in {row['precision']}."
+    return text
+
+
+def _decoding(preprocessing: Row) -> str:
+    """Say what is done to an image file."""
+    decoding, resize = preprocessing["decoding"], preprocessing["resize"]
+    steps = [
+        "turned as the EXIF orientation says"
+        if decoding["upright"]
+        else "left as stored, whatever the EXIF orientation",
+        "shown over white where transparent"
+        if decoding["over_white"]
+        else "stripped of the alpha channel",
+    ]
+    if resize is not None:
+        steps.append(
+            f"resized to a shorter side of {resize['shorter_side']} pixels "
+            f"({resize['interpolation']}) and cut to the center"
+        )
+    text = f"Images are {', '.join(steps)}."
+    for kind, name in (("integers", "of more than 8 bits"), ("floats", "of floats")):
+        if decoding[kind] is not None:
+            low, high = decoding[kind]
+            text += f" Gray values {name} are scaled from {low:g} to {high:g} to 0 to 255."
     return text
 
 

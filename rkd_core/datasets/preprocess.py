@@ -73,7 +73,7 @@ def load_image(file: str | Path | BinaryIO) -> NDArray[np.uint8]:
         raise ValueError(
             f"{file} is {image.width} x {image.height} pixels; the model takes {width} x {height}"
         )
-    return pixels(image)
+    return pixels(image).copy()  # writable, as torch wants it
 
 
 def open_file(file: str | Path | BinaryIO) -> Image.Image:

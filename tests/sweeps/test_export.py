@@ -1,10 +1,13 @@
 """The export: what the folder holds, that it is right, and what is refused."""
 
-import contextlib
+import io
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from sweeps.export import main
 from sweeps.model_card import Choice, model_card
 from tests.rkd_core.test_training import RECIPE, student_spec, teacher_spec
 
+CPU = Execution("cpu")
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "README.md",
@@ -32,6 +36,7 @@ FILES = {
     "manifest.json",
     "model.pt2",
     "model.safetensors",
+    "preprocess.py",
     "preprocessing.json",
 }
 
@@ -140,25 +145,25 @@ def test_the_program_says_of_real_images_what_the_model_says(runs, digits, tmp_p
 
 
 def test_five_lines_of_the_readme(runs, digits, tmp_path, monkeypatch, capsys):
-    """As printed, in the folder that the README's first command leaves; and those of the card."""
+    """As printed, where the README's first command leaves its results."""
     folder = Path("results/digits-lt/student")
     assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0
     (code,) = (block for block in python_blocks(ROOT / "README.md") if "torch.export.load" in block)
-    (shown,) = python_blocks(tmp_path / folder / "README.md")
     assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
     assert not re.search("rkd_core|sweeps|analysis", code)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     program = torch.export.load(folder / "model.pt2").module()
     capsys.readouterr()
     for row in range(3):
         pixels = digits.test.images[row]
         label = int(program(torch.from_numpy(pixels)[None]).argmax())
         Image.fromarray(pixels[..., 0]).save("digit.png")
-        Image.fromarray(pixels[..., 0]).save(folder / "image.png")
+        monkeypatch.delitem(sys.modules, "preprocess", raising=False)
         exec(code, {})
-        with contextlib.chdir(folder):
-            exec(shown, {})
-        assert capsys.readouterr().out == 2 * f"{digits.class_names[label]}\n"
+        assert capsys.readouterr().out == f"{digits.class_names[label]}\n"
+    monkeypatch.delitem(sys.modules, "preprocess")
+    assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0  # __pycache__ is no stranger
 
 
 def python_blocks(page):
@@ -203,6 +208,7 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
     selection = json.loads((runs[0] / "selection.json").read_text()) | {"feasible": False}
     about = {
         "input": {"shape": ["n", 8, 8, 1], "colour": "grey"},
+        "decoding": {"integers": [0, 4095], "floats": None, "upright": True, "over_white": True},
         "resize": {"shorter_side": 9, "interpolation": "bilinear, antialiased"},
     }
     card = model_card(spec, row, about, Choice(("r",), selection), None, "2")
@@ -210,7 +216,8 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
         assert cell in card
     assert "Of a class without test images nothing is known." in card
     assert "shifted by class to fit validation" in card
-    assert "shorter side of an image was resized to 9 pixels" in card
+    assert "resized to a shorter side of 9 pixels" in card
+    assert "Gray values of more than 8 bits are scaled from 0 to 4095 to 0 to 255." in card
     assert "No combination met the constraint" in card
     assert "name constrained; worst k 1;" in card
     assert "chosen by, so too high" in card
@@ -224,6 +231,12 @@ def test_preprocessing_and_labels(runs, results, digits):
     assert about["normalization"]["mean"] == pytest.approx([levels.mean()])
     assert about["normalization"]["std"] == pytest.approx([levels.std()])
     assert about["resize"] is None
+    assert about["decoding"] == {
+        "integers": None,
+        "floats": None,
+        "upright": True,
+        "over_white": True,
+    }
     assert json.loads((results / "student" / "labels.json").read_text()) == list("0123456789")
 
 
@@ -235,6 +248,133 @@ def test_what_was_resized_is_said(digits, tmp_path):
     about = json.loads((tmp_path / "out" / "student" / "preprocessing.json").read_text())
     assert about["resize"]["shorter_side"] == 4
     assert about["resize"]["centre_crop"] == [4, 4]
+
+
+def kinds_of_images():
+    """Encoded images of about 20 x 16 pixels, of every kind that is decoded in a way of its own."""
+    rng = np.random.default_rng(0)
+    color = Image.fromarray(rng.integers(0, 256, (16, 20, 3)).astype(np.uint8))
+    alpha = Image.fromarray(rng.integers(0, 256, (16, 20)).astype(np.uint8))
+    seen = color.copy()
+    seen.putalpha(alpha)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(rng.integers(0, 4096, (16, 20)).astype(np.uint16))
+    floating = Image.fromarray(rng.random((16, 20)).astype(np.float32))
+    return {
+        "turned.jpg": encoded(color, "JPEG", exif=exif),
+        "alpha.png": encoded(seen),
+        "palette.png": encoded(color.convert("P"), transparency=bytes(range(256))),
+        "la.png": encoded(Image.merge("LA", (color.convert("L"), alpha))),
+        "cmyk.jpg": encoded(color.convert("CMYK"), "JPEG"),
+        "bit.png": encoded(color.convert("1")),
+        "gray.bmp": encoded(color.convert("L"), "BMP"),
+        "color.webp": encoded(color, "WEBP"),
+        "deep.png": encoded(deep),
+        "float.tif": encoded(floating, "TIFF"),
+    }
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def image_set(root, images):
+    """A folder of two classes with the same images in training and test."""
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for name, content in images.items():
+                (folder / name).write_bytes(content)
+    return root
+
+
+RUN_CARDS = """
+import json, shutil, sys
+from pathlib import Path
+card, images = (Path(name) for name in sys.argv[1:])
+code = card.read_text().partition("```python\\n")[2].partition("```")[0]
+found = {}
+for image in sorted(images.iterdir()):
+    shutil.copy(image, "image.png")  # the content says what it is
+    scope = {}
+    exec(code, scope)
+    found[image.name] = scope["model"](scope["images"])[0].tolist()
+assert not {"rkd_core", "sweeps", "analysis", "torchvision"} & set(sys.modules)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("form", ["decoded", "gray", "streamed"])
+def test_the_card_as_printed_sees_what_training_sees(tmp_path, form):
+    """From another directory, with nothing of this product, on an image of each kind."""
+    images = kinds_of_images()
+    if form == "gray":  # of one size, which is kept
+        images = {name: images[name] for name in ("la.png", "bit.png", "gray.bmp", "deep.png")}
+    data = DataOptions(image_size=None if form == "gray" else 12)
+    limit = {"decode_limit": 0} if form == "streamed" else {}
+    root = image_set(tmp_path / "images", images)
+    dataset = datasets.load(str(root), data, cache_dir=tmp_path / "cache", **limit)
+    assert dataset.channels == (1 if form == "gray" else 3)
+    (row,) = train([teacher_spec(data=data)], data=dataset, out=tmp_path / "out", execution=CPU)
+    away = tmp_path / "away"
+    assert main([str(tmp_path / "out"), "--run-id", row["run_id"], "--to", str(away)]) == 0
+
+    artifact = artifacts.load(tmp_path / "out" / "artifacts", row["run_id"])
+    statistics = tuple(torch.tensor(v) for v in artifact.model["normalization"].values())
+    expected = {}
+    for part, rows in ((dataset.val, dataset.val_indices), (dataset.test, dataset.test_indices)):
+        batches = EvaluationBatches(
+            part, RECIPE, batch_size=99, statistics=statistics, **({"workers": 0} if limit else {})
+        )
+        with torch.no_grad():
+            logits = rebuild(artifact)(next(iter(batches)).images)
+        names = sorted(images)
+        expected |= {names[r % len(names)]: v for r, v in zip(rows, logits.tolist(), strict=True)}
+
+    shutil.rmtree(root)
+    (tmp_path / "one").mkdir()
+    for name, content in images.items():
+        (tmp_path / "one" / name).write_bytes(content)
+    (away / "use.py").write_text(RUN_CARDS)
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, str(away / "use.py"), str(away / "README.md"), str(tmp_path / "one")],
+        cwd=tmp_path / "elsewhere",
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) == set(expected) == set(images)
+    for name, logits in found.items():
+        assert logits == pytest.approx(expected[name], rel=1e-4, abs=1e-4), name
+    distinct = {tuple(np.round(logits, 4)) for logits in found.values()}
+    assert len(distinct) == len(images)  # or agreement would mean little
+
+
+def test_exports_of_earlier_versions(runs, results, digits, capsys):
+    """Models that do not say how images were decoded, and exports without preprocess.py."""
+    run_id = runs[1]["student 0"]["run_id"]
+    artifact = artifacts.load(results / "artifacts", run_id)
+    model = {name: value for name, value in artifact.model.items() if name != "decoding"}
+    before = exporting._preprocessing(model)["decoding"]
+    assert before == {
+        "integers": (0, 65535),
+        "floats": (0, 255),
+        "upright": False,
+        "over_white": False,
+    }
+    old = results / "student"
+    contents = dict.fromkeys(FILES - {"manifest.json", "preprocess.py"}, b"{}")
+    bundles.write(old, run_id, contents)
+    assert main([str(results), "--run-id", run_id]) == 0
+    assert {path.name for path in old.iterdir()} == FILES
 
 
 def test_an_export_is_replaced_by_another(runs, results):
