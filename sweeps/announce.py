@@ -6,9 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from rkd_core import datasets, methods, models, recipes
+from rkd_core.datasets.sources import SPLIT_ADJECTIVES
 from rkd_core.datasets.wording import counted
 from rkd_core.execution import Execution
 from rkd_core.teacher_pass import TeacherPass, answers_per_image
@@ -32,6 +34,7 @@ __all__ = [
     "print_plan",
     "print_registries",
     "print_search",
+    "split_lines",
 ]
 
 
@@ -97,13 +100,36 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     )
     if not teaching and DEFAULT in settings.methods:
         console.print("Weights as given are the standard teacher; alphas are the students' alone")
-    console.print(
-        f"{dataset.classes} classes; {len(dataset.val):,} validation and {len(dataset.test):,} "
-        f"test images" + (f"; {counted(skipped, 'bad image')} skipped" if skipped else ""),
-        highlight=False,
-    )
+    bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
+    console.print(f"{dataset.classes} classes{bad}", highlight=False)
+    for line in (*split_lines(dataset), *dataset.provenance.remarks):
+        console.print(f"  {line}", markup=False, highlight=False)
     for line in dataset.decoding.statements():
-        console.print(line, highlight=False)
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+_FEW = 10
+"""Classes whose images are counted one by one in the plan."""
+
+
+def split_lines(dataset: datasets.Dataset) -> list[str]:
+    """Return, for each split, where it comes from and how many images of each class it has."""
+    lines = []
+    for split, origin in dataset.origins.items():
+        counts = dataset.class_counts(split)
+        if counts.min() == counts.max():
+            of_class = f"{counts[0]:,} of each class"
+        elif len(counts) <= _FEW:
+            pairs = zip(dataset.class_names, counts.tolist(), strict=True)
+            of_class = ", ".join(f"{name} {count:,}" for name, count in pairs)
+        else:
+            of_class = (
+                f"{counts.min():,} to {counts.max():,} of a class, median {np.median(counts):,g}"
+            )
+        total = int(counts.sum())
+        images = f"{total:,} {'image' if total == 1 else 'images'}"
+        lines.append(f"{SPLIT_ADJECTIVES[split]}: {images} ({origin}), {of_class}")
+    return lines
 
 
 def print_methods(console: Console, settings: Settings) -> None:
@@ -144,9 +170,17 @@ def print_cost(
 
 
 def log_ways(
-    settings: Settings, asked: TeacherPass, execution: Execution, per_trial: PerTrial
+    settings: Settings,
+    dataset: datasets.Dataset,
+    asked: TeacherPass,
+    execution: Execution,
+    per_trial: PerTrial,
 ) -> None:
-    """Put into the log how trainings run, where there is a choice."""
+    """Put into the log what the images are, and how trainings run, where there is a choice."""
+    for line in (*split_lines(dataset), *dataset.provenance.remarks):
+        log.info("%s: %s", dataset.name, line)
+    for line in dataset.provenance.warnings:
+        log.warning("%s: %s", dataset.name, line)
     each = answers_per_image(settings.recipe)
     way = {
         "table": f"once about {counted(each, 'view')} of each image; students read its answers",

@@ -19,6 +19,7 @@ from analysis.select import run as select
 from analysis.watch import serving
 from rkd_core import datasets, files, records
 from rkd_core.console import Console
+from rkd_core.datasets.columns import Columns
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
@@ -136,7 +137,7 @@ def run(
                 ready = None
                 if not joined and not machine.serial:
                     ready = stack.enter_context(connect(machine))
-                log_ways(settings, asked, execution, per_trial)
+                log_ways(settings, dataset, asked, execution, per_trial)
                 cluster = cluster if ready is None else ready()
                 sweep = _train(
                     _Work(plan, completed, dataset, out, costs, per_trial, pruner, search),
@@ -180,6 +181,8 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
         data_dir=options.data.data_dir,
         train_list=options.data.train_list,
         test_list=options.data.test_list,
+        val_list=options.data.val_list,
+        columns=Columns(options.data.label_column, options.data.image_column),
         skip_bad_images=options.data.skip_bad_images,
     )
     joined = machine.address is not None and not machine.serial
@@ -278,7 +281,7 @@ def _begin(
         wanted.out,
         slots=wanted.cluster.slots,
         seconds=lambda run: costs.seconds(run, len(wanted.dataset.train)) or 0.0,
-        added=lambda plan: write_plan(wanted.out, plan, wanted.settings, command),
+        added=lambda plan: write_plan(wanted.out, plan, wanted.settings, command, wanted.dataset),
     )
     search.propose()
     return search

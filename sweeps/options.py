@@ -51,6 +51,12 @@ class DataChoice:
     ImageNet_LT_train.txt; paths start from the folder that --dataset is"""
     test_list: OptionalFile = None
     """the same for the original test set; goes with --train-list"""
+    val_list: OptionalFile = None
+    """the same for a validation set; without it, the test set is halved"""
+    label_column: OptionalName = None
+    """column of Parquet that holds the labels, where there is a choice"""
+    image_column: OptionalName = None
+    """column of Parquet that holds the images, where there is a choice"""
     classes: OptionalInt = None
     """train and test on so many of the classes, drawn at random, such as ImageNet-100"""
     class_seed: int = 0
@@ -64,7 +70,8 @@ class DataChoice:
     image_size: OptionalInt = None
     """resize and centre-crop every image to this many pixels a side"""
     stratified: bool = False
-    """halve each class of the test set into validation and test, rather than the whole"""
+    """halve each class of the test set into validation and test, rather than the whole; for a
+    data set without a validation set of its own"""
     split_seed: int = 0
     """seed of that halving"""
     subset_seed: int = 0

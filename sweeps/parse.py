@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from rkd_core.datasets.paths import escaped
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
 from sweeps.options import Options
@@ -61,16 +62,23 @@ def parse(
     """The options of a command line, ``pareto.py``'s or another's.
 
     Raises:
-        UserError: A flag or a value is wrong; the line names it.
+        UserError: A flag or a value is wrong, or is not UTF-8; the line names it.
         SystemExit: ``--help`` was asked for; it is printed and the code is 0.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for argument in given:
+        if not argument.isprintable() and any("\ud800" <= c <= "\udfff" for c in argument):
+            raise UserError(
+                f"{escaped(argument)} has bytes that are not UTF-8, which records and reports "
+                "cannot hold: rename the folder or file"
+            )
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
                 options,
                 prog=program,
-                args=list(sys.argv[1:] if arguments is None else arguments),
+                args=given,
                 config=(tyro.conf.FlagCreatePairsOff,),
                 registry=_PATHS,
             )

@@ -19,7 +19,7 @@ from rkd_core import datasets, files, json_text
 from rkd_core.errors import UserError
 from rkd_core.files import replace_file
 from rkd_core.specs import DataOptions
-from sweeps import lease
+from sweeps import inventory, lease
 from sweeps.plan import Plan
 from sweeps.settings import Settings
 
@@ -65,9 +65,24 @@ def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
     registered = datasets.names()
     renamed = owned != name and owned in registered and name in registered
     if fingerprint != dataset.fingerprint or renamed:
-        raise UserError(
+        raise _other_data(out, owned, name, dataset)
+
+
+def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> UserError:
+    """Return the error for a folder of other data, or of the same as they were before."""
+    differences = inventory.changes(out, dataset) if owned == name else None
+    if differences:
+        how = f": {'; '.join(differences)}"
+    elif owned == name:
+        how = " (how was not stored then)"
+    else:
+        return UserError(
             f"--out {out} holds results of another data set ({owned}); give another folder"
         )
+    return UserError(
+        f"--out {out} holds results of {owned} as it was; the data set has changed since{how}. "
+        "Give another --out, or put the data back as they were"
+    )
 
 
 def check_space(out: Path, needed: int) -> None:
@@ -100,8 +115,9 @@ def open_folder(
     """Make the folder, and store whose it is, which images went where, and what was asked for.
 
     ``splits/<digest>.npz`` has int64 rows of the source's sets (``train`` of its training set,
-    ``val`` and ``test`` of its test set) for the options in the JSON file beside it;
-    ``plan.json`` the command, its settings and the run ids that selection goes by.
+    ``val`` of its validation set where it has one, else of its test set, ``test`` of its test set)
+    for the options in the JSON file beside it; ``plan.json`` the command, its settings, the origin
+    and images of each split, and the run ids that selection goes by.
 
     Raises:
         UserError: It cannot be written.
@@ -111,8 +127,9 @@ def open_folder(
         if not files.exists(out / _OWNER):
             owner = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
             _write_json(out / _OWNER, owner)
+        inventory.write(out, dataset.inventory)
         _write_splits(out / "splits", dataset, settings.data)
-        write_plan(out, plan, settings, command)
+        write_plan(out, plan, settings, command, dataset)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
@@ -128,7 +145,13 @@ def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions)
     replace_file(folder / f"{digest}.json", options.model_dump_json(indent=1).encode())
 
 
-def write_plan(out: Path, plan: Plan, settings: Settings, command: Sequence[str]) -> None:
+def write_plan(
+    out: Path,
+    plan: Plan,
+    settings: Settings,
+    command: Sequence[str],
+    dataset: datasets.Dataset,
+) -> None:
     """Store what was asked for: ``plan.json``, see ``open_folder``."""
     resolved = dataclasses.asdict(settings)
     resolved["teacher_recipe"] = settings.teaching
@@ -138,6 +161,15 @@ def write_plan(out: Path, plan: Plan, settings: Settings, command: Sequence[str]
         "command": list(command),
         "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "settings": resolved,
+        "splits": {
+            split: {
+                "from": origin,
+                "images": dict(
+                    zip(dataset.class_names, dataset.class_counts(split).tolist(), strict=True)
+                ),
+            }
+            for split, origin in dataset.origins.items()
+        },
         "run_ids": [run.run_id for run in plan.runs],
     }
     _write_json(out / "plan.json", content)

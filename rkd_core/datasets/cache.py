@@ -1,7 +1,7 @@
 """The disk cache: entries that appear whole, are checked when opened, and are made once.
 
     <cache>/entries/<name>/    what was prepared; the name is a digest of its content
-    <cache>/sources/<key>.json which entry a listing of source files led to
+    <cache>/sources/<key>.json which entry a listing of source files led to, and notes on them
     <cache>/locks/<key>        so that of two processes one prepares and the other waits
 
 A listing (path, size and time of change of every file) stands in for reading the files again.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
@@ -28,6 +28,8 @@ from rkd_core.files import expanded, replace_file, sync
 __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"]
 
 T = TypeVar("T")
+Notes = dict[str, Any]
+"""JSON about a source that is not part of its content."""
 
 SETTLED_SECONDS = 2.0
 """Files changed more recently than this may change again without their times showing it."""
@@ -51,7 +53,7 @@ def default_folder() -> Path:
 def key_of(location: Location, *options: object) -> str:
     """Digest of where a source is, its listing, and how it is to be read and prepared."""
     listing = [[file.path, file.size, file.mtime_ns] for file in location.files]
-    value = json.dumps([str(location.root.resolve()), listing, location.test_names, options])
+    value = json.dumps([str(location.root.resolve()), listing, location.rules, options])
     return hashlib.sha256(value.encode()).hexdigest()[:32]
 
 
@@ -65,8 +67,8 @@ def open_or_build(
     cache: Path,
     key: str,
     location: Location,
-    open_entry: Callable[[Path], T],
-    build: Callable[[Path], str],
+    open_entry: Callable[[Path, Notes], T],
+    build: Callable[[Path], tuple[str, Notes]],
 ) -> T:
     """Open the entry a key led to before, or build it while others wait.
 
@@ -74,8 +76,10 @@ def open_or_build(
         cache: The cache folder.
         key: Of the source and how it is prepared.
         location: The source, to see whether its listing can be relied on.
-        open_entry: Opens an entry's folder; raises ``DamagedError`` if it is not sound.
-        build: Fills a folder and returns the entry's name.
+        open_entry: Opens an entry's folder, given the notes on this source; raises
+            ``DamagedError`` if it is not sound.
+        build: Fills a folder and returns the entry's name, and notes on this source: other
+            sources may have the same content.
 
     Raises:
         OSError: The cache cannot be written.
@@ -90,23 +94,23 @@ def open_or_build(
         entries.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=entries))
         try:
-            name = build(hidden)
+            name, notes = build(hidden)
             for file in hidden.iterdir():  # else zeros could stand under a sound name one day
                 sync(file)
             sync(hidden)
-            value = _commit(hidden, entries / name, open_entry)
+            value = _commit(hidden, entries / name, lambda folder: open_entry(folder, notes))
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
         newest = max((file.mtime_ns for file in location.files), default=0)
         if newest / 1e9 < time.time() - SETTLED_SECONDS:
-            _write(pointer, json.dumps({"entry": name}))
+            _write(pointer, json.dumps({"entry": name, "notes": notes}))
         return value
 
 
-def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path], T]) -> T | None:
+def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path, Notes], T]) -> T | None:
     try:
-        name = json_text.parse(pointer.read_text(encoding="utf-8"))["entry"]
-        return open_entry(cache / "entries" / Path(name).name)
+        found = json_text.parse(pointer.read_text(encoding="utf-8"))
+        return open_entry(cache / "entries" / Path(found["entry"]).name, found["notes"])
     except UNSOUND:
         return None
 

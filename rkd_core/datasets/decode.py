@@ -113,7 +113,7 @@ def _guarded(function: Callable[..., T]) -> Callable[..., T]:
         except BadImageError:
             raise
         except UnidentifiedImageError as error:
-            formats = ", ".join(pillow().FORMATS)
+            formats = ", ".join(pillow().formats())
             raise BadImageError(f"it is no image of a known format ({formats})") from error
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -33,7 +33,7 @@ class Decoded:
     """A decoded source.
 
     Attributes:
-        images: Of ``train`` and ``test``, uint8 ``(n, height, width, channels)``.
+        images: Of each split by its name, uint8 ``(n, height, width, channels)``.
         labels: Of the same, int64 ``(n,)``.
         skipped: Of the same, rows of the source that were left out.
         fingerprint: Of the content, see ``fingerprint``.
@@ -48,7 +48,7 @@ class Decoded:
 
 
 def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenSink) -> Decoded:
-    """Decode both splits: to 1 channel if every image is gray, else to 3.
+    """Decode all splits: to 1 channel if every image is gray, else to 3.
 
     Args:
         source: What to decode.
@@ -101,7 +101,7 @@ class _Pass:
         images: dict[str, NDArray[np.uint8]] = {}
         labels: dict[str, NDArray[np.int64]] = {}
         skipped: dict[str, list[int]] = {}
-        for name, split in (("train", source.train), ("test", source.test)):
+        for name, split in source.splits.items():
             stream = fingerprint.reading(split)
             images[name], skipped[name] = self._split(name, split.images, stream, open_sink)
             labels[name] = np.delete(split.labels, skipped[name])

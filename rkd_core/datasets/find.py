@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from rkd_core.datasets import cache, cifar, folders, lists, parquet
+from rkd_core.datasets import cache, cifar, folders, hints, lists, parquet
+from rkd_core.datasets.columns import ANY, Columns
+from rkd_core.datasets.layout import NAMED, OWN, VALIDATION_FIRST, SplitRule
+from rkd_core.datasets.lists import ImageLists
 from rkd_core.datasets.names import REGISTRY, unknown
-from rkd_core.datasets.paths import list_files
+from rkd_core.datasets.paths import list_files, missing
 from rkd_core.datasets.sources import Location
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
 
 __all__ = ["at", "given_folders", "listed", "named", "path"]
 
-TEST_FIRST = ("test", "valid", "validation", "val")
-VALIDATION_FIRST = ("val", "valid", "validation", "test")
-
-LAYOUTS = (
-    "train.parquet with test.parquet (shards too), or train/<class>/ with test/<class>/; "
-    "in place of test also valid, validation or val"
-)
+_DEEPEST = 4  # folders that are looked through
 
 
 def given_folders(data_dir: Path | None) -> list[Path]:
@@ -40,7 +39,9 @@ def given_folders(data_dir: Path | None) -> list[Path]:
     return folders
 
 
-def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) -> Location:
+def named(
+    name: str, data_dir: Path | None, cache_folder: Path, download: bool, columns: Columns = ANY
+) -> Location:
     """Find a named dataset: in ``data_dir``, ``$RKD_DATA_DIR``, the cache, or by download.
 
     Args:
@@ -48,6 +49,7 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
         data_dir: A folder of datasets.
         cache_folder: Its ``datasets`` folder is searched last, and is where a download goes.
         download: Whether to fetch what is nowhere.
+        columns: Columns of Parquet that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
@@ -56,8 +58,9 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
     entry = REGISTRY[name]
     store = cache_folder / "datasets"
     candidates = _candidates(name, data_dir, store)
+    rule = VALIDATION_FIRST if name.endswith("imagenet") else NAMED
     for candidate in candidates:
-        if (location := at(candidate, validation_first=name.endswith("imagenet"))) is not None:
+        if (location := at(candidate, rule, columns)) is not None:
             return location
     if entry.downloadable and download:
         target = store / entry.folders[0]
@@ -67,24 +70,23 @@ def named(name: str, data_dir: Path | None, cache_folder: Path, download: bool) 
                     cifar.download(entry.folders[0], store)
         except OSError as error:
             raise UserError(f"{name} cannot be downloaded to {store}: {error}") from error
-        if (location := at(target)) is not None:
+        if (location := at(target, rule, columns)) is not None:
             return location
     looked = ", ".join(str(candidate) for candidate in candidates)
     pickles = f"{entry.folders[0]} as torchvision keeps it, " if entry.downloadable else ""
     raise UserError(
         f"{name} was not found and {_no_download(entry.downloadable)}; looked for {looked}. "
-        f"Accepted are {pickles}{LAYOUTS}"
+        f"Accepted are {pickles}{hints.LAYOUTS}"
     )
 
 
 def listed(
     name_or_path: str,
-    train_list: Path,
-    test_list: Path,
+    image_lists: ImageLists,
     data_dir: Path | None,
     cache_folder: Path,
 ) -> Location:
-    """The images that two lists name, in a folder or in that of a named dataset.
+    """Return the images that lists name, in a folder or in that of a named dataset.
 
     Raises:
         OSError: A list cannot be read.
@@ -101,36 +103,39 @@ def listed(
             f"{name_or_path!r} is not a folder: with an image list, the data set is the folder "
             f"that its paths start from{looked}"
         )
-    return lists.locate(folder, train_list, test_list)
+    return lists.locate(folder, image_lists)
 
 
-def at(folder: Path, *, validation_first: bool = False) -> Location | None:
-    """What lies in a folder; None if no reader knows it.
+def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None:
+    """Return what lies in a folder; None if no reader knows it.
 
     Args:
         folder: Of one dataset.
-        validation_first: Prefer a validation split to a test split where both are there (the
-            test labels of ImageNet are not published).
+        rule: Which of its splits are used.
+        columns: Columns of Parquet that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
-        UserError: Files of it are missing, or there twice.
+        UserError: Columns are chosen, and it is not Parquet.
     """
     if not folder.is_dir():
         return None
     if cifar.is_cifar(folder):
+        _refuse_columns(columns, folder)
         return Location(folder, list_files(folder), (), partial(cifar.read, folder))
-    order = VALIDATION_FIRST if validation_first else TEST_FIRST
+    rules = asdict(rule), asdict(columns)
     if (inner := parquet.find_folder(folder)) is not None:
-        return Location(inner, list_files(inner), order, partial(parquet.read, inner, order))
+        reader = partial(parquet.read, inner, rule, columns)
+        return Location(inner, list_files(inner), rules, reader)
     if folders.is_image_folder(folder):
+        _refuse_columns(columns, folder)
         files = list_files(folder)
-        return Location(folder, files, order, partial(folders.read, folder, files, order))
+        return Location(folder, files, rules, partial(folders.read, folder, files, rule))
     return None
 
 
-def path(name_or_path: str) -> Location:
-    """What lies at a path.
+def path(name_or_path: str, columns: Columns = ANY) -> Location:
+    """Return what lies at a path, or in the one folder there, or in a copy of the Hub's.
 
     Raises:
         OSError: A folder cannot be read.
@@ -138,16 +143,46 @@ def path(name_or_path: str) -> Location:
     """
     folder = expanded(name_or_path)
     if folder.is_file():
-        raise UserError(f"{folder} is a file: give the folder of a dataset, with {LAYOUTS}")
+        raise UserError(hints.of_file(folder))
     if not name_or_path or not folder.is_dir():
+        if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
+            raise UserError(f"{missing(folder)} (--dataset is a name of --list, or a folder)")
         raise unknown(name_or_path)
-    if (location := at(folder)) is not None:
-        return location
+    for place in _looked_through(folder):
+        if (location := at(place, OWN, columns)) is not None:
+            return location
     parent = folder.resolve().parent
-    if folder.resolve().name in ("train", *TEST_FIRST) and folders.is_image_folder(parent):
+    names = ("train", "training", *OWN.names)
+    if folder.resolve().name.lower() in names and folders.is_image_folder(parent):
         raise UserError(f"{folder} is one split of a dataset: give the folder above, {parent}")
-    problem = "has no training split" if any(folder.iterdir()) else "is empty"
-    raise UserError(f"{folder} {problem}: a folder of a dataset has {LAYOUTS}")
+    raise UserError(hints.without_training_split(folder))
+
+
+def _looked_through(folder: Path) -> Iterator[Path]:
+    """Yield a folder, and those that it leads to: the one in it, or a snapshot of the Hub's."""
+    for _ in range(_DEEPEST):
+        yield folder
+        snapshots = folder / "snapshots"
+        if snapshots.is_dir():
+            newest = max(
+                (path for path in snapshots.iterdir() if path.is_dir()),
+                key=lambda path: path.stat().st_mtime,
+                default=None,
+            )
+            main = folder / "refs" / "main"
+            named = snapshots / main.read_text().strip() if main.is_file() else None
+            following = named if named is not None and named.is_dir() else newest
+        else:
+            names = folders.subfolders(folder)
+            following = folder / names[0] if len(names) == 1 else None
+        if following is None:
+            return
+        folder = following
+
+
+def _refuse_columns(columns: Columns, folder: Path) -> None:
+    if columns != ANY:
+        raise UserError(f"--label-column and --image-column are for Parquet, which {folder} is not")
 
 
 def _candidates(name: str, data_dir: Path | None, store: Path) -> list[Path]:

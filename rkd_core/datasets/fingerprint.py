@@ -68,9 +68,9 @@ def of_listing(source: Source, skipped: dict[str, list[int]], changes: dict[str,
     """
     listing = [
         [[file.path, file.size] for file in split.images.files]
-        for split in (source.train, source.test)
+        for split in source.splits.values()
         if isinstance(split.images, FileImages)
     ]
-    labels = [source.train.labels.tolist(), source.test.labels.tolist()]
+    labels = [split.labels.tolist() for split in source.splits.values()]
     content = _digest(["listing", source.class_names, labels, listing, skipped])
     return _digest([content, changes]) if changes else content

@@ -1,25 +1,41 @@
 """Folders of image files: torchvision's ImageFolder layout, and TinyImageNet's own.
 
-``<root>/train/<class>/**`` with a second such folder (``val``, ``valid``, ``validation`` or
-``test``), or TinyImageNet's ``val/images`` with ``val/val_annotations.txt``.
+``<root>/train/<class>/**`` with one or two more such folders (``val``, ``valid`` or
+``validation``, and ``test``), or TinyImageNet's ``val/images`` with ``val/val_annotations.txt``.
+A single folder between a split and its classes is looked through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from rkd_core.datasets.paths import ListedFile, Listing, unreadable
-from rkd_core.datasets.sources import Encoded, Source, Split, spread
+from rkd_core.datasets.formats import endings, is_image_file
+from rkd_core.datasets.layout import SplitRule, spelling
+from rkd_core.datasets.paths import ListedFile, Listing, is_ignored, unreadable
+from rkd_core.datasets.sources import (
+    Encoded,
+    Provenance,
+    Source,
+    Split,
+    check_class_names,
+    spread,
+)
+from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
-__all__ = ["FileImages", "is_image_folder", "read"]
+__all__ = ["FileImages", "is_image_folder", "read", "subfolders"]
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 ANNOTATIONS = "val/val_annotations.txt"
+BOXES = ("_boxes.txt", "val_annotations.txt")
+"""Endings of the text files that TinyImageNet has beside its images."""
+
+_DEEPEST = 4  # folders that are looked through
+_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -54,95 +70,245 @@ class FileImages:
 
 
 def is_image_folder(root: Path) -> bool:
-    """Whether there is a ``train`` folder with folders in it."""
-    train = root / "train"
-    return train.is_dir() and any(path.is_dir() for path in train.iterdir())
+    """Return whether there is a training folder with folders in it."""
+    train = spelling("train", subfolders(root))
+    return train is not None and bool(subfolders(root / train))
 
 
-def read(root: Path, files: Listing, test_names: Sequence[str]) -> Source:
+def read(root: Path, files: Listing, rule: SplitRule) -> Source:
     """Sort the files of a root into classes and splits.
 
     Args:
-        root: Holds ``train`` and a second folder.
+        root: Holds ``train`` and one or two more folders.
         files: All files below it.
-        test_names: Names of the second folder, the preferred one first.
+        rule: Which of the other folders are used.
 
     Raises:
         OSError: A folder or TinyImageNet's list cannot be read.
-        UserError: There is no second folder, it has a class that ``train`` lacks, or a class has
-            no training image.
+        UserError: There is no second folder, it has a class that ``train`` lacks, there is only
+            one class, or a class has no training image.
     """
-    names = _class_names(root / "train")
-    train = _labelled(root, files, "train", names)
-    for name, count in zip(names, np.bincount(train.labels, minlength=len(names)), strict=True):
+    present, by_top = subfolders(root), _by_top_folder(files)
+    train_name = spelling("train", present) or "train"
+    inner = _training_classes(root, train_name)
+    names = _class_names(root / inner)
+    if len(names) == 1:
+        inside = subfolders(root / inner / names[0])
+        below = f", in which there are folders ({_some(inside)})" if inside else ""
+        raise UserError(
+            f"{root / inner} has one class folder, {names[0]}{below}; a classifier needs two "
+            "or more classes"
+        )
+    check_class_names(names, str(root / inner))
+    label_of = {name: label for label, name in enumerate(names)}
+
+    def folder_of(split: str, where: str) -> _Folder:
+        return _Folder(root, split, where, by_top.get(split, []), label_of, root / inner)
+
+    train = folder_of(train_name, inner)
+    split = train.labeled()
+    for name, count in zip(names, np.bincount(split.labels, minlength=len(names)), strict=True):
         if count == 0:
-            raise _no_image(root / "train" / name)
+            raise train.without_image(name)
     if (root / ANNOTATIONS).is_file():
-        return Source(names, train, _annotated(root, files, names), "val")
-    second = _second_folder(root, files, test_names, names)
-    test = _labelled(root, files, second, names)
-    if len(test.labels) == 0:
-        raise _no_image(root / second / "<class>")
-    return Source(names, train, test, second)
-
-
-def _class_names(train: Path) -> tuple[str, ...]:
-    names = []
-    for path in train.iterdir():
-        if path.name.startswith("."):
-            continue
-        if not path.exists():  # or a class would go unnoticed
-            raise UserError(f"{path} is a link to nowhere")
-        if path.is_dir():
-            names.append(path.name)
-    return tuple(sorted(names))
-
-
-def _second_folder(
-    root: Path, files: Listing, test_names: Sequence[str], classes: tuple[str, ...]
-) -> str:
-    """The preferred one of those with labels, that is with images in a training class's folder."""
-    present = [name for name in test_names if (root / name).is_dir()]
-    if not present:
-        wanted = " or ".join(test_names)
-        raise UserError(f"{root} has a train folder but no test folder: add {wanted}")
-    known = set(classes)
-    labelled = {
-        parts[0]
-        for file in files
-        if _is_image(file) and len(parts := file.path.split("/", 2)) == 3 and parts[1] in known
+        test = _annotated(root, files, label_of)
+        return Source(names, split, test, None, _provenance([train], "val", None, by_top))
+    found = {name: actual for name in rule.names if (actual := spelling(name, present))}
+    if not found:
+        wanted = " or ".join(rule.names)
+        raise UserError(f"{root} has a {train_name} folder but no test folder: add {wanted}")
+    held_out = {
+        name: folder_of(actual, _level(root, actual, label_of)) for name, actual in found.items()
     }
-    return next((name for name in present if name in labelled), present[0])
+    labeled = [name for name, folder in held_out.items() if folder.has_labels()]
+    test_name, val_name = rule.choose(labeled or [*held_out])
+    used = held_out[test_name]
+    test = used.labeled()
+    if len(test.labels) == 0:
+        raise used.without_image("<class>")
+    if val_name is None:
+        provenance = _provenance([train, used], used.name, None, by_top)
+        return Source(names, split, test, None, provenance)
+    val = held_out[val_name]
+    provenance = _provenance([train, val, used], used.name, val.name, by_top)
+    return Source(names, split, test, val.labeled(), provenance)
 
 
-def _no_image(folder: Path) -> UserError:
-    return UserError(
-        f"{folder} holds no file with the extension of an image: {', '.join(EXTENSIONS)}"
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted, without those that are ignored."""
+    return sorted(
+        path.name for path in folder.iterdir() if not is_ignored(path.name) and path.is_dir()
     )
 
 
-def _labelled(root: Path, files: Listing, split: str, names: tuple[str, ...]) -> Split:
-    """``<split>/<class>/**`` in torchvision's order: by class, by folder, by name."""
-    label_of = {name: label for label, name in enumerate(names)}
-    found: list[tuple[int, str, str, ListedFile]] = []
-    for file in files:
-        parts = file.path.split("/", 2)
-        if parts[0] != split or len(parts) < 3 or not _is_image(file):
-            continue
-        if parts[1] not in label_of:
-            raise UserError(
-                f"{root / split / parts[1]} is a class that {root / 'train'} does not have"
+@dataclass(frozen=True)
+class _Folder:
+    """The folder of one split.
+
+    Attributes:
+        root: That of the data set.
+        name: Name of the folder.
+        inner: Path, from the root, of the folder that holds the class folders.
+        files: All files below the split's folder.
+        label_of: Label of each class name.
+        training: The folder of the training classes.
+    """
+
+    root: Path
+    name: str
+    inner: str
+    files: Sequence[ListedFile]
+    label_of: Mapping[str, int]
+    training: Path
+
+    def labeled(self) -> Split:
+        """Return ``<inner>/<class>/**`` in torchvision's order: by class, by folder, by name."""
+        found: list[tuple[int, str, str, ListedFile]] = []
+        for file, name in self._images():
+            if name not in self.label_of:
+                raise UserError(
+                    f"{self.root / self.inner / name} is a class that {self.training} does not have"
+                )
+            folder, _, last = file.path.rpartition("/")
+            found.append((self.label_of[name], folder, last, file))
+        found.sort(key=lambda entry: entry[:3])
+        labels = np.asarray([entry[0] for entry in found], dtype=np.int64)
+        return Split(FileImages(self.root, tuple(entry[3] for entry in found)), labels)
+
+    def has_labels(self) -> bool:
+        """Return whether there is an image in the folder of a training class."""
+        return any(name in self.label_of for _, name in self._images())
+
+    def without_image(self, name: str) -> UserError:
+        """Return the error for a class folder without an image."""
+        there = [file for file in self.files if file.path.startswith(f"{self.inner}/{name}/")]
+        unread = f" (it holds {', '.join(_by_ending(there))})" if there else ""
+        return UserError(
+            f"{self.root / self.inner / name} holds no file with the extension of an image: "
+            f"{', '.join(endings())}{unread}"
+        )
+
+    def remarks(self) -> list[str]:
+        """Return what is to be known of the folders."""
+        lines = []
+        if self.inner != self.name:
+            lines.append(f"{self.name}: the classes are the folders in {self.inner}")
+        inside: dict[str, set[str]] = {}
+        for file, name in self._images():
+            rest = file.path[len(self.inner) + len(name) + 2 :]
+            inside.setdefault(name, set()).add(rest.partition("/")[0] if "/" in rest else "")
+        deeper = {name: sorted(folders - {""}) for name, folders in inside.items()}
+        if len({*map(tuple, inside.values())}) > 1 or any(len(f) > 1 for f in inside.values()):
+            shown = [f"{name} ({_some(folders)})" for name, folders in deeper.items() if folders]
+            if shown:
+                lines.append(
+                    f"{self.name}: images in folders inside a class folder count as its class: "
+                    f"{_some(shown)}"
+                )
+        return lines
+
+    def warnings(self) -> list[str]:
+        """Return what is in the folder and not read."""
+        annotated = (self.root / ANNOTATIONS).is_file()
+        unread = [
+            file
+            for file in self.files
+            if not is_image_file(file.path) and not (annotated and file.path.endswith(BOXES))
+        ]
+        loose = sum(
+            is_image_file(file.path) and file.path.count("/") <= self.inner.count("/") + 1
+            for file in self.files
+        )
+        lines = []
+        if unread:
+            lines.append(f"{self.name}: not read: {', '.join(_by_ending(unread))}")
+        if loose:
+            lines.append(
+                f"{self.name}: not read: {counted(loose, 'image')} outside of the class folders"
             )
-        folder, _, name = file.path.rpartition("/")
-        found.append((label_of[parts[1]], folder, name, file))
-    found.sort(key=lambda entry: entry[:3])
-    labels = np.asarray([entry[0] for entry in found], dtype=np.int64)
-    return Split(FileImages(root, tuple(entry[3] for entry in found)), labels)
+        return lines
+
+    def _images(self) -> Iterator[tuple[ListedFile, str]]:
+        """Yield the images below folders of ``inner``, with the names of these folders."""
+        prefix = f"{self.inner}/"
+        for file in self.files:
+            if file.path.startswith(prefix) and is_image_file(file.path):
+                name, slash, _ = file.path[len(prefix) :].partition("/")
+                if slash:
+                    yield file, name
 
 
-def _annotated(root: Path, files: Listing, names: tuple[str, ...]) -> Split:
+def _by_top_folder(files: Listing) -> dict[str, list[ListedFile]]:
+    tops: dict[str, list[ListedFile]] = {}
+    for file in files:
+        tops.setdefault(file.path.partition("/")[0], []).append(file)
+    return tops
+
+
+def _by_ending(files: Sequence[ListedFile]) -> list[str]:
+    """Count files by ending: ``3 .heic``, the most frequent first."""
+    counts = Counter(PurePosixPath(file.path).suffix.lower() for file in files)
+    return [
+        f"{count} {ending or ('file' if count == 1 else 'files') + ' without an ending'}"
+        for ending, count in counts.most_common(_SHOWN)
+    ] + ([f"and {len(counts) - _SHOWN} more endings"] if len(counts) > _SHOWN else [])
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _training_classes(root: Path, split: str) -> str:
+    """Return the folder that holds the class folders: the split's, or one below single folders."""
+    inner = split
+    for _ in range(_DEEPEST):
+        names = subfolders(root / inner)
+        if len(names) != 1:
+            break
+        inner = f"{inner}/{names[0]}"
+    return inner if len(subfolders(root / inner)) > 1 else split
+
+
+def _level(root: Path, split: str, classes: Collection[str]) -> str:
+    """Return the folder of a split that holds folders of training classes, if there is one."""
+    inner = split
+    for _ in range(_DEEPEST):
+        names = subfolders(root / inner)
+        if len(names) != 1 or names[0] in classes:
+            break
+        inner = f"{inner}/{names[0]}"
+    return inner if not {*subfolders(root / inner)}.isdisjoint(classes) else split
+
+
+def _class_names(train: Path) -> tuple[str, ...]:
+    for path in train.iterdir():
+        if not is_ignored(path.name) and not path.exists():  # or a class would go unnoticed
+            raise UserError(f"{path} is a link to nowhere")
+    return tuple(subfolders(train))
+
+
+def _provenance(
+    used: Sequence[_Folder],
+    test: str,
+    val: str | None,
+    by_top: Mapping[str, Sequence[ListedFile]],
+) -> Provenance:
+    read = {test, val, *(folder.name for folder in used)}
+    others = [
+        name
+        for name, files in by_top.items()
+        if name not in read and any("/" in f.path and is_image_file(f.path) for f in files)
+    ]
+    remarks = [line for folder in used for line in folder.remarks()]
+    if others:
+        remarks.append(f"not used: {_some(others)}")
+    warnings = [line for folder in used for line in folder.warnings()]
+    return Provenance(used[0].name, test, val, tuple(remarks), tuple(warnings))
+
+
+def _annotated(root: Path, files: Listing, label_of: Mapping[str, int]) -> Split:
     """TinyImageNet's validation set: each line names a file, a tab, and its class."""
-    label_of = {name: label for label, name in enumerate(names)}
     by_path = {file.path: file for file in files}
     chosen: list[ListedFile] = []
     labels: list[int] = []
@@ -161,7 +327,3 @@ def _annotated(root: Path, files: Listing, names: tuple[str, ...]) -> Split:
         chosen.append(file)
         labels.append(label_of[wnid])
     return Split(FileImages(root, tuple(chosen)), np.asarray(labels, dtype=np.int64))
-
-
-def _is_image(file: ListedFile) -> bool:
-    return file.path.lower().endswith(EXTENSIONS)

@@ -18,17 +18,26 @@ from pathlib import Path
 import numpy as np
 
 from rkd_core.datasets.folders import FileImages
-from rkd_core.datasets.paths import ListedFile, Listing
-from rkd_core.datasets.sources import Location, Source, Split
+from rkd_core.datasets.paths import ListedFile, Listing, missing
+from rkd_core.datasets.sources import Location, Provenance, Source, Split
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
 
-__all__ = ["display_name", "locate"]
+__all__ = ["ImageLists", "display_name", "locate"]
 
 _DIGITS = 9  # of a label, at the most
 _CHUNK = 4096  # files that a thread looks for at a time
 _THREADS = 8  # what a network file system answers late, it answers many at once
+
+
+@dataclass(frozen=True)
+class ImageLists:
+    """The files that list the images of each split; without ``val``, ``test`` is halved."""
+
+    train: Path
+    test: Path
+    val: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,8 @@ class _Entries:
         return _bad_line(self.path, self.lines[row], problem)
 
 
-def locate(folder: Path, train_list: Path, test_list: Path) -> Location:
-    """Read the lists of the training and of the test set, and find the images.
+def locate(folder: Path, image_lists: ImageLists) -> Location:
+    """Read the list of each split, and find the images.
 
     A class is named after the folder of its training images, where each class has one to itself,
     and after its label otherwise.
@@ -54,28 +63,42 @@ def locate(folder: Path, train_list: Path, test_list: Path) -> Location:
     Args:
         folder: Where the paths start; if the first training image is not there but beside the
             training list, all of them start there.
-        train_list: A path and a label on each line; labels are 0, 1, 2, ... without gaps.
-        test_list: The same; not every label need be there.
+        image_lists: Files with a path and a label on each line. Labels of the training list are
+            0, 1, 2, ... without gaps; in the others, not every label need be there.
 
     Raises:
         OSError: A list cannot be read.
         UserError: A line is malformed, its path leaves the folder or leads to no file, an image
-            is listed twice or in both lists, or a label has no training image.
+            is listed twice or in two lists, or a label has no training image.
     """
-    train, test = _parse(train_list), _parse(test_list)
-    _check_apart(train, test)
-    classes = _check_labels(train, test)
+    train, test = _parse(image_lists.train), _parse(image_lists.test)
+    val = None if image_lists.val is None else _parse(image_lists.val)
+    held_out = [entries for entries in (val, test) if entries is not None]
+    for entries in held_out:
+        _check_apart(train, entries)
+    if val is not None:
+        _check_apart(val, test)
+    classes = _check_labels(train, held_out)
     places = [folder, train.path.parent]
     first = [isinstance(_look(str(place), train.images[:1])[0], ListedFile) for place in places]
     root = places[first == [False, True]]
-    found = _find(train, root), _find(test, root)
+    found = [_find(entries, root) for entries in (train, *held_out)]
     splits = [
         Split(FileImages(root, files), np.asarray(entries.labels, dtype=np.int64))
-        for files, entries in zip(found, (train, test), strict=True)
+        for files, entries in zip(found, (train, *held_out), strict=True)
     ]
-    source = Source(_class_names(train, classes), splits[0], splits[1], test.path.name)
-    lists = tuple(_as_listed(entries.path) for entries in (train, test))  # labels go by them
-    return Location(root, lists + found[0] + found[1], (), lambda: source)
+    source = Source(
+        _class_names(train, classes),
+        splits[0],
+        splits[-1],
+        None if val is None else splits[1],
+        Provenance(train.path.name, test.path.name, None if val is None else val.path.name),
+    )
+    listing = tuple(_as_listed(entries.path) for entries in (train, *held_out))  # of the labels
+    for files in found:
+        listing += files
+    rules = tuple(str(entries.path) for entries in (train, *held_out))
+    return Location(root, listing, rules, lambda: source)
 
 
 def display_name(train_list: Path, otherwise: str) -> str:
@@ -89,7 +112,8 @@ def display_name(train_list: Path, otherwise: str) -> str:
 def _parse(path: Path) -> _Entries:
     path = expanded(path)
     if not path.is_file():
-        raise UserError(f"{path} is no file: an image list was expected there")
+        problem = f"{path} is no file" if path.exists() else missing(path)
+        raise UserError(f"{problem}: an image list was expected there")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -124,7 +148,7 @@ def _bad_line(path: Path, number: int, problem: str) -> UserError:
 
 
 def _check_apart(train: _Entries, test: _Entries) -> None:
-    """No image is trained on and tested on."""
+    """Refuse an image that is in two lists."""
     both = set(train.images).intersection(test.images)
     if both:
         row = next(row for row, image in enumerate(test.images) if image in both)
@@ -132,8 +156,8 @@ def _check_apart(train: _Entries, test: _Entries) -> None:
         raise test.bad(row, f"{test.images[row]} is in {train.path}, too{more}")
 
 
-def _check_labels(train: _Entries, test: _Entries) -> int:
-    """The number of classes: each of their labels, from 0 on, has a training image."""
+def _check_labels(train: _Entries, held_out: Sequence[_Entries]) -> int:
+    """Return the number of classes: each of their labels, from 0 on, has a training image."""
     present = sorted(set(train.labels))
     for label, there in enumerate(present):
         if label != there:
@@ -142,9 +166,10 @@ def _check_labels(train: _Entries, test: _Entries) -> int:
                 "labels must be 0, 1, 2, ... without gaps"
             )
     classes = len(present)
-    for row, label in enumerate(test.labels):
-        if label >= classes:
-            raise test.bad(row, f"label {label} has no image in {train.path}")
+    for entries in held_out:
+        for row, label in enumerate(entries.labels):
+            if label >= classes:
+                raise entries.bad(row, f"label {label} has no image in {train.path}")
     return classes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets import cache, digits, find, lists
+from rkd_core.datasets.columns import ANY, Columns
+from rkd_core.datasets.lists import ImageLists
 from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name
-from rkd_core.datasets.paths import unreadable
+from rkd_core.datasets.paths import Listing, escaped, is_plain, unreadable
 from rkd_core.datasets.prepare import Options, Prepared, prepare, prepare_in_memory
-from rkd_core.datasets.sets import Dataset
+from rkd_core.datasets.sets import Dataset, ImageSet
+from rkd_core.datasets.sources import SPLIT_ADJECTIVES, Inventory, Location
 from rkd_core.datasets.splits import draw_classes, halve, training_rows
+from rkd_core.datasets.streamed import StreamedImageSet
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
@@ -25,6 +30,10 @@ __all__ = ["load"]
 logger = logging.getLogger(__name__)
 
 LARGEST_SIDE = 4096
+MOST_FILES = 20_000
+"""Files of a source that an inventory lists."""
+
+Rows = NDArray[np.int64]
 
 
 def load(
@@ -34,12 +43,17 @@ def load(
     data_dir: Path | None = None,
     train_list: Path | None = None,
     test_list: Path | None = None,
+    val_list: Path | None = None,
+    columns: Columns = ANY,
     cache_dir: Path | None = None,
     download: bool = True,
     skip_bad_images: bool = False,
     decode_limit: int = 32 * 2**30,
 ) -> Dataset:
     """Load a dataset and cut it into training, validation and test.
+
+    A user's data set that has a training, a validation and a test set of its own keeps them;
+    otherwise validation and test are halves of the original test set.
 
     Args:
         name_or_path: A name of ``names()``, or a folder: of Hugging Face style image Parquet, or
@@ -50,6 +64,8 @@ def load(
         train_list: A text file with ``path label`` on each line, paths from the dataset's folder:
             the training set is that, in its order, and named after it. Goes with ``test_list``.
         test_list: The same of the original test set.
+        val_list: The same of a validation set; without it, the original test set is halved.
+        columns: Columns of Parquet that hold labels and images, where there is a choice.
         cache_dir: Where decoded images and downloads are kept; None for ``$RKD_CACHE_DIR`` or
             the user's cache folder.
         download: Whether CIFAR may be fetched if it is nowhere.
@@ -69,20 +85,35 @@ def load(
         )
     if (train_list is None) != (test_list is None):
         raise UserError("--train-list and --test-list go together: give both, or neither")
-    prepared = _prepare(
+    if val_list is not None and train_list is None:
+        raise UserError("--val-list goes with --train-list and --test-list: give all three")
+    name = display_name(name_or_path)
+    if not is_plain(name):
+        raise UserError(
+            f"--dataset: the folder name {escaped(name)} has bytes that are not UTF-8, or control "
+            "characters: rename it"
+        )
+    location = _locate(
         name_or_path,
-        None if train_list is None or test_list is None else (train_list, test_list),
-        Options(options.image_size, skip_bad_images, decode_limit),
+        None
+        if train_list is None or test_list is None
+        else ImageLists(train_list, test_list, val_list),
+        columns,
         data_dir,
         cache_dir or cache.default_folder(),
         download,
     )
-    name = display_name(name_or_path)
+    how = Options(options.image_size, skip_bad_images, decode_limit)
+    if location is None:
+        prepared = prepare_in_memory(digits.read(), how, "digits")
+    else:
+        prepared = prepare(location, how, cache_dir or cache.default_folder())
     chosen = draw_classes(len(prepared.class_names), options.classes, options.class_seed)
     label_of = np.full(len(prepared.class_names), -1)
     label_of[chosen] = np.arange(len(chosen))
-    train_labels, test_labels = label_of[prepared.train.labels], label_of[prepared.test.labels]
-    of_chosen, tested = np.flatnonzero(train_labels >= 0), np.flatnonzero(test_labels >= 0)
+    labels = {split: label_of[images.labels] for split, images in prepared.splits.items()}
+    train_labels = labels["train"]
+    of_chosen = np.flatnonzero(train_labels >= 0)
     imbalance = options.imbalance
     kept = training_rows(
         train_labels[of_chosen],
@@ -93,61 +124,107 @@ def load(
         seed=options.subset_seed,
     )
     kept = of_chosen[kept]
-    val, test = halve(test_labels[tested], options.split_seed, options.stratified)
-    val, test = tested[val], tested[test]
+    val, test = _held_out(labels, options, name)
+    of_val = "val" if "val" in labels else "test"
+
+    def cut(split: str, rows: Rows) -> ImageSet | StreamedImageSet:
+        return replace(prepared.splits[split].subset(rows), labels=labels[split][rows])
+
+    def in_source(split: str, rows: Rows) -> Rows:
+        skipped = prepared.skipped[split]
+        return np.delete(np.arange(len(labels[split]) + len(skipped)), skipped)[rows]
+
     dataset = Dataset(
         name=name if train_list is None else lists.display_name(train_list, name),
         class_names=tuple(prepared.class_names[label] for label in chosen),
-        train=replace(prepared.train.subset(kept), labels=train_labels[kept]),
-        val=replace(prepared.test.subset(val), labels=test_labels[val]),
-        test=replace(prepared.test.subset(test), labels=test_labels[test]),
+        train=cut("train", kept),
+        val=cut(of_val, val),
+        test=cut("test", test),
         fingerprint=prepared.fingerprint,
         skipped_images=sum(map(len, prepared.skipped.values())),
-        train_indices=_rows_of_source(kept, prepared.skipped["train"], len(train_labels)),
-        val_indices=_rows_of_source(val, prepared.skipped["test"], len(prepared.test)),
-        test_indices=_rows_of_source(test, prepared.skipped["test"], len(prepared.test)),
+        train_indices=in_source("train", kept),
+        val_indices=in_source(of_val, val),
+        test_indices=in_source("test", test),
         decoding=prepared.decoding,
+        provenance=prepared.provenance,
+        inventory=_inventory(prepared, () if location is None else location.files),
     )
     _warn(dataset)
     return dataset
 
 
-def _prepare(
+def _inventory(prepared: Prepared, files: Listing) -> Inventory:
+    classes = len(prepared.class_names)
+    counts = {
+        split: tuple(np.bincount(images.labels, minlength=classes).tolist())
+        for split, images in prepared.splits.items()
+    }
+    return Inventory(prepared.class_names, counts, files if len(files) <= MOST_FILES else ())
+
+
+def _held_out(labels: Mapping[str, Rows], options: DataOptions, name: str) -> tuple[Rows, Rows]:
+    """Return the rows of validation and of test in their splits of the source.
+
+    Raises:
+        UserError: There are too few images, or the halving of a test set is asked for where there
+            is nothing to halve.
+    """
+    tested = np.flatnonzero(labels["test"] >= 0)
+    if "val" not in labels:
+        val, test = halve(labels["test"][tested], options.split_seed, options.stratified)
+        return tested[val], tested[test]
+    for flag, given in (
+        ("--stratified", options.stratified),
+        ("--split-seed", options.split_seed != 0),
+    ):
+        if given:
+            raise UserError(
+                f"{flag} is for halving a test set, and {name} has a validation set of its own: "
+                f"leave {flag} out"
+            )
+    validated = np.flatnonzero(labels["val"] >= 0)
+    for split, rows in (("val", validated), ("test", tested)):
+        if len(rows) == 0:
+            raise UserError(
+                f"{name}: the {SPLIT_ADJECTIVES[split]} split has no image of the chosen classes"
+            )
+    return validated, tested
+
+
+def _locate(
     name_or_path: str,
-    image_lists: tuple[Path, Path] | None,
-    options: Options,
+    image_lists: ImageLists | None,
+    columns: Columns,
     data_dir: Path | None,
     cache_folder: Path,
     download: bool,
-) -> Prepared:
+) -> Location | None:
+    """Return where the data lie; None for the digits, which are built in."""
     name = name_or_path.removesuffix(LONG_TAIL)
     try:
         if data_dir is not None and not expanded(data_dir).is_dir():
             raise UserError(f"--data-dir {data_dir} is not a folder")
+        if columns != ANY and (image_lists is not None or name == "digits"):
+            raise UserError("--label-column and --image-column are for Parquet")
         if image_lists is not None:
             if default_imbalance(name_or_path) is not None:
                 raise UserError(
                     f"{name_or_path} is cut to a long tail of its own: with an image list, "
                     f"say --dataset {name}"
                 )
-            location = find.listed(name_or_path, *image_lists, data_dir, cache_folder)
-        elif name == "digits":
-            return prepare_in_memory(digits.read(), options, name)
-        elif name in REGISTRY:
-            location = find.named(name, data_dir, cache_folder, download)
-        else:
-            location = find.path(name_or_path)
+            return find.listed(name_or_path, image_lists, data_dir, cache_folder)
+        if name == "digits":
+            return None
+        if name in REGISTRY:
+            return find.named(name, data_dir, cache_folder, download, columns)
+        return find.path(name_or_path, columns)
     except OSError as error:
         raise unreadable(error, name_or_path) from error
-    return prepare(location, options, cache_folder)
-
-
-def _rows_of_source(rows: NDArray[np.int64], skipped: list[int], kept: int) -> NDArray[np.int64]:
-    """Rows in the source, given rows among those of its images that were not skipped."""
-    return np.delete(np.arange(kept + len(skipped)), skipped)[rows]
 
 
 def _warn(dataset: Dataset) -> None:
+    for line in dataset.provenance.warnings:
+        logger.warning("%s: %s", dataset.name, line)
     if dataset.skipped_images:
         skipped = counted(dataset.skipped_images, "undecodable image")
         logger.warning("%s: %s skipped", dataset.name, skipped)

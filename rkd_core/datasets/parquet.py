@@ -1,13 +1,14 @@
 """Hugging Face style image Parquet: ``train.parquet`` with a test split beside it, or shards.
 
 The image column holds ``{bytes, path}`` or plain bytes; its name, the class names and the label
-column are taken from the ``huggingface`` metadata of the schema where it is there.
+column are taken from the ``huggingface`` metadata of the schema where it is there. Labels are
+integers, or text, in which case the classes are the sorted texts of the training split.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rkd_core import json_text
-from rkd_core.datasets.sources import Encoded, Source, Split, spread
+from rkd_core.datasets.columns import (
+    HIDDEN,
+    Columns,
+    Labels,
+    Schema,
+    class_names_of,
+    features_of,
+    labels_of,
+)
+from rkd_core.datasets.layout import SplitRule, spelling
+from rkd_core.datasets.paths import is_ignored
+from rkd_core.datasets.sources import Encoded, Provenance, Source, Split, spread
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
 __all__ = ["ParquetImages", "find_folder", "read"]
 
-SUBFOLDERS = ("", "plain_text", "data", "cifar100")
+SUBFOLDERS = ("", "plain_text", "data", "cifar100", "default")
 """Where Hugging Face's repositories keep their files, below the folder of the dataset."""
 
-IMAGE_NAMES = ("img", "image")
-LABEL_NAMES = ("label", "labels", "fine_label")
 SHARD = re.compile(r"(?P<split>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?")
 """A shard's name; the Hub's older ones end in a digest of the content."""
 
-HIDDEN = -1
-"""The label of every image of a split whose labels are not published."""
 
 BATCH_ROWS = 512
 
@@ -96,9 +103,9 @@ class ParquetImages:
                         BATCH_ROWS, row_groups=[group], columns=[self.column]
                     ):
                         here = _between(wanted, start, start + len(batch))
-                        values = batch.column(self.column).take(pa.array(here - start)).to_pylist()
-                        for row, value in zip(here.tolist(), values, strict=True):
-                            yield self._encoded(value, f"{file} row {row}")
+                        column = batch.column(self.column)  # views have no kernel for take()
+                        for row in here.tolist():
+                            yield self._encoded(column[row - start].as_py(), f"{file} row {row}")
                         start += len(batch)
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise _unreadable(file, error) from error
@@ -125,164 +132,216 @@ def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]
 
 
 def find_folder(root: Path) -> Path | None:
-    """The folder at or below ``root`` that holds a training split, if there is one."""
+    """Return the folder at or below ``root`` that holds a training split, if there is one."""
     for name in SUBFOLDERS:
-        if _files(root / name, "train"):
+        if (root / name).is_dir() and spelling("train", _split_files(root / name)):
             return root / name
     return None
 
 
-def read(folder: Path, test_names: Sequence[str]) -> Source:
+def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     """Read labels and class names; images are read when they are iterated over.
 
     Args:
-        folder: Holds ``train.parquet`` or ``train-00000-of-00002.parquet`` and so on.
-        test_names: Names of the test split, the preferred one first.
+        folder: Holds ``train.parquet``, ``train-00000-of-00002.parquet`` and so on, or a folder
+            ``train`` of Parquet files.
+        rule: Which of the other splits are used.
+        columns: Columns that the user chose.
 
     Raises:
-        UserError: A file is damaged or missing, a column is missing, or labels are null or not
-            integers.
+        UserError: A file is damaged or missing, a column is missing or has to be chosen, or labels
+            are null, or neither integers nor text.
     """
-    present = [name for name in test_names if _files(folder, name)]
-    wanted = " or ".join(f"{name}.parquet" for name in test_names if name not in present)
+    there = _split_files(folder)
+    train_name = spelling("train", there) or "train"
+    present = {name: actual for name in rule.names if (actual := spelling(name, there))}
+    wanted = " or ".join(f"{name}.parquet" for name in rule.names if name not in present)
     if not present:
         raise UserError(f"{folder} has a training split but no test split: add {wanted}")
-    train_split, names = _read_split(folder, "train")
-    for test in present:
-        test_split, test_class_names = _read_split(folder, test)
-        if len(test_split.labels) == 0 or np.any(test_split.labels != HIDDEN):
-            break
-    else:
+    train = _Table.read(folder, train_name, there[train_name], columns)
+    names = train.class_names()
+    train_split = train.split(names)
+    tables: dict[str, _Table] = {}
+    seen: list[_Table] = []
+    for name, actual in present.items():
+        table = _Table.read(folder, actual, there[actual], columns, may_lack_labels=True)
+        if train.names and table.names and train.names != table.names:
+            raise UserError(f"{folder}: the class names of {train_name} and {actual} differ")
+        seen.append(table)
+        if not table.is_hidden:
+            tables[name] = table
+            if not rule.all_three:
+                break
+    if not tables:
         add = f": add {wanted} with labels" if wanted else ""
-        raise UserError(f"{folder}: all labels of {' and '.join(present)} are hidden (-1){add}")
-    if names and test_class_names and names != test_class_names:
-        raise UserError(f"{folder}: the class names of train and {test} differ")
-    if not names:
-        highest = int(train_split.labels.max(initial=-1))
-        if highest >= len(train_split.labels):
+        hidden = " and ".join(present.values())
+        missing = all(table.column == "" for table in seen)
+        how = "missing" if missing else "hidden (-1)"
+        raise UserError(f"{folder}: all labels of {hidden} are {how}{add}")
+    test_name, val_name = rule.choose([*tables])
+    used = {train_name, present[test_name]} | ({present[val_name]} if val_name else set())
+    unused = sorted({*there} - used)
+    remarks = (*train.remarks, *([f"not used: {', '.join(unused)}"] if unused else []))
+    return Source(
+        names,
+        train_split,
+        tables[test_name].split(names),
+        tables[val_name].split(names) if val_name else None,
+        Provenance(
+            train_name, present[test_name], present[val_name] if val_name else None, remarks
+        ),
+    )
+
+
+def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each split, sorted: one file, shards, or those of a folder."""
+    found: dict[str, tuple[Path, ...]] = {}
+    folders = []
+    for path in sorted(folder.iterdir()):
+        if is_ignored(path.name):
+            continue
+        if path.suffix == ".parquet" and path.is_file():
+            match = SHARD.fullmatch(path.stem)
+            split = match["split"] if match else path.stem
+            found[split] = (*found.get(split, ()), path)
+        elif path.is_dir():
+            folders.append(path)
+    if spelling("train", found) is None:
+        for path in folders:
+            inside = tuple(sorted(p for p in path.glob("*.parquet") if not is_ignored(p.name)))
+            if inside:
+                found.setdefault(path.name, inside)
+    return found
+
+
+def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
+    """Refuse a split that is there in two forms, or lacks a shard."""
+    shards = [match for path in files if (match := SHARD.fullmatch(path.stem))]
+    if not shards:
+        return
+    if len(shards) < len(files):
+        whole = next(path for path in files if SHARD.fullmatch(path.stem) is None)
+        raise UserError(f"{folder} has both {whole.name} and {shards[0][0]}.parquet: keep one form")
+    parts = int(shards[0]["parts"])
+    if [int(match["part"]) for match in shards] != list(range(parts)):
+        raise UserError(
+            f"{folder} has {counted(len(shards), 'file')} for the {counted(parts, 'shard')} of "
+            f"{split}; all must be there, once"
+        )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is read of a split at once: all but the images.
+
+    Attributes:
+        images: The image column.
+        labels: Integers, or text.
+        column: Name of the label column.
+        names: Class names that the metadata of the schema hold; none where there are none.
+        remarks: Sentences about columns that might have been meant.
+    """
+
+    images: ParquetImages
+    labels: Labels
+    column: str
+    names: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def read(
+        cls,
+        folder: Path,
+        split: str,
+        files: tuple[Path, ...],
+        columns: Columns,
+        *,
+        may_lack_labels: bool = False,
+    ) -> _Table:
+        """Read the labels of a split; all are hidden where they may be missing and are."""
+        _check_whole(folder, split, files)
+        image = label = ""
+        names: tuple[str, ...] = ()
+        remarks: tuple[str, ...] = ()
+        parts: list[Labels] = []
+        for file in files:
+            try:
+                with pq.ParquetFile(file) as source:
+                    schema = source.schema_arrow
+                    if file is files[0]:
+                        found = Schema(schema, features_of(schema), file)
+                        image = found.image_column(columns.image)
+                        lacks = may_lack_labels and not found.may_have_labels(columns.label)
+                        label = "" if lacks else found.label_column(columns.label)
+                        names = class_names_of(found.features.get(label, {}))
+                        remarks = found.remarks(image, label, columns)
+                    for column in filter(None, (image, label)):
+                        if (times := schema.names.count(column)) == 0:
+                            raise UserError(
+                                f"{file} has no column {column!r}, unlike {files[0].name}"
+                            )
+                        if times > 1:
+                            raise UserError(f"{file} has {times} columns {column!r}: keep one")
+                    if not label:
+                        parts.append(np.full(source.metadata.num_rows, HIDDEN))
+                        continue
+                    # By name, since Parquet reads 'label.x' too where 'label' is asked for.
+                    values = source.read(columns=[label])[label]
+                    parts.append(labels_of(values, label, file, may_lack_labels))
+            except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+                raise _unreadable(file, error) from error
+        images = ParquetImages(folder, files, tuple(map(len, parts)), image)
+        return cls(images, _joined(parts, f"{folder}: labels in {label!r}"), label, names, remarks)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether there are images, and none has a label."""
+        return (
+            isinstance(self.labels, np.ndarray)
+            and len(self.labels) > 0
+            and bool(np.all(self.labels == HIDDEN))
+        )
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names in label order: of the metadata, or as the labels are."""
+        if self.names:
+            return self.names
+        if isinstance(self.labels, list):
+            return tuple(sorted({*self.labels}))
+        highest = int(self.labels.max(initial=-1))
+        if highest >= len(self.labels):
             raise UserError(
-                f"{folder}: label {highest} among "
-                f"{counted(len(train_split.labels), 'training image')}; "
+                f"{self.images.folder}: label {highest} among "
+                f"{counted(len(self.labels), 'training image')}; "
                 "labels must run from 0 without gaps"
             )
-        names = tuple(str(label) for label in range(highest + 1))
-    return Source(names, train_split, test_split, test)
+        return tuple(str(label) for label in range(highest + 1))
+
+    def split(self, class_names: tuple[str, ...]) -> Split:
+        """Return images and labels, text replaced by its place among the class names."""
+        if not isinstance(self.labels, list):
+            return Split(self.images, self.labels)
+        label_of = {name: label for label, name in enumerate(class_names)}
+        unknown = next((text for text in self.labels if text not in label_of), None)
+        if unknown is not None:
+            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(
+                f"{self.images.files[0]}: label {unknown!r} in {self.column!r} is none of the "
+                f"classes {known}"
+            )
+        labels = [label_of[text] for text in self.labels]
+        return Split(self.images, np.asarray(labels, dtype=np.int64))
 
 
-def _files(folder: Path, split: str) -> tuple[Path, ...]:
-    """The files of a split in order: one file, or all of its shards."""
-    whole = folder / f"{split}.parquet"
-    shards = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        match = SHARD.fullmatch(path.stem) if path.suffix == ".parquet" else None
-        if match and match["split"] == split:
-            shards.append((path, int(match["part"]), int(match["parts"])))
-    if not shards:
-        return (whole,) if whole.is_file() else ()
-    if whole.is_file():
-        raise UserError(f"{folder} has both {whole.name} and {shards[0][0].name}: keep one form")
-    if [part for _, part, _ in shards] != list(range(shards[0][2])):
-        raise UserError(
-            f"{folder} has {counted(len(shards), 'file')} for the {counted(shards[0][2], 'shard')} "
-            f"of {split}; all must be there, once"
-        )
-    return tuple(path for path, _, _ in shards)
-
-
-def _read_split(folder: Path, split: str) -> tuple[Split, tuple[str, ...]]:
-    files = _files(folder, split)
-    image = label = ""
-    names: tuple[str, ...] = ()
-    labels: list[NDArray[np.int64]] = []
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as source:
-                schema = source.schema_arrow
-                if file is files[0]:
-                    features = _features(schema)
-                    image = _image_column(schema, features, file)
-                    label = _label_column(schema, features, file)
-                    names = _names(features.get(label, {}))
-                for column in (image, label):
-                    if (times := schema.names.count(column)) == 0:
-                        raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
-                    if times > 1:
-                        raise UserError(f"{file} has {times} columns {column!r}: keep one")
-                # By name, since Parquet reads 'label.x' too where 'label' is asked for.
-                labels.append(_integers(source.read(columns=[label])[label], label, file))
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-            raise _unreadable(file, error) from error
-    images = ParquetImages(folder, files, tuple(map(len, labels)), image)
-    return Split(images, np.concatenate(labels)), names
-
-
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Hugging Face's description of the columns; empty where there is none."""
-    try:
-        features = json_text.parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: value for name, value in features.items() if isinstance(value, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _names(feature: dict[str, Any]) -> tuple[str, ...]:
-    """The class names of a column; none where there is no list of them."""
-    names = feature.get("names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return ()
-    return tuple(names)
-
-
-def _image_column(schema: pa.Schema, features: dict[str, dict[str, Any]], file: Path) -> str:
-    shaped = [field.name for field in schema if _holds_bytes(field.type)]
-    declared = [name for name in shaped if features.get(name, {}).get("_type") == "Image"]
-    for candidates in (declared, shaped):
-        for name in IMAGE_NAMES:
-            if name in candidates:
-                return name
-        if len(candidates) == 1:
-            return candidates[0]
-    raise UserError(
-        f"{file} has no image column (img or image, holding bytes); "
-        f"it has {', '.join(schema.names) or 'no columns'}"
-    )
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        if index < 0:
-            return False
-        kind = kind.field(index).type
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _label_column(schema: pa.Schema, features: dict[str, dict[str, Any]], file: Path) -> str:
-    declared = [
-        name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"
-    ]
-    for candidates in (declared, schema.names):
-        for name in LABEL_NAMES:
-            if name in candidates:
-                return name
-    if len(declared) == 1:
-        return declared[0]
-    raise UserError(
-        f"{file} has no label column ({', '.join(LABEL_NAMES)}); "
-        f"it has {', '.join(schema.names) or 'no columns'}"
-    )
-
-
-def _integers(column: pa.ChunkedArray, name: str, file: Path) -> NDArray[np.int64]:
-    if not pa.types.is_integer(column.type):
-        raise UserError(f"{file}: labels in {name!r} must be integers, not {column.type}")
-    if column.null_count:
-        verb = "is" if column.null_count == 1 else "are"
-        raise UserError(f"{file}: {counted(column.null_count, 'label')} in {name!r} {verb} null")
-    values = np.asarray(column.to_numpy())
-    if (highest := int(values.max(initial=0))) > np.iinfo(np.int64).max:
-        raise UserError(f"{file}: label {highest} in {name!r}; labels must run from 0 without gaps")
-    return values.astype(np.int64)
+def _joined(parts: list[Labels], what: str) -> Labels:
+    """Return the labels of all files of a split."""
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    texts = [part for part in parts if isinstance(part, list)]
+    if arrays and texts:
+        raise UserError(f"{what} are integers in some files and text in others")
+    if texts:
+        return [text for part in texts for text in part]
+    return np.concatenate(arrays)
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:

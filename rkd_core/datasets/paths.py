@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from rkd_core.errors import UserError
 
-__all__ = ["ListedFile", "Listing", "list_files", "unreadable"]
+__all__ = [
+    "ListedFile",
+    "Listing",
+    "escaped",
+    "is_ignored",
+    "is_plain",
+    "list_files",
+    "missing",
+    "unreadable",
+]
+
+_SERVICE_NAMES = frozenset(
+    {
+        "@eadir",  # Synology
+        "@recycle",  # QNAP
+        "#recycle",
+        "$recycle.bin",
+        "__macosx",
+        "desktop.ini",
+        "ehthumbs.db",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+"""Lower-case names of what file servers and operating systems leave in folders."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +55,41 @@ def unreadable(error: OSError, path: str | Path) -> UserError:
     return UserError(f"{error.filename or path} cannot be read: {error.strerror or error}")
 
 
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is hidden, or left by a file server or an operating system."""
+    return name.startswith(".") or name.lower() in _SERVICE_NAMES
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name is valid Unicode without control characters or line breaks.
+
+    Python keeps bytes of names that are not UTF-8 as surrogates, which no file or table can hold.
+    """
+    return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in name)
+
+
+def escaped(name: str) -> str:
+    """Return a name in quotes, with its bytes escaped as shells write them: ``'caf\\xe9'``."""
+    try:
+        return repr(os.fsencode(name))[1:]
+    except UnicodeEncodeError:
+        return ascii(name)
+
+
+def missing(path: Path) -> str:
+    """Say which part of a path does not exist, and which name there comes close."""
+    gone = path
+    while gone.parent != gone and not gone.parent.exists():
+        gone = gone.parent
+    names = [entry.name for entry in gone.parent.iterdir()] if gone.parent.is_dir() else []
+    lower = {name.lower(): name for name in names if not is_ignored(name)}
+    close = difflib.get_close_matches(gone.name.lower(), lower, n=1)
+    hint = f": did you mean {gone.parent / lower[close[0]]}?" if close else ""
+    return f"{gone} does not exist{hint}"
+
+
 def list_files(root: Path) -> Listing:
-    """All files below a folder in the order of their paths, hidden ones left out.
+    """All files below a folder in the order of their paths, ignored ones left out.
 
     Links are followed, but into no folder that the path is in already. A link to nowhere is
     listed as a file, which then cannot be read.
@@ -47,7 +107,7 @@ def list_files(root: Path) -> Listing:
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_ignored(entry.name):
                     continue
                 path = prefix + entry.name
                 if entry.is_dir():

@@ -9,6 +9,7 @@ A source is kept in the cache in one of three forms, written down in the entry's
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -26,10 +27,11 @@ from rkd_core.datasets.decode import BadImageError, is_gray, open_image
 from rkd_core.datasets.decoded import decode_source
 from rkd_core.datasets.decoding import Decoding
 from rkd_core.datasets.folders import FileImages
+from rkd_core.datasets.leakage import shared_images
 from rkd_core.datasets.packed import PackedImages, pack
 from rkd_core.datasets.sets import ImageSet
 from rkd_core.datasets.sinks import ArraySink, FileSink
-from rkd_core.datasets.sources import ArrayImages, Location, Source, Split, check_labels
+from rkd_core.datasets.sources import ArrayImages, Location, Provenance, Source, check_labels
 from rkd_core.datasets.streamed import DEFAULT_SIDE, StreamedImageSet
 from rkd_core.datasets.survey import survey
 from rkd_core.errors import UserError
@@ -63,14 +65,33 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Both splits of a source, the undecodable rows left out of each, and how it is decoded."""
+    """The splits of a source, and what is known of them.
+
+    Attributes:
+        class_names: In label order.
+        splits: ``train``, ``val`` where the source has one, and ``test``.
+        fingerprint: SHA-256 of the content.
+        skipped: Rows of the source that were left out as undecodable, by split.
+        decoding: How images are decoded.
+        provenance: Where the splits come from.
+    """
 
     class_names: tuple[str, ...]
-    train: ImageSet | StreamedImageSet
-    test: ImageSet | StreamedImageSet
+    splits: dict[str, ImageSet | StreamedImageSet]
     fingerprint: str
     skipped: dict[str, list[int]]
     decoding: Decoding
+    provenance: Provenance
+
+    @property
+    def train(self) -> ImageSet | StreamedImageSet:
+        """The training set."""
+        return self.splits["train"]
+
+    @property
+    def test(self) -> ImageSet | StreamedImageSet:
+        """The original test set."""
+        return self.splits["test"]
 
 
 def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
@@ -109,33 +130,38 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
     if form == "files":
         decoding, skipped = survey(source, options.skip, channels)
         value = fingerprint.of_listing(source, skipped, decoding.changes())
-        return _streamed_files(source, skipped, value, _streamed_shape(options, channels), decoding)
+        splits = _streamed_files(source, skipped, _streamed_shape(options, channels), decoding)
+        return Prepared(names, splits, value, skipped, decoding, source.provenance)
     decoded = decode_source(source, options.side, options.skip, ArraySink)
-    check_labels(decoded.labels["train"], decoded.labels["test"], names, where)
-    train, test = (ImageSet(decoded.images[s], decoded.labels[s]) for s in ("train", "test"))
-    return Prepared(names, train, test, decoded.fingerprint, decoded.skipped, decoded.decoding)
+    check_labels(decoded.labels, names, where)
+    sets: dict[str, ImageSet | StreamedImageSet] = {
+        name: ImageSet(images, decoded.labels[name]) for name, images in decoded.images.items()
+    }
+    provenance = _with_shared(source.provenance, decoded.images)
+    return Prepared(names, sets, decoded.fingerprint, decoded.skipped, decoded.decoding, provenance)
 
 
-def _build(location: Location, options: Options, folder: Path) -> str:
-    """Fill the folder of a new entry; returns the entry's name."""
+def _build(location: Location, options: Options, folder: Path) -> tuple[str, cache.Notes]:
+    """Fill the folder of a new entry; return its name, and where the splits come from."""
     source = location.read()
     where = str(location.root)
     form, channels = _form(source, options, where)
-    labels = {"train": source.train.labels, "test": source.test.labels}
+    provenance = source.provenance
     if form == "arrays":
         decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
         value, skipped, decoding = decoded.fingerprint, decoded.skipped, decoded.decoding
+        provenance = _with_shared(provenance, decoded.images)
     else:
         decoding, skipped = survey(source, options.skip, channels)
         if form == "files":
             value = fingerprint.of_listing(source, skipped, decoding.changes())
         else:
             content = fingerprint.Fingerprint(source.class_names)
-            for name, split in (("train", source.train), ("test", source.test)):
+            for name, split in source.splits.items():
                 pack(content.reading(split), folder / f"{name}.bin", skipped[name])
             value = content.value(skipped, decoding.changes())
-    labels = {name: np.delete(labels[name], skipped[name]) for name in labels}
-    check_labels(labels["train"], labels["test"], source.class_names, where)
+    labels = {name: np.delete(s.labels, skipped[name]) for name, s in source.splits.items()}
+    check_labels(labels, source.class_names, where)
     for name, array in labels.items():
         np.save(folder / f"{name}_labels.npy", array)
     meta = {
@@ -150,10 +176,10 @@ def _build(location: Location, options: Options, folder: Path) -> str:
     }
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     way = hashlib.sha256(json.dumps([FORMAT, form, options.side, channels]).encode()).hexdigest()
-    return f"{value[:32]}-{way[:8]}"
+    return f"{value[:32]}-{way[:8]}", dataclasses.asdict(provenance)
 
 
-def _open(location: Location, folder: Path) -> Prepared:
+def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
     """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
     meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
@@ -161,23 +187,32 @@ def _open(location: Location, folder: Path) -> Prepared:
     names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]
     height, width, channels = meta["shape"]
     decoding = Decoding.parse(meta["decoding"])
+    provenance = Provenance.from_json(notes)
     if meta["form"] == "files":
-        return _streamed_files(location.read(), skipped, value, (height, width, channels), decoding)
-    sets: list[ImageSet | StreamedImageSet] = []
-    for name in ("train", "test"):
+        shape = height, width, channels
+        splits = _streamed_files(location.read(), skipped, shape, decoding)
+        return Prepared(names, splits, value, skipped, decoding, provenance)
+    sets: dict[str, ImageSet | StreamedImageSet] = {}
+    for name, checksum in meta["labels"].items():
         labels = np.load(folder / f"{name}_labels.npy")
-        if _checksum(labels) != meta["labels"][name]:
+        if _checksum(labels) != checksum:
             raise cache.DamagedError(folder)
         if meta["form"] == "arrays":
-            sets.append(ImageSet(_mapped(folder / f"{name}.npy", len(labels)), labels))
+            sets[name] = ImageSet(_mapped(folder / f"{name}.npy", len(labels)), labels)
         else:
             packed = PackedImages(folder / f"{name}.bin", np.load(folder / f"{name}.offsets.npy"))
             if len(packed) != len(labels) or packed.path.stat().st_size != packed.offsets[-1]:
                 raise cache.DamagedError(folder)
             rows = np.arange(len(labels))
             shape = height, width, channels
-            sets.append(StreamedImageSet(packed, rows, labels, shape, decoding.scales))
-    return Prepared(names, sets[0], sets[1], value, skipped, decoding)
+            sets[name] = StreamedImageSet(packed, rows, labels, shape, decoding.scales)
+    return Prepared(names, sets, value, skipped, decoding, provenance)
+
+
+def _with_shared(provenance: Provenance, images: dict[str, NDArray[np.uint8]]) -> Provenance:
+    """Return a provenance with warnings where splits have images in common."""
+    warnings = (*provenance.warnings, *shared_images(images))
+    return dataclasses.replace(provenance, warnings=warnings)
 
 
 def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
@@ -199,8 +234,9 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     Raises:
         UserError: The labels are bad, or the source is too large and cannot be streamed.
     """
-    check_labels(source.train.labels, source.test.labels, source.class_names, where)
-    logger.info("%s: the original test set is its split %s", where, source.test_name)
+    splits = source.splits
+    check_labels({name: s.labels for name, s in splits.items()}, source.class_names, where)
+    logger.info("%s: the original test set is its split %s", where, source.provenance.test)
     areas: list[int] = []
     gray = True
     for encoded in source.train.images.sample(SAMPLE):
@@ -212,7 +248,7 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
         areas.append(image.width * image.height)
     channels = 1 if gray else 3
     area = options.side**2 if options.side else np.mean(areas or [0])
-    count = len(source.train.labels) + len(source.test.labels)
+    count = sum(len(split.labels) for split in splits.values())
     if count * area * channels <= options.limit:
         return "arrays", 0
     if isinstance(source.train.images, ArrayImages):
@@ -230,16 +266,11 @@ def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
 
 
 def _streamed_files(
-    source: Source,
-    skipped: dict[str, list[int]],
-    value: str,
-    shape: tuple[int, int, int],
-    decoding: Decoding,
-) -> Prepared:
-    def streamed(split: Split, name: str) -> StreamedImageSet:
+    source: Source, skipped: dict[str, list[int]], shape: tuple[int, int, int], decoding: Decoding
+) -> dict[str, ImageSet | StreamedImageSet]:
+    sets: dict[str, ImageSet | StreamedImageSet] = {}
+    for name, split in source.splits.items():
         rows = np.delete(np.arange(len(split.labels)), skipped[name])
         files = cast(FileImages, split.images)
-        return StreamedImageSet(files, rows, split.labels[rows], shape, decoding.scales)
-
-    train, test = streamed(source.train, "train"), streamed(source.test, "test")
-    return Prepared(source.class_names, train, test, value, skipped, decoding)
+        sets[name] = StreamedImageSet(files, rows, split.labels[rows], shape, decoding.scales)
+    return sets

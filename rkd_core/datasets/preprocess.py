@@ -10,6 +10,9 @@ Training decodes with this module, and an exported model carries a copy of it be
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import json
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +25,7 @@ __all__ = [
     "center_crop",
     "check_values",
     "decode",
+    "formats",
     "is_deep",
     "is_floating",
     "is_transparent",
@@ -32,8 +36,10 @@ __all__ = [
     "sample_values",
 ]
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "HEIF")
 """Formats that Pillow may open. For some others, such as EPS, it would run a program."""
+
+_PLUGINS = ("pillow_heif", "pi_heif")  # of HEIF
 
 TOLERANCE = 0.05
 """Share of the scale by which values may pass its ends; they are clipped."""
@@ -49,6 +55,17 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return those of ``FORMATS`` that this installation of Pillow knows."""
+    Image.init()
+    for plugin in _PLUGINS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(plugin).register_heif_opener()
+            break
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def load_image(file: str | Path | BinaryIO) -> NDArray[np.uint8]:
@@ -83,7 +100,7 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
         OSError: It is of no format in ``FORMATS``.
         ValueError: It has more pixels than Pillow's limit against decompression bombs.
     """
-    image = Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=formats())
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise ValueError(f"{image.width} x {image.height} pixels are too many")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rkd_core.datasets.decoding import AS_THEY_ARE, Decoding
 from rkd_core.datasets.levels import count_levels
+from rkd_core.datasets.sources import Inventory, Provenance
 from rkd_core.datasets.streamed import StreamedImageSet
 
 __all__ = ["Dataset", "ImageSet"]
@@ -72,14 +73,17 @@ class Dataset:
         name: For people; see ``display_name``.
         class_names: In label order.
         train: What is trained on, after the long-tail profile and the limit.
-        val: The half of the original test set that selection reads.
-        test: The other half, which only reports read.
+        val: The validation set of the source, or half of its test set; selection reads it.
+        test: The test set, or its other half, which only reports read.
         fingerprint: SHA-256 of the source's content, wherever it lies.
         skipped_images: How many undecodable images were left out.
         train_indices: int64 rows of ``train`` in the source's training set, ascending.
-        val_indices: int64 rows of ``val`` in the source's test set, ascending.
+        val_indices: int64 rows of ``val`` in the source's validation set where it has one, else
+            in its test set, ascending.
         test_indices: int64 rows of ``test`` in the source's test set, ascending.
         decoding: How the images were, or are, decoded.
+        provenance: Which splits of the source these are.
+        inventory: What the source holds.
     """
 
     name: str
@@ -93,6 +97,17 @@ class Dataset:
     val_indices: NDArray[np.int64] = field(repr=False)
     test_indices: NDArray[np.int64] = field(repr=False)
     decoding: Decoding = AS_THEY_ARE
+    provenance: Provenance = field(default=Provenance(), repr=False)
+    inventory: Inventory = field(default_factory=Inventory, repr=False)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Origin of each split in the source, such as ``half of val``."""
+        source = self.provenance
+        half = f"half of {source.test}"
+        if source.val is None:
+            return {"train": source.train, "val": half, "test": half}
+        return {"train": source.train, "val": source.val, "test": source.test}
 
     @property
     def classes(self) -> int:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.paths import Listing, unreadable
+from rkd_core.datasets.paths import Listing, escaped, is_plain, unreadable
 from rkd_core.datasets.wording import counted
 from rkd_core.errors import UserError
 
 __all__ = [
+    "SPLIT_ADJECTIVES",
     "ArrayImages",
     "Encoded",
     "Images",
+    "Inventory",
     "Location",
+    "Provenance",
     "Source",
     "Split",
+    "check_class_names",
     "check_labels",
     "spread",
 ]
+
+SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 
 Encoded = bytes | NDArray[np.uint8]
 """An image file's bytes (empty where there is none), or uint8 pixels (height, width, channels)."""
@@ -54,13 +60,66 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """The origin of each split of a source, and what of the source is not used.
+
+    Attributes:
+        train: Name of the training split in the source, such as a folder's.
+        test: Name of the original test set.
+        val: Name of the validation set; None if half of the test set is taken for it.
+        remarks: Sentences for the plan.
+        warnings: Sentences about what is probably not intended.
+    """
+
+    train: str = "train"
+    test: str = "test"
+    val: str | None = None
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Provenance:
+        """Return what ``dataclasses.asdict`` gave, after a way through JSON.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        lines: dict[str, Any] = {
+            name: tuple(fields[name]) for name in ("remarks", "warnings") if name in fields
+        }
+        return cls(**(fields | lines))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a source holds, to tell later how it has changed.
+
+    Attributes:
+        class_names: In label order.
+        counts: Images of each class in each split of the source.
+        files: Path, size and time of change of its files; none where they are too many.
+    """
+
+    class_names: tuple[str, ...] = ()
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    files: Listing = ()
+
+
+@dataclass(frozen=True)
 class Source:
-    """A dataset as published: a training set and a test set, with the name of the latter."""
+    """A dataset as published: a training set, a test set and perhaps a validation set."""
 
     class_names: tuple[str, ...]
     train: Split
     test: Split
-    test_name: str = "test"
+    val: Split | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name: ``train``, ``val`` where there is one, ``test``."""
+        val = {} if self.val is None else {"val": self.val}
+        return {"train": self.train} | val | {"test": self.test}
 
 
 @dataclass(frozen=True)
@@ -92,13 +151,13 @@ class Location:
     Attributes:
         root: The folder.
         files: All files below it, by which a change is noticed.
-        test_names: Names that the test split may have, the preferred one first.
+        rules: JSON of what else the reader goes by, such as the names of splits.
         reader: Reads the labels, and prepares to read the images.
     """
 
     root: Path
     files: Listing
-    test_names: tuple[str, ...]
+    rules: tuple[object, ...]
     reader: Callable[[], Source]
 
     def read(self) -> Source:
@@ -108,9 +167,11 @@ class Location:
             UserError: The source is bad input, or cannot be read.
         """
         try:
-            return self.reader()
+            source = self.reader()
         except OSError as error:  # or it would be taken for the cache's
             raise unreadable(error, self.root) from error
+        check_class_names(source.class_names, str(self.root))
+        return source
 
 
 def spread(total: int, count: int) -> NDArray[np.int64]:
@@ -118,14 +179,30 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
 
 
+def check_class_names(names: tuple[str, ...], where: str) -> None:
+    """Refuse names that records, tables and reports could not hold.
+
+    Raises:
+        UserError: A name is not valid Unicode, as a folder's whose bytes are not UTF-8, or has
+            control characters, or there is only one class.
+    """
+    for name in names:
+        if not is_plain(name):
+            raise UserError(
+                f"{where}: the class name {escaped(name)} has bytes that are not UTF-8, or control "
+                "characters: rename it"
+            )
+    if len(names) == 1:
+        raise UserError(f"{where}: there is one class ({names[0]}); a classifier needs two or more")
+
+
 def check_labels(
-    train: NDArray[np.int64], test: NDArray[np.int64], class_names: tuple[str, ...], where: str
+    labels: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...], where: str
 ) -> None:
     """Refuse labels that no training could use.
 
     Args:
-        train: int64 ``(n,)``.
-        test: int64 ``(m,)``.
+        labels: int64 ``(n,)`` of each split, by its name.
         class_names: In label order.
         where: The source, for the message.
 
@@ -134,10 +211,11 @@ def check_labels(
             training image.
     """
     classes = len(class_names)
-    for split, labels in (("training", train), ("test", test)):
-        if len(labels) == 0:
+    for name, of_split in labels.items():
+        split = SPLIT_ADJECTIVES[name]
+        if len(of_split) == 0:
             raise UserError(f"{where}: the {split} split is empty")
-        low, high = int(labels.min()), int(labels.max())
+        low, high = int(of_split.min()), int(of_split.max())
         if low < 0:
             raise UserError(f"{where}: label {low} in the {split} split; labels must be 0 or more")
         if high >= classes:
@@ -145,7 +223,7 @@ def check_labels(
                 f"{where}: label {high} in the {split} split, but the training set has "
                 f"{counted(classes, 'class', 'classes')}, from 0 to {classes - 1}"
             )
-    absent = np.flatnonzero(np.bincount(train, minlength=classes) == 0)
+    absent = np.flatnonzero(np.bincount(labels["train"], minlength=classes) == 0)
     if len(absent):
         name = class_names[absent[0]]
         raise UserError(

@@ -130,7 +130,9 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
     Raises:
         UserError: An image cannot be decoded, or its values fit no scale.
     """
-    logger.info("looking at %d images once", len(source.train.labels) + len(source.test.labels))
+    logger.info(
+        "looking at %d images once", sum(len(split.labels) for split in source.splits.values())
+    )
 
     def look(encoded: Encoded) -> Traits | BadImageError:
         try:
@@ -145,8 +147,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
     tally = Tally()
     bad: dict[str, list[int]] = {}
     deep: dict[str, dict[int, Values]] = {}
-    splits = {"train": source.train, "test": source.test}
-    for name, split in splits.items():
+    for name, split in source.splits.items():
         bad[name], deep[name] = [], {}
         results = itertools.chain.from_iterable(in_threads(look, split.images))
         for row, result in enumerate(results):
@@ -159,7 +160,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
         if name == "train":
             tally.check_color(split.images.describe(0))
     decided = decide([*deep["train"].values()])
-    for name, split in splits.items():
+    for name, split in source.splits.items():
         for row, values in deep[name].items():
             try:
                 check_fit(values, decided.scales)

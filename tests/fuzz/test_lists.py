@@ -26,7 +26,7 @@ def read(folder, train, test):
     paths = folder.parent / "a_train.txt", folder.parent / "a_test.txt"
     for path, content in zip(paths, (train, test), strict=True):
         path.write_bytes(content)
-    location = attempt(lambda: lists.locate(folder, *paths), *paths)
+    location = attempt(lambda: lists.locate(folder, lists.ImageLists(*paths)), *paths)
     if location is REFUSED:
         return location
     source, classes = location.read(), len(location.read().class_names)
@@ -80,7 +80,7 @@ def test_a_line_of_anything(folder, path, between, label):
     train.write_bytes(TRAIN + line)
     (folder.parent / "a_test.txt").write_bytes(TEST)
     read_at = attempt(
-        lambda: lists.locate(folder, train, folder.parent / "a_test.txt"),
+        lambda: lists.locate(folder, lists.ImageLists(train, folder.parent / "a_test.txt")),
         *(f"{train} line 5: ", f"{train}: label ", "a_test.txt line 1: val/owl/000.png"),
     )
     if read_at is not REFUSED:

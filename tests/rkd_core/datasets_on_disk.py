@@ -104,6 +104,23 @@ def image_folder(root, *, train=4, test=3, sizes=((8, 8),), second="val"):
     settle(root)
 
 
+def three_splits(root, *, val="val", val_images=2):
+    """``image_folder`` with 4 training and 3 test images of a class, and a validation set."""
+    image_folder(root, second="test")
+    add_split(root, val, val_images)
+
+
+def add_split(root, name, per_class, classes=NAMES, seed=2):
+    """Add a folder of random images for each class."""
+    images = iter(random_images(per_class * len(classes), seed=seed))
+    for of_class in classes:
+        folder = root / name / of_class
+        folder.mkdir(parents=True)
+        for i in range(per_class):
+            (folder / f"{i:03}.png").write_bytes(encode(next(images)))
+    settle(root)
+
+
 def cifar10_batches(root, per_batch=10):
     """torchvision's layout, as Python 2's pickles had it; returns training pixels and labels."""
     folder = root / "cifar-10-batches-py"

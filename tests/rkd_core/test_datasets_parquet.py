@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from rkd_core.datasets import parquet
+from rkd_core.datasets.columns import ANY
+from rkd_core.datasets.layout import OWN
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from tests.rkd_core.datasets_on_disk import (
@@ -153,8 +155,8 @@ def test_fingerprint_changes_with_the_class_names(tmp_path, load):
         ([0, -1, 1], None, {"metadata": False}, "label -1 in the training split"),
         ([0, 1, 3], None, {}, "label 3 in the training split"),
         ([0, None, 1], pa.int64(), {}, "1 label in 'label' is null"),
-        ([0.0, 1.0, 2.0], None, {}, "must be integers, not double"),
-        (["a", "b", "c"], None, {}, "must be integers, not string"),
+        ([0.0, 1.0, 2.0], None, {}, "must be integers or text, not double"),
+        (["a", "b", "c"], None, {}, "label 'a' in 'label' is none of the classes cat, dog, owl"),
         ([0, 1, 10**12], None, {"metadata": False}, "label 1000000000000 among 3"),
         ([0, 1, 2**64 - 1], pa.uint64(), {}, "label 18446744073709551615 in 'label'"),
     ],
@@ -224,7 +226,7 @@ def test_color_and_size_are_judged_by_the_whole_set(tmp_path, load):
     write_parquet(root / "test.parquet", encoded[:3], cycling_labels(3))
     streamed = load(root, DataOptions(image_size=8), decode_limit=0)
     assert streamed.channels == 3
-    images = parquet.read(root, ("test",)).train.images
+    images = parquet.read(root, OWN, ANY).train.images
     assert list(images) == encoded
     for count in (1, 2, 7, 256, 599, 600, 1000):
         rows = np.unique(np.linspace(0, 599, min(count, 600)).astype(int))
