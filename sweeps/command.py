@@ -19,7 +19,6 @@ from analysis.select import run as select
 from analysis.watch import serving
 from rkd_core import datasets, files, records
 from rkd_core.console import Console
-from rkd_core.datasets.columns import Columns
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
@@ -51,7 +50,7 @@ from sweeps.results import check_folder, check_space, open_folder, write_plan
 from sweeps.search.budget import budget_of
 from sweeps.search.live import Search
 from sweeps.search.space import Goal
-from sweeps.settings import Settings, check, data_options, resolve, teacher_weights
+from sweeps.settings import Settings, check, load_data, resolve, teacher_weights
 from sweeps.stopping import Stop
 from sweeps.sweep import Failure, Sweep
 from sweeps.tracking import connect_trackers
@@ -175,16 +174,7 @@ class _Wanted:
 def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> _Wanted:
     """Load the data, resolve options, plan, and say so."""
     machine = options.machine
-    dataset = datasets.load(
-        options.data.dataset,
-        data_options(options),
-        data_dir=options.data.data_dir,
-        train_list=options.data.train_list,
-        test_list=options.data.test_list,
-        val_list=options.data.val_list,
-        columns=Columns(options.data.label_column, options.data.image_column),
-        skip_bad_images=options.data.skip_bad_images,
-    )
+    dataset = load_data(options)
     joined = machine.address is not None and not machine.serial
     cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
     weights = teacher_weights(options.training, dataset)

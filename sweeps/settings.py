@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from rkd_core import datasets, models, recipes
 from rkd_core.class_groups import is_long_tailed
+from rkd_core.datasets.columns import Columns
 from rkd_core.errors import UserError, require, unknown_name
 from rkd_core.files import location
 from rkd_core.models import Pretrained
@@ -22,7 +23,7 @@ from sweeps.repeats import Repeat, repeats
 from sweeps.scales import Defaults, Scale, defaults_for
 from sweeps.tracking import check_tracking
 
-__all__ = ["Settings", "check", "data_options", "resolve", "teacher_weights"]
+__all__ = ["Settings", "check", "data_options", "load_data", "resolve", "teacher_weights"]
 
 _SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
 
@@ -190,6 +191,25 @@ def data_options(options: Options) -> DataOptions:
         image_size=data.image_size,
         split_seed=data.split_seed,
         stratified=data.stratified,
+    )
+
+
+def load_data(options: Options) -> datasets.Dataset:
+    """Load the data set that the options name.
+
+    Raises:
+        UserError: The data are bad input; the line says what would be right.
+    """
+    data = options.data
+    return datasets.load(
+        data.dataset,
+        data_options(options),
+        data_dir=data.data_dir,
+        train_list=data.train_list,
+        test_list=data.test_list,
+        val_list=data.val_list,
+        columns=Columns(data.label_column, data.image_column),
+        skip_bad_images=data.skip_bad_images,
     )
 
 

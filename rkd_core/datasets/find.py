@@ -170,7 +170,11 @@ def _looked_through(folder: Path) -> Iterator[Path]:
                 default=None,
             )
             main = folder / "refs" / "main"
-            named = snapshots / main.read_text().strip() if main.is_file() else None
+            named = (
+                snapshots / main.read_text(encoding="utf-8", errors="replace").strip()
+                if main.is_file()
+                else None
+            )
             following = named if named is not None and named.is_dir() else newest
         else:
             names = folders.subfolders(folder)
