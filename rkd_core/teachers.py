@@ -34,6 +34,7 @@ from rkd_core.evaluation import iterate_logits, logits_of
 from rkd_core.execution import Execution
 from rkd_core.looking import Look, look
 from rkd_core.methods.parts.protocol import Needs
+from rkd_core.models.network import lower_precision
 from rkd_core.predictor import rebuild
 from rkd_core.setting import Setting
 from rkd_core.specs import TeacherRef, TrainingSpec
@@ -195,7 +196,7 @@ def _placed(
     network: nn.Module, artifact: Artifact, setting: Setting, dtype: torch.dtype | None = None
 ) -> _Renormalized:
     device, dtype = setting.execution.device, dtype or setting.execution.dtype
-    network = network.to(device, dtype).to(memory_format=torch.channels_last)
+    network = lower_precision(network.to(device), dtype).to(memory_format=torch.channels_last)
     return _Renormalized(network, setting.statistics, artifact, device, dtype).eval()
 
 

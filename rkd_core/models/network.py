@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkd_core.specs import Normalization
 
-__all__ = ["Activations", "Network", "Stage", "conv_bn", "he_initialize"]
+__all__ = ["Activations", "Network", "Stage", "conv_bn", "he_initialize", "lower_precision"]
 
 
 class Stage(NamedTuple):
@@ -32,7 +35,7 @@ class Activations(NamedTuple):
     pooled: Tensor
     """Penultimate features ``(batch, d)``; ``d`` is ``classifier.in_features``."""
     logits: Tensor
-    """``(batch, classes)``."""
+    """``(batch, classes)``, in float32 or more."""
 
 
 class Network(nn.Module):
@@ -61,29 +64,45 @@ class Network(nn.Module):
         return stage.output
 
     def pool(self, last: Tensor) -> Tensor:
-        """Features ``(batch, d)`` from the last map."""
-        return last.mean((-2, -1))
+        """Return features ``(batch, d)`` of the last map, in float32 or more."""
+        return _mean(last)
+
+    @staticmethod
+    def widen(maps: Tensor) -> Tensor:
+        """Return maps in float32, or in their own precision where that is higher."""
+        return _widened(maps)
 
     def class_activation_maps(self, last: Tensor) -> Tensor:
-        """Where each class is seen: the classifier, without its bias, at every place of a map.
+        """Apply the classifier, without its bias, at every place of a map.
 
         Args:
             last: Last map ``(batch, channels, h, w)``, as in :class:`Activations`.
 
         Returns:
-            Maps ``(batch, classes, h, w)``; their mean over h and w is the logits less the bias.
+            Maps ``(batch, classes, h, w)`` in float32 or more; their mean over h and w is the
+            logits less the bias.
 
         Raises:
             UserError: Between map and classifier is more than a mean, so there are no such maps.
         """
-        return F.conv2d(last, self.classifier.weight[:, :, None, None])
+        weight = self.classifier.weight
+        with _autocast_off(last):
+            return self._maps(_widened(last), _widened(weight))
+
+    def _maps(self, last: Tensor, weight: Tensor) -> Tensor:
+        """Return class activation maps; both arguments are in float32 or more."""
+        return F.conv2d(last, weight[:, :, None, None])
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Return logits ``(batch, classes)`` of pooled features, in float32 or more."""
+        return _linear(pooled, self.classifier.weight, self.classifier.bias)
 
     def activations(self, x: Tensor) -> Activations:
         """All that the network computes of images ``(batch, channels, h, w)``, in one pass."""
         stages = tuple(self.run_stages(x))
         last = self.last_map(stages[-1])
         pooled = self.pool(last)
-        return Activations(stages, last, pooled, self.classifier(pooled))
+        return Activations(stages, last, pooled, self.classify(pooled))
 
     def features(self, x: Tensor) -> Tensor:
         """Pooled penultimate features ``(batch, d)`` of images ``(batch, channels, h, w)``."""
@@ -92,9 +111,53 @@ class Network(nn.Module):
         return self.pool(self.last_map(last))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
+        """Return logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
+        return self.classify(self.features(x))
+
+
+# Wrapped functions stay whole when a network is traced, so its folded form computes them alike.
+
+
+@torch.fx.wrap
+def _linear(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a linear layer in float32 or more."""
+    with _autocast_off(features):
+        wide_bias = None if bias is None else _widened(bias)
+        return F.linear(_widened(features), _widened(weight), wide_bias)
+
+
+@torch.fx.wrap
+def _mean(maps: Tensor) -> Tensor:
+    """Return the mean over height and width in float32 or more."""
+    return maps.mean((-2, -1), dtype=torch.promote_types(maps.dtype, torch.float32))
+
+
+@torch.fx.wrap
+def _widened(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, or in its own precision where that is higher."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _autocast_off(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Switch autocast off where it is on; elsewhere leave no trace in an exported program."""
+    device = tensor.device.type
+    if tensor.is_meta or not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast all of a network, in place, but its final layers.
+
+    Args:
+        network: A :class:`Network`, several side by side, or a folded one.
+        dtype: Of the layers below the final one.
+    """
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        final = name.split(".")[-2:-1] == ["classifier"]
+        if tensor.is_floating_point() and not final:
+            tensor.data = tensor.data.to(dtype)
+    return network
 
 
 def he_initialize(module: nn.Module) -> None:

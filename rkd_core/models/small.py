@@ -41,13 +41,13 @@ class DigitsCnn(Network):
                 yield Stage(before, x)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Means over the quarters of the last map, ``(batch, 128)``."""
-        return F.adaptive_avg_pool2d(last, 2).flatten(1)
+        """Return means over the quarters of the last map, ``(batch, 128)``."""
+        return F.adaptive_avg_pool2d(self.widen(last), 2).flatten(1)
 
-    def class_activation_maps(self, last: Tensor) -> Tensor:
+    def _maps(self, last: Tensor, weight: Tensor) -> Tensor:
         """See :class:`Network`; each quarter of the map has weights of its own."""
         height, width = last.shape[-2:]
-        weights = self.classifier.weight.unflatten(1, (32, 2, 2))
+        weights = weight.unflatten(1, (32, 2, 2))
         maps = last.new_zeros(len(last), len(weights), height, width)
         for i, rows in enumerate(_halves(height)):
             for j, columns in enumerate(_halves(width)):

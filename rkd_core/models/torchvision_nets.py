@@ -68,11 +68,6 @@ class TorchvisionResNet(Network):
             x = F.relu(before)
             yield Stage(before, x)
 
-    def pool(self, last: Tensor) -> Tensor:
-        """Mean over the last map, ``(batch, 512)``, or 2048 at depth 50."""
-        features: Tensor = self.body.avgpool(last).flatten(1)
-        return features
-
 
 class TorchvisionMobile(Network):
     """One of torchvision's networks of inverted residuals, always with its ImageNet stem.
@@ -109,6 +104,7 @@ class TorchvisionMobile(Network):
         self.classifier = body.classifier.pop(-1)
         self.body: Any = body
         self._name, self._ends = name, ends
+        self._has_hidden_layer = any(True for _ in body.classifier.parameters())
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
         """See :class:`Network`."""
@@ -123,13 +119,15 @@ class TorchvisionMobile(Network):
         return last
 
     def pool(self, last: Tensor) -> Tensor:
-        """Mean over the last map, ``(batch, 1280)``; MobileNetV3 has a hidden layer after it."""
+        """Return features ``(batch, 1280)``; MobileNetV3 has a hidden layer after the mean."""
+        if not self._has_hidden_layer:
+            return super().pool(last)
         features: Tensor = self.body.classifier(last.mean((-2, -1)))
         return features
 
     def class_activation_maps(self, last: Tensor) -> Tensor:
         """See :class:`Network`."""
-        if any(True for _ in self.body.classifier.parameters()):
+        if self._has_hidden_layer:
             raise UserError(
                 f"{self._name} has a hidden layer between its last map and its classifier, and so "
                 "no class activation maps: choose another network, such as mobilenet_v2"

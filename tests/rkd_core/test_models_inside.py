@@ -12,6 +12,7 @@ from rkd_core.looking import look, shapes
 from rkd_core.methods.parts.protocol import Needs
 from rkd_core.models import build, outline
 from rkd_core.models.light import MobileNetV2Cifar, ShuffleNetV1
+from rkd_core.models.network import lower_precision
 from rkd_core.models.wide_resnet import WideResNet
 from rkd_core.predictor import AveragedLogits
 
@@ -321,3 +322,52 @@ def test_several_iterates_cannot_be_looked_into():
     with pytest.raises(UserError, match="take the last iterate"):
         look(network, torch.zeros(1, 1, 8, 8), Needs(features=True))
     assert look(network, torch.zeros(1, 1, 8, 8), Needs()).logits.shape == (1, 10)
+
+
+def ties(logits):
+    """Images whose two largest logits are equal."""
+    largest = logits.topk(2, dim=1).values
+    return int((largest[:, 0] == largest[:, 1]).sum())
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "resnet8", "resnet18", "mobilenet_v3_large"])
+def test_the_final_layer_is_in_float32_whatever_the_layers_below_it(name):
+    """Under autocast, in a network of bfloat16 weights, and in its folded form.
+
+    One network of each way to pool; the rest is the base class's.
+    """
+    x = images(2, 3, 8)
+    network = lived(build(name, 5, 3, (8, 8), seed=0), x)
+    half = lower_precision(build(name, 5, 3, (8, 8), seed=0), torch.bfloat16).eval()
+    half.load_state_dict(network.state_dict())
+    folded = lower_precision(fuse(network), torch.bfloat16)
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network.activations(x)
+            assert torch.equal(found.logits, network(x))
+        assert torch.equal(found.logits, network.classify(found.pooled))
+        seen = [found.logits, half(x.bfloat16()), folded(x.bfloat16())]
+        with torch.autocast("cpu", torch.bfloat16):
+            seen.append(folded(x.bfloat16()))
+            if name in LINEAR:
+                seen.append(network.class_activation_maps(found.last))
+                seen.append(half.class_activation_maps(found.last))
+    assert found.last.dtype == torch.bfloat16
+    for logits in seen:
+        assert logits.dtype == torch.float32
+        assert not torch.equal(logits, logits.bfloat16().float())
+    weight, bias = network.classifier.weight, network.classifier.bias
+    expected = nn.functional.linear(found.pooled.double(), weight.double(), bias.double())
+    torch.testing.assert_close(found.logits.double(), expected, rtol=1e-5, atol=1e-5)
+    assert half.classifier.weight.dtype == torch.float32
+    assert torch.equal(half.classifier.weight, weight)
+
+
+def test_the_largest_logits_of_no_image_are_equal():
+    """In bfloat16 some would be, and the lower label, the more frequent class, would be given."""
+    network = build("digits_cnn", 100, 3, (6, 6), seed=0)
+    x = images(1500, 3, 6)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = network.eval()(x)
+    assert ties(logits.bfloat16()) > 3
+    assert ties(logits) == 0

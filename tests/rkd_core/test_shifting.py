@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rkd_core import artifacts
+from rkd_core import artifacts, shifting
 from rkd_core.datasets import ImageSet
 from rkd_core.errors import UserError
+from rkd_core.evaluation import class_counts, predictions_of
 from rkd_core.execution import Execution
 from rkd_core.predictor import rebuild
-from rkd_core.specs import MultiplierOptions, Variant, family_id, run_id
+from rkd_core.setting import Setting
+from rkd_core.specs import Derivation, MultiplierOptions, Variant, family_id, run_id
 from rkd_core.training import train
 from tests.rkd_core.test_training import CPU, RECIPE, student_spec, teacher_spec
 
@@ -127,6 +129,36 @@ def test_half_precision_is_for_trainings(digits, taught):
     (row,) = train([none], data=digits, out=taught, execution=execution)
     difference = np.subtract(row["test_class_correct"], teacher["test_class_correct"])
     assert abs(difference).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["post_shift", "shifted teacher"])
+def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path, monkeypatch, kind):
+    """The logits it is found on, plus the shift, give the very counts of the shipped network."""
+    execution = Execution("cpu", "bfloat16", 1)
+    train([teacher_spec()], data=digits, out=tmp_path, execution=execution)
+    source = student_spec(teacher_spec(), digits.fingerprint).teacher
+    derived = Derivation(by="shifted", source=source)
+    spec = (
+        shift_spec(digits.fingerprint)
+        if kind == "post_shift"
+        else teacher_spec(objective="tradeoff", alpha=0.5, derived=derived, multipliers=None)
+    )
+    promised = {}
+    find = shifting._shift
+
+    def noted(spec, logits, dataset):
+        shift, multipliers = find(spec, logits, dataset)
+        right = (logits + shift).argmax(axis=1) == dataset.val.labels
+        promised["correct"] = np.bincount(dataset.val.labels[right], minlength=10).tolist()
+        return shift, multipliers
+
+    monkeypatch.setattr(shifting, "_shift", noted)
+    (row,) = train([spec], data=digits, out=tmp_path, execution=execution)
+    assert row["val_class_correct"] == promised["correct"]
+    setting = Setting(spec, digits, execution)
+    shipped = network(tmp_path, row["run_id"])
+    predictions = predictions_of(shipped, setting.validation, execution)
+    assert class_counts(digits.val.labels, predictions, 10)[1] == promised["correct"]
 
 
 def test_without_results_there_is_no_teacher(digits):
