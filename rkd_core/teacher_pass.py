@@ -28,7 +28,7 @@ FOLDER = "teacher_logits"
 FILE = "logits.safetensors"
 """Of a folder of answers."""
 
-LARGEST_TABLE = 512 * 2**20
+LARGEST_TABLE = 2**30
 """Bytes. It is read through the page cache, so a machine holds a table once for all who use it."""
 
 
@@ -47,11 +47,11 @@ def answers_per_image(recipe: Recipe) -> int:
 
 
 def table_bytes(recipe: Recipe, images: int, classes: int) -> int:
-    """Size of a teacher's float16 logits on every view that a training can see."""
+    """Return the size of a teacher's float32 logits on every view that a training can see."""
     if recipe.views == 1:
         return 0  # the clean pass has answered already
     key = 0 if all_views(recipe) else 8  # which view it is
-    return images * answers_per_image(recipe) * (classes * 2 + key)
+    return images * answers_per_image(recipe) * (classes * 4 + key)
 
 
 def teacher_pass(recipe: Recipe, images: int, classes: int, *, in_memory: bool) -> TeacherPass:
