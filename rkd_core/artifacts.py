@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rkd_core import bundles, json_text, records
 from rkd_core.errors import UserError
-from rkd_core.specs import TrainingSpec
+from rkd_core.specs import TrainingSpec, revision
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,8 @@ def load(folder: Path, run_id: str) -> Artifact:
     """Read ``<folder>/<run_id>/`` after checking every file it uses against the manifest.
 
     Raises:
-        UserError: The artifact is missing or damaged; the line names the file.
+        UserError: The artifact is missing or damaged, or its network is of another revision; the
+            line names the file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as deserialize
@@ -93,8 +94,20 @@ def load(folder: Path, run_id: str) -> Artifact:
         except (ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder / run_id / name} is of another version: {reason}") from error
+    _check_revision(folder / run_id / _MODEL, read[_MODEL])
     digest = bundles.checksums(folder / run_id, run_id)[_WEIGHTS]
     return Artifact(read[_SPEC], read[_MODEL], read[_WEIGHTS], digest)
+
+
+def _check_revision(path: Path, model: dict[str, Any]) -> None:
+    """Refuse weights that would give other outputs in the network of today."""
+    architecture = model.get("architecture", "")
+    found, built = model.get("architecture_revision", 1), revision("architecture", architecture)
+    if found != built:
+        raise UserError(
+            f"{path} is of revision {found} of {architecture}, and this version builds revision "
+            f"{built}: train it again, or use the version that trained it"
+        )
 
 
 def committed_record(folder: Path, run_id: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import torch
 from rkd_core import records
 from rkd_core.datasets.streamed import StreamedImageSet
 from rkd_core.setting import Setting
-from rkd_core.specs import TrainingSpec
+from rkd_core.specs import TrainingSpec, revision
 
 __all__ = ["completed", "description"]
 
@@ -62,6 +62,7 @@ def description(architecture: str, setting: Setting, iterates: int | None) -> di
     dataset = setting.dataset
     return {
         "architecture": architecture,
+        "architecture_revision": revision("architecture", architecture),
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "channels": dataset.channels,

@@ -91,6 +91,8 @@ class Recipe(Frozen):
     decay: float = Field(default=0.1, gt=0, le=1)
     crop_padding: int = Field(default=0, ge=0)
     """Pixels of padding before a random crop back to size; 0 for no random crop."""
+    crop_fill: float = Field(default=0, ge=0, le=1)
+    """Value of the padding, where black is 0 and white is 1. Streamed images are not padded."""
     flip: bool = False
     """Whether images are mirrored left to right with probability one half."""
     normalization: Normalization = "per_channel"

@@ -12,7 +12,8 @@ from rkd_core.specs import Recipe
 __all__ = ["RECIPES", "descriptions", "get"]
 
 # Menon et al. (ICLR 2021) and Narasimhan & Menon (NeurIPS 2021) on long-tailed CIFAR [C], which
-# Wang et al. "closely mimic". Their Keras l2 of 1e-4 has gradient 2e-4 w.
+# Wang et al. "closely mimic". Their Keras l2 of 1e-4 has gradient 2e-4 w. They pad centered images
+# with zeros, which are mid gray.
 _LOGIT_ADJUSTMENT = Recipe(
     epochs=1241,
     batch_size=128,
@@ -23,6 +24,7 @@ _LOGIT_ADJUSTMENT = Recipe(
     warmup=20 / 1241,
     milestones=(604 / 1241, 926 / 1241, 1128 / 1241),
     crop_padding=2,
+    crop_fill=0.5,
     flip=True,
     normalization="centered",
 )

@@ -56,6 +56,7 @@ class Run:
         self.train_loss = math.nan  # mean over the last epoch
         self.seconds = 0.0  # spent so far
         self._setting = setting
+        self._needs = Needs() if spec.variant is None else spec.variant.build().needs
         self.model = (
             models.build(
                 spec.architecture,
@@ -63,6 +64,7 @@ class Run:
                 dataset.channels,
                 dataset.image_size,
                 seed=stream_seed("weights", spec.stage, spec.seed),
+                class_maps=self._needs.maps,
             )
             .to(device)
             .to(memory_format=torch.channels_last)
@@ -72,7 +74,6 @@ class Run:
         if head:  # a linear layer: what is below it runs, and stays, as it was trained
             self.model.requires_grad_(False)
             self.model.classifier.requires_grad_(True)
-        self._needs = Needs() if spec.variant is None else spec.variant.build().needs
         self._teacher = teacher if looks_inside(self._needs) else None
         if self._needs.maps and self.model.classifier.bias is not None:
             nn.init.zeros_(self.model.classifier.bias).requires_grad_(False)

@@ -40,11 +40,22 @@ __all__ = [
     "Variant",
     "array_key",
     "family_id",
+    "revision",
     "run_id",
 ]
 
 MATH_VERSION = 1
-"""Part of every run id. Raise it when, and only when, the same spec would train differently."""
+"""Part of every run id. Raise it when, and only when, every spec would train differently."""
+
+_REVISIONS: dict[str, dict[str, int]] = {
+    "architecture": {"resnet32_google": 2, "resnet56_google": 2},
+    "method": {"cat_kd": 2},
+}
+"""Networks and methods that compute or train otherwise than they first did; the others are at 1.
+
+A revision above 1 is part of the digests of those runs alone, so raise it here when one network or
+method changes (``docs/run-ids.md`` lists them).
+"""
 
 Objective = Literal["standard", "balanced", "robust", "tradeoff"]
 Stage = Literal["teacher", "student"]
@@ -272,6 +283,11 @@ def array_key(spec: TrainingSpec) -> tuple[object, ...]:
     return spec.stage, images, spec.recipe, spec.epochs, spec.seed, teacher, looks
 
 
+def revision(kind: Literal["architecture", "method"], name: str) -> int:
+    """Return the revision of a network or method; 1 for those that have not changed."""
+    return _REVISIONS[kind].get(name, 1)
+
+
 _SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed", "variant", "initial")
 
 
@@ -281,8 +297,8 @@ def run_id(spec: TrainingSpec, fingerprint: str) -> str:
     Moving the data, renaming it, changing the device or the number of workers leaves it as it
     is. A student's spec holds its teacher's run id, so the whole lineage is in the digest.
     """
-    fields = _fields(spec, "dataset")
-    return _digest({"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION})
+    method = getattr(spec.variant, "method", "")
+    return _digest(_fields(spec, "dataset"), fingerprint, spec.architecture, method)
 
 
 def family_id(spec: TrainingSpec, fingerprint: str) -> str:
@@ -305,7 +321,7 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
     fields = _fields(spec, "dataset", *_SWEPT)
     if spec.teacher is not None:
         fields["teacher"] = spec.teacher.family
-    return _digest({"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION})
+    return _digest(fields, fingerprint, spec.architecture)
 
 
 def _fields(spec: TrainingSpec, *but: str) -> dict[str, Any]:
@@ -317,6 +333,13 @@ def _fields(spec: TrainingSpec, *but: str) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude=set(but), exclude_defaults=True)
 
 
-def _digest(value: dict[str, Any]) -> str:
+def _digest(fields: dict[str, Any], fingerprint: str, architecture: str, method: str = "") -> str:
+    value: dict[str, Any] = {"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION}
+    revisions = {
+        "architecture": revision("architecture", architecture),
+        "method": revision("method", method),
+    }
+    if later := {kind: number for kind, number in revisions.items() if number > 1}:
+        value["revisions"] = later
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

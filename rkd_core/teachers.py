@@ -45,16 +45,15 @@ __all__ = ["Teacher", "ask", "stored_network"]
 log = logging.getLogger(__name__)
 
 _PATIENCE = 120.0  # seconds to wait for another that asks the same; it may hang, and twice is right
-_LARGEST = torch.finfo(torch.float16).max
-_FORMAT = 1  # raise it when the same teacher would be asked, or its answers kept, in another way
+_FORMAT = 2  # raise it when the same teacher would be asked, or its answers kept, in another way
 
 
 class Teacher:
     """What a teacher says of the images of a setting.
 
-    In a ``table``, logits of augmented views are kept in float16, which is finer than the
-    bfloat16 that they are mostly computed in; those of clean images are kept in float32. ``live``,
-    the teacher is run on each batch, once for all students that are trained together.
+    In a ``table``, logits are kept in float32: rounding to float16 would change the gradients of
+    methods that scale differences of logits (``docs/performance.md``). ``live``, the teacher is
+    run on each batch, once for all students that are trained together.
 
     Attributes:
         clean: Logits of the training images without augmentation, float32 ``(n, classes)``.
@@ -93,7 +92,7 @@ class Teacher:
         rows = batch.indices * self._recipe.views + batch.views
         if self._keys is not None:
             rows = torch.searchsorted(self._keys, rows)
-        return self._views[rows].float()
+        return self._views[rows]
 
     @cached_property
     def _network(self) -> nn.Module:
@@ -148,11 +147,11 @@ class Teacher:
             else:
                 keys = setting.batches.seen(self._recipe.epochs)
                 answers["keys"] = torch.from_numpy(keys)
-            views = torch.empty(len(keys), setting.dataset.classes, dtype=torch.float16)
+            views = torch.empty(len(keys), setting.dataset.classes)
             start = 0
             looks = setting.batches.look(keys, setting.evaluation_batch)
             for _, logits in iterate_logits(self._network, looks, execution):
-                views[start : start + len(logits)] = logits.clamp(-_LARGEST, _LARGEST).half().cpu()
+                views[start : start + len(logits)] = logits.cpu()
                 start += len(logits)
             answers["views"] = views
         try:
@@ -279,7 +278,7 @@ def _digest(setting: Setting, artifact: Artifact, tabled: bool) -> str:
         "precision": setting.execution.precision,
     }
     if tabled:
-        asked["augmentation"] = [recipe.crop_padding, recipe.flip]
+        asked["augmentation"] = [recipe.crop_padding, recipe.crop_fill, recipe.flip]
     if tabled and not all_views(recipe):
         asked["seen"] = [recipe.epochs, recipe.batch_size, recipe.drop_last, setting.data_seed]
         if setting.sampling != "all":

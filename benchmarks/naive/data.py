@@ -54,7 +54,8 @@ class Loaders:
         augmented: list[Transform] = []
         if recipe.crop_padding:
             size = data.image_size
-            augmented.append(transforms.RandomCrop(size, padding=recipe.crop_padding))
+            fill = round(255 * recipe.crop_fill)
+            augmented.append(transforms.RandomCrop(size, padding=recipe.crop_padding, fill=fill))
         if recipe.flip:
             augmented.append(transforms.RandomHorizontalFlip())
         self.training = DataLoader(

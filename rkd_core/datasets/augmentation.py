@@ -21,11 +21,12 @@ class Augmentation:
     """The views of an image: every crop of its padded form, and their mirror images.
 
     Args:
-        recipe: ``crop_padding`` and ``flip``.
+        recipe: ``crop_padding``, ``crop_fill`` and ``flip``.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.padding, self.flip, self.views = recipe.crop_padding, recipe.flip, recipe.views
+        self.fill = 255 * recipe.crop_fill
 
     def draw(self, rng: np.random.RandomState, count: int) -> NDArray[np.int64]:
         """A view at random for each of ``count`` images, int64 ``(count,)``."""
@@ -38,7 +39,7 @@ class Augmentation:
         return (views * 2 + flips if self.flip else views).astype(np.int64)
 
     def apply(self, pixels: Tensor, views: Tensor) -> Tensor:
-        """The numbered view of each image.
+        """Return the numbered view of each image; see ``crop_and_flip``.
 
         Args:
             pixels: uint8 ``(batch, height, width, channels)``.
@@ -51,11 +52,13 @@ class Augmentation:
             flips, crops = torch.zeros_like(views, dtype=torch.bool), views
         side = 2 * self.padding + 1
         shifts = torch.stack([crops // side, crops % side], dim=1)
-        return crop_and_flip(pixels, self.padding, shifts, flips)
+        return crop_and_flip(pixels, self.padding, shifts, flips, self.fill)
 
 
-def crop_and_flip(pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Pad with zeros, crop back to size, mirror left to right.
+def crop_and_flip(
+    pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor, fill: float = 0
+) -> Tensor:
+    """Pad with one value, crop back to size, mirror left to right.
 
     Args:
         pixels: uint8 ``(batch, height, width, channels)``.
@@ -63,12 +66,16 @@ def crop_and_flip(pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor) -
         shifts: int64 ``(batch, 2)``, top and left of each crop in the padded image, from 0 to
             ``2 * padding``.
         flips: bool ``(batch,)``, which crops are mirrored.
+        fill: Level of the padding, from 0 (black) to 255.
 
     Returns:
-        uint8 ``(batch, height, width, channels)``.
+        ``(batch, height, width, channels)``: uint8, or float32 levels where ``fill`` lies between
+        two of uint8, as mid gray does.
     """
     batch, height, width, channels = pixels.shape
-    padded = F.pad(pixels, (0, 0, padding, padding, padding, padding))
+    if fill != round(fill):
+        pixels = pixels.float()
+    padded = F.pad(pixels, (0, 0, padding, padding, padding, padding), value=fill)
     tall, wide = height + 2 * padding, width + 2 * padding
     # Every stretch of `width` pixels of the padded batch as a row; crops are made of such rows, so
     # they are copied in pieces of `width * channels` bytes rather than pixel by pixel.

@@ -53,7 +53,7 @@ class Batch:
 class TrainingBatches:
     """The training set in a new random order each epoch, augmented as the recipe says.
 
-    With ``crop_padding``, images in memory are padded with zeros (black) by that many pixels and
+    With ``crop_padding``, images in memory are padded with ``crop_fill`` by that many pixels and
     cropped back to size at random; streamed images, which come in all sizes, take a random
     resized crop instead.
 
@@ -215,7 +215,10 @@ class _Normalization:
         self._shift = (mean / std).float()
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """From uint8 ``(b, h, w, c)`` to float32 ``(b, c, h, w)``, channels last in memory."""
+        """Normalize levels ``(b, h, w, c)``; return float32 ``(b, c, h, w)``, channels last.
+
+        Levels are uint8, or float32, which is then overwritten.
+        """
         count, height, width, channels = pixels.shape
         # In rows of whole lines: three channels at a time would be too few for vector units.
         lines = pixels.reshape(count * height, width * channels).to(torch.float32)

@@ -14,9 +14,15 @@ __all__ = ["build", "outline"]
 
 
 def build(
-    architecture: str, classes: int, channels: int, image_size: tuple[int, int], *, seed: int
+    architecture: str,
+    classes: int,
+    channels: int,
+    image_size: tuple[int, int],
+    *,
+    seed: int,
+    class_maps: bool = False,
 ) -> Network:
-    """Build a freshly initialised network, in float32 on the CPU and in training mode.
+    """Build a freshly initialized network, in float32 on the CPU and in training mode.
 
     The weights depend on the arguments alone; no random state outside is read or changed.
 
@@ -26,7 +32,9 @@ def build(
         channels: Channels of the images: 1 for grey, 3 for color.
         image_size: Height and width in pixels. It decides the stem of some networks;
             all networks pool their last map and so run on other sizes too.
-        seed: Seed of the initialisation.
+        seed: Seed of the initialization.
+        class_maps: Whether the classifier is to give class activation maps, and so is drawn as a
+            1x1 convolution; the other weights do not depend on it.
 
     Returns:
         A network from images ``(batch, channels, height, width)`` to logits ``(batch, classes)``.
@@ -40,7 +48,10 @@ def build(
     # Only the CPU generator is seeded: torch.manual_seed would reseed the accelerators as well.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        return found.build(classes, channels, image_size)
+        network = found.build(classes, channels, image_size)
+        if class_maps:
+            network.initialize_class_maps()
+        return network
 
 
 def outline(architecture: str, classes: int, channels: int, image_size: tuple[int, int]) -> Network:

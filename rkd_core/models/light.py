@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkd_core.models.network import Network, Stage, conv_bn, he_initialize
+from rkd_core.models.network import (
+    Network,
+    Stage,
+    conv_bn,
+    default_initialize,
+    he_initialize,
+)
 
 __all__ = ["MobileNetV2Cifar", "ShuffleNetV1"]
 
@@ -88,6 +94,8 @@ class ShuffleNetV1(Network):
                 width_in = width
             self.stages.append(stage)
         self.classifier = nn.Linear(width_in, classes)
+
+    initialize_convolution = staticmethod(default_initialize)
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
         """See :class:`Network`."""

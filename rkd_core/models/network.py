@@ -13,7 +13,15 @@ from torch.nn import functional as F
 
 from rkd_core.specs import Normalization
 
-__all__ = ["Activations", "Network", "Stage", "conv_bn", "he_initialize", "lower_precision"]
+__all__ = [
+    "Activations",
+    "Network",
+    "Stage",
+    "conv_bn",
+    "default_initialize",
+    "he_initialize",
+    "lower_precision",
+]
 
 
 class Stage(NamedTuple):
@@ -54,6 +62,18 @@ class Network(nn.Module):
     counts."""
     published_normalization: Normalization | None = None
     """Of the images that published weights were trained on; None: there are none."""
+
+    @staticmethod
+    def initialize_convolution(weight: Tensor) -> None:
+        """Draw the weight of a convolution in place, as this network's are drawn.
+
+        He's normal distribution (fan out; He et al., ICCV 2015), unless a subclass says otherwise.
+        """
+        nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+
+    def initialize_class_maps(self) -> None:
+        """Draw the classifier as the bias-free 1x1 convolution that it is in CAT-KD's code."""
+        self.initialize_convolution(self.classifier.weight[:, :, None, None])
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
         """Run images ``(batch, channels, h, w)`` through the stem, then through each stage."""
@@ -167,9 +187,14 @@ def he_initialize(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            Network.initialize_convolution(layer.weight)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def default_initialize(weight: Tensor) -> None:
+    """Draw a weight in place as PyTorch draws those of convolutions and linear layers."""
+    nn.init.kaiming_uniform_(weight, a=5**0.5)
 
 
 def conv_bn(

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkd_core.models.network import Network, Stage, conv_bn, he_initialize
+from rkd_core.models.network import (
+    Network,
+    Stage,
+    conv_bn,
+    default_initialize,
+    he_initialize,
+)
 
 __all__ = ["MobileNetV1", "Vgg"]
 
@@ -49,6 +55,10 @@ class Vgg(Network):
         he_initialize(self)
         nn.init.normal_(self.classifier.weight, std=0.01)
 
+    def initialize_class_maps(self) -> None:
+        """See :class:`Network`; CAT-KD's code leaves this one convolution at PyTorch's default."""
+        default_initialize(self.classifier.weight)
+
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
         """See :class:`Network`."""
         return _run(self.groups, x, ends=range(1, len(self.groups)))
@@ -75,6 +85,8 @@ class MobileNetV1(Network):
             if width > 64:  # what comes before is the stem
                 self._ends.append(len(self.units) - 1)
         self.classifier = nn.Linear(1024, classes)
+
+    initialize_convolution = staticmethod(default_initialize)
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
         """See :class:`Network`."""

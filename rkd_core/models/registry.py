@@ -63,9 +63,9 @@ def _wider_resnet(depth: int, parameters: int) -> Architecture:
 
 def _google_resnet(depth: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-        from rkd_core.models.cifar_resnet import CifarResNet
+        from rkd_core.models.google_resnet import GoogleResNet
 
-        return CifarResNet(depth, classes, channels, block="google")
+        return GoogleResNet(depth, classes, channels)
 
     return Architecture(
         f"ResNet-{depth} of Google's public code, blocks of 1x1, 3x3, 1x1", make, parameters

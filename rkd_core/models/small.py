@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,6 +44,12 @@ class DigitsCnn(Network):
     def pool(self, last: Tensor) -> Tensor:
         """Return means over the quarters of the last map, ``(batch, 128)``."""
         return F.adaptive_avg_pool2d(self.widen(last), 2).flatten(1)
+
+    def initialize_class_maps(self) -> None:
+        """See :class:`Network`; the convolution of a quarter is four times its linear weights."""
+        super().initialize_class_maps()
+        with torch.no_grad():
+            self.classifier.weight /= 4
 
     def _maps(self, last: Tensor, weight: Tensor) -> Tensor:
         """See :class:`Network`; each quarter of the map has weights of its own."""

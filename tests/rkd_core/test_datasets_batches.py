@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as tv
 
-from rkd_core import datasets
+from rkd_core import datasets, recipes
 from rkd_core.datasets import ImageSet
 from rkd_core.datasets.augmentation import Augmentation, crop_and_flip
 from rkd_core.datasets.batches import EvaluationBatches, TrainingBatches, normalization_statistics
@@ -41,20 +41,44 @@ def assert_same(first, second):
         assert (labels, indices) == (labels2, indices2)
 
 
+@pytest.mark.parametrize("fill", [0, 255, 127.5])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(9, 9), (6, 11)])
-def test_crop_and_flip_is_torchvisions(channels, size):
+def test_crop_and_flip_is_torchvisions(channels, size, fill):
     rng = np.random.RandomState(0)
     pixels = torch.from_numpy(rng.randint(0, 256, (40, *size, channels)).astype(np.uint8))
     padding = 3
     shifts = torch.from_numpy(rng.randint(0, 2 * padding + 1, (40, 2)))
     flips = torch.from_numpy(rng.randint(0, 2, 40).astype(bool))
-    ours = crop_and_flip(pixels, padding, shifts, flips)
+    ours = crop_and_flip(pixels, padding, shifts, flips, fill)
+    assert ours.dtype == (torch.float32 if fill == 127.5 else torch.uint8)
     for i in range(40):
-        image = tv.pad(pixels[i].permute(2, 0, 1), [padding])
+        image = pixels[i].permute(2, 0, 1).to(ours.dtype)
+        image = tv.pad(image, [padding], fill=fill)
         image = tv.crop(image, int(shifts[i, 0]), int(shifts[i, 1]), *size)
         image = tv.hflip(image) if flips[i] else image
         assert torch.equal(ours[i], image.permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.RECIPES if n.startswith("logit-adj")])
+def test_logit_adjustment_pads_what_is_centered(name):
+    """As its public code: subtract the center, pad with zeros, crop. Zero is mid gray."""
+    recipe = recipes.get(name)
+    white = ImageSet(np.full((1, 4, 4, 3), 255, np.uint8), np.zeros(1, np.int64))
+    batches = TrainingBatches(white, recipe.model_copy(update={"batch_size": 1}), seed=0)
+    centered = torch.nn.functional.pad(torch.full((3, 4, 4), 0.5), [2] * 4)
+    views = torch.arange(recipe.views).numpy()
+    parts = [batch.images for batch in batches.look(views, 7)]
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in parts)
+    seen = torch.cat(parts)
+    assert len(seen) == 5 * 5 * 2
+    for view, image in zip(views, seen, strict=True):
+        top, left = divmod(int(view) // 2, 5)
+        expected = centered[:, top : top + 4, left : left + 4]
+        expected = expected.flip(2) if view % 2 else expected
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
+    trained = next(iter(batches.epoch(0)))
+    assert torch.equal(trained.images[0], seen[int(trained.views)])
 
 
 def test_every_crop_and_both_mirror_images_occur():

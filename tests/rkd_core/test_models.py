@@ -7,10 +7,12 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rkd_core.errors import UserError
 from rkd_core.models import architectures, build, outline, parameters
 from rkd_core.models.cifar_resnet import CifarResNet
+from rkd_core.models.google_resnet import GoogleResNet
 from rkd_core.models.network import Network
 from rkd_core.models.wide_resnet import WideResNet
 
@@ -197,7 +199,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet32_google", "resnet18", "digits_cnn"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "digits_cnn"])
 def test_initialization_is_he_normal_with_zero_biases(name):
     network = build(name, 10, 3, (32, 32), seed=0)
     assert not network.classifier.bias.any()
@@ -228,7 +230,7 @@ def test_the_seed_alone_decides_the_weights(name):
     [
         ("digits_cnn", "5c9d48d63373"),
         ("resnet8", "9721b60499b2"),
-        ("resnet32_google", "06df8b88ba43"),
+        ("resnet32_google", "23d18517b06c"),
         ("resnet18", "43d88b80a7aa"),
         ("resnet50", "4b85298308db"),
     ],
@@ -304,6 +306,104 @@ def test_pytorchs_uniform_initialisation_where_the_sources_have_it(name):
         if isinstance(m, nn.Conv2d | nn.Linear):
             bound = m.weight[0].numel() ** -0.5
             assert 0.8 * bound < m.weight.abs().max() <= bound
+
+
+def multiply_adds(name):
+    """Of one image of 32 x 32 pixels, in convolutions and linear layers."""
+    network = outline(name, 10, 3, (32, 32)).eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, 32, 32, device="meta"))
+    return counter.get_total_flops() / 2
+
+
+def test_googles_resnet_has_the_multiply_adds_of_the_public_code():
+    """Maps of 36, 18 and 9 pixels; the first 1x1 convolution of a stage is not strided."""
+    assert multiply_adds("resnet32_google") == pytest.approx(56.63e6, abs=5e3)
+
+
+def same(x, weight, stride):
+    """A convolution with TensorFlow's "same" padding, by its definition."""
+    padding = []
+    for side in (x.shape[-1], x.shape[-2]):
+        total = max((-(-side // stride) - 1) * stride + weight.shape[-1] - side, 0)
+        padding += [total // 2, total - total // 2]
+    return nn.functional.conv2d(nn.functional.pad(x, padding), weight, stride=stride)
+
+
+def public_resnet(weights, x, blocks):
+    """Google's public ResNet written as functions: layers take what ``weights`` has next."""
+    left = iter(weights)
+
+    def norm(x):
+        scale, shift, mean, variance, _ = (next(left)[..., None, None] for _ in range(5))
+        return (x - mean) / (variance + 1e-5).sqrt() * scale + shift
+
+    def convolution(x, stride=1):
+        return norm(same(x, next(left), stride))
+
+    x = norm(nn.functional.conv2d(nn.functional.pad(x, (3, 3, 3, 3)), next(left))).relu()
+    for stage in range(3):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            inner = convolution(convolution(x).relu(), stride).relu()
+            inner = convolution(inner)
+            x = (inner + (convolution(x, stride) if block == 0 else x)).relu()
+    x = norm(x).mean((2, 3))
+    return x @ next(left).T + next(left)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (9, 12), (5, 7)])
+def test_googles_resnet_computes_what_the_public_code_does(size):
+    network = GoogleResNet(14, 5, 3).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 3, *size, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        network(x)  # so that running statistics are not the initial ones
+        network.eval()
+        expected = public_resnet(network.state_dict().values(), x, blocks=2)
+        torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_googles_resnet_is_initialized_as_tensorflow_does_it():
+    """Fan in, normal, cut at two deviations of the distribution that is cut; dense layer 0.01."""
+    network = build("resnet56_google", 100, 3, (32, 32), seed=0)
+    for m in network.modules():
+        if isinstance(m, nn.Conv2d):
+            fan_in, n = m.weight[0].numel(), m.weight.numel()
+            wanted = (2 / fan_in) ** 0.5
+            assert m.bias is None
+            assert m.weight.abs().max() <= 2 * wanted / 0.87962566103423978 * (1 + 1e-6)
+            assert m.weight.std().item() == pytest.approx(wanted, rel=4 / (2 * n) ** 0.5)
+    assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not network.classifier.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "deviation"),
+    [
+        ("resnet8x4", (2 / 100) ** 0.5),
+        ("digits_cnn", (2 / 100) ** 0.5 / 4),  # of four convolutions, one a quarter
+        ("wrn_40_1", (2 / 100) ** 0.5),
+        ("mobilenet_v2_half", (2 / 100) ** 0.5),
+        ("mobilenet_v2", (2 / 100) ** 0.5),
+        ("resnet18", (2 / 100) ** 0.5),
+        ("resnet32_google", (2 / 64) ** 0.5),
+        ("vgg8", (1 / (3 * 512)) ** 0.5),
+        ("shufflenet_v1", (1 / (3 * 960)) ** 0.5),
+        ("mobilenet_v1", (1 / (3 * 1024)) ** 0.5),
+    ],
+)
+def test_a_classifier_of_class_maps_is_drawn_as_the_networks_convolutions(name, deviation):
+    """As in CAT-KD's public code, where it is a 1x1 convolution, drawn like the others; but VGG's,
+    which is added once the others are drawn, and has PyTorch's default."""
+    plain, maps = (build(name, 100, 3, (8, 8), seed=3, class_maps=m) for m in (False, True))
+    assert maps.classifier.weight.std().item() == pytest.approx(deviation, rel=0.05)
+    for (key, value), other in zip(
+        plain.state_dict().items(), maps.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other) == (key != "classifier.weight"), key
 
 
 def test_names_are_listed_without_torch():

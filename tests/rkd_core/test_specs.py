@@ -123,6 +123,7 @@ def test_defaults_never_change():
         "milestones": [],
         "decay": 0.1,
         "crop_padding": 0,
+        "crop_fill": 0.0,
         "flip": False,
         "normalization": "per_channel",
     }

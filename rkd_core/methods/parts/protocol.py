@@ -67,7 +67,8 @@ class Needs(NamedTuple):
     """``Features`` of student and teacher; the teacher is then run on every batch."""
     maps: bool = False
     """Class activation maps of student and teacher; the student's classifier then has no bias
-    (held at zero), so that the maps' means are its logits, and the teacher's maps leave it out."""
+    (held at zero) and is drawn as a 1x1 convolution, so that the maps' means are its logits, and
+    the teacher's maps leave the bias out."""
     holdout: HoldoutRule | Literal["validation"] | None = None
     """A rule: an initial teacher is trained on the training set less what the rule holds out, and
     its logits on what is held out are ``Context.held_out``. ``validation``: the validation set
