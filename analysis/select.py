@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from analysis.options import add_options, rule_of
-from rkd_core import terminal
+from rkd_core import files, json_text, terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from analysis.uncertainty import Estimate
 
 __all__ = ["main", "run", "select"]
+
+_FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
+"""What is written into the results folder; without figures the first alone."""
 
 
 def select(
@@ -91,65 +94,108 @@ def run(
         UserError: There is nothing to select from, an option is out of range, or the folder
             cannot be written (the table is printed all the same).
     """
-    from analysis.advice import advice, described
-    from analysis.criteria import Constrained
-    from analysis.export import document
-    from analysis.loading import load
-    from analysis.outcome import assess, class_names
-    from analysis.settling import settle
-    from analysis.tables import print_outcome
+    from analysis import answers
     from rkd_core.console import Console
     from rkd_core.errors import UserError
 
-    criterion: Criterion = Constrained(worst_k, margin)
+    console = console or Console()
+    run_ids = None if run_ids is None else sorted({*run_ids})
+    options = worst_k, margin, rule, estimate, run_ids, family, target_regret
+    names = _FILES if figures else _FILES[:1]
+    key, last = answers.key_of(results, options), answers.load(results)
+    screen = answers.screen_of(console, results)
+    stands = last.key == key and last.stands(results, names)
+    if stands and tables is None and screen in last.screens:
+        console.out(last.screens[screen], end="", highlight=False)
+        _say(console, f"Unchanged: {', '.join(names)} in {results}")
+        return json_text.parse_object(files.read(results / names[0]))
+
+    from analysis.loading import load
+    from analysis.outcome import assess, class_names
+
     runs = load(results, run_ids, family)
-    if rule is not None:
-        criterion = rule.criterion(class_names(runs))
+    if answers.key_of(results, options) != key:  # records have come since
+        key, stands = "", False
+    criterion = _criterion(worst_k, margin) if rule is None else rule.criterion(class_names(runs))
     outcome = assess(runs, criterion, estimate)
-    settling = None
-    if target_regret is not None:
-        settling = settle(outcome.selection, outcome.uncertainty, target_regret)
-    compared = outcome.selection.combinations
-    content = document(outcome) | {"settling": described(settling, compared)}
+    content, advised = _settled(outcome, target_regret, results)
     lines, failure = [], None
     try:  # files first: whatever happens to the screen, they are there
-        written = _write_answer(results, content, runs if figures else None, outcome)
-        lines.append(f"Wrote {', '.join(path.name for path in written)} in {results}")
+        if not stands:
+            _write_answer(results, content, runs if figures else None, outcome)
+        lines.append(f"{'Unchanged:' if stands else 'Wrote'} {', '.join(names)} in {results}")
         if tables is not None:
             _write_tables(tables, runs, outcome)
             lines.append(f"Wrote tables in {tables}")
     except UserError as error:
         failure = error
-    console = console or Console()
-    print_outcome(outcome, console, runs.notes)
-    settled = [] if settling is None else ["", *advice(settling, compared, results)]
-    for line in settled + lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    text = _text(outcome, runs, advised, console)
+    if key and failure is None:
+        answer = last if last.key == key else answers.Answer(key)
+        answers.save(results, answer.wrote(results, names).printed(screen, text))
+    console.out(text, end="", highlight=False)
+    for line in lines:
+        _say(console, line)
     if failure is not None:
         raise failure
     return content
 
 
+def _criterion(worst_k: int, margin: float | None) -> Criterion:
+    from analysis.criteria import Constrained
+
+    return Constrained(worst_k, margin)
+
+
+def _settled(
+    outcome: Outcome, target_regret: float | None, results: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of ``selection.json``, and lines that say what further seeds to train."""
+    from analysis.advice import advice, described
+    from analysis.export import document
+    from analysis.settling import settle
+
+    settling, compared = None, outcome.selection.combinations
+    if target_regret is not None:
+        settling = settle(outcome.selection, outcome.uncertainty, target_regret)
+    lines = [] if settling is None else ["", *advice(settling, compared, results)]
+    return document(outcome) | {"settling": described(settling, compared)}, lines
+
+
+def _text(outcome: Outcome, runs: Runs, advised: Iterable[str], console: Console) -> str:
+    """Return the answer as it is printed on this console."""
+    from analysis.tables import print_outcome
+
+    with console.capture() as captured:
+        print_outcome(outcome, console, runs.notes)
+        for line in advised:
+            _say(console, line)
+    return captured.get()
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _write_answer(
     results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
-) -> list[Path]:
+) -> None:
     """Write ``selection.json``, and figures and report of the runs if they are given."""
     from analysis.export import write_json
     from rkd_core.errors import UserError
 
-    written = [results / "selection.json"]
     try:
-        write_json(written[0], content)
+        write_json(results / _FILES[0], content)
         if drawn is not None:
             from analysis import figures
             from analysis.report import page
 
-            written += [*figures.save(outcome, results), page.save(drawn, outcome, results)]
+            figures.save(outcome, results)
+            page.save(drawn, outcome, results)
     except OSError as error:
         raise UserError(
             f"nothing could be written to {results}: {error.strerror or error}"
         ) from error
-    return written
 
 
 def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:

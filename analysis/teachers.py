@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.columns import OBJECTIVES, FloatArray, counts, effective_alpha
+from analysis.ranks import spearman
 from rkd_core import calibration
 from rkd_core.metrics import average_accuracy, worst_class_accuracy
 
@@ -174,23 +175,12 @@ def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation
     x, y = np.round(x, 12), np.round(y, 12)  # what differs by rounding is tied
     if not np.isfinite(y).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(np.nan, np.nan, np.nan)
-    (value,) = _spearman(x[None], y[None])
-    again = _spearman(x[drawn], y[drawn])
+    value = spearman(x, y)
+    again = spearman(x[drawn], y[drawn])
     again = again[np.isfinite(again)]  # a draw of one teacher over and over has none
     again = np.clip(value + np.sqrt(x.size / (x.size - 1)) * (again - value), -1, 1)
     low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Correlation(float(value), float(low), float(high))
-
-
-def _spearman(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Of each row; NaN where all values of one are equal."""
-    from scipy.stats import rankdata  # takes longer to import than all the rest
-
-    a, b = (rankdata(values, axis=1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    both = (a * b).sum(axis=1)
-    return np.divide(both, scale, out=np.full(len(scale), np.nan), where=scale > 0)
 
 
 def _per_class(table: pa.Table, name: str) -> list[FloatArray | None]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
+    "digests",
     "identity",
     "parse",
     "read",
@@ -220,15 +221,38 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
     wanted = None if run_ids is None else sorted(filter(_RUN_ID.fullmatch, {*run_ids}))
     if wanted is not None and len(wanted) < _MANY:
         return _table(table for _, _, table in _read_files(folder, wanted, {}))
-    present = {
-        name.removesuffix(".parquet"): identity
-        for name, identity in files.identities(folder).items()
-        if name.endswith(".parquet") and name[0] not in "._"
-    }
+    present = _present(folder)
     wanted = sorted(present) if wanted is None else [r for r in wanted if r in present]
     if len(wanted) < _MANY:
         return _table(table for _, _, table in _read_files(folder, wanted, {}))
     return _read_compacted(folder, wanted, present)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every record file by run id, empty where one cannot be read.
+
+    Nothing is parsed, and files that a compaction knows are not read.
+    """
+    present, standing = _present(folder), compaction.load(folder, SCHEMA)
+    found = {
+        run_id: standing.digests[row]
+        for run_id, row in standing.places().items()
+        if standing.identities[row] and present.get(run_id) == standing.identities[row]
+    }
+    rest = [run_id for run_id in present if run_id not in found]
+    contents = files.read_many([folder / f"{run_id}.parquet" for run_id in rest])
+    for run_id, content in zip(rest, contents, strict=True):
+        found[run_id] = "" if isinstance(content, OSError) else _sha256(content)
+    return found
+
+
+def _present(folder: Path) -> dict[str, str]:
+    """Return the identity of every record file by run id, see ``files.identities``."""
+    return {
+        name.removesuffix(".parquet"): identity
+        for name, identity in files.identities(folder).items()
+        if name.endswith(".parquet") and name[0] not in "._"
+    }
 
 
 def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, str]) -> pa.Table:
@@ -245,8 +269,8 @@ def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, s
     of_file = {r: (standing.identities[i], standing.digests[i]) for r, i in place.items()}
     doubtful = [r for r in wanted if not present[r] or of_file.get(r, ("", ""))[0] != present[r]]
     kept, new = {*wanted} - {*doubtful}, []
-    digests = {r: digest for r, (_, digest) in of_file.items()}
-    for run_id, digest, table in _read_files(folder, doubtful, digests):
+    known = {r: digest for r, (_, digest) in of_file.items()}
+    for run_id, digest, table in _read_files(folder, doubtful, known):
         of_file[run_id] = present[run_id], digest
         if table is None:
             kept.add(run_id)
@@ -299,7 +323,7 @@ def _read_files(
             return None
         if isinstance(content, OSError):
             raise _unreadable(path, content) from content
-        digest = hashlib.sha256(content).hexdigest()
+        digest = _sha256(content)
         if known.get(path.stem) == digest:
             return path.stem, digest, None
         table = parse(path, content)
@@ -350,6 +374,10 @@ def parse(path: Path, content: bytes) -> pa.Table:
     if (table.schema.metadata or {}).get(_SUM, sum_of_values) != sum_of_values:
         raise UserError(f"{path} is damaged: its values differ from their SHA-256; move it away")
     return record
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _cast(table: pa.Table) -> pa.Table:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from analysis.combinations import combine
 from analysis.criteria import Constrained
@@ -40,6 +39,7 @@ from analysis.paper.table import (
     Table,
     TeacherAlone,
 )
+from analysis.ranks import spearman
 from analysis.selection import select
 from rkd_core.class_groups import head_medium_tail
 from rkd_core.errors import UserError
@@ -383,19 +383,12 @@ def _correlations(
     correlations = {}
     for metric in table.metrics:
         keys = [k for k in draws if k[2] == metric and found[k].paper is not None]
-        paper = [found[key].paper for key in keys]
-        if len(keys) < 3 or len(set(paper)) == 1:
+        paper = np.array([found[key].paper for key in keys], dtype=np.float64)
+        if len(keys) < 3 or np.ptp(paper) == 0:
             continue
-        ours = [found[key].value for key in keys]
+        ours = np.array([found[key].value for key in keys], dtype=np.float64)
         drawn = np.array([draws[key] for key in keys])
-        rhos = [_spearman(paper, drawn[:, k]) for k in range(DRAWS)]
-        low, high = np.nanquantile(rhos, _INTERVAL)
-        correlations[metric] = Correlation(
-            len(keys), _spearman(paper, ours), float(low), float(high)
-        )
+        low, high = np.nanquantile(spearman(paper, drawn.T), _INTERVAL)
+        rho = float(spearman(paper, ours))
+        correlations[metric] = Correlation(len(keys), rho, float(low), float(high))
     return correlations
-
-
-def _spearman(a: Iterable[Any], b: Iterable[Any]) -> float:
-    b = list(b)
-    return float("nan") if len(set(b)) == 1 else float(spearmanr(list(a), b).statistic)

@@ -43,6 +43,7 @@ def test_no_module_needs_torch_ray_or_the_sweeps() -> None:
             "metrics",
             "records",
             "stores",
+            "terminal",
         )
     }
 

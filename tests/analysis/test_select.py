@@ -36,7 +36,7 @@ def test_the_command_prints_the_table_and_leaves_its_files(tmp_path: Path) -> No
     assert ended.stderr == ""
     assert ended.stdout.strip().startswith("Ship ")
     assert "1 failed run left out" in ended.stdout
-    names = {"selection.json", "pareto.png", "pareto.svg", "report.html", "records"}
+    names = {"selection.json", "pareto.png", "pareto.svg", "report.html", "records", ".answer.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
     content = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
     assert len(content["combinations"]) == 8
