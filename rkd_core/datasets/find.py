@@ -13,7 +13,7 @@ from rkd_core.datasets.columns import ANY, Columns
 from rkd_core.datasets.layout import NAMED, OWN, VALIDATION_FIRST, SplitRule
 from rkd_core.datasets.lists import ImageLists
 from rkd_core.datasets.names import REGISTRY, unknown
-from rkd_core.datasets.paths import list_files, missing
+from rkd_core.datasets.paths import list_files, missing, similar
 from rkd_core.datasets.sources import Location
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
@@ -147,7 +147,11 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
     if not name_or_path or not folder.is_dir():
         if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
             raise UserError(f"{missing(folder)} (--dataset is a name of --list, or a folder)")
-        raise unknown(name_or_path)
+        line = str(unknown(name_or_path))
+        close = similar(folder)
+        if "did you mean" not in line and name_or_path and close is not None and close.is_dir():
+            line = line.replace(": ", f": did you mean the folder {close}? ", 1)
+        raise UserError(line)
     for place in _looked_through(folder):
         if (location := at(place, OWN, columns)) is not None:
             return location

@@ -75,7 +75,11 @@ def display_name(name_or_path: str) -> str:
 
 
 def unknown(name_or_path: str) -> UserError:
-    """The error for what is neither a name nor a folder, with the names that come close."""
+    """Return the error for what is neither a name nor a folder, with the names that come close."""
     lower = name_or_path.lower()  # as all names are
-    line = str(unknown_name("dataset", lower, names(), ", or a folder"))
+    line = str(
+        unknown_name(
+            "dataset", lower, names(), f", or a folder (there is none called {name_or_path!r})"
+        )
+    )
     return UserError(line.replace(repr(lower), repr(name_or_path), 1))

@@ -18,6 +18,7 @@ __all__ = [
     "is_plain",
     "list_files",
     "missing",
+    "similar",
     "unreadable",
 ]
 
@@ -81,11 +82,19 @@ def missing(path: Path) -> str:
     gone = path
     while gone.parent != gone and not gone.parent.exists():
         gone = gone.parent
-    names = [entry.name for entry in gone.parent.iterdir()] if gone.parent.is_dir() else []
-    lower = {name.lower(): name for name in names if not is_ignored(name)}
-    close = difflib.get_close_matches(gone.name.lower(), lower, n=1)
-    hint = f": did you mean {gone.parent / lower[close[0]]}?" if close else ""
-    return f"{gone} does not exist{hint}"
+    close = similar(gone)
+    return f"{gone} does not exist" + (f": did you mean {close}?" if close else "")
+
+
+def similar(path: Path) -> Path | None:
+    """Return the file or folder beside a missing path whose name comes closest, if any does."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    by_lower = {name.lower(): name for name in names if not is_ignored(name)}
+    close = difflib.get_close_matches(path.name.lower(), by_lower, n=1)
+    return path.parent / by_lower[close[0]] if close else None
 
 
 def list_files(root: Path) -> Listing:
