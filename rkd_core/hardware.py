@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-__all__ = ["cpu_count", "gpu_count", "gpu_memory"]
+__all__ = ["cpu_count", "gpu_count", "gpu_memory", "thread_count", "wait_asleep"]
 
 
 def cpu_count() -> int:
@@ -18,6 +18,24 @@ def cpu_count() -> int:
     except (OSError, ValueError):  # no container, or "max": no quota
         limit = 0
     return max(1, min(cores or 1, limit or cores or 1))
+
+
+def thread_count() -> int:
+    """Return the threads for a training that has this machine to itself.
+
+    ``$OMP_NUM_THREADS``, as for any program that computes with OpenMP; else one for each core.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) > 0 else cpu_count()
+
+
+def wait_asleep() -> None:
+    """Let threads that wait for each other sleep rather than spin, if torch is not imported yet.
+
+    Measured on two cores with other work beside: two threads that spin took 4 to 20 times the CPU
+    time of one, two that sleep 1.3 to 1.4 times. Sums are the same to the last bit.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def gpu_count() -> int:

@@ -14,7 +14,7 @@ from rkd_core.datasets.sources import SPLIT_ADJECTIVES
 from rkd_core.datasets.wording import counted
 from rkd_core.execution import Execution
 from rkd_core.teacher_pass import TeacherPass, answers_per_image
-from sweeps.estimate import duration
+from sweeps.estimate import span
 from sweeps.methods import DEFAULT
 from sweeps.packing import PerTrial
 from sweeps.plan import Plan, PlannedRun
@@ -143,7 +143,7 @@ def print_cost(
     planned: int,
     missing: Sequence[PlannedRun],
     passes: int,
-    seconds: float | None,
+    seconds: tuple[float, float] | None,
     slots: int,
     pruned: int = 0,
 ) -> None:
@@ -161,7 +161,7 @@ def print_cost(
         )
         + f", {passes:,} images through a network: "
         + (
-            f"about {duration(seconds / slots)} with {slots} at a time"
+            f"{span(seconds[0] / slots, seconds[1] / slots)} with {slots} at a time"
             if seconds is not None
             else f"{slots} at a time, time unknown until some have ended (or --calibrate)"
         ),

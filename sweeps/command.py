@@ -22,6 +22,7 @@ from rkd_core.console import Console
 from rkd_core.errors import UserError
 from rkd_core.execution import Execution
 from rkd_core.files import location
+from rkd_core.hardware import wait_asleep
 from rkd_core.looks import Looks
 from rkd_core.teacher_pass import TeacherPass, teacher_pass
 from sweeps.announce import (
@@ -41,8 +42,8 @@ from sweeps.health import watched
 from sweeps.housekeeping import bytes_needed, keep_weights, set_damaged_aside, tidy
 from sweeps.lease import hold
 from sweeps.log import logging_to
-from sweeps.options import Machine, Options, SelectionChoice
-from sweeps.packing import ONE, PerTrial, trainings_per_trial
+from sweeps.options import Options, SelectionChoice
+from sweeps.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.plan import Plan, PlannedRun, make_plan, spread
 from sweeps.progress import Tally, display_for
 from sweeps.pruning import RUNGS, Pruner
@@ -57,7 +58,7 @@ from sweeps.tracking import connect_trackers
 
 __all__ = ["run"]
 
-_LONG = 1_000_000  # images through a network; less than that is over before it is estimated
+_LONG = 1_000_000_000  # pixels through a network; what is less begins at once, unmeasured
 
 
 Conclude = Callable[[Plan, Path, SelectionChoice, Sequence[Failure], Console], int]
@@ -108,7 +109,7 @@ def run(
         execution, per_trial = None, ONE
         if missing and (options.display.calibrate or not options.display.dry_run):
             execution, per_trial = _ways(options, wanted, missing, costs, asked)
-        seconds = costs.total(missing, len(dataset.train))
+        seconds = costs.total_range(missing, len(dataset.train))
         print_cost(console, len(plan), missing, passes, seconds, cluster.slots, len(hopeless))
         searching = search_of(options.economy) if missing else None
         if searching is not None:
@@ -174,6 +175,8 @@ class _Wanted:
 def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> _Wanted:
     """Load the data, resolve options, plan, and say so."""
     machine = options.machine
+    if machine.serial:
+        wait_asleep()
     dataset = load_data(options)
     joined = machine.address is not None and not machine.serial
     cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
@@ -201,11 +204,14 @@ def _ways(
     """How trainings run. This machine is measured, where that was asked for, or much is to come
     of unknown length."""
     dataset, machine, cluster = wanted.dataset, options.machine, wanted.cluster
-    execution = _execution(machine, cluster)
+    execution = execution_of(machine, cluster)
     per_trial = trainings_per_trial(machine, wanted.settings, dataset, cluster, asked)
     images = len(dataset.train)
     passes = sum(run.spec.epochs for run in missing) * images
-    unknown = costs.total(missing, images) is None and passes > _LONG
+    pixels = passes * dataset.image_size[0] * dataset.image_size[1]
+    # A search weighs what it may train by its cost.
+    long = pixels > _LONG or search_of(options.economy) is not None
+    unknown = long and costs.total(missing, images) is None
     if not wanted.joined and (options.display.calibrate or unknown):
         ways = execution, asked, per_trial.students
         for sighting in calibrate(wanted.plan, dataset, *ways):
@@ -375,17 +381,3 @@ def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner | None) -> list[Planne
 def _asked(settings: Settings, dataset: datasets.Dataset) -> TeacherPass:
     in_memory = isinstance(dataset.train, datasets.ImageSet)
     return teacher_pass(settings.recipe, len(dataset.train), dataset.classes, in_memory=in_memory)
-
-
-def _execution(machine: Machine, cluster: Cluster) -> Execution:
-    gpu = cluster.gpus_per_trial > 0
-    if gpu and machine.address is None:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError(
-                f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its "
-                "CUDA build, or pass --gpus-per-trial 0"
-            )
-    threads = max(1, int(machine.cpus_per_trial))
-    return Execution("cuda" if gpu else "cpu", machine.precision, threads)

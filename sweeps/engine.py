@@ -80,13 +80,13 @@ class Cluster:
         per_trial = (1.0 if gpus else 0.0) if wanted is None else wanted
 
         def room(cpus: float, gpus: float) -> int:
-            slots = int(cpus / machine.cpus_per_trial + 1e-9)
+            slots = int(cpus / machine.cpus + 1e-9)
             return min(slots, int(gpus / per_trial + 1e-9)) if per_trial else slots
 
         slots = sum(room(*node) for node in nodes)
         if slots < 1:
-            if machine.cpus_per_trial > cpus:
-                too_much = f"--cpus-per-trial {machine.cpus_per_trial:g} exceeds the {cpus:g} CPUs"
+            if machine.cpus > cpus:
+                too_much = f"--cpus-per-trial {machine.cpus:g} exceeds the {cpus:g} CPUs"
             elif per_trial > gpus:
                 too_much = f"--gpus-per-trial {per_trial:g} exceeds the {gpus:g} GPUs"
             else:
@@ -156,7 +156,7 @@ def _start(machine: Machine, python_path: str) -> None:
             ray.init(
                 address="local",
                 # Ray starts a process for each CPU, and each of them imports what trials need.
-                num_cpus=max(1, math.ceil(slots * machine.cpus_per_trial)),
+                num_cpus=max(1, math.ceil(slots * machine.cpus)),
                 num_gpus=gpu_count(),
                 include_dashboard=False,
                 runtime_env={
@@ -255,7 +255,7 @@ def run_on_ray(
             looks=looks,
             token=token,
         ),
-        {"cpu": machine.cpus_per_trial, "gpu": cluster.gpus_per_trial},
+        {"cpu": machine.cpus, "gpu": cluster.gpus_per_trial},
     )
     where = location(machine.storage) if machine.storage else out / "ray"
     storage, system = pyarrow_system(where)

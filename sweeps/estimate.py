@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rkd_core.datasets import Dataset
-from rkd_core.specs import MultiplierOptions, Recipe
+from rkd_core.specs import MultiplierOptions, Recipe, Stage
 from rkd_core.teacher_pass import TeacherPass, answers_per_image
 from sweeps.plan import Plan, PlannedRun
 
 if TYPE_CHECKING:
     from rkd_core.execution import Execution
 
-__all__ = ["CostModel", "Kind", "asking_epochs", "calibrate", "duration", "kind_of"]
+__all__ = ["CostModel", "Kind", "asking_epochs", "calibrate", "duration", "kind_of", "span"]
 
 
 class Kind(NamedTuple):
     """Trainings of one kind take equally long."""
 
-    stage: str
+    stage: Stage
     architecture: str
     multipliers: bool
     method: str | None = None
@@ -37,6 +37,8 @@ class Kind(NamedTuple):
 
 
 _BATCHES = 4  # of an epoch of the calibration
+_ALIKE = 3.0  # what another kind of training may differ by
+_SURE = 1.25  # most over least, from which on a range is stated as one figure
 
 
 _PLAIN = ("standard", "tradeoff")
@@ -69,8 +71,8 @@ class CostModel:
                 kind = Kind(row["stage"], row["architecture"], multiplied, method)
                 self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))
 
-    def see(self, kind: Kind, seconds: float, epochs: int, images: int) -> None:
-        """Learn from one training of one epoch or more."""
+    def see(self, kind: Kind, seconds: float, epochs: float, images: int) -> None:
+        """Learn from one training of some epochs, of which there is one or more."""
         bisect.insort(self._seen[kind], seconds / (epochs * max(images, 1)))
 
     def seconds(self, run: PlannedRun, images: int) -> float | None:
@@ -79,21 +81,52 @@ class CostModel:
 
     def seconds_of(self, kind: Kind, epochs: int, images: int) -> float | None:
         """Estimate for so many epochs of one kind; None if nothing alike was seen."""
-        work = epochs + (self._asking if kind.stage == "teacher" else 0.0)
+        work = self.work(kind, epochs) * max(images, 1)
         if work == 0:  # it is measured, which takes as good as no time
             return 0.0
+        seen = self._like(kind)[1]
+        return (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2 * work if seen else None
+
+    def range_of(self, kind: Kind, epochs: int, images: int) -> tuple[float, float] | None:
+        """Least and most seconds to expect of one kind; None if nothing alike was seen.
+
+        The middle half of what was seen of ``n`` trainings, widened by the factor ``1 + 1 / n``,
+        or by 3 where only a similar kind was seen.
+        """
+        work = self.work(kind, epochs) * max(images, 1)
+        if work == 0:
+            return 0.0, 0.0
+        known, seen = self._like(kind)
+        if not seen:
+            return None
+        wider, cut = 1 + 1 / len(seen) if known else _ALIKE, (len(seen) - 1) // 4
+        return seen[cut] / wider * work, seen[-1 - cut] * wider * work
+
+    def work(self, kind: Kind, epochs: int) -> float:
+        """Return the work of a training in epochs; a teacher is asked for its answers, too."""
+        return epochs + (self._asking if kind.stage == "teacher" else 0.0)
+
+    def _like(self, kind: Kind) -> tuple[bool, list[float]]:
+        """Return what was seen of a kind, or of one like it, and whether it is that very kind."""
         on_grid = kind._replace(method=None)
         like = kind, on_grid, on_grid._replace(multipliers=not kind.multipliers)
-        seen = next((self._seen[k] for k in like if self._seen.get(k)), None)
-        if seen is None:
-            return None
-        median = (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2
-        return median * work * max(images, 1)
+        found = next((k for k in like if self._seen.get(k)), None)
+        return found == kind, [] if found is None else self._seen[found]
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
         """Sum over runs; None if one of them is unlike anything seen."""
         seconds = [self.seconds(run, images) for run in runs]
         return None if None in seconds else sum(s for s in seconds if s is not None)
+
+    def total_range(self, runs: Iterable[PlannedRun], images: int) -> tuple[float, float] | None:
+        """Return the sums over runs of ``range_of``; None if one is unlike anything seen."""
+        low = high = 0.0
+        for run in runs:
+            found = self.range_of(kind_of(run), run.spec.epochs, images)
+            if found is None:
+                return None
+            low, high = low + found[0], high + found[1]
+        return low, high
 
 
 def asking_epochs(recipe: Recipe, asked: TeacherPass) -> float:
@@ -188,6 +221,13 @@ def _updates_share(options: MultiplierOptions, recipe: Recipe, dataset: Dataset)
     updates = 1 if options.period is None else -(-steps // options.period)
     images = min(options.batch or len(dataset.val), len(dataset.val))
     return updates * images / len(dataset.train)
+
+
+def span(low: float, high: float) -> str:
+    """Return a range of time for people: ``2 min to 6 min``, or ``about 4 min`` if it is narrow."""
+    if high <= low * _SURE or duration(low) == duration(high):
+        return f"about {duration((low + high) / 2)}"
+    return f"{duration(low)} to {duration(high)}"
 
 
 def duration(seconds: float) -> str:

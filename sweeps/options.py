@@ -201,8 +201,9 @@ class Machine:
 
     out: OptionalPlace = None
     """results: a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: results/DATASET)"""
-    cpus_per_trial: float = 1
-    """CPU cores, and threads, of one trial"""
+    cpus_per_trial: OptionalFloat = None
+    """CPU cores, and threads, of one trial (default: 1; with --serial $OMP_NUM_THREADS, or all
+    cores)"""
     gpus_per_trial: OptionalFloat = None
     """GPUs of one trial, fractions allowed (default: 1 where there are GPUs)"""
     max_concurrent: OptionalInt = None
@@ -225,6 +226,11 @@ class Machine:
     """where Ray keeps its own files (default: OUT/ray)"""
     serial: bool = False
     """no Ray: one training after the other in this process, for debugging"""
+
+    @property
+    def cpus(self) -> float:
+        """Return the CPU cores of one trial on Ray."""
+        return 1.0 if self.cpus_per_trial is None else self.cpus_per_trial
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""How many trainings go side by side into one trial."""
+"""How trainings run: how many side by side in one trial, on what device and threads."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from rkd_core.hardware import gpu_memory
+from rkd_core.errors import UserError
+from rkd_core.execution import Execution
+from rkd_core.hardware import gpu_memory, thread_count
 from rkd_core.teacher_pass import TeacherPass, table_bytes
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from sweeps.options import Machine
     from sweeps.settings import Settings
 
-__all__ = ["ONE", "PerTrial", "trainings_per_trial"]
+__all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
 
 _ON_GPU = 8  # trainings whose kernels fill the chip together
 _SHARING = 4  # on a CPU they share the live teacher's pass: a quarter of it each
@@ -59,3 +61,23 @@ def trainings_per_trial(
         return max(1, min(_ON_GPU, int(usable / each)))
 
     return PerTrial(fitting(settings.teacher_architecture), fitting(settings.student_architecture))
+
+
+def execution_of(machine: Machine, cluster: Cluster) -> Execution:
+    """Return the device, precision and threads of each training.
+
+    Raises:
+        UserError: PyTorch cannot use the GPU that is there.
+    """
+    gpu = cluster.gpus_per_trial > 0
+    if gpu and machine.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its "
+                "CUDA build, or pass --gpus-per-trial 0"
+            )
+    alone = machine.serial and machine.cpus_per_trial is None
+    threads = thread_count() if alone else max(1, int(machine.cpus))
+    return Execution("cuda" if gpu else "cpu", machine.precision, threads)

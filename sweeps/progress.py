@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,8 @@ from rich.text import Text
 
 from analysis.best import best_so_far
 from rkd_core import records
-from sweeps.estimate import CostModel, Kind, duration, kind_of
+from rkd_core.specs import Stage
+from sweeps.estimate import CostModel, Kind, duration, kind_of, span
 from sweeps.plan import Plan, PlannedRun
 
 __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
@@ -71,6 +73,7 @@ class Tally:
         self.failures = self.pruned = 0
         self.running: dict[str, _Running] = {}
         self.began = time.monotonic()
+        self._first_end = math.inf  # when a first training ended
         self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
         for run in plan.runs:
             if run.run_id in completed:
@@ -104,12 +107,24 @@ class Tally:
 
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
+        now = time.monotonic()
+        under_way = self.running.get(run.run_id) or _Running(run, now, 1)
+        first = under_way.began <= self._first_end  # it waited for its process to start
+        self._first_end = min(self._first_end, now)
         self._end(run)
-        epochs = run.spec.epochs
-        if epochs:
-            self._costs.see(kind_of(run), row["train_seconds"], epochs, self._images)
+        if run.spec.epochs:
+            slot = (now - under_way.began) / under_way.together
+            self._learn(run, 0.0 if first else slot, row["train_seconds"])
         if run.spec.stage == "student":
             self._unread.append(run.run_id)
+
+    def _learn(self, run: PlannedRun, slot: float, trained: float) -> None:
+        """Learn how long a training keeps its slot, which is more than it trains."""
+        kind, epochs = kind_of(run), run.spec.epochs
+        if slot > trained:
+            self._costs.see(kind, slot, self._costs.work(kind, epochs), self._images)
+        else:
+            self._costs.see(kind, trained, epochs, self._images)
 
     def retried(self, run: PlannedRun) -> None:
         """A training has failed, and will be begun again."""
@@ -132,23 +147,34 @@ class Tally:
         self._left[kind_of(run), run.spec.epochs] -= 1
         self.ended[run.spec.stage] += 1
 
-    def seconds_left(self) -> float | None:
-        """Work that is left over the slots; None while nothing alike has ended.
+    def seconds_left(self) -> tuple[float, float] | Stage:
+        """Return the least and the most time to expect, or the stage that nothing is known of yet.
 
         Takes as long as there are kinds and trainings under way, however many trainings are left.
         """
-        total = 0.0
+        low = high = 0.0
         for (kind, epochs), count in self._left.items():
             if count:
-                seconds = self._costs.seconds_of(kind, epochs, self._images)
-                if seconds is None:
-                    return None
-                total += count * seconds
+                found = self._costs.range_of(kind, epochs, self._images)
+                if found is None:
+                    return kind.stage
+                low, high = low + count * found[0], high + count * found[1]
         now = time.monotonic()
         for running in self.running.values():
             spent = (now - running.began) / running.together
-            total -= min(spent, self._costs.seconds(running.run, self._images) or 0.0)
-        return max(0.0, total) / self._slots
+            run = running.run
+            found = self._costs.range_of(kind_of(run), run.spec.epochs, self._images) or (0.0, 0.0)
+            low, high = low - min(spent, found[0]), high - min(spent, found[1])
+        return max(0.0, low) / self._slots, max(0.0, high) / self._slots
+
+    def left(self) -> str:
+        """Return the time left for people; empty if nothing is."""
+        if not +self._left:
+            return ""
+        found = self.seconds_left()
+        if isinstance(found, str):
+            return f"time left unknown until a {found} has ended"
+        return f"{span(*found)} left"
 
     def best(self) -> str | None:
         """The best feasible student so far, and standard distillation, a line each."""
@@ -247,9 +273,8 @@ class LiveDisplay:
         best = tally.best()
         if best:
             lines.append(Text(best))
-        left = tally.seconds_left()
-        elapsed = duration(time.monotonic() - tally.began)
-        clock = f"{elapsed} so far" + (f", about {duration(left)} left" if left else "")
+        left = tally.left()
+        clock = f"{duration(time.monotonic() - tally.began)} so far" + (f", {left}" if left else "")
         if tally.pruned:
             clock += f", {tally.pruned} pruned"
         if tally.failures:
@@ -285,11 +310,11 @@ class PlainLines:
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
         """A training is in the ledger."""
         self._tally.completed(run, row)
-        left = self._tally.seconds_left()
+        left = self._tally.left()
         self._print(
             f"{run.label}: validation worst-class {row['val_worst_class_accuracy']:.1%}, "
             f"average {row['val_average_accuracy']:.1%} in {duration(row['train_seconds'])}"
-            + (f"; about {duration(left)} left" if left else "")
+            + (f"; {left}" if left else "")
         )
 
     def paused(self, run: PlannedRun, pruned: bool) -> None:

@@ -126,7 +126,7 @@ def check(options: Options) -> None:
         margin is None or 0 <= margin <= 1,
         f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
     )
-    cpus, gpus = machine.cpus_per_trial, machine.gpus_per_trial
+    cpus, gpus = machine.cpus, machine.gpus_per_trial
     require(
         math.isfinite(cpus) and cpus >= _SHARE,
         f"--cpus-per-trial must be {_SHARE} or more, not {cpus:g}",

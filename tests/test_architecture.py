@@ -38,7 +38,7 @@ def test_imports_point_one_way(room):
             assert {n for n in names if n.split(".")[0] == "rkd_core"} <= OF_RKD_CORE, path
 
 
-def modules_after(code):
+def modules_after(code, whole_names=False):
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
         capture_output=True,
@@ -46,7 +46,8 @@ def modules_after(code):
         check=True,
         cwd=ROOT,
     )
-    return {name.split(".")[0] for name in done.stdout.split()}
+    names = done.stdout.split()
+    return set(names) if whole_names else {name.split(".")[0] for name in names}
 
 
 def test_analysis_starts_without_torch_and_ray():
@@ -72,6 +73,41 @@ def test_the_driver_of_a_sweep_needs_no_torch():
     loaded = modules_after("import sweeps.searcher, sweeps.trainable, ray.tune")
     assert "ray" in loaded
     assert "torch" not in loaded
+
+
+TRAINING = """
+import os, sys
+from rkd_core import datasets, training
+from rkd_core.execution import Execution
+from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, TeacherRef, TrainingSpec
+from rkd_core.specs import family_id, run_id
+
+data = datasets.load("digits-lt", DataOptions(imbalance=20))
+common = dict(
+    dataset="digits-lt", data=DataOptions(imbalance=20), seed=0, architecture="digits_cnn",
+    recipe=Recipe(epochs=1, batch_size=64),
+)
+spec = TrainingSpec(stage="teacher", objective="standard", **common)
+digests = (run_id(spec, data.fingerprint), family_id(spec, data.fingerprint))
+named = TeacherRef(
+    run_id=digests[0], family=digests[1], architecture="digits_cnn", objective="standard"
+)
+student = TrainingSpec(
+    stage="student", objective="robust", multipliers=MultiplierOptions(), teacher=named,
+    temperature=1.0, **common
+)
+options = dict(out=sys.argv[1], data=data, execution=Execution("cpu", "auto", 1))
+training.train([spec, student], checkpoint_every=1, **options)
+"""
+
+
+def test_training_imports_no_compiler(tmp_path):
+    """A teacher, a student, records and artifacts in a fresh process: seconds of CPU in each."""
+    code = TRAINING.replace("sys.argv[1]", repr(str(tmp_path)))
+    loaded = modules_after(code, whole_names=True)
+    assert "torch.optim.sgd" in loaded
+    for name in ("torch._dynamo", "torch._inductor", "sympy", "scipy", "sklearn", "torchvision"):
+        assert name not in loaded, name
 
 
 def test_files_are_small():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -206,7 +207,7 @@ def test_dry_run_trains_and_writes_nothing(tmp_path):
 def test_calibration_estimates_the_time(tmp_path):
     done = pareto("--dataset", "digits-lt", "--dry-run", "--calibrate", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert ": about " in done.stdout
+    assert re.search(r": \d+ \w+ to \d.* with \d+ at a time", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,3 +32,13 @@ def test_without_a_driver_there_are_none(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(hardware, "_gpu_memories", list)
     assert (gpu_count(), gpu_memory()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"), [("3", 3), ("4,2", 4), ("", None), ("0", None), ("many", None)]
+)
+def test_threads_are_all_cores_unless_openmp_is_told(monkeypatch, text, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert hardware.thread_count() == (threads or hardware.cpu_count())
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert hardware.thread_count() == hardware.cpu_count()

@@ -11,7 +11,7 @@ from rkd_core.specs import DataOptions
 from sweeps import packing
 from sweeps.engine import Cluster
 from sweeps.options import Machine
-from sweeps.packing import trainings_per_trial
+from sweeps.packing import execution_of, trainings_per_trial
 from tests.sweeps.test_plan import SETTINGS
 
 CPU, GPU = Cluster(0, 0.0, 2), Cluster(1, 1.0, 1)
@@ -90,3 +90,23 @@ def test_sizes_decide_how_teachers_are_asked():
     few = teacher_pass.teacher_pass(recipe, 10_000, 10, in_memory=True)
     many = teacher_pass.teacher_pass(recipe, 10**6, 1000, in_memory=True)
     assert (few, many) == ("table", "live")
+
+
+@pytest.mark.parametrize(
+    ("machine", "openmp", "threads"),
+    [
+        (Machine(), None, 1),
+        (Machine(cpus_per_trial=3), None, 3),
+        (Machine(cpus_per_trial=0.5), None, 1),
+        (Machine(serial=True), None, 6),
+        (Machine(serial=True), "2", 2),
+        (Machine(serial=True, cpus_per_trial=1), None, 1),
+        (Machine(), "2", 1),
+    ],
+)
+def test_without_ray_a_training_has_all_cores(monkeypatch, machine, openmp, threads):
+    monkeypatch.setattr("rkd_core.hardware.cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if openmp is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", openmp)
+    assert execution_of(machine, Cluster(0, 0.0, 1)).threads == threads

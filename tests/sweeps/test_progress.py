@@ -1,13 +1,16 @@
+import heapq
 import io
+from collections import Counter, deque
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from rkd_core import records
 from rkd_core.specs import MultiplierOptions
-from sweeps import estimate
+from sweeps import estimate, progress
 from sweeps.estimate import CostModel, Kind, asking_epochs, duration, kind_of
 from sweeps.plan import make_plan
 from sweeps.progress import LiveDisplay, PlainLines, Tally, display_for
@@ -41,7 +44,8 @@ def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
         display.failed(student, "out of luck")
     lines = screen.file.getvalue().splitlines()
     assert lines == [
-        "[1/114] teacher standard, seed 0: validation worst-class 50.0%, average 90.0% in 10 s",
+        "[1/114] teacher standard, seed 0: validation worst-class 50.0%, average 90.0% in 10 s; "
+        "time left unknown until a student has ended",
         f"[2/114] failed: {student.label}: out of luck",
     ]
 
@@ -66,11 +70,66 @@ def test_the_live_display_shows_bars_and_what_is_under_way(tmp_path):
 
 def test_the_time_left_is_learnt_from_what_has_ended(tmp_path):
     some = tally(tmp_path)
-    assert some.seconds_left() is None
+    assert some.seconds_left() == "teacher"
     for run in (PLAN.teachers[0], PLAN.teachers[1], PLAN.students[0], PLAN.students[5]):
+        unknown = "teacher" if not some.ended["teacher"] else "student"
+        if not some.ended["student"]:
+            assert some.left() == f"time left unknown until a {unknown} has ended"
         some.started([run])
         some.completed(run, ROW)
-    assert some.seconds_left() == 110 * 10 / 2
+    # One or two of each kind have ended: within a factor of 2 or 1.5.
+    standard = sum(run.spec.multipliers is None for run in PLAN.students) - 1
+    kinds = Counter(kind_of(run) for run in PLAN.runs)
+    seen = Counter(map(kind_of, (*PLAN.teachers[:2], PLAN.students[0], PLAN.students[5])))
+    wide = {kind: 1 + 1 / seen[kind] if kind in seen else 3 for kind in kinds}
+    assert standard > 0
+    low, high = some.seconds_left()
+    left = {kind: 10 * (count - seen[kind]) for kind, count in kinds.items()}
+    assert low == pytest.approx(sum(left[kind] / wide[kind] for kind in kinds) / 2)
+    assert high == pytest.approx(sum(left[kind] * wide[kind] for kind in kinds) / 2)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+@pytest.mark.parametrize("start", [0.0, 20.0])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_time_left_is_right_or_a_range_or_unknown(tmp_path, monkeypatch, slots, start, noise):
+    """A sweep under a made clock: processes start slowly, teachers are slow, commits take time."""
+    rng = np.random.default_rng(0)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    some = tally(tmp_path, slots=slots)
+    waiting, busy, said = deque(PLAN.runs), [], []
+    free = [start] * slots  # when each slot begins to train
+    while waiting or busy:
+        while waiting and len(busy) < slots:
+            run = waiting.popleft()
+            trained = (8.0 if run.spec.stage == "teacher" else 4.0) * np.exp(noise * rng.normal())
+            some.started([run])
+            begin = max(clock.now, free.pop()) if free else clock.now
+            heapq.heappush(busy, (begin + trained + 1.0, run.run_id, run, trained))
+        clock.now, _, run, trained = heapq.heappop(busy)
+        some.completed(run, ROW | {"train_seconds": trained})
+        said.append((clock.now, some.left(), some.seconds_left()))
+    assert said[-1][1] == ""
+    judged = [
+        found[0] * 0.85 - 5 <= clock.now - now <= found[1] * 1.15 + 5
+        for now, text, found in said[:-1]
+        if not isinstance(found, str) or not text.startswith("time left unknown")
+    ]
+    assert len(judged) > 90
+    assert np.mean(judged) > 0.95
+    students = sum(not isinstance(found, str) for _, _, found in said[:9])
+    early = [text for _, text, _ in said[: 9 - students + 2]]
+    assert all(text.startswith("time left unknown") or " to " in text for text in early)
+    late = [text for _, text, _ in said[60:-5]]
+    assert noise > 0 or sum(text.startswith("about ") for text in late) > len(late) / 2
+
+
+def test_a_range_of_time_in_words():
+    assert estimate.span(60, 70) == "about 65 s"
+    assert estimate.span(120, 360) == "2 min to 6 min"
+    assert estimate.span(40, 400) == "40 s to 7 min"
+    assert estimate.span(0, 0) == "about 0 s"
 
 
 def test_quiet_is_quiet_but_for_failures(tmp_path):
@@ -187,18 +246,22 @@ def test_the_time_left_is_the_sum_over_what_is_left_however_it_is_kept(tmp_path)
             some.failed(run, "out of luck")
         else:
             some.completed(run, {"train_seconds": 10.0 + place})
-        total = costs.total(left, 100)
-        expected = None if total is None else pytest.approx(total / slots)
-        assert some.seconds_left() == expected
-    assert expected is not None
+        total = costs.total_range(left, 100)
+        if total is None:
+            assert some.seconds_left() in ("teacher", "student")
+        else:
+            assert some.seconds_left() == pytest.approx((total[0] / slots, total[1] / slots))
+    assert total is not None
     # Of one under way, what has passed is taken off, but never more than it was to take.
     some.started([left[0]])
     before = some.seconds_left()
     under_way = some.running[left[0].run_id]
     under_way.began -= 5
-    assert before - some.seconds_left() == pytest.approx(5 / slots, abs=0.2)
+    for then, now in zip(before, some.seconds_left(), strict=True):
+        assert then - now == pytest.approx(5 / slots, abs=0.2)
     under_way.began -= 1e6
-    assert some.seconds_left() == pytest.approx(costs.total(left[1:], 100) / slots)
+    low, high = costs.total_range(left[1:], 100)
+    assert some.seconds_left() == pytest.approx((low / slots, high / slots))
 
 
 def test_a_method_is_estimated_by_its_like_and_else_as_standard_distillation():
@@ -219,8 +282,8 @@ def test_of_trainings_side_by_side_each_has_spent_its_part():
     costs.see(kind_of(plan.students[0]), 10.0, plan.students[0].spec.recipe.epochs, 100)
     done = {run.run_id for run in plan.runs} - {run.run_id for run in plan.students[:4]}
     some = Tally(plan, done, Path("unused"), costs, images=100, slots=1, worst_k=1, margin=None)
-    assert some.seconds_left() == pytest.approx(40)
+    assert some.seconds_left() == pytest.approx((20, 80))  # one of the kind was seen
     some.started(plan.students[:4])
     for under_way in some.running.values():
         under_way.began -= 8
-    assert some.seconds_left() == pytest.approx(32, abs=0.2)
+    assert some.seconds_left() == pytest.approx((12, 72), abs=0.2)
