@@ -11,6 +11,7 @@ from analysis.columns import OBJECTIVES, FloatArray, IntArray
 from analysis.combinations import Combinations, Means
 from analysis.groups import Groupings, accuracies, groupings
 from analysis.outcome import Outcome
+from analysis.recommendation import recommendation
 from analysis.uncertainty import CONFIDENCE, Uncertainty
 from rkd_core.class_groups import DEFINITION
 from rkd_core.files import replace_file
@@ -29,9 +30,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     images (none where records do not say, or where there are fewer than three classes; no group
     is empty); a group's accuracy is the mean recall of its classes.
     ``methods`` are students of other methods, on validation and on test; nothing was selected
-    among them. ``optimism`` is what the selected one's validation figure says too much,
-    ``corrected`` what to expect of it, and intervals hold ``confidence``; a gain is against
-    standard distillation.
+    among them. ``recommendation`` says whether the selected one can be shipped, and if not, why
+    and what to change; ``selected`` holds it all the same. ``optimism`` is what the selected one's
+    validation figure says too much, ``corrected`` what to expect of it, and intervals hold
+    ``confidence``; a gain is against standard distillation.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference
@@ -56,6 +58,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "least_val_average_accuracy": selection.least_average,
         },
         "feasible": selection.feasible,
+        "recommendation": recommendation(outcome).document(setting.class_names),
         **_uncertainty(outcome),
         "class_groups": {
             grouping: {

@@ -94,6 +94,14 @@ class Rule:
         group = self._group(ClassNames(names)) if grouped else None
         return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
 
+    def groups(self) -> dict[str, list[str]] | None:
+        """Return the groups of ``groups_file``; None without one.
+
+        Raises:
+            UserError: The file cannot be read, or has no groups.
+        """
+        return None if self.groups_file is None else read_groups(self.groups_file)
+
     def _floors(self, names: ClassNames) -> dict[int, float]:
         floors: dict[int, float] = {}
         for text in self.floors:
@@ -107,9 +115,9 @@ class Rule:
 
     def _group(self, names: ClassNames) -> Group:
         texts = [self.group] if isinstance(self.group, str) else list(self.group or ())
-        if self.groups_file is None:
+        groups, option = self.groups(), f"--groups-file {self.groups_file}"
+        if groups is None:
             return Group(*names.group(texts, "--group"))
-        groups, option = read_groups(self.groups_file), f"--groups-file {self.groups_file}"
         if len(texts) > 1:
             raise UserError(f"--group names one of the groups of {option}: give it once")
         if not texts and len(groups) > 1:

@@ -100,7 +100,8 @@ def run(
 
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
-    options = worst_k, margin, rule, estimate, run_ids, family, target_regret
+    groups = None if rule is None else rule.groups()  # the file's content, not its name alone
+    options = worst_k, margin, rule, groups, estimate, run_ids, family, target_regret
     names = _FILES if figures else _FILES[:1]
     key, last = answers.key_of(results, options), answers.load(results)
     screen = answers.screen_of(console, results)
@@ -153,12 +154,15 @@ def _settled(
     """Return the content of ``selection.json``, and lines that say what further seeds to train."""
     from analysis.advice import advice, described
     from analysis.export import document
+    from analysis.recommendation import recommendation
     from analysis.settling import settle
 
     settling, compared = None, outcome.selection.combinations
     if target_regret is not None:
         settling = settle(outcome.selection, outcome.uncertainty, target_regret)
     lines = [] if settling is None else ["", *advice(settling, compared, results)]
+    if lines and not recommendation(outcome).ship:
+        lines = ["", "No further seeds are proposed: see above what to change first"]
     return document(outcome) | {"settling": described(settling, compared)}, lines
 
 

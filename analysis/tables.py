@@ -14,6 +14,7 @@ from analysis.columns import FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
 from analysis.groups import accuracies, images, of_long_tail
 from analysis.outcome import Outcome, objective_name
+from analysis.recommendation import recommendation
 from analysis.selection import best_first
 from analysis.uncertainty import CONFIDENCE
 from rkd_core.class_groups import DEFINITION
@@ -46,8 +47,11 @@ def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ())
 
 
 def headline(outcome: Outcome) -> list[Text]:
-    """What to ship, in words, and what it gains on standard distillation, in points."""
-    selection = outcome.selection
+    """Say what to ship and what it gains on standard distillation, in points; or why nothing."""
+    selection, advised = outcome.selection, recommendation(outcome)
+    if not advised.ship:
+        why = [Text(textwrap.fill(" ".join(advised.sentences), 79))]
+        return [Text(advised.title, "bold red"), _setting(outcome), Text(), *why]
     c, means = selection.combinations, selection.means
     best, plain = selection.selected, selection.reference
     teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best], "α_t")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from analysis.recommendation import of_record
 from rkd_core import artifacts, bundles, files, json_text
 from rkd_core.errors import UserError
 from rkd_core.files import location
@@ -78,6 +80,9 @@ def run(options: Options) -> Path:
     choice, row = _choose(results, options.run_id)
     run_id = str(row["run_id"])
     artifact = artifacts.load(results / "artifacts", run_id)
+    warning = of_record(row)
+    if warning:
+        print(f"export.py: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
     _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
     return to
 

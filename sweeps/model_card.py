@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.markup import markdown_text
+from analysis.recommendation import of_record
 from rkd_core.specs import TrainingSpec
 
 __all__ = ["Choice", "model_card"]
@@ -60,6 +61,7 @@ def model_card(
         [
             f"# {markdown_text(spec.dataset)}: {spec.architecture}, {spec.stage}",
             _summary(spec, row),
+            *_warning(row),
             "## Use",
             _USE,
             _input(preprocessing, row, torch_version),
@@ -99,6 +101,12 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
             "class to fit validation, so only the test figures tell how good it is"
         )
     return f"{text}."
+
+
+def _warning(row: Row) -> list[str]:
+    """Return why the model is not to be used, if it is not."""
+    reason = of_record(row)
+    return [f"**Not to be used as it is:** {markdown_text(reason)}."] if reason else []
 
 
 def _input(preprocessing: Row, row: Row, torch_version: str) -> str:
@@ -198,6 +206,10 @@ def _chosen(choice: Choice, row: Row) -> str:
             f"{row['seed']}: the one with the best worst-class accuracy on **validation** (then "
             "the best average)."
         )
+    advised = selection.get("recommendation")
+    if isinstance(advised, dict) and advised.get("ship") is False:
+        text = f"{advised.get('title', '')}. {advised.get('text', '')}"
+        lines.append(f"**The selection does not recommend it.** {markdown_text(text)}")
     if selection.get("feasible") is False:
         lines.append("No combination met the constraint; the selection says what it took instead.")
     lines.append("The selection, as in `selection.json`:")

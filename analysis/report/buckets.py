@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from analysis.columns import FloatArray, counts
 from analysis.loading import Runs
 from analysis.outcome import Outcome
+from analysis.recommendation import recommendation
 from analysis.report.per_class import teacher_of
 from analysis.report.points import rounded
 from rkd_core.class_groups import equal_groups
@@ -47,7 +48,8 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
         Model("standard", "standard distillation", _rows(runs.students, c.run_ids(s.reference)))
     ]
     if s.selected != s.reference:
-        found.insert(0, Model("selected", "to ship", _rows(runs.students, c.run_ids(s.selected))))
+        name = "to ship" if recommendation(outcome).ship else "selected"
+        found.insert(0, Model("selected", name, _rows(runs.students, c.run_ids(s.selected))))
     place = teacher_of(outcome, s.reference)
     if place is not None:
         ids = outcome.teachers.combinations.run_ids(place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.outcome import Outcome
+from analysis.recommendation import recommendation
 from analysis.report.wording import combination, percent, plural, points, with_error
 from analysis.uncertainty import CONFIDENCE
 
@@ -29,8 +30,10 @@ class Answer:
 
     about: str
     """Data, networks and seeds, in one line."""
-    ship: str
-    """What to ship, as the object of a sentence."""
+    title: str
+    """What to ship, or that there is nothing to ship, as a sentence."""
+    why: str
+    """Why nothing is recommended, as sentences; empty if something is."""
     gain: str
     """What it gains, as sentences."""
     rule: str
@@ -43,6 +46,7 @@ class Answer:
 
 def answer(outcome: Outcome) -> Answer:
     """Put a selection into words."""
+    advised = recommendation(outcome)
     s, setting = outcome.selection, outcome.setting
     least, most = int(s.combinations.seeds.min()), int(s.combinations.seeds.max())
     seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
@@ -54,7 +58,8 @@ def answer(outcome: Outcome) -> Answer:
     )
     return Answer(
         about=" · ".join(parts),
-        ship=_ship(outcome),
+        title=f"Ship {_ship(outcome)}." if advised.ship else f"{advised.title}.",
+        why=" ".join(advised.sentences),
         gain=_gain(outcome),
         rule=_rule(outcome),
         trust=_trust(outcome),

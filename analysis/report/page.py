@@ -67,8 +67,10 @@ def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> st
         "regularization": regularization(compared, outcome.setting.train_counts),
     }
     packed = _packed(json.dumps(payload, allow_nan=False, separators=(",", ":")))
+    said = answer(outcome)
     return _template("page.html").render(
-        answer=answer(outcome),
+        answer=said,
+        chosen="selected" if said.why else "to ship",
         slider=positions,
         estimated=payload["pareto"]["estimated"],
         setting=outcome.setting,
