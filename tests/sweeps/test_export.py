@@ -25,7 +25,7 @@ from rkd_core.specs import DataOptions, MultiplierOptions, Variant
 from rkd_core.training import train
 from sweeps import exporting
 from sweeps.export import main
-from sweeps.model_card import Choice, model_card
+from sweeps.model_card import Choice, _chosen, model_card
 from tests.rkd_core.test_training import RECIPE, student_spec, teacher_spec
 
 CPU = Execution("cpu")
@@ -221,6 +221,24 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
     assert "No combination met the constraint" in card
     assert "name constrained; worst k 1;" in card
     assert "chosen by, so too high" in card
+
+
+def test_what_has_learned_nothing_is_exported_with_a_warning(runs, monkeypatch, tmp_path, capfd):
+    out, rows = runs
+    row = rows["student 0"]
+    first = [row["val_class_total"][0], *[0] * (len(row["val_class_total"]) - 1)]
+    lost = row | {"val_class_correct": first}
+    monkeypatch.setattr(artifacts, "committed_record", lambda folder, run_id: lost)
+    assert main([str(out), "--run-id", row["run_id"], "--to", str(tmp_path / "to")]) == 0
+    assert "warning: do not ship this model: it has learned nothing" in capfd.readouterr().err
+    assert "**Not to be used as it is:** it has learned nothing" in (
+        tmp_path / "to" / "README.md"
+    ).read_text(encoding="utf-8")
+    advised = {"ship": False, "title": "Nothing to ship", "text": "Train longer."}
+    choice = Choice((row["run_id"],), {"recommendation": advised})
+    assert "**The selection does not recommend it.** Nothing to ship. Train longer." in (
+        _chosen(choice, row)
+    )
 
 
 def test_preprocessing_and_labels(runs, results, digits):

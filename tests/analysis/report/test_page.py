@@ -70,7 +70,9 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
 
 
 def test_standard_distillation_is_said_to_be_that(tmp_path: Path) -> None:
-    text = " ".join(Reader(page_of([worlds.student("plain", val_class_correct=[9, 8])], tmp_path)).text)
+    text = " ".join(
+        Reader(page_of([worlds.student("plain", val_class_correct=[9, 8])], tmp_path)).text
+    )
     assert "Ship standard distillation, at temperature 1." in text
     assert "Nothing else does better" in text
 
