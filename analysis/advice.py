@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ Cell = tuple[str, str, str]
 
 
 def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
-    """Lines that say what to repeat; the last is the command, where the folder has a plan.
+    """Return lines that say what to repeat, the last being the command if the folder has a plan.
 
     Args:
         settling: What to repeat.
@@ -37,12 +38,46 @@ def advice(settling: Settling, combinations: Combinations, results: Path) -> lis
         f"To bring the expected regret from {now} points to {after} ({target} asked for): {seeds} "
         f"of {len(settling.places)} combinations, {count} students and at most {teachers} teachers"
     ]
-    if not settling.reached:
-        lines.append(f"No number of seeds that was tried brings it to {target}; that is the best")
-    if int(combinations.seeds.max()) == 1:
-        lines.append("With one seed nobody knows how far seeds differ: train these, and ask again")
+    lines += _limits(settling, combinations, target)
     command = _command(settling, combinations, results)
     return [*lines, *([] if command is None else [command])]
+
+
+def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
+    """Say what is out of reach, what it would take, and what is cheaper."""
+    lines, beyond = [], settling.beyond
+    furthest = beyond or settling
+    if not furthest.reached:
+        lines.append(f"No number of seeds that was tried brings it to {target}; that is the best")
+    if beyond is not None:
+        lines[:] = [
+            f"{target if beyond.reached else f'{100 * beyond.after:.2f}'} would take "
+            f"{beyond.students:,} students ({beyond.seeds} further seeds of {len(beyond.places)} "
+            f"combinations; the grid has {int(c.seeds.sum()):,} students so far): a weaker target, "
+            f"such as --target-regret {_above(settling.after)}, is reached by the above",
+            *(lines if not beyond.reached else []),
+        ]
+    if settling.another_grid is not None:
+        lines.append(
+            f"One further seed of the whole grid, {len(c):,} students, would leave "
+            f"{100 * settling.another_grid:.2f}"
+        )
+    if int(c.seeds.max()) == 1:
+        images = int(c.class_total[0].sum())
+        lines.append(
+            "With one seed it is not known how far seeds differ: train a second seed of these "
+            "first and ask again. More validation images cost no training of seeds: four times the "
+            f"{images:,} there are halve the noise of counting"
+        )
+    return lines
+
+
+def _above(regret: float) -> str:
+    """Return a fraction that is rounded up to two digits, for a command line."""
+    if regret <= 0:
+        return "0.0001"
+    digits = 1 - math.floor(math.log10(regret))
+    return f"{math.ceil(regret * 10**digits) / 10**digits:.12g}"
 
 
 def described(settling: Settling | None, combinations: Combinations) -> dict[str, Any] | None:
@@ -58,6 +93,18 @@ def described(settling: Settling | None, combinations: Combinations) -> dict[str
             for place in settling.places
         ],
         "reached": settling.reached,
+        "students": settling.students,
+        "students_so_far": int(combinations.seeds.sum()),
+        "expected_regret_after_another_grid": settling.another_grid,
+        "beyond": None
+        if settling.beyond is None
+        else {
+            "expected_regret_after": settling.beyond.after,
+            "seeds": settling.beyond.seeds,
+            "combinations": len(settling.beyond.places),
+            "students": settling.beyond.students,
+            "reached": settling.beyond.reached,
+        },
     }
 
 

@@ -9,7 +9,7 @@ show of them, choose again, and see what is still given up.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -31,6 +31,8 @@ _HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
 _CONTENDERS = 8
 """Combinations of which a single further seed is worth working out."""
 _DRAWS = 300
+_EVERY = 300
+"""Combinations of which a further seed of each is worked out."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,16 @@ class Settling:
     """Further seeds of each."""
     after: float
     """Expected regret when they are trained."""
+    beyond: Settling | None = None
+    """More trainings than there are so far, where it takes them to reach the target, or to come
+    nearer to it."""
+    another_grid: float | None = None
+    """Expected regret after one further seed of every combination, if there is such a plan."""
+
+    @property
+    def students(self) -> int:
+        """Further students."""
+        return len(self.places) * self.seeds
 
     @property
     def settled(self) -> bool:
@@ -60,9 +72,11 @@ class Settling:
 
 
 def settle(selection: Selection, uncertainty: Uncertainty | None, target: float) -> Settling:
-    """The fewest further students that bring the expected regret to ``target`` or less.
+    """Return the fewest further students that bring the expected regret to ``target`` or less.
 
-    Where no number that is tried does, those that leave the least.
+    No more are proposed than have been trained, and with one seed one further seed at a time: how
+    far seeds differ is not known then. Where that does not reach the target, the proposal is what
+    comes nearest to it, and ``beyond`` says what would reach it, or come nearer.
 
     Args:
         selection: By estimates.
@@ -83,15 +97,24 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
     if now <= target:
         return Settling(now, target, (), 0, now)
     best: Settling | None = None
+    within: Settling | None = None
     simulation = _Simulation(posterior, selection)
+    trained, alone = selection.combinations.seeds, int(selection.combinations.seeds.max()) == 1
     for places, seeds in _candidates(selection, uncertainty):
         after = simulation.regret(places, seeds)
         if best is None or after < best.after:
             best = Settling(now, target, places, seeds, min(after, now))
+        allowed = len(places) * seeds <= trained.sum() and not (alone and seeds > 1)
+        if allowed and (within is None or after < within.after):
+            within = Settling(now, target, places, seeds, min(after, now))
         if best.reached:
             break
     assert best is not None
-    return best
+    if within is None or within.after <= best.after:
+        return within or best
+    every = tuple(range(trained.size))
+    another = simulation.regret(every, 1) if trained.size <= _EVERY else None
+    return replace(within, beyond=best, another_grid=another and min(another, now))
 
 
 def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from analysis.criteria import Constrained, Floors, Group
 from analysis.rules import Rule
+from analysis.select import run
 from rkd_core.errors import UserError
+from tests.analysis import worlds
 
 FISH = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark")
 
@@ -141,3 +144,17 @@ def test_floors_of_names_with_commas_and_equal_signs() -> None:
 def test_a_file_excludes_what_a_group_excludes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--weight excludes --margin"):
         Rule(weight=0.5, groups_file=tmp_path / "g.json").criterion(FISH)
+
+
+def test_a_file_that_changes_is_another_answer(tmp_path: Path) -> None:
+    rows = [
+        worlds.student("plain", val_class_correct=[9, 8, 7], train_class_total=[9, 9, 9]),
+        worlds.student("other", student=0.5, val_class_correct=[7, 9, 9]),
+    ]
+    worlds.write(tmp_path / "out", rows)
+    path = tmp_path / "g.json"
+    rule = Rule(margin="0.5", groups_file=path)
+    for members, name in (([0], "plain"), ([2], "other")):
+        path.write_text(json.dumps({"g": [worlds.NAMES[label] for label in members]}))
+        chosen = run(tmp_path / "out", rule=rule, estimate="raw", figures=False)
+        assert chosen["selected"]["run_ids"] == [name]

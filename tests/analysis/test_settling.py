@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.advice import advice
+from analysis.advice import advice, described
 from analysis.combinations import Combinations, combine
 from analysis.criteria import Lexicographic
 from analysis.posterior import fit
@@ -70,6 +70,41 @@ def test_it_advises_the_fewest_that_reach_the_target() -> None:
     assert some.places[0] == selection.reference  # all are measured against it
     assert selection.selected in some.places
     assert settle(selection, sure, now / 2) == some
+
+
+def test_no_more_is_proposed_than_the_grid_has_without_saying_so() -> None:
+    """One seed of few images, and a target that takes hundreds of students."""
+    c = grid(seeds=1, images=40)
+    selection, sure, _ = decide(c)
+    settling = settle(selection, sure, 1e-4)
+    assert settling.beyond is not None
+    assert settling.seeds == 1  # of one seed another one comes first
+    assert settling.students <= len(c) < settling.beyond.students
+    assert settling.beyond.after < settling.after <= settling.regret
+    assert settling.another_grid == pytest.approx(settling.after, abs=settling.regret)
+    text = "\n".join(advice(settling, c, Path("none")))
+    assert f"would take {settling.beyond.students:,} students" in text
+    assert "the grid has 6 students so far" in text
+    assert "One further seed of the whole grid, 6 students, would leave" in text
+    assert "four times the 400 there are halve the noise" in text
+    weaker = text.partition("--target-regret ")[2].partition(",")[0]
+    again = settle(selection, sure, float(weaker))
+    assert again.reached
+    assert again.beyond is None
+    content = described(settling, c)
+    assert content is not None
+    assert content["students"] == settling.students
+    assert content["beyond"]["students"] == settling.beyond.students
+    json.dumps(content, allow_nan=False)
+
+
+def test_two_seeds_may_be_repeated_more_than_once() -> None:
+    c = grid(seeds=2, images=60)
+    selection, sure, _ = decide(c)
+    settling = settle(selection, sure, 1e-9)
+    assert settling.students <= 12
+    text = "\n".join(advice(settling, c, Path("none")))
+    assert "With one seed" not in text
 
 
 def test_what_is_sure_enough_is_settled() -> None:
