@@ -144,7 +144,7 @@ def _decoding(preprocessing: Row) -> str:
     for kind, name in (("integers", "of more than 8 bits"), ("floats", "of floats")):
         if decoding[kind] is not None:
             low, high = decoding[kind]
-            text += f" Gray values {name} are scaled from {low:g} to {high:g} to 0 to 255."
+            text += f" Gray values {name} are scaled: {low:.10g} to {high:.10g} become 0 to 255."
     return text
 
 

@@ -155,7 +155,8 @@ def needs_turning(image: Image.Image) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        exif = image.getexif()
+        return int(exif[_ORIENTATION]) if _ORIENTATION in exif else 1
     except Exception:  # damaged metadata of a sound image
         return 1
 

@@ -132,3 +132,13 @@ def test_the_same_student_is_selected(results, family):
     assert select([str(results), *options]) == 0
     answer = json.loads((results / "selection.json").read_text())
     assert answer["selected"]["run_ids"] == [SELECTED[family]]
+
+
+def test_a_model_is_exported_with_the_decoding_that_it_was_trained_with(results):
+    from sweeps.export import main as export
+
+    assert export([str(results), "--run-id", next(iter(SELECTED.values()))]) == 0
+    about = json.loads((results / "student" / "preprocessing.json").read_text())
+    before = {"integers": [0, 65535], "floats": [0, 255], "upright": False, "over_white": False}
+    assert about["decoding"] == before
+    assert (results / "student" / "preprocess.py").is_file()

@@ -217,7 +217,7 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
     assert "Of a class without test images nothing is known." in card
     assert "shifted by class to fit validation" in card
     assert "resized to a shorter side of 9 pixels" in card
-    assert "Gray values of more than 8 bits are scaled from 0 to 4095 to 0 to 255." in card
+    assert "Gray values of more than 8 bits are scaled: 0 to 4095 become 0 to 255." in card
     assert "No combination met the constraint" in card
     assert "name constrained; worst k 1;" in card
     assert "chosen by, so too high" in card
@@ -376,23 +376,12 @@ def test_the_card_as_printed_sees_what_training_sees(tmp_path, form):
     assert len(distinct) == len(images)  # or agreement would mean little
 
 
-def test_exports_of_earlier_versions(runs, results, digits, capsys):
-    """Models that do not say how images were decoded, and exports without preprocess.py."""
+def test_an_earlier_export_has_no_preprocess_py(runs, results):
     run_id = runs[1]["student 0"]["run_id"]
-    artifact = artifacts.load(results / "artifacts", run_id)
-    model = {name: value for name, value in artifact.model.items() if name != "decoding"}
-    before = exporting._preprocessing(model)["decoding"]
-    assert before == {
-        "integers": (0, 65535),
-        "floats": (0, 255),
-        "upright": False,
-        "over_white": False,
-    }
-    old = results / "student"
     contents = dict.fromkeys(FILES - {"manifest.json", "preprocess.py"}, b"{}")
-    bundles.write(old, run_id, contents)
+    bundles.write(results / "student", run_id, contents)
     assert main([str(results), "--run-id", run_id]) == 0
-    assert {path.name for path in old.iterdir()} == FILES
+    assert {path.name for path in (results / "student").iterdir()} == FILES
 
 
 def test_an_export_is_replaced_by_another(runs, results):
