@@ -183,7 +183,10 @@ def test_recorded_steps_are_plain_steps(tmp_path, projected):
     specs = [
         variant_spec(teacher, data.fingerprint, "projected", **fields),
         variant_spec(teacher, data.fingerprint, "dkd", {"warmup": 1.0}, **fields),
-        *(variant_spec(teacher, data.fingerprint, name, **fields) for name in INSIDE),
+        *(
+            variant_spec(teacher, data.fingerprint, name, {"weight": 0.1}, **fields)
+            for name in INSIDE
+        ),
         variant_spec(None, "", "group_dro", {"step_size": 1.0, "reweight_groups": False}, **fields),
     ]
     setting = Setting(specs[0], data, CPU)
@@ -219,6 +222,9 @@ def test_features_and_maps_are_those_of_both_networks_on_the_same_view(tmp_path,
     loss = run.loss._function
     monkeypatch.setattr(run.loss, "_function", lambda inputs: given.append(inputs) or loss(inputs))
     student = copy.deepcopy(run.model)
+    seed = stream_seed("weights", "student", 0)
+    drawn = models.build("resnet8", 3, 3, (12, 12), seed=seed, class_maps=name == "cat_kd")
+    assert torch.equal(student.classifier.weight, drawn.classifier.weight)
     run.step(batch.images, batch.labels, None)
     (inputs,) = given
     mean, std = setting.statistics
