@@ -20,6 +20,7 @@ from rkd_core.errors import UserError
 from rkd_core.files import location, pyarrow_system
 from rkd_core.hardware import cpu_count, gpu_count
 from rkd_core.looks import Looks
+from sweeps.agents import ended_with_this_process
 from sweeps.health import check_noticing
 from sweeps.options import Machine
 from sweeps.security import check_cluster, check_confined, close_to_others
@@ -125,13 +126,15 @@ def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
     if machine.address is None:
         os.environ["PYTHONPATH"] = python_path
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    with ThreadPoolExecutor(1, "ray-start") as pool:
+    with contextlib.ExitStack() as guarded, ThreadPoolExecutor(1, "ray-start") as pool:
         starting = pool.submit(_start, machine, python_path)
 
         def ready() -> Cluster:
             import ray.tune  # noqa: F401 (a second's work that fits into the wait)
 
             starting.result()
+            if machine.address is None:
+                guarded.enter_context(ended_with_this_process())
             with contextlib.suppress(ValueError):  # not in the main thread
                 for number, handler in handlers.items():  # Ray's own prints a stack
                     signal.signal(number, handler)

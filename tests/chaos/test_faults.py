@@ -122,7 +122,7 @@ def test_a_disk_that_fills_up(sweep, tmp_path, engine):
         assert "No space left on device" in told(command)
         ballast.unlink()
         check_continued(command)
-        command.cut_power()  # Ray's agents, which stay for a minute; the disk is to go
+        command.cut_power()  # whatever is left; the disk is unmounted next
 
 
 def test_no_room_at_the_start_is_one_line_and_exit_code_2(sweep, tmp_path):

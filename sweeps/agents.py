@@ -1,0 +1,67 @@
+"""Ends Ray's agents with the command that started them, also when that command is killed.
+
+Ray's own processes end within seconds of a command that is killed. Its two agents first report the
+death to a server that died as well, for 60 seconds and up to 90.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ended_with_this_process"]
+
+# Reads from a pipe that is never written to: the read ends when this process does. The title is
+# compared because the number may belong to another process by then.
+_GUARD = """
+read -r _
+for pid; do
+  case "$(tr '\\0' ' ' <"/proc/$pid/cmdline")" in
+    ray::DashboardAgent*|ray::RuntimeEnvAgent*) kill -9 "$pid" ;;
+  esac
+done 2>/dev/null
+"""
+
+
+@contextlib.contextmanager
+def ended_with_this_process() -> Iterator[None]:
+    """Kill the agents of the Ray that runs here when the context is left or this process dies.
+
+    A shell waits for that in its own session, so that a signal to the group does not reach it.
+    Without a shell or ``/proc`` the agents stay for up to 90 seconds.
+    """
+    try:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "ray-agents", *map(str, _children(_raylet()))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError:
+        yield
+        return
+    with guard:  # closes the pipe, then waits
+        yield
+
+
+def _raylet() -> int:
+    import ray
+
+    node: Any = ray._private.worker._global_node
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def _children(parent: int) -> list[int]:
+    """Return the process ids of the direct children of a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # the process ended meanwhile
+            after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+            if int(after_name.split()[1]) == parent:
+                found.append(int(entry.parent.name))
+    return sorted(found)
