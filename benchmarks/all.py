@@ -26,6 +26,7 @@ WITHOUT = (
     "search_replay",
     "engine",
     "makespan",
+    "start",
 )
 
 

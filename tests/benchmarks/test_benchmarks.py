@@ -31,6 +31,7 @@ ROWS = {
     },
     "search_replay": {"prune_drops_winner", "search_cost", "search_vs_random"},
     "simulate": {"simulate"},
+    "start": {"start"},
     "gpu_step": {"step"},
     "teacher_cache": {"teacher_cache_resnet20", "teacher_cache_resnet56"},
     "train_core": {"train_core_resnet20", "train_core_resnet56"},
@@ -43,6 +44,7 @@ WITHOUT_DATA = {
     "select_million",
     "selection_truth",
     "simulate",
+    "start",
 }
 ON_A_GPU = {"gpu_array", "gpu_grid", "gpu_step"}
 
