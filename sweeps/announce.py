@@ -198,7 +198,7 @@ def log_ways(
 
 _OWN = {
     "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
-    "(--train-list, --test-list)"
+    "(--train-list, --val-list, --test-list)"
 }
 
 

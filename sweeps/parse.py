@@ -13,7 +13,7 @@ from typing import TypeVar, overload
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from rkd_core.datasets.paths import escaped
+from rkd_core.datasets.paths import escaped, is_unicode
 from rkd_core.errors import UserError
 from rkd_core.files import expanded
 from sweeps.options import Options
@@ -67,7 +67,7 @@ def parse(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for argument in given:
-        if not argument.isprintable() and any("\ud800" <= c <= "\udfff" for c in argument):
+        if not is_unicode(argument):
             raise UserError(
                 f"{escaped(argument)} has bytes that are not UTF-8, which records and reports "
                 "cannot hold: rename the folder or file"

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from rkd_core import datasets, models, recipes
 from rkd_core.class_groups import is_long_tailed
 from rkd_core.datasets.columns import Columns
+from rkd_core.datasets.paths import escaped, is_unicode
 from rkd_core.errors import UserError, require, unknown_name
-from rkd_core.files import location
+from rkd_core.files import is_local, location
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, HoldoutRule, MultiplierOptions, Recipe
 from sweeps import methods
@@ -368,6 +369,11 @@ def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
 
 def _known_place(flag: str, place: str | None) -> None:
     try:
-        location(place or ".")
+        folder = location(place or ".")
+        whole = str(folder.absolute() if is_local(folder) else folder)
+        require(
+            is_unicode(whole),
+            f"{escaped(whole)} has bytes that are not UTF-8: give another folder",
+        )
     except UserError as error:
         raise UserError(f"{flag} {error}") from None

@@ -16,6 +16,7 @@ __all__ = [
     "escaped",
     "is_ignored",
     "is_plain",
+    "is_unicode",
     "list_files",
     "missing",
     "similar",
@@ -67,6 +68,11 @@ def is_plain(name: str) -> bool:
     Python keeps bytes of names that are not UTF-8 as surrogates, which no file or table can hold.
     """
     return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in name)
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8, unlike names with other bytes."""
+    return not any(unicodedata.category(c) == "Cs" for c in text)
 
 
 def escaped(name: str) -> str:

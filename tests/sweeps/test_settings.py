@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from rkd_core.datasets import Dataset, ImageSet, load
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from sweeps.parse import parse
-from sweeps.settings import check, data_options, resolve
+from sweeps.settings import check, data_options, load_data, resolve
+from tests.rkd_core.datasets_on_disk import image_folder
 
 
 def settings(*arguments, gpu=False, dataset=None):
@@ -180,3 +182,37 @@ def test_small_scale_fits_an_hour_of_two_cores(images_, side, runs, epochs):
     assert small.recipe.epochs == epochs
     own = settings("--dataset", "cifar10-lt", "--scale", "small", "--epochs", "2", dataset=data)
     assert own.recipe.epochs == 2
+
+
+@pytest.mark.parametrize(
+    "flag", ["--dataset", "--out", "--data-dir", "--train-list", "--teacher-weights", "--storage"]
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_paths_that_are_not_utf8_are_refused_by_name(flag, joined):
+    path = "/data/caf\udce9/x"
+    arguments = [f"{flag}={path}"] if joined else [flag, path]
+    with pytest.raises(UserError, match=r"/data/caf\\xe9/x' has bytes that are not UTF-8"):
+        parse(arguments)
+
+
+def test_a_working_folder_that_is_not_utf8_cannot_hold_results(tmp_path, monkeypatch):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"--out '.*caf\\xe9.*' has bytes .* give another folder"):
+        check(parse([]))
+    check(parse(["--out", str(tmp_path / "out"), "--storage", str(tmp_path / "ray")]))
+
+
+def test_options_of_data_reach_the_loader(tmp_path, monkeypatch):
+    monkeypatch.setenv("RKD_CACHE_DIR", str(tmp_path / "cache"))
+    image_folder(tmp_path / "a")
+    shutil.copytree(tmp_path / "a" / "val", tmp_path / "a" / "test")
+    given = ["--dataset", str(tmp_path / "a")]
+    assert load_data(parse(given)).origins["val"] == "val"
+    with pytest.raises(UserError, match="--label-column and --image-column are for Parquet"):
+        load_data(parse([*given, "--label-column", "x"]))
+    with pytest.raises(UserError, match="--stratified is for halving a test set, and a has a val"):
+        load_data(parse([*given, "--stratified"]))
+    with pytest.raises(UserError, match="--val-list goes with --train-list"):
+        load_data(parse([*given, "--val-list", "x.txt"]))
