@@ -388,3 +388,11 @@ def test_constant_images_are_counted(tmp_path, load, caplog, options):
     words = f"3 of {looked_at} images looked at are constant (all pixels equal), the first "
     assert words in caplog.text
     assert f"{root}/train/a/99.png" in caplog.text
+
+
+def test_signed_samples_of_8_bits_do_not_wrap_around():
+    image = Image.fromarray(np.array([[127, 255]], np.uint8))  # as Pillow reads 127 and -1
+    image.tag_v2 = {339: (2,)}
+    assert preprocess.sample_values(image).tolist() == [[127, -1]]
+    with pytest.raises(ValueError, match="values are -1 to 127, outside"):
+        preprocess.decode(image, 1, integers=(0, 255))
