@@ -145,7 +145,7 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
         f"{100 * counts.sum() / guessing.images:.1f} % of {guessing.images:,} validation images "
         f"right (mean over classes {100 * float(balanced_accuracy(counts, total)):.1f} %). "
         f"Guessing reaches {100 * guessing.average:.1f} % (always {most}; mean over classes "
-        f"{100 / guessing.classes:.1f} %), and on so few images that is no difference."
+        f"{100 / guessing.classes:.1f} %); that may be all there is to it."
     ]
     given = np.flatnonzero(counts)
     if given.size == 1 and counts[given[0]] == total[given[0]]:

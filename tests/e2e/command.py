@@ -1,6 +1,7 @@
 """The command as a subprocess, and the records that it leaves."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,12 @@ def pareto(*arguments, cwd=None, timeout=240):
         env=os.environ | {"COLUMNS": "100"},
         check=False,
     )
+
+
+def answer(text):
+    """Return what is printed from the answer on, which may be that there is nothing to ship."""
+    _, said = re.split(r"^(?=Ship  |Nothing to ship: )", text, flags=re.MULTILINE)
+    return said
 
 
 def rows(out):
