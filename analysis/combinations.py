@@ -131,6 +131,16 @@ class Combinations:
         """
         return _over_seeds(self, self.class_correct, self.class_total, worst_k)
 
+    def counted_average(self) -> tuple[FloatArray, FloatArray]:
+        """Validation average accuracy and its binomial standard error, ``(combinations,)``.
+
+        All images of all seeds count as independent.
+        """
+        average = average_accuracy(self.class_correct, self.class_total)
+        average = np.add.reduceat(average, self.start) / self.seeds
+        images = np.add.reduceat(self.class_total.sum(axis=1), self.start)
+        return average, np.sqrt(np.maximum(average * (1 - average), 0) / images)
+
     def recalls(self) -> FloatArray:
         """Validation recalls, means over seeds, ``(combinations, classes)``; NaN if absent."""
         r = recalls(self.class_correct, self.class_total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     among them. ``recommendation`` says whether the selected one can be shipped, and if not, why
     and what to change; ``selected`` holds it all the same. ``optimism`` is what the selected one's
     validation figure says too much, ``corrected`` what to expect of it, and intervals hold
-    ``confidence``; a gain is against standard distillation.
+    ``confidence``; a gain is against standard distillation. ``prospects`` are accuracies of the
+    selected one with intervals, each for its claim: ``other_images`` is estimated from validation
+    and is of the ``subject``, ``such_a_test`` what a test set of as many images of each class
+    would count, and ``test_alone`` the test figures, with intervals of the truth by those counts.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference
@@ -60,6 +64,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "feasible": selection.feasible,
         "recommendation": recommendation(outcome).document(setting.class_names),
         **_uncertainty(outcome),
+        "prospects": {"subject": outcome.subject, **asdict(outcome.prospects)},
         "class_groups": {
             grouping: {
                 name: [setting.class_names[label] for label in labels]

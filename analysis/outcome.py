@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.columns import OBJECTIVES
+from analysis.columns import OBJECTIVES, FloatArray
 from analysis.combinations import Combinations, HeldOut, Means, combine
 from analysis.criteria import Criterion
+from analysis.intervals import average_interval, interval, worst_k_interval
 from analysis.loading import Runs
 from analysis.selection import Selection
 from analysis.uncertainty import Estimate, Uncertainty, decide
@@ -19,7 +20,10 @@ from rkd_core.errors import UserError
 
 __all__ = [
     "Beside",
+    "Interval",
     "Outcome",
+    "Prospect",
+    "Prospects",
     "Setting",
     "assess",
     "class_names",
@@ -59,6 +63,40 @@ class Beside:
     held_out: HeldOut
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A figure, and the ends of its interval, which holds ``CONFIDENCE``."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, ends: FloatArray) -> Interval:
+        """Take the ends from an array, ``(2,)``."""
+        return cls(float(value), float(ends[0]), float(ends[1]))
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Accuracies of the selected combination, each for one kind of claim."""
+
+    worst_k: Interval
+    average: Interval
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """Claims about the selected combination, so that each interval is for what it stands beside."""
+
+    other_images: Prospect | None
+    """Its accuracies on further images, estimated from validation; None if that cannot be said."""
+    such_a_test: Prospect | None
+    """What a test set of as many images of each class would count, foretold from validation."""
+    test_alone: Prospect
+    """Test figures as counted, with intervals of the true accuracies by those counts alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """All that the table, the figure and the selection file show."""
@@ -78,6 +116,14 @@ class Outcome:
     """How sure the selection is; None if that cannot be said."""
     unsaid: str
     """Why not, in a line; empty if it can."""
+    prospects: Prospects
+
+    @property
+    def subject(self) -> str:
+        """What accuracies to expect are those of."""
+        sure = self.uncertainty
+        one = sure is None or np.isnan(sure.shared)
+        return "this trained student" if one else "a student of another seed"
 
     @property
     def worst_name(self) -> str:
@@ -103,17 +149,41 @@ def assess(
             f"record {held_out.run_id[0]} has {classes[0]} classes in val_class_total and "
             f"{classes[1]} in test_class_total"
         )
+    test = held_out.means(selection.combinations, worst_k)
     return Outcome(
         selection=selection,
         held_out=held_out,
-        test=held_out.means(selection.combinations, worst_k),
+        test=test,
         teachers=_beside(runs.teachers, worst_k),
         methods=_beside(runs.variants, worst_k),
         fitted=_fitted(runs.variants),
         setting=_setting(runs),
         uncertainty=uncertainty,
         unsaid=unsaid,
+        prospects=_prospects(selection, test, held_out, uncertainty),
     )
+
+
+def _prospects(
+    selection: Selection, test: Means, held_out: HeldOut, sure: Uncertainty | None
+) -> Prospects:
+    worst_k, best = selection.criterion.worst_k, selection.selected
+    correct, total = held_out.counts(selection.combinations.only(best))
+    alone = Prospect(
+        Interval.of(test.worst_k[best], worst_k_interval(correct, total, worst_k)),
+        Interval.of(test.average[best], average_interval(correct, total)),
+    )
+    if sure is None:
+        return Prospects(None, None, alone)
+    expected = Prospect(
+        Interval.of(sure.expected.worst_k[best], sure.worst_k_interval[:, best]),
+        Interval.of(sure.expected.average[best], sure.average_interval[:, best]),
+    )
+    counted = sure.outlook.counted(total[0], len(total), worst_k)
+    if np.isnan(counted[0]).any():  # nothing is known of a class that validation lacks
+        return Prospects(expected, None, alone)
+    such = (Interval.of(float(draws.mean()), interval(draws)) for draws in counted)
+    return Prospects(expected, Prospect(*such), alone)
 
 
 def _fitted(variants: pa.Table) -> tuple[str, ...]:

@@ -21,32 +21,29 @@ seed the images count as independent, and a run's own luck in training as part o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.linalg import eigh
 
 from analysis.columns import FloatArray, effective_alpha
 from analysis.combinations import Combinations
+from analysis.effects import Effects, fit_effects
+from analysis.responses import responses
 
 __all__ = ["Draw", "Posterior", "fit"]
 
-_LENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""Distances, in units of alpha, over which combinations are alike."""
-_OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
-"""Share of the effects' variance that is each combination's own; 1 leaves nothing to the kernel."""
-_FACTORS = 4
-"""Most ways in which classes may move together."""
-_PENALTY = 0.35
-"""What a factor costs, in log likelihood a number and log row; BIC would take 0.5."""
-_COARSE, _FINE = 12, 100
-"""EM steps for the choice of ``R``, and at most for the fit with the chosen one."""
 _SEEDS = 8
 """Seeds drawn, in antithetic pairs, for a mean over seeds."""
 _TOGETHER = 1_000_000
 """Numbers that are worked on at a time, about."""
-_PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.5, 5.0
-"""What few combinations cannot say of the effects' variance on the logit scale, as data."""
+_FARTHEST, _HALVINGS = 3.0, 40
+"""Of the search for the shift of an average, on the arcsine scale."""
+_UNTOLD = 0.3
+"""Share of the noise of images that runs are taken to have in common where one seed tells nothing;
+only intervals of accuracies know it."""
+_LIMIT = 0.5
+"""Standard errors of its count by which an average may be drawn towards others, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +72,19 @@ class Posterior:
 
     mean: FloatArray
     """On the arcsine scale, shape ``(combinations, present)``."""
-    spread: FloatArray
-    """Standard deviations of the effects, rotated and whitened, ``(contrasts, present)``."""
+    effects: Effects
+    """Covariance of the effects, rotated and whitened."""
     rows: FloatArray
     """From rotated to combinations, shape ``(combinations, contrasts)``."""
-    columns: FloatArray
-    """From rotated to classes, shape ``(present, present)``."""
+    scale: FloatArray
+    """Standard deviation of one run's noise in comparisons, from whitened, ``(present,)``."""
     level: FloatArray
     """Standard deviation of each class's level, common to all combinations, ``(present,)``."""
     seed: FloatArray
     """Standard deviation of a training over seeds, ``(present,)``; 0 where it cannot be told."""
+    untold: FloatArray
+    """Standard deviation of what all runs may have in common by the luck of their images, where
+    one seed cannot tell, ``(present,)``; 0 where several can. It widens intervals of accuracies."""
     shared: float
     """Share of the noise of images that runs have in common, a lower bound; NaN with one seed."""
     present: np.ndarray
@@ -100,17 +100,50 @@ class Posterior:
         for many in self.many(number, worst_k):
             yield from many
 
-    def many(self, number: int, worst_k: int) -> Iterator[Draw]:
-        """As ``draws``, a block at a time: arrays have an axis of them in front."""
+    def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
+        """As ``draws``, a block at a time: arrays have an axis of them in front.
+
+        Args:
+            number: Draws in all.
+            worst_k: Classes in the worst-k accuracy.
+            untold: Whether levels have the noise of ``untold`` as well.
+        """
         rng, p = np.random.default_rng(0), self
-        parts = np.cumsum([p.spread.size, p.level.size])
-        width = parts[-1] + _SEEDS // 2 * p.seed.size
+        conditional = p.effects.conditional()
+        r, k = conditional.own.shape
+        q = len(p.effects.loadings)
+        deviation = np.hypot(p.level, p.untold) if untold else p.level
+        parts = np.cumsum([r * k, r * q, k])
+        width = parts[-1] + _SEEDS // 2 * k
         for block in p.blocks(number):
             many = block.stop - block.start
-            effect, level, half = np.split(rng.standard_normal((many, width)), parts, axis=1)
-            y = p.mean + p.rows @ (effect.reshape(many, *p.spread.shape) * p.spread) @ p.columns.T
-            y += (level * p.level)[:, None]
-            yield p.seen(y, half.reshape(many, -1, p.seed.size) * p.seed, worst_k)
+            drawn = rng.standard_normal((many, width))
+            own, common, level, half = np.split(drawn, parts, axis=1)
+            effect = conditional.drawn(own.reshape(many, r, k), common.reshape(many, r, q))
+            y = p.mean + p.rows @ effect * p.scale
+            y += (level * deviation)[:, None]
+            yield p.seen(y, half.reshape(many, -1, k) * p.seed, worst_k)
+
+    def modes(self) -> tuple[FloatArray, FloatArray]:
+        """Return deviations ``(contrasts, present)`` and directions of independent modes.
+
+        Directions are columns, ``(present, present)``, from modes to classes. Decomposes a matrix
+        of ``(present, present)``.
+        """
+        gains, vectors = eigh(self.effects.covariance())
+        signal = self.effects.variance[:, None] * np.maximum(gains, 0)
+        return np.sqrt(signal / (signal + 1)), self.scale[:, None] * vectors
+
+    def recalls(self) -> FloatArray:
+        """Expected recalls of a further seed, ``(combinations, classes)``; NaN without images."""
+        recalls = np.full((len(self.mean), self.present.size), np.nan)
+        recalls[:, self.present] = _expected(self.mean, self._variance())
+        return recalls
+
+    def _variance(self) -> FloatArray:
+        """Variance of each accuracy of a further seed, ``(combinations, present)``."""
+        effect = self.rows**2 @ self.effects.conditional().variance() * self.scale**2
+        return np.asarray(effect + self.level**2 + self.seed**2)
 
     def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
         """Accuracies on the arcsine scale, ``(..., combinations, present)``, as draws.
@@ -119,11 +152,23 @@ class Posterior:
         their opposites.
         """
         seeds = np.concatenate((half, -half), axis=-2) if self.seed.any() else half[..., :1, :]
-        each = np.clip(y[..., None, :, :] + seeds[..., :, None, :], 0, np.pi / 2)
+        each = _folded(y[..., None, :, :] + seeds[..., :, None, :])
         recalls = np.full((*y.shape[:-1], self.present.size), np.nan)
-        cosine = np.cos(2 * np.clip(y, 0, np.pi / 2)) * np.exp(-2 * self.seed**2)
-        recalls[..., self.present] = (1 - cosine) / 2  # sin^2, its mean over normal seeds
+        recalls[..., self.present] = _expected(y, self.seed**2)
         return Draw(recalls, _worst_k(each, worst_k).mean(axis=-2))
+
+
+def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Mean of ``sin^2`` of a normal variable."""
+    return np.asarray((1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2)
+
+
+def _folded(y: FloatArray) -> FloatArray:
+    """Where in 0 to pi/2 ``sin^2`` is the same, of values about that interval; in place."""
+    np.abs(y, out=y)
+    y -= np.pi / 2
+    np.abs(y, out=y)
+    return np.subtract(np.pi / 2, y, out=y)
 
 
 def _worst_k(y: FloatArray, k: int) -> FloatArray:
@@ -143,35 +188,81 @@ def fit(combinations: Combinations) -> Posterior | None:
         return None
     present = c.class_total[0] > 0
     n = c.class_total[0, present]
-    y = np.arcsin(np.sqrt((c.class_correct[:, present] + 3 / 8) / (n + 3 / 4)))
-    images = 1 / (4.0 * n + 2)
-    noise, common, seed = _noise(c, y, images)
+    counts = responses(c.class_correct[:, present], n, c.start, c.seeds)
+    noise, common, seed = _noise(c, counts.values, counts.noise)
+    several = bool((c.seeds > 1).any())
 
     weight = c.seeds.astype(np.float64)
-    y = np.add.reduceat(y, c.start) / weight[:, None]
-    level = weight @ y / weight.sum()
+    y = np.add.reduceat(counts.values, c.start) / weight[:, None]
+    counted = weight @ y / weight.sum()
+    level, level_variance = _levels(counted, noise / weight.sum() + common)
     root, scale = np.sqrt(weight), np.sqrt(noise)
-    white = root[:, None] * (y - level) / scale
-    slope = np.maximum(np.sin(2 * level), 0.2) / 4 / scale  # of the scale against the logit
-    rotation, variance, effects = _fit_effects(white, root, _settings(c), slope)
+    white = root[:, None] * (y - counted) / scale
+    slope = np.maximum(np.sin(2 * np.clip(level, 0, np.pi / 2)), 0.2) / 4
+    effects = fit_effects(white, root, _settings(c), slope / scale, _hardness(level))
 
-    gains, vectors = eigh(effects)
-    signal = variance[:, None] * np.maximum(gains, 0)
-    shrink = signal / (signal + 1)
-    rows = rotation / root[:, None]
-    columns = scale[:, None] * vectors
-    mean = level + rows @ (shrink * (rotation.T @ white @ vectors)) @ columns.T
-    several = bool((c.seeds > 1).any())
-    return Posterior(
-        mean=mean,
-        spread=np.sqrt(shrink),
+    rows = effects.rotation / root[:, None]
+    rotated = effects.rotation.T @ white
+    posterior = Posterior(
+        mean=level + rows @ effects.mean(rotated) * scale,
+        effects=effects,
         rows=rows,
-        columns=columns,
-        level=np.sqrt(noise / weight.sum() + common),
+        scale=scale,
+        level=np.sqrt(level_variance),
         seed=seed,
-        shared=max(float((1 - noise / images).mean()), 0.0) if several else float("nan"),
+        untold=np.sqrt((0 if several else _UNTOLD) * counts.noise),
+        shared=max(float((1 - noise / counts.noise).mean()), 0.0) if several else float("nan"),
         present=present,
     )
+    return replace(posterior, mean=_calibrated(posterior, c))
+
+
+def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Levels of the classes, drawn towards their mean; and their variances.
+
+    Empirical Bayes with the correction of Efron and Morris (1973) for few classes: three or fewer
+    stay where they are.
+    """
+    classes = len(counted)
+    if classes < 4:
+        return counted, variance
+    spread = max(float(counted.var(ddof=1) - variance.mean()), 0.0)
+    weight = 1 / (spread + variance)
+    center = weight @ counted / weight.sum()
+    drawn = (classes - 3) / (classes - 1) * variance / (spread + variance)
+    return counted + drawn * (center - counted), (1 - drawn) * variance
+
+
+def _hardness(level: FloatArray) -> FloatArray:
+    """Levels on the logit scale, standardized; 0 where all are alike."""
+    accuracy = np.sin(np.clip(level, 0.1, np.pi / 2 - 0.1)) ** 2
+    logit = np.log(accuracy / (1 - accuracy))
+    apart = logit - logit.mean()
+    return np.asarray(apart / apart.std() if apart.std() > 1e-3 else np.zeros_like(apart))
+
+
+def _calibrated(posterior: Posterior, c: Combinations) -> FloatArray:
+    """Means that make every expected average agree with its count, ``(combinations, present)``.
+
+    An average over all images is known from its count alone, so what is said of it may be drawn
+    towards other combinations by ``_LIMIT`` standard errors of the count at most (the limited
+    translation of Efron and Morris 1972). All classes of a combination move by as much on the
+    logit scale.
+    """
+    mean, variance = posterior.mean, posterior._variance()
+    share = c.share[posterior.present]
+    count, error = c.counted_average()
+    drawn = _expected(mean, variance) @ share - count
+    drawn -= c.seeds @ drawn / c.seeds.sum()
+    target = count + np.clip(drawn, -_LIMIT * error, _LIMIT * error)
+    direction = np.maximum(np.sin(2 * np.clip(mean, 0, np.pi / 2)), 0.05)
+    low, high = np.full(len(mean), -_FARTHEST), np.full(len(mean), _FARTHEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        moved = np.clip(mean + middle[:, None] * direction, 0, np.pi / 2)
+        under = _expected(moved, variance) @ share < target
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return np.asarray(np.clip(mean + high[:, None] * direction, 0, np.pi / 2))
 
 
 def _noise(
@@ -217,84 +308,3 @@ def _settings(c: Combinations) -> FloatArray:
         axes += [np.maximum(amount, 0), amount < 0]
     temperature = np.where(c.temperature > 0, c.temperature, 1.0)  # NaN where it means nothing
     return np.column_stack([*axes, np.log2(temperature) / 2])
-
-
-def _fit_effects(
-    white: FloatArray, root: FloatArray, settings: FloatArray, slope: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The likeness of combinations with the largest likelihood, and the covariance of classes.
-
-    Args:
-        white: Effects with noise of variance 1, shape ``(combinations, classes)``.
-        root: Square roots of the numbers of seeds.
-        settings: Places of the combinations.
-        slope: How far an effect of 1 on the logit scale moves each class of ``white``.
-
-    Returns:
-        Eigenvectors and eigenvalues of ``R`` over contrasts, and ``L``, all of ``white``.
-    """
-    distance = np.sqrt(((settings[:, None] - settings) ** 2).sum(axis=-1))
-    unit = root / np.sqrt(root @ root)
-    best = None
-    effects = _PRIOR_VARIANCE * np.diag(slope**2)
-    for own in _OWN_SHARES:
-        for length in _LENGTHS if own < 1 else _LENGTHS[:1]:
-            far = np.sqrt(3) * distance / length
-            like = (1 - own) * (1 + far) * np.exp(-far) + own * np.eye(len(root))
-            like *= root[:, None] * root
-            like -= unit[:, None] * (unit @ like)  # levels are free, so effects are contrasts
-            like -= (like @ unit)[:, None] * unit
-            variance, rotation = eigh(like)
-            kept = variance > 1e-9 * root.max() ** 2
-            variance, rotation = variance[kept], rotation[:, kept]
-            rotated = rotation.T @ white
-            factors = min(1, len(slope) - 1)  # none where there is one class
-            effects, found = _class_covariance(rotated, variance, slope, factors, _COARSE, effects)
-            if best is None or found > best[0]:
-                best = found, rotation, variance, effects
-    assert best is not None
-    _, rotation, variance, effects = best
-    rotated = rotation.T @ white
-    fits = []
-    for factors in range(1, min(_FACTORS, len(slope) - 1, len(variance) - 1) + 1):
-        fitted, found = _class_covariance(rotated, variance, slope, factors, _FINE, effects)
-        fits.append((found - _PENALTY * factors * len(slope) * np.log(len(variance)), fitted))
-    if fits:
-        _, effects = max(fits, key=lambda fitted: fitted[0])
-    return rotation, variance, effects
-
-
-def _class_covariance(
-    rotated: FloatArray,
-    variance: FloatArray,
-    slope: FloatArray,
-    factors: int,
-    steps: int,
-    effects: FloatArray,
-) -> tuple[FloatArray, float]:
-    """EM for ``L``, where row i is ``N(0, variance[i] L + 1)``; and the log likelihood.
-
-    ``L`` is ``own diag(slope^2)`` and so many factors: the maximization is that of probabilistic
-    principal components (Tipping and Bishop 1999), equation 8.
-    """
-    rows, classes = rotated.shape
-    outer = np.outer(slope, slope)
-    likelihood = 0.0
-    for _ in range(steps):
-        gains, vectors = np.linalg.eigh(effects)
-        gains = np.maximum(gains, 1e-12)
-        signal = variance[:, None] * gains
-        turned = rotated @ vectors
-        likelihood = -0.5 * float((np.log1p(signal) + turned**2 / (signal + 1)).sum())
-        means = turned * signal / (signal + 1) / np.sqrt(variance)[:, None]
-        moments = (means.T @ means) + np.diag((gains / (signal + 1)).sum(axis=0))
-        moments = vectors @ moments @ vectors.T / outer
-        moments[np.diag_indices(classes)] += _PRIOR_WEIGHT * _PRIOR_VARIANCE / classes
-        values, axes = np.linalg.eigh(moments / (rows + _PRIOR_WEIGHT / classes))
-        values[: classes - factors] = values[: classes - factors].mean()
-        updated = (axes * values) @ axes.T * outer
-        change = np.linalg.norm(updated - effects) / np.linalg.norm(updated)
-        effects = updated
-        if change < 2e-3:
-            break
-    return effects, likelihood

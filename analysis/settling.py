@@ -153,9 +153,10 @@ class _Simulation:
 
     def __init__(self, posterior: Posterior, selection: Selection) -> None:
         self._posterior, self._selection = posterior, selection
+        self._spread, self._columns = posterior.modes()
         rng = np.random.default_rng(1)
-        drawn = rng.standard_normal((_DRAWS, *posterior.spread.shape))
-        self._effects = posterior.rows @ (drawn * posterior.spread)
+        drawn = rng.standard_normal((_DRAWS, *self._spread.shape))
+        self._effects = posterior.rows @ (drawn * self._spread)
         self._noise = rng.standard_normal((_DRAWS, *posterior.mean.shape))
         self._half = rng.standard_normal((4, posterior.seed.size)) * posterior.seed
         self._counted = Accuracies(selection.combinations, selection.means)
@@ -182,14 +183,16 @@ class _Simulation:
         seed, modes are independent of each other and noise has variance 1.
         """
         p, rows = self._posterior, list(places)
-        covariance = np.einsum("ci,im,ri->mcr", p.rows, p.spread**2, p.rows[rows])
+        covariance = np.einsum(
+            "ci,im,ri->mcr", p.rows, self._spread**2, p.rows[rows], optimize=True
+        )
         among = covariance[:, rows] + np.eye(len(rows)) / seeds
         return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
 
     def _accuracies(self, effects: FloatArray) -> Iterator[tuple[FloatArray, NDArray[np.bool_]]]:
         """The rule's objective and who is admitted, for each of some effects rotated as above."""
         rule, p = self._selection.criterion, self._posterior
-        for draw in p.seen(p.mean + effects @ p.columns.T, self._half, rule.worst_k):
+        for draw in p.seen(p.mean + effects @ self._columns.T, self._half, rule.worst_k):
             accuracies = Accuracies.of_draw(draw, self._counted)
             admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
             yield rule.objective(accuracies), admitted

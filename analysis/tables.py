@@ -13,7 +13,7 @@ from rich.text import Text
 from analysis.columns import FloatArray, effective_alpha
 from analysis.combinations import Combinations, Means
 from analysis.groups import accuracies, images, of_long_tail
-from analysis.outcome import Outcome, objective_name
+from analysis.outcome import Interval, Outcome, objective_name
 from analysis.recommendation import recommendation
 from analysis.selection import best_first
 from analysis.uncertainty import CONFIDENCE
@@ -258,28 +258,37 @@ def _miss(outcome: Outcome) -> str:
 
 def _sure(outcome: Outcome) -> list[Text]:
     """What to expect of the selected one, and how likely something else is better."""
-    sure, selection = outcome.uncertainty, outcome.selection
+    sure, selection, prospects = outcome.uncertainty, outcome.selection, outcome.prospects
     if sure is None:
         return []
-    low, high = 100 * sure.interval
-    more = "less" if sure.optimism >= 0 else "more"
-    expected = Text.assemble(
-        "On other images expect ",
-        (f"{100 * sure.corrected:.1f}", "bold"),
-        f" ({CONFIDENCE:.0%}: {low:.1f} to {high:.1f}), "
-        f"{abs(100 * sure.optimism):.1f} {more} than validation says",
+    best = selection.selected
+    objective = selection.criterion.words(selection.seen, selection.reference, best)[0]
+    lines = [Text(), Text(f"Of {outcome.subject}, with {CONFIDENCE:.0%} intervals:")]
+    for label, prospect in (
+        ("other images", prospects.other_images),
+        ("such a test set", prospects.such_a_test),
+        ("test by itself", prospects.test_alone),
+    ):
+        if prospect is not None:
+            worst = f"{outcome.worst_name} {_within(prospect.worst_k)}"
+            lines.append(Text(f"  {label:<17}{worst}  average {_within(prospect.average)}"))
+    if objective != f"{outcome.worst_name} accuracy":
+        estimate = Interval.of(sure.corrected, sure.interval)
+        lines.append(Text(f"  {objective} on other images {_within(estimate)}"))
+    more = "more" if sure.optimism >= 0 else "less"
+    lines.append(
+        Text(f"Validation counts {abs(100 * sure.optimism):.1f} {more} {objective} than expected")
     )
-    if np.isnan(sure.shared):
-        expected.append("\nWith one seed that interval is too narrow: see docs/selection.md", "dim")
-    if not selection.feasible:
-        return [Text(), expected]
-    chance = sure.probability_best[selection.selected]
-    regret = f"the best has {100 * sure.expected_regret:.1f} more on average"
-    return [
-        Text(),
-        expected,
-        Text(f"It is the best of all with a chance of {chance:.0%}; {regret}"),
-    ]
+    if selection.feasible:
+        chance = sure.probability_best[best]
+        regret = f"the best has {100 * sure.expected_regret:.1f} more on average"
+        lines.append(Text(f"It is the best of all with a chance of {chance:.0%}; {regret}"))
+    return lines
+
+
+def _within(estimate: Interval) -> str:
+    value, low, high = (100 * end for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _change(before: float, after: float) -> Text:
@@ -314,6 +323,9 @@ def _legend(outcome: Outcome) -> list[str]:
         lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", 79)
     if outcome.uncertainty is not None:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
+        lines.append("other images: true accuracies, estimated from validation")
+        lines.append("such a test set: what one of as many images of each class would count")
+        lines.append("test by itself: as counted, with what those counts alone say of the truth")
     if most > 1:
         lines.append("percent, ± one standard error over seeds")
     if c.tuned.null_count < len(c):

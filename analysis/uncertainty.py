@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,14 +10,13 @@ import numpy as np
 from analysis.columns import FloatArray
 from analysis.combinations import Combinations, Means
 from analysis.criteria import Accuracies, Criterion
+from analysis.intervals import CONFIDENCE, Outlook, interval
 from analysis.posterior import Posterior, fit
 from analysis.selection import Selection, select
 
 __all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "choose", "decide"]
 
 Estimate = Literal["raw", "shrunk"]
-CONFIDENCE = 0.9
-"""Of every interval."""
 MOST = 1000
 """Combinations; of more only the counts are looked at."""
 _NUMBERS = 10_000_000
@@ -54,6 +53,8 @@ class Uncertainty:
     """Of the selected one's objective, ``(2,)``."""
     shared: float
     """Share of the noise of images that runs have in common, at least; NaN with one seed."""
+    outlook: Outlook
+    """What a test set of any size would count of the selected one."""
 
 
 def decide(
@@ -85,7 +86,8 @@ def decide(
     accuracies, worst_k, average = _expected(posterior, counted, rule)
     if estimate == "shrunk":
         selection = select(combinations, rule, accuracies)
-    return selection, _assess(posterior, selection, counted, worst_k, average), ""
+    sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average)
+    return selection, sure, ""
 
 
 def choose(
@@ -105,21 +107,38 @@ def _number(posterior: Posterior) -> int:
     return int(np.clip(_NUMBERS // posterior.mean.size, least, most))
 
 
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Figures of each draw; of the selected combination all recalls."""
+
+    worst_k: FloatArray
+    """Shape ``(draws, combinations)``."""
+    average: FloatArray
+    """Shape ``(draws, combinations)``."""
+    objective: FloatArray
+    """Of the selected combination, ``(draws,)``."""
+    recalls: FloatArray
+    """Of the selected combination, ``(draws, classes)``."""
+
+
 def _expected(
     posterior: Posterior, counted: Accuracies, rule: Criterion
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
-    """Posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``."""
+    """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
+
+    No average is farther from its count than the standard error of that.
+    """
     number, share = _number(posterior), counted.combinations.share
     worst_k = np.empty((number, len(counted.combinations)))
     average = np.empty_like(worst_k)
-    recalls = np.zeros(counted.recalls.shape)
     blocks = zip(posterior.blocks(number), posterior.many(number, rule.worst_k), strict=True)
     for block, many in blocks:
         worst_k[block] = many.worst_k
         average[block] = many.average(share)
-        recalls += many.recalls.sum(axis=0) / number
-    raw = counted.means
-    means = Means(average.mean(axis=0), raw.average_se, worst_k.mean(axis=0), raw.worst_k_se)
+    raw, recalls = counted.means, posterior.recalls()
+    mean, error = counted.combinations.counted_average()
+    expected = np.clip(np.nan_to_num(recalls) @ share, mean - error, mean + error)
+    means = Means(expected, raw.average_se, worst_k.mean(axis=0), raw.worst_k_se)
     return Accuracies(counted.combinations, means, recalls), worst_k, average
 
 
@@ -127,6 +146,7 @@ def _assess(
     posterior: Posterior,
     selection: Selection,
     counted: Accuracies,
+    expected: Means,
     worst_k: FloatArray,
     average: FloatArray,
 ) -> Uncertainty:
@@ -136,13 +156,14 @@ def _assess(
     best = np.zeros(len(selection.combinations))
     admissible = np.zeros_like(best)
     regret, objective = np.zeros(number), np.zeros(number)
+    recalls = np.empty((number, posterior.present.size))
     for i, draw in enumerate(posterior.draws(number, rule.worst_k)):
         accuracies = Accuracies.of_draw(draw, counted)
         values = rule.objective(accuracies)
         admitted = rule.shortfall(accuracies, reference) <= 0
         admissible += admitted
         columns = values.reshape(len(values), -1)
-        objective[i] = columns[chosen, -1]
+        objective[i], recalls[i] = columns[chosen, -1], draw.recalls[chosen]
         rows = np.flatnonzero(admitted)
         if rows.size == 0:  # nothing is better where nothing will do
             continue
@@ -150,19 +171,55 @@ def _assess(
             rows = rows[key[rows] >= key[rows].max()]
         best[rows[0]] += 1
         regret[i] = max(columns[rows[0], -1] - objective[i], 0.0)
+    wide = _Draws(worst_k, average, objective, recalls)
+    if posterior.untold.any():
+        wide = _widened(posterior, selection, counted, wide)
     said = rule.objective(counted).reshape(len(best), -1)[chosen, -1]
-    ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    seed = np.zeros(posterior.present.size)
+    seed[posterior.present] = posterior.seed
     return Uncertainty(
-        expected=Means(average.mean(0), average.std(0), worst_k.mean(0), worst_k.std(0)),
-        worst_k_interval=np.quantile(worst_k, ends, axis=0),
-        average_interval=np.quantile(average, ends, axis=0),
-        worst_k_gain=np.quantile(worst_k - worst_k[:, [reference]], ends, axis=0),
-        average_gain=np.quantile(average - average[:, [reference]], ends, axis=0),
+        expected=replace(expected, average_se=average.std(0), worst_k_se=worst_k.std(0)),
+        worst_k_interval=_interval(wide.worst_k),
+        average_interval=_interval(wide.average),
+        worst_k_gain=interval(worst_k - worst_k[:, [reference]]),
+        average_gain=interval(average - average[:, [reference]]),
         probability_best=best / number,
         probability_admitted=admissible / number,
         expected_regret=float(regret.mean()),
         optimism=float(said - objective.mean()),
         corrected=float(objective.mean()),
-        interval=np.quantile(objective, ends),
+        interval=_interval(wide.objective),
         shared=posterior.shared,
+        outlook=Outlook(wide.recalls, seed, float(np.nan_to_num(posterior.shared))),
+    )
+
+
+def _interval(draws: FloatArray) -> FloatArray:
+    """Ends of an interval of accuracies, ``(2, ...)``."""
+    return np.clip(interval(draws), 0, 1)
+
+
+def _widened(
+    posterior: Posterior, selection: Selection, counted: Accuracies, draws: _Draws
+) -> _Draws:
+    """Return such draws with the noise of images that one seed cannot tell from accuracy.
+
+    Means stay those of ``draws``, since the counts have that noise already.
+    """
+    rule, chosen = selection.criterion, selection.selected
+    worst_k, average = np.empty_like(draws.worst_k), np.empty_like(draws.average)
+    objective, recalls = np.empty_like(draws.objective), np.empty_like(draws.recalls)
+    blocks = posterior.blocks(len(worst_k))
+    for block, many in zip(blocks, posterior.many(len(worst_k), rule.worst_k, True), strict=True):
+        worst_k[block] = many.worst_k
+        average[block] = many.average(counted.combinations.share)
+        recalls[block] = many.recalls[:, chosen]
+        for place, draw in zip(range(block.start, block.stop), many, strict=True):
+            values = rule.objective(Accuracies.of_draw(draw, counted))
+            objective[place] = values.reshape(len(values), -1)[chosen, -1]
+    return _Draws(
+        worst_k=worst_k + (draws.worst_k.mean(axis=0) - worst_k.mean(axis=0)),
+        average=average + (draws.average.mean(axis=0) - average.mean(axis=0)),
+        objective=objective + (draws.objective.mean() - objective.mean()),
+        recalls=recalls,
     )

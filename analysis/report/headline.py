@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.outcome import Outcome
+from analysis.outcome import Outcome, Prospect
 from analysis.recommendation import recommendation
 from analysis.report.wording import combination, percent, plural, points, with_error
 from analysis.uncertainty import CONFIDENCE
@@ -112,13 +112,26 @@ def _trust(outcome: Outcome) -> str:
     if sure is None:
         said = f" ({outcome.unsaid})" if outcome.unsaid else ""
         return f"The best of many noisy figures looks better than it is: compare test.{said}"
-    low, high = sure.interval
-    more = "less" if sure.optimism >= 0 else "more"
-    expected = (
-        f"On other images expect {percent(sure.corrected)} % of it "
-        f"({percent(CONFIDENCE, 0)} %: {percent(low)} to {percent(high)}), "
-        f"{percent(abs(sure.optimism))} points {more} than validation counts."
+    prospects, subject = outcome.prospects, outcome.subject
+    expected = f"On other images expect of {subject} {_figures(outcome, prospects.other_images)}. "
+    if prospects.such_a_test is not None:
+        expected += (
+            "A test set of as many images of each class would count "
+            f"{_figures(outcome, prospects.such_a_test)}. "
+        )
+    expected += (
+        f"Test counts by themselves say {_figures(outcome, prospects.test_alone)}. In brackets are "
+        f"{percent(CONFIDENCE, 0)} % intervals."
     )
+    objective = s.criterion.words(s.seen, s.reference, s.selected)[0]
+    if objective != f"{outcome.worst_name} accuracy":
+        low, high = sure.interval
+        expected += (
+            f" Of {objective}, expect {percent(sure.corrected)} % "
+            f"({percent(low)} to {percent(high)})."
+        )
+    more = "more" if sure.optimism >= 0 else "less"
+    expected += f" Validation counts {percent(abs(sure.optimism))} points {more} than expected."
     if not s.feasible:
         return expected
     return (
@@ -126,6 +139,15 @@ def _trust(outcome: Outcome) -> str:
         f"{percent(sure.probability_best[s.selected], 0)} %; the best has "
         f"{percent(sure.expected_regret)} points more on average."
     )
+
+
+def _figures(outcome: Outcome, prospect: Prospect | None) -> str:
+    assert prospect is not None
+    worst, average = (
+        f"{percent(one.value)} % ({percent(one.low)} to {percent(one.high)})"
+        for one in (prospect.worst_k, prospect.average)
+    )
+    return f"{worst} {outcome.worst_name} and {average} average accuracy"
 
 
 def _lines(outcome: Outcome) -> list[Line]:

@@ -31,7 +31,7 @@ def test_what_is_learnt_is_the_conditional_mean_of_the_joint_normal() -> None:
     simulation = _Simulation(posterior, decide(c)[0])
     places, seeds = (1, 4), 3
     gains = simulation._gains(places, seeds)
-    rows, spread = posterior.rows, posterior.spread
+    rows, (spread, _) = posterior.rows, posterior.modes()
     size = len(rows)
     for mode in range(spread.shape[1]):
         # Joint covariance of all effects and of the means of three looks at two of them.
