@@ -39,10 +39,10 @@ _TOGETHER = 1_000_000
 """Numbers that are worked on at a time, about."""
 _FARTHEST, _HALVINGS = 3.0, 40
 """Of the search for the shift of an average, on the arcsine scale."""
-_UNTOLD = 0.3
+_UNTOLD = 0.5
 """Share of the noise of images that runs are taken to have in common where one seed tells nothing;
 only intervals of accuracies know it."""
-_LIMIT = 0.5
+_LIMIT = 0.95
 """Standard errors of its count by which an average may be drawn towards others, at most."""
 
 
