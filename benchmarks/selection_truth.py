@@ -3,12 +3,13 @@
     python benchmarks/selection_truth.py [--quick]
 
 108 combinations, as 6 teachers, 6 students and 3 temperatures; 10 classes of 500 validation images,
-100 of 50, or 200 of 25; one seed or three, with and without noise of seeds. Three kinds of world,
-all on the logit scale: scattered (independent effects and a factor), smooth (random quadratic
-surfaces over the settings, on which the hard classes gain and the average loses), and rough (such
-surfaces, effects of heavy tails, and one combination in twenty that went wrong). None is the model
-that is fitted. With three seeds the truth is the mean over further seeds, with one it is the
-trained students' own. Regret is against the best combination that truly keeps the constraint.
+100 of 50, 200 of 25, or 1,000 of 5; one seed or three, with and without noise of seeds. Three kinds
+of world, all on the logit scale: scattered (independent effects and a factor), smooth (random
+quadratic surfaces over the settings, on which the hard classes gain and the average loses), and
+rough (such surfaces, effects of heavy tails, and one combination in twenty that went wrong). None
+is the model that is fitted. With three seeds the truth is the mean over further seeds, with one it
+is the trained students' own. Regret is against the best combination that truly keeps the
+constraint.
 
 The first five rows are the claims; the sixth is worlds in which all runs see the same images, which
 counts cannot tell; the last trains what ``--target-regret`` advises for half the expected regret,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from analysis.selection import Selection
 
 KINDS = ("scattered", "smooth", "rough")
-SHAPES = ((10, 500), (100, 50), (200, 25))
+SHAPES = ((10, 500), (100, 50), (200, 25), (1000, 5))
 SEEDS = ((1, 0.0), (1, 0.15), (3, 0.0), (3, 0.15))
 AMOUNTS = (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0)
 TEMPERATURES = (1.0, 2.0, 4.0)
@@ -64,6 +65,10 @@ class Result:
     """What came of one world; accuracies are fractions."""
 
     covered: float
+    average_covered: float
+    gain_covered: float
+    test_covered: float
+    """Whether the worst-class count of a test set like validation is where it is foretold to be."""
     raw_bias: float
     corrected_bias: float
     raw_regret: float
@@ -115,8 +120,9 @@ def trained(rng: np.random.Generator, cell: Cell, eta: np.ndarray) -> np.ndarray
 
 def world(
     rng: np.random.Generator, cell: Cell
-) -> tuple[Combinations, np.ndarray, np.ndarray, np.ndarray]:
-    """Counts, the true effects with their level, and the true worst-class and average accuracy."""
+) -> tuple[Combinations, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts; recalls of the trained (combinations, seeds, classes); true worst-class and average
+    accuracies; and the true effects with their level."""
     level = logit(0.88) + 0.6 * rng.standard_normal(cell.classes)
     eta = level + effects(rng, cell.kind, level)
     own = rng.standard_normal((len(eta), cell.seeds, cell.classes))
@@ -139,7 +145,7 @@ def world(
     else:
         worst, average = recall[:, 0].min(axis=1), recall[:, 0].mean(axis=1)
     counts = list(correct)
-    return combinations(counts, cell.images), eta, worst, average
+    return combinations(counts, cell.images), recall, worst, average, eta
 
 
 def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
@@ -177,7 +183,7 @@ def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, 
     from analysis.settling import settle
     from analysis.uncertainty import decide
 
-    given, eta, worst, average = world(rng, cell)
+    given, _, worst, average, eta = world(rng, cell)
     selection, sure, _ = decide(given)
     assert sure is not None
     advised = settle(selection, sure, max(0.5 * sure.expected_regret, 1e-4))
@@ -198,19 +204,26 @@ def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, 
 
 def judge(rng: np.random.Generator, cell: Cell) -> Result:
     """Select in one world by both estimates, and compare with the truth."""
+    from analysis.intervals import interval
     from analysis.selection import select
     from analysis.uncertainty import decide
 
-    given, _, worst, average = world(rng, cell)
+    given, recalls, worst, average, _ = world(rng, cell)
     raw = select(given)
     selection, sure, _ = decide(given)
     assert sure is not None
     least = average[selection.reference] - selection.margin
     kept = average >= least
     best = int(np.argmax(np.where(kept, worst, -1)))
-    low, high = sure.worst_k_interval
+    gains = worst - worst[selection.reference]
+    chosen, images = selection.selected, np.full(cell.classes, cell.images)
+    foretold = interval(sure.outlook.counted(images, cell.seeds, 1)[0])
+    tested = rng.binomial(cell.images, recalls[chosen]).min(axis=1).mean() / cell.images
     return Result(
-        covered=float(((low <= worst) & (worst <= high)).mean()),
+        covered=float(held(worst, sure.worst_k_interval).mean()),
+        average_covered=float(held(average, sure.average_interval).mean()),
+        gain_covered=float(held(gains, sure.worst_k_gain).mean()),
+        test_covered=float(held(tested, foretold)),
         raw_bias=float(raw.means.worst_k[raw.selected] - worst[raw.selected]),
         corrected_bias=float(sure.corrected - worst[selection.selected]),
         raw_regret=max(float(worst[best] - worst[raw.selected]), 0.0),
@@ -224,6 +237,11 @@ def judge(rng: np.random.Generator, cell: Cell) -> Result:
     )
 
 
+def held(truth: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Whether intervals hold what is true."""
+    return np.asarray((ends[0] <= truth) & (truth <= ends[1]))
+
+
 def mean(results: Iterable[Result], name: str) -> float:
     """Mean of one figure."""
     return float(np.mean([getattr(result, name) for result in results]))
@@ -231,12 +249,13 @@ def mean(results: Iterable[Result], name: str) -> float:
 
 def figures(results: Sequence[Result]) -> dict[str, float]:
     """What the docs show of one regime; accuracies in points."""
+    coverages = ("covered", "average_covered", "gain_covered", "test_covered")
     points = ("raw_bias", "corrected_bias", "raw_regret", "regret", "expected_regret")
     spread = np.std([r.corrected_bias for r in results], ddof=min(1, len(results) - 1))
     error = float(spread / np.sqrt(len(results)))
     return {
         "worlds": len(results),
-        "covered": round(mean(results, "covered"), 4),
+        **{name: round(mean(results, name), 4) for name in coverages},
         **{name: round(100 * mean(results, name), 3) for name in points},
         "corrected_bias_se": round(100 * error, 3),
         "raw_kept": round(mean(results, "raw_kept"), 3),
@@ -272,14 +291,14 @@ def run(cells: Iterable[Cell], repetitions: dict[int, int]) -> dict[str, list[Re
 def main() -> None:
     """Judge all worlds, and print the rows."""
     small = quick()
-    repetitions = {10: 1} if small else {10: 24, 100: 8, 200: 4}
+    repetitions = {10: 1} if small else {10: 24, 100: 8, 200: 4, 1000: 2}
     shapes = SHAPES[:1] if small else SHAPES
     cells = [Cell(k, *shape, *s) for shape, s, k in product(shapes, SEEDS, KINDS)]
     found = run(cells, repetitions)
     each: dict[str, Any] = {regime: figures(results) for regime, results in found.items()}
     worlds = {"repetitions": sum(len(results) for results in found.values())}
     covered = spread([row["covered"] for row in each.values()])
-    print_row("coverage", covered, "0.88 to 0.92", worlds | each)
+    print_row("coverage", covered, ">= 0.88", worlds | each)
 
     def ratios(over: str, under: str) -> dict[str, float]:
         return spread([abs(row[over]) / max(abs(row[under]), 1e-9) for row in each.values()])
