@@ -80,12 +80,14 @@ class Traits:
     """What of an image decides about decoding, or has to be told to people.
 
     Attributes:
+        gray: Its mode has no color.
         turned: It is turned as its EXIF orientation says.
         transparent: Some of its pixels are not opaque.
         values: Of a deep gray image.
         deep_color: The highest level, of 255, of a color image of 16 bits a channel.
     """
 
+    gray: bool
     turned: bool
     transparent: bool
     values: Values | None
@@ -174,6 +176,7 @@ def traits(image: Image) -> Traits:
     if image.format != "JPEG":
         image.load()
     return Traits(
+        is_gray(image),
         preprocess.needs_turning(image),
         preprocess.is_transparent(image),
         _values(image) if preprocess.is_deep(image) else None,

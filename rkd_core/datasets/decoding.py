@@ -33,6 +33,7 @@ class Decoding:
         turned: Images that are turned as their EXIF orientation says.
         transparent: Images that are shown over white.
         deep_color: Color images of 16 bits a channel, of which Pillow reads the upper 8.
+        late_color: Color images of a streamed set whose sampled images are all gray.
         looked_at: Images that were looked at for being constant.
         constant: How many of these are: all pixels equal.
         first_constant: Where the first one is.
@@ -44,6 +45,7 @@ class Decoding:
     turned: int = 0
     transparent: int = 0
     deep_color: int = 0
+    late_color: int = 0
     looked_at: int = 0
     constant: int = 0
     first_constant: str = ""
@@ -70,7 +72,8 @@ class Decoding:
         """Return what makes pixels differ from those of version 1 of the rules, for fingerprints.
 
         Version 1 ignored EXIF orientation and alpha, took integers to be of 16 bits and floats to
-        be from 0 to 255. It is empty for data that both versions decode alike.
+        be from 0 to 255, and streamed images in gray if a sample of them was gray. The result is
+        empty for data that both versions decode alike.
         """
         found: dict[str, Any] = {}
         for name, scale, before in zip(Scales._fields, self.scales, _AS_BEFORE, strict=True):
@@ -80,6 +83,8 @@ class Decoding:
             found["orientation"] = "exif"
         if self.transparent:
             found["background"] = "white"
+        if self.late_color:
+            found["channels"] = 3
         return found
 
     def statements(self) -> list[str]:
@@ -99,6 +104,9 @@ class Decoding:
             lines.append(f"orientation: {counted(self.turned, 'image')} turned as EXIF says")
         if self.transparent:
             lines.append(f"transparency: {counted(self.transparent, 'image')} shown over white")
+        if self.late_color:
+            found = counted(self.late_color, "color image")
+            lines.append(f"color: {found} among gray ones, so all images have three channels")
         if self.deep_color:
             found = counted(self.deep_color, "color image")
             lines.append(f"pixel values: {found} of 16 bits a channel, the upper 8 are used")
@@ -191,6 +199,7 @@ class Tally:
     turned: int = 0
     transparent: int = 0
     deep_color: int = 0
+    late_color: int = 0
     looked_at: int = 0
     constant: int = 0
     first_constant: str = ""

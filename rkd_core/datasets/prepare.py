@@ -129,6 +129,7 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
         )
     if form == "files":
         decoding, skipped = survey(source, options.skip, channels)
+        channels = 3 if decoding.late_color else channels
         value = fingerprint.of_listing(source, skipped, decoding.changes())
         splits = _streamed_files(source, skipped, _streamed_shape(options, channels), decoding)
         return Prepared(names, splits, value, skipped, decoding, source.provenance)
@@ -153,6 +154,7 @@ def _build(location: Location, options: Options, folder: Path) -> tuple[str, cac
         provenance = _with_shared(provenance, decoded.images)
     else:
         decoding, skipped = survey(source, options.skip, channels)
+        channels = 3 if decoding.late_color else channels
         if form == "files":
             value = fingerprint.of_listing(source, skipped, decoding.changes())
         else:

@@ -122,7 +122,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
     Args:
         source: Of files' bytes.
         skip: Leave out images that cannot be decoded, rather than stop.
-        channels: 1 for gray, 3 for color.
+        channels: 1 if the images of a sample are all gray, else 3.
 
     Returns:
         How the images are decoded, and the rows of each split that are left out.
@@ -139,7 +139,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
             image = open_image(encoded)
             found = traits(image)
             if skip and found.values is None:
-                decode_image(image, channels, NO_SCALES)
+                decode_image(image, 3, NO_SCALES)
         except BadImageError as error:
             return error
         return found
@@ -155,6 +155,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
                 _leave_out(split.images, row, result, skip, bad[name])
                 continue
             tally.add(result)
+            tally.late_color += channels == 1 and not result.gray
             if result.values is not None:
                 deep[name][row] = result.values
         if name == "train":
@@ -166,7 +167,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
                 check_fit(values, decided.scales)
             except BadImageError as error:
                 _leave_out(split.images, row, error, skip, bad[name])
-    _sample_constant(source.train, decided, channels, tally)
+    _sample_constant(source.train, decided, 3 if tally.late_color else channels, tally)
     return tally.counted(decided), {name: sorted(rows) for name, rows in bad.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from rkd_core.datasets import preprocess
+from rkd_core.datasets import prepare, preprocess
 from rkd_core.datasets.decode import Values
 from rkd_core.datasets.decoding import decide
 from rkd_core.errors import UserError
@@ -260,6 +260,19 @@ def test_color_of_16_bits(tmp_path, load, options):
     dark, _ = color_of_16_bits(4095)
     with pytest.raises(UserError, match="have values of at most 4,095 of 65,535 in training"):
         load(folder(tmp_path / "b", [dark] * 3), **options)
+
+
+def test_a_streamed_set_has_color_if_any_image_has(tmp_path, load, monkeypatch):
+    monkeypatch.setattr(prepare, "SAMPLE", 2)  # the first and the last image
+    image = Image.fromarray(random_images(1)[0])
+    gray, color = saved(image.convert("L")), saved(image)
+    dataset = load(folder(tmp_path / "some", [gray, color, gray]), **STREAMED)
+    assert dataset.channels == 3
+    assert dataset.decoding.statements() == [
+        "color: 2 color images among gray ones, so all images have three channels"
+    ]
+    assert dataset.decoding.changes() == {"channels": 3}
+    assert load(folder(tmp_path / "none", [gray] * 3), **STREAMED).channels == 1
 
 
 def turned_jpeg(orientation, image=None):
