@@ -67,8 +67,8 @@ def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatc
     assert fit(0, 0, "live") == (4, 8)
     assert fit(3 * gigabyte, 0, "live") == (2, 5)
     assert fit(30 * gigabyte, 0, "live") == (2, 4)  # too many images stay away from it
-    assert fit(0, gigabyte // (162 * 20), "table") == (3, 7)
-    assert fit(0, gigabyte // (162 * 20), "live") == (4, 8)
+    assert fit(0, gigabyte // (162 * 40), "table") == (3, 7)
+    assert fit(0, gigabyte // (162 * 40), "live") == (4, 8)
     assert fit(3 * gigabyte, 0, "live", "auto") == (5, 8)
 
 
