@@ -63,14 +63,17 @@ class Answer:
         return replace(self, screens={**dict(kept), screen: text})
 
 
-def key_of(results: Path, options: object) -> str:
+def key_of(results: Path, options: object, named: Path | None = None) -> str:
     """Return a digest of all that an answer rests on.
 
     Args:
         results: The results folder.
         options: Of the selection; their ``repr`` says all of them.
+        named: A file that they name, whose content counts.
     """
-    rests_on = records.digests(results / "records"), _plan(results), repr(options), _program()
+    content = "" if named is None else _sum(named)
+    plan, of_record = _plan(results), records.digests(results / "records")
+    rests_on = of_record, plan, repr(options), content, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

@@ -103,7 +103,8 @@ def run(
     groups = None if rule is None else rule.groups()  # the file's content, not its name alone
     options = worst_k, margin, rule, groups, estimate, run_ids, family, target_regret
     names = _FILES if figures else _FILES[:1]
-    key, last = answers.key_of(results, options), answers.load(results)
+    named = None if rule is None else rule.groups_file
+    key, last = answers.key_of(results, options, named), answers.load(results)
     screen = answers.screen_of(console, results)
     stands = last.key == key and last.stands(results, names)
     if stands and tables is None and screen in last.screens:
@@ -115,7 +116,7 @@ def run(
     from analysis.outcome import assess, class_names
 
     runs = load(results, run_ids, family)
-    if answers.key_of(results, options) != key:  # records have come since
+    if answers.key_of(results, options, named) != key:  # records have come since
         key, stands = "", False
     criterion = _criterion(worst_k, margin) if rule is None else rule.criterion(class_names(runs))
     outcome = assess(runs, criterion, estimate)

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -293,10 +292,10 @@ def _rows(standing: compaction.Compaction, places: Sequence[int]) -> pa.Table:
 
 def _table(tables: Iterable[pa.Table]) -> pa.Table:
     """Return records as one table, ordered by run id, in one chunk."""
-    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
-    order = pc.sort_indices(table["run_id"])
-    if not np.array_equal(order, np.arange(len(table))):
-        table = table.take(order)
+    table = pa.concat_tables([pa.Table.from_batches([], SCHEMA), *tables])
+    run_ids = table["run_id"].to_pylist()
+    if run_ids != sorted(run_ids):
+        table = table.take(pc.sort_indices(table["run_id"]))
     return table.combine_chunks()
 
 

@@ -37,7 +37,7 @@ from sweeps.announce import (
 )
 from sweeps.economy import search_of, tuning
 from sweeps.engine import Cluster, connect, run_on_ray
-from sweeps.estimate import CostModel, asking_epochs, calibrate
+from sweeps.estimate import COLUMNS, CostModel, asking_epochs, calibrate
 from sweeps.health import watched
 from sweeps.housekeeping import bytes_needed, keep_weights, set_damaged_aside, tidy
 from sweeps.lease import hold
@@ -98,7 +98,7 @@ def run(
         # ---- What there is already ----------------------------------------------------------
         table = records.read(out / "records")
         asked = _asked(settings, dataset)
-        costs = CostModel(asking_epochs(settings.recipe, asked), table.to_pylist())
+        costs = CostModel(asking_epochs(settings.recipe, asked), table.select(COLUMNS).to_pylist())
         completed = _completed(table, plan)
         if not options.display.dry_run:
             completed -= set_damaged_aside(plan, completed, out, errors)
@@ -351,8 +351,9 @@ def _train(
 
 
 def _completed(table: pa.Table, plan: Plan) -> set[str]:
-    done = table.filter(pc.equal(table["status"], "completed"))["run_id"].to_pylist()
-    return set(done) & {run.run_id for run in plan.runs}
+    ended = zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True)
+    done = {run_id for run_id, status in ended if status == "completed"}
+    return done & {run.run_id for run in plan.runs}
 
 
 def _ended(table: pa.Table, plan: Plan, ended: set[str]) -> dict[str, dict[str, Any]]:

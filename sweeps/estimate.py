@@ -23,7 +23,20 @@ from sweeps.plan import Plan, PlannedRun
 if TYPE_CHECKING:
     from rkd_core.execution import Execution
 
-__all__ = ["CostModel", "Kind", "asking_epochs", "calibrate", "duration", "kind_of", "span"]
+__all__ = [
+    "COLUMNS",
+    "CostModel",
+    "Kind",
+    "asking_epochs",
+    "calibrate",
+    "duration",
+    "kind_of",
+    "span",
+]
+
+COLUMNS = ("stage", "architecture", "method", "multipliers", "status", "train_seconds",
+           "train_class_total", "epochs")  # fmt: skip
+"""Of a record, that a ``CostModel`` learns from."""
 
 
 class Kind(NamedTuple):

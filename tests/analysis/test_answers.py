@@ -117,6 +117,17 @@ def test_another_option(results: Path, computed: list[str], options: dict[str, A
     assert computed == ALL
 
 
+def test_a_file_that_an_option_names(results: Path, computed: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "groups.json"
+    rule = Rule(group="some", groups_file=path)
+    for classes in ([0, 1], [0, 2]):
+        path.write_text(json.dumps({"some": [worlds.NAMES[label] for label in classes]}))
+        computed.clear()
+        answer(results, rule=rule)
+        answer(results, rule=rule)
+        assert computed == ALL
+
+
 def _new(results: Path) -> None:
     records.write(results / "records", worlds.student("later", 0.0, 0.7))
 
