@@ -8,10 +8,10 @@ import math
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from analysis.subgroups import FloatArray, Group, Tally, over_rows, over_seeds
+from rkd_core.console import Table
 from rkd_core.metrics import average_accuracy, balanced_accuracy
 
 __all__ = ["GROUPS", "document", "print_tables", "to_csv"]
@@ -160,6 +160,7 @@ def _deltas(tally: Tally, groups: list[Group]) -> Table:
     """One row a subgroup, in the paper's order."""
     by_race = groups[0].race is not None
     table = _table(*(["race"] if by_race else []), "sex", "label", "n", "Δ", "from … to", "paper")
+    table.keys = 3 if by_race else 2
     for column in table.columns[: 2 if by_race else 1]:
         column.justify = "left"
     mean, half = over_seeds(100 * tally.delta)
@@ -179,7 +180,7 @@ def _deltas(tally: Tally, groups: list[Group]) -> Table:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = Table()
     table.add_column(first)
     for name in others:
         table.add_column(name, justify="right")

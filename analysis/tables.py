@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from analysis.columns import FloatArray, effective_alpha
@@ -18,6 +17,7 @@ from analysis.recommendation import recommendation
 from analysis.selection import best_first
 from analysis.uncertainty import CONFIDENCE
 from rkd_core.class_groups import DEFINITION
+from rkd_core.console import Table, hanging
 
 __all__ = [
     "group_table",
@@ -35,40 +35,50 @@ _PAPERS = (-1.0, 0.0, 1.0)
 def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
     """Print what to ship, the table, and one line for each thing that was left out."""
     console.print()
-    for line in headline(outcome):
-        console.print(line, highlight=False)
+    for line in headline(outcome, console.width):
+        for part in line.split("\n", allow_blank=True):
+            console.print(hanging(part), highlight=False)
     for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
         if table is not None:
             console.print()
             console.print(table)
     unsaid = [outcome.unsaid] if outcome.unsaid else []
-    for remark in (*_legend(outcome), *unsaid, *notes):
+    for remark in (*_legend(outcome, console.width), *unsaid, *notes):
         console.print(Text(remark, style="dim"), highlight=False)
 
 
-def headline(outcome: Outcome) -> list[Text]:
-    """Say what to ship and what it gains on standard distillation, in points; or why nothing."""
+def headline(outcome: Outcome, width: int = 80) -> list[Text]:
+    """Say what to ship and what it gains on standard distillation, in points; or why nothing.
+
+    Args:
+        outcome: The selection.
+        width: Of the console; lines that are longer begin where they may be broken.
+    """
     selection, advised = outcome.selection, recommendation(outcome)
     if not advised.ship:
-        why = [Text(textwrap.fill(" ".join(advised.sentences), 79))]
-        return [Text(advised.title, "bold red"), _setting(outcome), Text(), *why]
+        why = [Text(textwrap.fill(" ".join(advised.sentences), min(79, width)))]
+        return [Text(advised.title, "bold red"), _setting(outcome, width), Text(), *why]
     c, means = selection.combinations, selection.means
     best, plain = selection.selected, selection.reference
     teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best], "α_t")
     student = objective_name(int(c.student_objective[best]), c.alpha_s[best], "α_s")
     ship = f"teacher {teacher}, student {student}, T {c.temperature[best]:g}{c.aside(best)}"
-    lines = [Text.assemble(("Ship  ", "bold green"), (ship, "bold")), _setting(outcome), Text()]
+    lines = [
+        Text.assemble(("Ship  ", "bold green"), (ship, "bold")),
+        _setting(outcome, width),
+        Text(),
+    ]
     if not selection.feasible:
-        lines.append(Text(_miss(outcome), "yellow"))
+        lines.append(Text(_miss(outcome, width), "yellow"))
     if best == plain:
         verdict = "That is standard distillation: nothing else does better by this rule."
-        return [*lines, Text(verdict), *_sure(outcome)]
+        return [*lines, Text(verdict), *_sure(outcome, width)]
     lines.append(Text("Against standard distillation (percent, and points gained):"))
     for split, m in (("validation", means), ("test", outcome.test)):
-        line = Text(f"  {split:<12}{outcome.worst_name} ")
-        line.append_text(_change(m.worst_k[plain], m.worst_k[best])).append("   average ")
-        lines.append(line.append_text(_change(m.average[plain], m.average[best])))
-    return [*lines, *_sure(outcome)]
+        worst = Text(f"{outcome.worst_name} ") + _change(m.worst_k[plain], m.worst_k[best])
+        average = Text("average ") + _change(m.average[plain], m.average[best])
+        lines += _pair(f"{split:<12}", worst, Text("   ") + average, width)
+    return [*lines, *_sure(outcome, width)]
 
 
 def group_table(outcome: Outcome) -> Table | None:
@@ -91,7 +101,7 @@ def group_table(outcome: Outcome) -> Table | None:
             [outcome.held_out.mean_recalls(c) for c in combinations],
         )
     ]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = Table()
     table.add_column("  group")
     table.add_column("classes", justify="right")
     table.add_column("training images", justify="right")
@@ -119,7 +129,7 @@ def main_table(outcome: Outcome) -> Table:
     selection, teachers = outcome.selection, outcome.teachers
     c = selection.combinations
     uneven = int(c.seeds.min()) < int(c.seeds.max())
-    table = _table("", "teacher", "student", close=uneven)
+    table = _table("", "teacher", "student", keys=5 if uneven else 4, close=uneven)
     table.add_column("\nT", justify="right")
     if uneven:
         table.add_column("\nseeds", justify="right")
@@ -167,17 +177,15 @@ def methods_table(outcome: Outcome) -> Table | None:
     rows = beside.combinations
     if not len(rows):
         return None
-    table = _table("", "other methods")
+    table = _table("", "other methods", keys=2)
     _add_splits(table, outcome)
     for index, name in enumerate(rows.variant.to_pylist()):
         table.add_row("", name, *_figures(rows, index, [beside.val, beside.test]))
     return table
 
 
-def _table(*columns: str, close: bool = False) -> Table:
-    table = Table(
-        box=None, padding=(0, 1 if close else 2, 0, 0), header_style="dim", pad_edge=False
-    )
+def _table(*columns: str, keys: int, close: bool = False) -> Table:
+    table = Table(keys, close=close)
     for name in columns:
         table.add_column(f"\n{name}", overflow="fold", min_width=1)
     return table
@@ -218,7 +226,7 @@ def nine_combinations(outcome: Outcome) -> list[int]:
     return found
 
 
-def _setting(outcome: Outcome) -> Text:
+def _setting(outcome: Outcome, width: int) -> Text:
     """What was compared, and by what rule."""
     setting, selection = outcome.setting, outcome.selection
     seeds = int(selection.combinations.seeds[selection.selected])
@@ -234,12 +242,12 @@ def _setting(outcome: Outcome) -> Text:
     return Text(
         f"{indent}{setting.dataset}, {setting.architectures}, "
         f"{seeds} seed{'' if seeds == 1 else 's'}\n"
-        + textwrap.fill(rule, 78, initial_indent=indent, subsequent_indent=indent),
+        + textwrap.fill(rule, min(78, width), initial_indent=indent, subsequent_indent=indent),
         style="dim",
     )
 
 
-def _miss(outcome: Outcome) -> str:
+def _miss(outcome: Outcome, width: int) -> str:
     """That nothing is admitted, what comes nearest, and what it would take."""
     selection = outcome.selection
     nearest = int(np.argmin(selection.shortfall))
@@ -253,10 +261,10 @@ def _miss(outcome: Outcome) -> str:
         f"T {c.temperature[nearest]:g}{c.aside(nearest)}, which lacks {lacks:.1f} points; ask for "
         "that much less and it is admitted."
     )
-    return textwrap.fill(text, 79)
+    return textwrap.fill(text, min(79, width))
 
 
-def _sure(outcome: Outcome) -> list[Text]:
+def _sure(outcome: Outcome, width: int) -> list[Text]:
     """What to expect of the selected one, and how likely something else is better."""
     sure, selection, prospects = outcome.uncertainty, outcome.selection, outcome.prospects
     if sure is None:
@@ -271,7 +279,8 @@ def _sure(outcome: Outcome) -> list[Text]:
     ):
         if prospect is not None:
             worst = f"{outcome.worst_name} {_within(prospect.worst_k)}"
-            lines.append(Text(f"  {label:<17}{worst}  average {_within(prospect.average)}"))
+            average = f"average {_within(prospect.average)}"
+            lines += _pair(f"{label:<17}", Text(worst), Text(f"  {average}"), width)
     if objective != f"{outcome.worst_name} accuracy":
         estimate = Interval.of(sure.corrected, sure.interval)
         lines.append(Text(f"  {objective} on other images {_within(estimate)}"))
@@ -284,6 +293,15 @@ def _sure(outcome: Outcome) -> list[Text]:
         regret = f"the best has {100 * sure.expected_regret:.1f} more on average"
         lines.append(Text(f"It is the best of all with a chance of {chance:.0%}; {regret}"))
     return lines
+
+
+def _pair(label: str, first: Text, second: Text, width: int) -> list[Text]:
+    """Return a label and two figures on a line; on one each where the console has no room."""
+    line = Text.assemble("  ", label, first, second)
+    if line.cell_len <= width:
+        return [line]
+    blanks = second.cell_len - len(second.plain.lstrip(" "))
+    return [Text(f"  {label}"), Text("    ") + first, Text("    ") + second[blanks:]]
 
 
 def _within(estimate: Interval) -> str:
@@ -312,7 +330,7 @@ def _percent(value: float, error: float) -> str:
     return shown if np.isnan(error) else f"{shown}±{100 * error:.1f}"
 
 
-def _legend(outcome: Outcome) -> list[str]:
+def _legend(outcome: Outcome, width: int) -> list[str]:
     c = outcome.selection.combinations
     most, least = int(c.seeds.max()), int(c.seeds.min())
     alone = "   — the teacher alone" if len(outcome.teachers.combinations) else ""
@@ -320,7 +338,7 @@ def _legend(outcome: Outcome) -> list[str]:
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
         lines.append("α 0 is the balanced objective, α 1 the robust one")
     if of_long_tail(outcome.setting.train_counts):
-        lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", 79)
+        lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", min(79, width))
     if outcome.uncertainty is not None:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
         lines.append("other images: true accuracies, estimated from validation")

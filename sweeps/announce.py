@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from rkd_core import datasets, methods, models, recipes
+from rkd_core.console import hanging
 from rkd_core.datasets.sources import SPLIT_ADJECTIVES
 from rkd_core.datasets.wording import counted
 from rkd_core.execution import Execution
@@ -196,6 +198,8 @@ def log_ways(
     )
 
 
+_LEAST = 34
+"""Columns of a terminal for a name's description beside it."""
 _OWN = {
     "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
     "(--train-list, --val-list, --test-list)"
@@ -212,5 +216,9 @@ def print_registries(console: Console) -> None:
     ):
         console.print(title, style="bold")
         width = max(map(len, entries))
+        beside = console.soft_wrap or console.width >= width + _LEAST
         for name, line in entries.items():
-            console.print(f"  {name:<{width}}  {line}", highlight=False, markup=False)
+            if beside:
+                console.print(hanging(Text(f"  {name:<{width}}  {line}"), width + 2))
+            else:
+                console.print(hanging(Text(f"  {name}")), hanging(Text(f"    {line}"), 0), sep="")

@@ -29,6 +29,7 @@ __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
 
 _BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
 _RUNNING_LINES = 8
+_BESIDE_BARS = 28  # columns of a console for names and numbers
 
 
 @dataclass
@@ -192,7 +193,7 @@ class LiveDisplay:
     """Bars, what is under way, the best so far and the time left, redrawn in place."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
-        self._tally = tally
+        self._tally, self._console = tally, console
         self._lock = threading.Lock()  # rich draws in a thread of its own
         self._live = Live(
             get_renderable=self._render,
@@ -253,16 +254,17 @@ class LiveDisplay:
 
     def _draw(self) -> RenderableType:
         tally = self._tally
+        room = max(4, min(32, self._console.width - _BESIDE_BARS))
         bars = Table.grid(padding=(0, 2))
         bars.add_column(style="bold")
-        bars.add_column(width=32)
+        bars.add_column(width=room)
         bars.add_column(justify="right")
         for name, stage, total in (
             ("teachers", "teacher", tally.teachers),
             ("students", "student", tally.students),
         ):
             done = tally.ended[stage]
-            bars.add_row(name, ProgressBar(total, done, width=32), f"{done} of {total}")
+            bars.add_row(name, ProgressBar(total, done, width=room), f"{done} of {total}")
         lines: list[RenderableType] = [bars, Text()]
         running = list(tally.running.values())
         for one in running[:_RUNNING_LINES]:
@@ -374,17 +376,21 @@ class Silence:
 def display_for(
     tally: Tally, console: Console, quiet: bool
 ) -> Iterator[LiveDisplay | PlainLines | Silence]:
-    """The display that suits the place: live on a terminal, plain lines elsewhere, or none."""
+    """Give the display that suits the place: live on a terminal, plain lines elsewhere, or none.
+
+    A pipe stays one though colors are forced upon it, and a dumb terminal cannot redraw.
+    """
     if quiet:
         yield Silence(console)
         return
-    kind = LiveDisplay if console.is_terminal else PlainLines
+    redraws = console.is_interactive and not console.is_dumb_terminal and console.file.isatty()
+    kind = LiveDisplay if redraws else PlainLines
     with kind(tally, console) as display:
         yield display
 
 
 def _running_line(run: PlannedRun, progress: Mapping[str, Any]) -> Text:
-    line = Text(run.label)
+    line = Text(run.label, no_wrap=True, overflow="ellipsis")
     if "epoch" in progress:
         line.append(f"  epoch {progress['epoch']} of {progress['epochs']}", style="dim")
         line.append(f"  loss {progress['train_loss']:.3f}", style="dim")

@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.paper.measured import Correlation, Figure, Measured, Verdict
+from rkd_core.console import Table
 
 __all__ = ["document", "markdown", "print_measured"]
 
@@ -22,8 +23,8 @@ def print_measured(measured: Measured, title: str, console: Console) -> None:
     console.print(Text(f"{measured.table.source}: {title}", style="bold"), highlight=False)
     for heading, header, rows in _grids(measured, max(1, console.width // _ROOM)):
         console.print()
-        grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        grid.add_column(f"\n{heading}", no_wrap=True)
+        grid = Table()
+        grid.add_column(f"\n{heading}")
         known = _has_paper(measured)
         for name in header:
             grid.add_column(f"{name}\nours" if known else f"\n{name}", justify="right")

@@ -37,6 +37,7 @@ def test_no_module_needs_torch_ray_or_the_sweeps() -> None:
             "calibration",
             "class_groups",
             "compaction",
+            "console",
             "errors",
             "files",
             "json_text",

@@ -286,4 +286,43 @@ def test_of_trainings_side_by_side_each_has_spent_its_part():
     some.started(plan.students[:4])
     for under_way in some.running.values():
         under_way.began -= 8
+<<<<<<< HEAD
     assert some.seconds_left() == pytest.approx((12, 72), abs=0.2)
+=======
+    assert some.seconds_left() == pytest.approx(32, abs=0.2)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_live_display_fits_the_terminal(tmp_path, width):
+    screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    display = LiveDisplay(tally(tmp_path), screen)
+    runs = PLAN.students[-6:]
+    display.started(runs)
+    display.progressed(runs[0], {"epoch": 3, "epochs": 40, "train_loss": 1.25})
+    screen.print(display._render())
+    lines = screen.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("of 6" in line or "of 108" in line for line in lines) == 2
+    assert len(lines) == 2 + 1 + len(runs) + 1 + 1  # nothing wraps, so nothing jumps
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "kind"),
+    [
+        (True, "xterm", LiveDisplay),
+        (True, "dumb", PlainLines),
+        (True, "unknown", PlainLines),
+        (False, "xterm", PlainLines),
+    ],
+)
+@pytest.mark.parametrize("forced", [None, "1"])
+def test_only_a_terminal_that_can_redraw_is_redrawn(tmp_path, terminal, term, kind, forced):
+    class File(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    environment = {"TERM": term} | ({"FORCE_COLOR": forced} if forced else {})
+    screen = Console(file=File(), width=40, _environ=environment)
+    with display_for(tally(tmp_path), screen, quiet=False) as display:
+        assert isinstance(display, kind)
+>>>>>>> 80ce360 (Tables, lists and progress fit the width of the terminal; nothing is redrawn where nothing can be)
