@@ -36,7 +36,7 @@ from sweeps.announce import (
     print_search,
 )
 from sweeps.economy import search_of, tuning
-from sweeps.engine import Cluster, connect, run_on_ray
+from sweeps.engine import Cluster, allowance_for, connect, run_on_ray
 from sweeps.estimate import COLUMNS, CostModel, asking_epochs, calibrate
 from sweeps.health import watched
 from sweeps.housekeeping import bytes_needed, keep_weights, set_damaged_aside, tidy
@@ -92,7 +92,7 @@ def run(
     with contextlib.ExitStack() as stack:
         wanted = _wanted(options, stack, console)
         dataset, settings, out = wanted.dataset, wanted.settings, wanted.out
-        plan, cluster, joined = wanted.plan, wanted.cluster, wanted.joined
+        plan, cluster = wanted.plan, wanted.cluster
         pruner = Pruner(choice.worst_k, choice.margin) if options.economy.prune else None
 
         # ---- What there is already ----------------------------------------------------------
@@ -119,6 +119,7 @@ def run(
 
         # ---- Train what is missing ----------------------------------------------------------
         if missing:
+            allowance = allowance_for(machine, dataset, cluster)
             check_space(out, bytes_needed(settings, dataset, missing, asked, cluster, per_trial))
             token = stack.enter_context(_held(out, options, stop, console))
         search = None
@@ -134,9 +135,7 @@ def run(
         failures: Sequence[Failure] = ()
         if execution is not None and missing:
             with logging_to(out / "sweep.log", console.print):
-                ready = None
-                if not joined and not machine.serial:
-                    ready = stack.enter_context(connect(machine))
+                ready = stack.enter_context(connect(machine, allowance)) if allowance else None
                 log_ways(settings, dataset, asked, execution, per_trial)
                 cluster = cluster if ready is None else ready()
                 sweep = _train(

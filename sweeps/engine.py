@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from rkd_core.hardware import cpu_count, gpu_count
 from rkd_core.looks import Looks
 from sweeps.agents import ended_with_this_process
 from sweeps.health import check_noticing
+from sweeps.limits import Allowance, Limits, allow, explain
 from sweeps.options import Machine
 from sweeps.security import check_cluster, check_confined, close_to_others
 from sweeps.stopping import SIGNALS
@@ -30,11 +32,14 @@ from sweeps.sweep import Sweep
 if TYPE_CHECKING:
     from rkd_core.execution import Execution
 
-__all__ = ["Cluster", "connect", "run_on_ray"]
+__all__ = ["Cluster", "allowance_for", "connect", "run_on_ray"]
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # between looks at what the cluster has
+
+_NO_ROOM = (ImportError, OSError, MemoryError)  # from an import for which there is no memory
+_M_ARENA_MAX = -8  # as glibc's malloc.h has it
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -103,12 +108,29 @@ class Cluster:
         return replace(cluster, slots=1) if machine.serial else cluster
 
 
+def allowance_for(machine: Machine, dataset: Dataset, cluster: Cluster) -> Allowance | None:
+    """Return what a Ray on this machine may use; None where none is to be started.
+
+    Raises:
+        UserError: It would not start within the limits of this machine.
+    """
+    if machine.serial or machine.address is not None:
+        return None
+    return allow(Limits.of_this_machine(), dataset.nbytes, cluster.slots)
+
+
 @contextlib.contextmanager
-def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
+def connect(
+    machine: Machine, allowance: Allowance | None = None
+) -> Iterator[Callable[[], Cluster]]:
     """Start Ray on this machine, or join the cluster at ``--address``, and leave it afterwards.
 
     Ray takes seconds to start, most of them waiting. So it starts in a thread, and what is yielded
     waits for it: until then there is time for something else.
+
+    Args:
+        machine: Where to run.
+        allowance: What a Ray that is started here is told to use.
 
     Raises:
         UserError: There is no cluster at that address. The function yielded raises it if Ray does
@@ -118,6 +140,9 @@ def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
         close_to_others()
     else:
         _check_address(machine.address)
+    if allowance is not None and allowance.few_arenas:
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # read by the C library of new processes
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     for name, value in _ENVIRONMENT.items():  # read when Ray is imported: not before this line
         os.environ.setdefault(name, value)
     # Workers import this checkout, also where it is not installed.
@@ -127,10 +152,11 @@ def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
         os.environ["PYTHONPATH"] = python_path
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with contextlib.ExitStack() as guarded, ThreadPoolExecutor(1, "ray-start") as pool:
-        starting = pool.submit(_start, machine, python_path)
+        starting = pool.submit(_start, machine, python_path, allowance)
 
         def ready() -> Cluster:
-            import ray.tune  # noqa: F401 (a second's work that fits into the wait)
+            with contextlib.suppress(*_NO_ROOM):  # then Ray does not start either, and says why
+                import ray.tune  # noqa: F401 (a second's work that fits into the wait)
 
             starting.result()
             if machine.address is None:
@@ -144,16 +170,17 @@ def connect(machine: Machine) -> Iterator[Callable[[], Cluster]]:
             yield ready
         finally:
             wait([starting])
-            import ray
+            with contextlib.suppress(*_NO_ROOM):
+                import ray
 
-            ray.shutdown()
+                ray.shutdown()
 
 
-def _start(machine: Machine, python_path: str) -> None:
-    import ray
-
+def _start(machine: Machine, python_path: str, allowance: Allowance | None = None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     try:
+        import ray
+
         if machine.address is None:
             slots = Cluster.local(machine).slots
             ray.init(
@@ -166,6 +193,7 @@ def _start(machine: Machine, python_path: str) -> None:
                     "env_vars": _ACTORS_ENVIRONMENT,
                     "worker_process_setup_hook": "sweeps.warm.imports",
                 },
+                **_told(allowance or Allowance()),
                 **options,
             )
             check_confined()
@@ -181,8 +209,20 @@ def _start(machine: Machine, python_path: str) -> None:
     except Exception as error:  # Ray raises this very class if its processes take too long
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if machine.address is None:
-            raise UserError(f"Ray did not start on this machine: {reason}") from error
+            failure = explain(f"Ray did not start on this machine: {reason}")
+            raise UserError(f"{failure}; --serial trains without Ray") from error
         raise UserError(f"--address {machine.address}: {reason}") from error
+
+
+def _told(allowance: Allowance) -> dict[str, Any]:
+    """Return the arguments of ``ray.init`` for what Ray may use."""
+    store, folder = allowance.store_folder, allowance.folder
+    told = {
+        "object_store_memory": allowance.object_store,
+        "_plasma_directory": None if store is None else str(store),
+        "_temp_dir": None if folder is None else str(folder / f"ray-{os.getuid()}"),
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rkd_core.errors import UserError
+from sweeps.limits import explain
 from sweeps.stopping import Stop
 
 __all__ = ["check_noticing", "watched"]
@@ -64,7 +65,7 @@ def _own_death() -> str | None:
     node: Any = ray._private.worker._global_node
     for name, process in node.dead_processes() if node is not None else ():
         if name in ("raylet", "gcs_server"):
-            return f"Ray has gone: its {name} ended ({_ending(process.returncode)})"
+            return explain(f"Ray has gone: its {name} ended ({_ending(process.returncode)})")
     return None
 
 

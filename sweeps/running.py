@@ -51,6 +51,12 @@ def run_command(program: str, arguments: Sequence[str] | None, load: Callable[[]
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, ImportError) as error:  # an import may find no room for its libraries
+        from sweeps.limits import explain as with_limits
+
+        reason = str(error) or "this process may use no more memory"
+        print(farewell(with_limits(reason), program), file=sys.stderr)
+        return 1
     except OSError as error:  # such as a full disk in the middle of a sweep
         print(farewell(error, program), file=sys.stderr)
         return 1

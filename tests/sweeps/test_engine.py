@@ -123,5 +123,6 @@ def test_a_ray_that_does_not_start_is_one_line(asked, monkeypatch):
         raise Exception("The current node timed out during startup.\nMore of it")
 
     monkeypatch.setattr(ray, "init", slow)
-    with pytest.raises(UserError, match=r"^Ray did not start on this machine: The .* startup\.$"):
+    line = r"^Ray did not start on this machine: The .* startup\.; --serial trains without Ray$"
+    with pytest.raises(UserError, match=line):
         engine._start(Machine(), "path")
