@@ -144,6 +144,8 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
     folder = expanded(name_or_path)
     if folder.is_file():
         raise UserError(hints.of_file(folder))
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: a data set is one, with {hints.LAYOUTS}")
     if not name_or_path or not folder.is_dir():
         if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
             raise UserError(f"{missing(folder)} (--dataset is a name of --list, or a folder)")

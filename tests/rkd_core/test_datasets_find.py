@@ -130,6 +130,11 @@ def test_archives_are_to_be_unpacked(tmp_path, load, ending):
         load(path)
 
 
+def test_what_is_neither_a_file_nor_a_folder_is_not_said_to_be_missing(load):
+    with pytest.raises(UserError, match=r"^/dev/null is not a folder: a data set is one"):
+        load("/dev/null")
+
+
 def test_a_file_of_labels_is_no_data_set(tmp_path, load):
     (tmp_path / "labels.csv").write_text("path,label\n")
     with pytest.raises(UserError, match=r"labels\.csv is a file: give the folder of the images"):
