@@ -195,7 +195,7 @@ def fit(combinations: Combinations) -> Posterior | None:
     weight = c.seeds.astype(np.float64)
     y = np.add.reduceat(counts.values, c.start) / weight[:, None]
     counted = weight @ y / weight.sum()
-    level, level_variance = _levels(counted, noise / weight.sum() + common)
+    level, level_variance = _levels(counted, noise / weight.sum())
     root, scale = np.sqrt(weight), np.sqrt(noise)
     white = root[:, None] * (y - counted) / scale
     slope = np.maximum(np.sin(2 * np.clip(level, 0, np.pi / 2)), 0.2) / 4
@@ -208,7 +208,7 @@ def fit(combinations: Combinations) -> Posterior | None:
         effects=effects,
         rows=rows,
         scale=scale,
-        level=np.sqrt(level_variance),
+        level=np.sqrt(level_variance + common),
         seed=seed,
         untold=np.sqrt((0 if several else _UNTOLD) * counts.noise),
         shared=max(float((1 - noise / counts.noise).mean()), 0.0) if several else float("nan"),
@@ -221,7 +221,8 @@ def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, Floa
     """Levels of the classes, drawn towards their mean; and their variances.
 
     Empirical Bayes with the correction of Efron and Morris (1973) for few classes: three or fewer
-    stay where they are.
+    stay where they are. Levels are drawn by the noise that runs do not share alone: how much they
+    share is only bounded, and of few images a tenth of it would move the hardest class by far.
     """
     classes = len(counted)
     if classes < 4:
@@ -287,7 +288,7 @@ def _noise(
     ratio = np.maximum((free * ratio + 10 * ratio.mean()) / (free + 10), 0.01)
     by_seed = (together**2).sum(axis=0) / (len(names) - 1) / images - ratio / count.mean()
     noise, of_seeds = ratio * images, max(float(by_seed.mean()), 0.0) * images
-    common = _positive(1 - ratio) * images + of_seeds / len(names)
+    common = max(float(1 - ratio.mean()), 0.0) * images + of_seeds / len(names)
     return noise, common, np.sqrt(of_seeds + _positive(ratio - 1) * images)
 
 

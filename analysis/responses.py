@@ -21,7 +21,7 @@ from analysis.columns import FloatArray, IntArray
 
 __all__ = ["Responses", "responses"]
 
-_WEIGHT = 20.0
+_WEIGHT = 100.0
 """Images that a class has to have for its own count to matter as much as the main effects."""
 
 

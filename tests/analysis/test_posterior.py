@@ -191,7 +191,7 @@ def test_one_seed_leaves_untold_what_images_do_to_all() -> None:
 
 def test_seeds_that_agree_say_that_runs_share_the_luck_of_their_images() -> None:
     rng = np.random.default_rng(2)
-    once = rng.binomial(50, 0.8, (12, 1, 3))  # of more classes levels would be drawn together
+    once = rng.binomial(50, 0.8, (12, 1, 3))
     same, _ = counted(np.repeat(once, 3, axis=1), 50)
     found = fit(same)
     assert found is not None

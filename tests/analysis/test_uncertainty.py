@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import analysis.select
-from analysis import uncertainty
+from analysis import effects, posterior, uncertainty
 from analysis.combinations import Combinations, combine
 from analysis.criteria import Constrained, Lexicographic, WeightedSum
 from analysis.uncertainty import choose, decide
@@ -107,6 +107,46 @@ def test_intervals_hold_what_they_say() -> None:
         low, high = sure.worst_k_interval
         covered.append(((low <= truth) & (truth <= high)).mean())
     assert 0.85 < np.mean(covered) < 0.95
+
+
+def test_nothing_of_the_size_of_all_classes_is_decomposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time grows with the number of classes, not with its cube."""
+    decomposed: list[int] = []
+
+    def watched(matrix: np.ndarray) -> Any:
+        decomposed.append(matrix.shape[-1])
+        return np.linalg.eigh(matrix)
+
+    for module in (effects, posterior):
+        monkeypatch.setattr(module, "eigh", watched)
+    c = combine(grid(images=20, classes=60))
+    _, sure = sure_of(c)
+    assert decomposed
+    assert max(decomposed) <= len(c) < 60
+    assert np.isfinite(sure.corrected)
+
+
+def test_with_one_seed_only_intervals_of_accuracies_are_widened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    c = combine(grid(images=60))
+    _, wide = sure_of(c)
+    monkeypatch.setattr(posterior, "_UNTOLD", 0.0)
+    _, told = sure_of(c)
+    assert wide.corrected == told.corrected
+    assert wide.optimism == told.optimism
+    assert (wide.worst_k_gain == told.worst_k_gain).all()
+    assert (wide.probability_best == told.probability_best).all()
+    # half of the noise of 600 images, beside what is not known of the average anyway
+    common = 1.645 * np.sqrt(0.5 * told.expected.average * (1 - told.expected.average) / 600)
+    half = [(each[1] - each[0]) / 2 for each in (wide.average_interval, told.average_interval)]
+    assert half[0] == pytest.approx(np.hypot(half[1], common), rel=0.15)
+    assert np.mean(wide.worst_k_interval[1] - wide.worst_k_interval[0]) > 1.1 * np.mean(
+        told.worst_k_interval[1] - told.worst_k_interval[0]
+    )
+    assert ((wide.worst_k_interval >= 0) & (wide.worst_k_interval <= 1)).all()
 
 
 @pytest.mark.parametrize("criterion", [WeightedSum(1, 0.3), Lexicographic(1, tolerance=0.01)])
