@@ -339,8 +339,16 @@ def _train(
             if machine.serial:
                 from sweeps.serial import run_serially  # imports torch
 
-                every = machine.checkpoint_every
-                run_serially(sweep, dataset, out, execution, every, looks, lambda: stop.asked)
+                run_serially(
+                    sweep,
+                    dataset,
+                    out,
+                    execution,
+                    machine.checkpoint_every,
+                    looks,
+                    lambda: stop.asked,
+                    machine.hang_timeout,
+                )
             else:
                 with watched(stop):
                     run_on_ray(

@@ -297,6 +297,7 @@ def run_on_ray(
             checkpoint_every=machine.checkpoint_every,
             looks=looks,
             token=token,
+            hang_timeout=machine.hang_timeout,
         ),
         {"cpu": machine.cpus, "gpu": cluster.gpus_per_trial},
     )

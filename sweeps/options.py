@@ -220,6 +220,9 @@ class Machine:
     ten looks, where they cost little)"""
     max_failures: int = 2
     """how often a training that fails, diverges or loses its process is begun again"""
+    hang_timeout: float = 600
+    """end and retry a training that makes no step for so many seconds, or for 20 times its usual
+    step where that is longer; 0: never"""
     address: OptionalName = None
     """Ray cluster to join, such as "auto" (default: start Ray on this machine)"""
     storage: OptionalPlace = None

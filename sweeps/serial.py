@@ -10,6 +10,7 @@ from rkd_core.datasets import Dataset
 from rkd_core.execution import Execution
 from rkd_core.looks import Looks
 from rkd_core.training import Progress
+from sweeps.hangs import watched_here
 from sweeps.sweep import Sweep
 from sweeps.trial import carry_out
 
@@ -24,6 +25,7 @@ def run_serially(
     checkpoint_every: int | None = None,
     looks: Looks | None = None,
     stop: Callable[[], bool] | None = None,
+    hang_timeout: float = 0,
 ) -> None:
     """Train all that a sweep has left; a failure is recorded and the rest goes on."""
 
@@ -42,5 +44,6 @@ def run_serially(
             looks=looks,
             until=trial.until,
             stop=stop,
+            watching=lambda _: watched_here(hang_timeout),
         ):
             sweep.ended(outcome)

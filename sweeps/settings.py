@@ -110,6 +110,7 @@ def check(options: Options) -> None:
     _at_least("--checkpoint-every", machine.checkpoint_every, 1)
     _at_least("--validate-every", machine.validate_every, 1)
     _at_least("--max-failures", machine.max_failures, 0)
+    _at_least("--hang-timeout", machine.hang_timeout, 0)
     if training.multiplier_period != "epoch":
         _at_least("--multiplier-period", training.multiplier_period, 1)
     for flag, value, low in (
@@ -353,7 +354,7 @@ def _holds_out(name: str) -> bool:
     return any(isinstance(m.needs.holdout, HoldoutRule) for m in methods.variants(name))
 
 
-def _at_least(flag: str, value: int | None, low: int) -> None:
+def _at_least(flag: str, value: float | None, low: int) -> None:
     require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rkd_core import ledger, records
 from rkd_core.specs import TrainingSpec, array_key
+from sweeps.hangs import note_of
 from sweeps.packing import ONE, PerTrial
 from sweeps.plan import Plan, PlannedRun
 from sweeps.pruning import Pruner
@@ -196,7 +197,7 @@ class Sweep:
         if row is not None:
             self.completed(run_id, row)
         elif not self._stop.asked:
-            self.failed(run_id, cause)
+            self.failed(run_id, *(note_of(self._out, run_id) or (cause,)))
 
     def completed(self, run_id: str, row: Mapping[str, Any]) -> None:
         """A run's record is in the ledger."""

@@ -37,14 +37,17 @@ def train_trial(
     checkpoint_every: int | None = None,
     looks: Looks | None = None,
     token: str | None = None,
+    hang_timeout: float = 0,
 ) -> None:
     """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
 
     Figures of several trainings are reported under their run ids, so that each has its own curve
-    in TensorBoard. With the ``token`` of a lease, they save and stop when that ends.
+    in TensorBoard. With the ``token`` of a lease, they save and stop when that ends. A process
+    that makes no batch for ``hang_timeout`` seconds or longer ends itself, see ``sweeps.hangs``.
     """
     from ray import tune
 
+    from sweeps.hangs import ending_the_process, watched
     from sweeps.lease import taken_away
     from sweeps.trial import carry_out
 
@@ -72,5 +75,6 @@ def train_trial(
         looks=looks,
         until=config.get("until"),
         stop=None if token is None else taken_away(out, token),
+        watching=lambda run_ids: watched(hang_timeout, ending_the_process(out, run_ids)),
     ):
         tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from sweeps.cause import describe, details, halts
 __all__ = ["carry_out"]
 
 log = logging.getLogger(__name__)
+
+Watching = Callable[[Sequence[str]], contextlib.AbstractContextManager[object]]
 
 _REPORTED = (
     "val_average_accuracy",
@@ -44,6 +47,7 @@ def carry_out(
     looks: Looks | None = None,
     until: int | None = None,
     stop: Callable[[], bool] | None = None,
+    watching: Watching = contextlib.nullcontext,
 ) -> Iterator[dict[str, Any]]:
     """Train, then have the new teachers asked, and say how each training ended.
 
@@ -58,6 +62,7 @@ def carry_out(
         looks: When validation is looked at on the way; None: a few times, where that costs little.
         until: Epochs after which to stop, for the pruner to look; None: at the end.
         stop: Asked before every step whether to save and stop.
+        watching: Makes, of run ids, a context in which a training that hangs is ended.
 
     Yields:
         For each spec its ``run_id`` and ``status``: ``completed`` or ``pruned`` with the figures
@@ -75,17 +80,18 @@ def carry_out(
         while parts:
             part = parts.pop(0)
             try:
-                rows = train(
-                    [by_id[identity] for identity in part],
-                    out=out,
-                    data=dataset,
-                    execution=execution,
-                    report=report,
-                    checkpoint_every=checkpoint_every,
-                    looks=looks,
-                    until=until,
-                    stop=stop,
-                )
+                with watching(part):
+                    rows = train(
+                        [by_id[identity] for identity in part],
+                        out=out,
+                        data=dataset,
+                        execution=execution,
+                        report=report,
+                        checkpoint_every=checkpoint_every,
+                        looks=looks,
+                        until=until,
+                        stop=stop,
+                    )
             except torch.AcceleratorError:
                 raise
             except torch.OutOfMemoryError as error:
@@ -102,7 +108,8 @@ def carry_out(
                 completed |= dict(zip(part, rows, strict=True))
         if stop is None or not stop():
             taught = [s for s in students if s.teacher and s.teacher.run_id in completed]
-            _ask(taught, dataset, out, execution)
+            with watching([*by_id]):
+                _ask(taught, dataset, out, execution)
     except torch.AcceleratorError as error:
         for identity in by_id:
             yield {"run_id": identity, "status": "dying", "cause": describe(error)}

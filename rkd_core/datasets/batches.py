@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rkd_core import heartbeat
 from rkd_core.datasets.augmentation import Augmentation
 from rkd_core.datasets.seeding import stream
 from rkd_core.datasets.sets import ImageSet
@@ -264,6 +265,7 @@ class _Resident:
         return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
 
     def _batch(self, indices: Tensor, views: Tensor | None) -> Batch:
+        heartbeat.beat()
         pixels = self._images.index_select(0, indices.to(self._images.device)).to(self._device)
         if views is not None:
             pixels = self.augmentation.apply(pixels, views)
@@ -284,6 +286,7 @@ class _Streamed:
     def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
         """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
         for views in self._pool.read(rows, epoch):
+            heartbeat.beat()
             pixels, labels, indices = (value.to(self._device, non_blocking=True) for value in views)
             yield Batch(self._normalize(pixels), labels, indices)
 

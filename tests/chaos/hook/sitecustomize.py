@@ -7,6 +7,7 @@ begins in the middle of a sweep, by files that appear in the folder ``CHAOS_FOLD
 - ``journal``: written here, a line ``<run id> <epoch from 0> <pid> <time>`` for each epoch trained.
 - ``die-<run id>-<epoch>``: the process that ends this epoch removes the file and raises SIGKILL.
 - ``die-always-<run id>``: the process that ends an epoch of this run raises SIGKILL, each time.
+- ``hang-<run id>-<epoch>``: the process that ends this epoch removes the file and sleeps.
 - ``fault``: holds a name of ``errno``; opening a file for writing, making, linking or renaming
   below ``CHAOS_OUT`` raises it in every process.
 - ``clock``: holds the seconds that ``time.time`` is ahead; it is looked for as a process begins.
@@ -54,6 +55,9 @@ def journal(run_id, epoch):
     with contextlib.suppress(FileNotFoundError):
         Path(f"{FOLDER}/die-{run_id}-{epoch}").unlink()
         signal.raise_signal(signal.SIGKILL)  # what the kernel's OOM killer sends
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"{FOLDER}/hang-{run_id}-{epoch}").unlink()
+        time.sleep(3600)
 
 
 def instrument(runs):

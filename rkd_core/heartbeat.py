@@ -1,0 +1,34 @@
+"""A sign of life for every batch of images that this process makes, so that a hang is noticed."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections import deque
+
+__all__ = ["beat", "beats", "usual_seconds"]
+
+_FEW = 8  # intervals, below which nothing is usual
+
+_count = 0
+_times: deque[float] = deque(maxlen=65)
+
+
+def beat() -> None:
+    """Note that another batch has been made."""
+    global _count  # noqa: PLW0603 - one process has one heart
+    _count += 1
+    _times.append(time.monotonic())
+
+
+def beats() -> int:
+    """Return the number of beats so far."""
+    return _count
+
+
+def usual_seconds() -> float:
+    """Return the median of the last 64 intervals between beats; 0 while there are fewer than 8."""
+    times = list(_times)
+    intervals = [after - before for before, after in itertools.pairwise(times)]
+    return statistics.median(intervals) if len(intervals) >= _FEW else 0.0
