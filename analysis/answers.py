@@ -25,6 +25,8 @@ from rkd_core import files, json_text, records
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.rules import Rule
+
 __all__ = ["Answer", "key_of", "load", "save", "screen_of"]
 
 NAME = ".answer.json"
@@ -63,17 +65,28 @@ class Answer:
         return replace(self, screens={**dict(kept), screen: text})
 
 
-def key_of(results: Path, options: object, named: Path | None = None) -> str:
+def key_of(
+    results: Path, rule: Rule, run_ids: Iterable[str] | None, family: str | None, *others: object
+) -> str:
     """Return a digest of all that an answer rests on.
 
     Args:
         results: The results folder.
-        options: Of the selection; their ``repr`` says all of them.
-        named: A file that they name, whose content counts.
+        rule: Of the selection.
+        run_ids: The runs to compare; None for those of the plan, which is the same as to name them.
+        family: To compare instead; None for no other.
+        others: Whatever else was asked for; its ``repr`` says all of it.
     """
-    content = "" if named is None else _sum(named)
     plan, of_record = _plan(results), records.digests(results / "records")
-    rests_on = of_record, plan, repr(options), content, _program()
+    if run_ids is None and family is None and isinstance(plan, dict):
+        run_ids = plan.get("run_ids")
+    try:
+        compared = None if run_ids is None else sorted({*run_ids})
+    except TypeError:  # of a plan that whoever reads it next refuses
+        compared = None
+    groups = "" if rule.groups_file is None else _sum(rule.groups_file)
+    asked = repr((rule, family, others))
+    rests_on = of_record, plan, compared, groups, asked, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

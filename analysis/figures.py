@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "save"]
+__all__ = ["draw", "prepare", "save"]
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -70,6 +70,17 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
             paths.append(folder / f"pareto.{suffix}")
             replace_file(paths[-1], content.getvalue())
     return paths
+
+
+def prepare() -> None:
+    """Import matplotlib, and find its fonts, before there is something to draw."""
+    from matplotlib.backends import backend_agg, backend_svg
+    from matplotlib.figure import Figure
+
+    for canvas in (backend_agg.FigureCanvasAgg, backend_svg.FigureCanvasSVG):
+        figure = Figure(figsize=(1, 1))
+        figure.text(0.5, 0.5, r"$\alpha_s$ a")
+        canvas(figure).print_figure(io.BytesIO())
 
 
 def draw(outcome: Outcome) -> Figure:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from analysis.selection import Selection
     from analysis.uncertainty import Estimate
 
-__all__ = ["main", "run", "select"]
+__all__ = ["main", "prepare", "run", "select"]
 
 _FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
 """What is written into the results folder; without figures the first alone."""
@@ -95,16 +95,16 @@ def run(
             cannot be written (the table is printed all the same).
     """
     from analysis import answers
+    from analysis.rules import Rule
     from rkd_core.console import Console
     from rkd_core.errors import UserError
 
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
-    groups = None if rule is None else rule.groups()  # the file's content, not its name alone
-    options = worst_k, margin, rule, groups, estimate, run_ids, family, target_regret
+    rule = rule or Rule(worst_k, None if margin is None else repr(margin))
+    asked = rule, run_ids, family, estimate, target_regret
     names = _FILES if figures else _FILES[:1]
-    named = None if rule is None else rule.groups_file
-    key, last = answers.key_of(results, options, named), answers.load(results)
+    key, last = answers.key_of(results, *asked), answers.load(results)
     screen = answers.screen_of(console, results)
     stands = last.key == key and last.stands(results, names)
     if stands and tables is None and screen in last.screens:
@@ -116,10 +116,9 @@ def run(
     from analysis.outcome import assess, class_names
 
     runs = load(results, run_ids, family)
-    if answers.key_of(results, options, named) != key:  # records have come since
+    if answers.key_of(results, *asked) != key:  # records have come since
         key, stands = "", False
-    criterion = _criterion(worst_k, margin) if rule is None else rule.criterion(class_names(runs))
-    outcome = assess(runs, criterion, estimate)
+    outcome = assess(runs, rule.criterion(class_names(runs)), estimate)
     content, advised = _settled(outcome, target_regret, results)
     lines, failure = [], None
     try:  # files first: whatever happens to the screen, they are there
@@ -143,10 +142,13 @@ def run(
     return content
 
 
-def _criterion(worst_k: int, margin: float | None) -> Criterion:
-    from analysis.criteria import Constrained
+def prepare() -> None:
+    """Do beforehand what every answer needs, so that the first one comes at once."""
+    from analysis import answers, figures, loading, settling, tables  # noqa: F401
+    from analysis.report import page
 
-    return Constrained(worst_k, margin)
+    figures.prepare()
+    page.prepare()
 
 
 def _settled(

@@ -45,6 +45,7 @@ from sweeps.log import logging_to
 from sweeps.options import Options, SelectionChoice
 from sweeps.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.plan import Plan, PlannedRun, make_plan, spread
+from sweeps.preparing import preparing
 from sweeps.progress import Tally, display_for
 from sweeps.pruning import RUNGS, Pruner
 from sweeps.results import check_folder, check_space, open_folder, write_plan
@@ -335,7 +336,7 @@ def _train(
         )
         say = partial(shown.print, markup=False, highlight=False)
         trackers = connect_trackers(options.tracking, dataset.name, out, say)
-        with stop.saving():
+        with stop.saving(), preparing():
             if machine.serial:
                 from sweeps.serial import run_serially  # imports torch
 

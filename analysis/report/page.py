@@ -31,9 +31,15 @@ from rkd_core.class_groups import DEFINITION
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["render", "save", "waiting"]
+__all__ = ["prepare", "render", "save", "waiting"]
 
 NAME = "report.html"
+
+
+def prepare() -> None:
+    """Read and compress what every page holds, before there is something to say."""
+    _template("page.html")
+    _plotly()
 
 
 def save(runs: Runs, outcome: Outcome, results: Path) -> Path:

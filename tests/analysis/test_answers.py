@@ -90,6 +90,16 @@ def test_the_same_question_has_the_same_answer_without_work(
     assert {name: (results / name).stat().st_mtime_ns for name in FILES} == before
 
 
+def test_a_sweep_and_the_command_ask_the_same(results: Path, computed: list[str]) -> None:
+    """One names the runs of its plan and a margin, the other neither, or in words."""
+    answer(results, run_ids=[row["run_id"] for row in ROWS], worst_k=1, margin=None)
+    answer(results, rule=Rule())
+    assert computed == []
+    answer(results, margin=0.02)
+    answer(results, rule=Rule(margin="0.02"))
+    assert computed == ALL
+
+
 def test_another_width_computes_the_text_alone(results: Path, computed: list[str]) -> None:
     narrow = answer(results, width=40)
     assert computed == ["selection"]
