@@ -80,10 +80,10 @@ def run(options: Options) -> Path:
     choice, row = _choose(results, options.run_id)
     run_id = str(row["run_id"])
     artifact = artifacts.load(results / "artifacts", run_id)
+    _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
     warning = of_record(row)
     if warning:
         print(f"export.py: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
-    _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
     return to
 
 
