@@ -21,7 +21,7 @@ Cell = tuple[str, str, str]
 
 
 def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
-    """Return lines that say what to repeat, the last being the command if the folder has a plan.
+    """Return lines that say what to repeat; the last is the command if the folder has a plan.
 
     Args:
         settling: What to repeat.
@@ -65,15 +65,15 @@ def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
     if int(c.seeds.max()) == 1:
         images = int(c.class_total[0].sum())
         lines.append(
-            "With one seed it is not known how far seeds differ: train a second seed of these "
-            "first and ask again. More validation images cost no training of seeds: four times the "
+            "One seed does not show how far seeds differ: train a second seed of these first and "
+            "ask again. More validation images need no further training: four times the "
             f"{images:,} there are halve the noise of counting"
         )
     return lines
 
 
 def _above(regret: float) -> str:
-    """Return a fraction that is rounded up to two digits, for a command line."""
+    """Return a fraction rounded up to two digits, for a command line."""
     if regret <= 0:
         return "0.0001"
     digits = 1 - math.floor(math.log10(regret))

@@ -1,9 +1,9 @@
-"""The last answer of a results folder, so that what has not changed is not computed again.
+"""The last answer of a results folder, kept so that unchanged results are not computed again.
 
-A hidden file keeps a key of all that the answer rests on: the content of every record, the plan,
-the options, and the program with the libraries it uses. Beside the key stand the SHA-256 of the
-files that were written, and the text that was printed. Where the key differs, or a file is missing
-or has changed, the answer is computed again.
+A hidden file holds a key of everything that the answer depends on: the content of every record,
+the plan, the options, and the versions of the program and its libraries. It also holds the
+SHA-256 of each written file and the printed text. If the key differs, or a file is missing or has
+changed, the answer is computed again.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ NAME = ".answer.json"
 
 _LIBRARIES = ("jinja2", "matplotlib", "numpy", "plotly", "pyarrow", "rich", "scipy")
 _PROGRAM = (".py", ".html", ".css", ".js")
-_SCREENS = 4  # texts that are kept, for consoles that differ
+_SCREENS = 4  # printed texts that are kept, for consoles that differ
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was computed last.
+    """The last answer of a results folder.
 
     Attributes:
-        key: Of what it rests on; empty where there is no answer.
-        files: SHA-256 of the files that were written, by name.
-        screens: The text that was printed, by ``screen_of`` the console.
+        key: Digest of its inputs; empty if there is no answer.
+        files: SHA-256 of the written files, by name.
+        screens: Printed texts, by the ``screen_of`` of their console.
     """
 
     key: str = ""
@@ -51,16 +51,16 @@ class Answer:
     screens: Mapping[str, str] = field(default_factory=dict)
 
     def stands(self, results: Path, names: Iterable[str]) -> bool:
-        """Return whether the files of these names are those that were written."""
+        """Return whether the files of these names are still those that were written."""
         return all(self.files.get(name, "-") == _sum(results / name) for name in names)
 
     def wrote(self, results: Path, names: Iterable[str]) -> Answer:
-        """Return the answer with the files of these names as they are now."""
+        """Return the answer with the current digests of the files of these names."""
         sums = {name: _sum(results / name) for name in names}
         return replace(self, files={**self.files, **sums})
 
     def printed(self, screen: str, text: str) -> Answer:
-        """Return the answer with the text that was printed on a console, in place of the oldest."""
+        """Return the answer with the text printed on one console; drop the oldest text."""
         kept = list(self.screens.items())[1 - _SCREENS :]
         return replace(self, screens={**dict(kept), screen: text})
 
@@ -68,21 +68,21 @@ class Answer:
 def key_of(
     results: Path, rule: Rule, run_ids: Iterable[str] | None, family: str | None, *others: object
 ) -> str:
-    """Return a digest of all that an answer rests on.
+    """Return a digest of everything that an answer depends on.
 
     Args:
         results: The results folder.
-        rule: Of the selection.
-        run_ids: The runs to compare; None for those of the plan, which is the same as to name them.
-        family: To compare instead; None for no other.
-        others: Whatever else was asked for; its ``repr`` says all of it.
+        rule: Selection rule.
+        run_ids: Runs to compare. None stands for the runs of the plan; naming them is the same.
+        family: Family to compare instead; None for no other.
+        others: All other options; their ``repr`` must describe them fully.
     """
     plan, of_record = _plan(results), records.digests(results / "records")
     if run_ids is None and family is None and isinstance(plan, dict):
         run_ids = plan.get("run_ids")
     try:
         compared = None if run_ids is None else sorted({*run_ids})
-    except TypeError:  # of a plan that whoever reads it next refuses
+    except TypeError:  # a malformed plan, which its next reader refuses
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
     asked = repr((rule, family, others))
@@ -91,13 +91,13 @@ def key_of(
 
 
 def screen_of(console: Console, results: Path) -> str:
-    """Return what the text on a console depends on besides ``key_of``."""
+    """Return everything that the text on a console depends on besides ``key_of``."""
     shape = console.width, console.encoding, console.color_system, console.no_color
     return repr((*shape, console.is_terminal, console.soft_wrap, str(results)))
 
 
 def load(results: Path) -> Answer:
-    """Return the last answer of a results folder; an empty one where there is none."""
+    """Return the last answer of a results folder, or an empty one."""
     try:
         found = json_text.parse_object(files.read(results / NAME))
         answer = Answer(found["key"], found["files"], found["screens"])
@@ -130,10 +130,10 @@ def _sum(path: Path) -> str:
 
 
 def _plan(results: Path) -> Any:
-    """Return the plan without the time at which the same command wrote it again."""
+    """Return the plan without its time stamp, which each repetition of the command renews."""
     try:
         content = files.read(results / "plan.json")
-    except OSError:  # there is none, or whoever reads it next says why
+    except OSError:  # there is no plan, or its next reader reports the error
         return None
     try:
         return json_text.parse_object(content) | {"written_at": None}
@@ -143,7 +143,7 @@ def _plan(results: Path) -> Any:
 
 @cache
 def _program() -> dict[str, str]:
-    """Return the versions of all that computes an answer; of this program, its text."""
+    """Return the versions of the libraries that compute an answer, and this program's digest."""
     digest = hashlib.sha256()
     for room, pattern in ((analysis, "**/*"), (rkd_core, "*")):
         folder = Path(str(room.__file__)).parent
@@ -153,6 +153,6 @@ def _program() -> dict[str, str]:
     for name in _LIBRARIES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # such as plotly, where no report is written
+        except PackageNotFoundError:  # for example plotly, without which no report is written
             found[name] = ""
     return found

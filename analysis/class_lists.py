@@ -1,4 +1,4 @@
-"""Classes by their names, as options and files write them: alone, in a list, or in named groups."""
+"""Class names as options and files give them: single, in a list, or in named groups."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rkd_core.errors import UserError
 __all__ = ["ClassNames", "read_groups"]
 
 _LISTED = 10
-"""Names that a message lists."""
+"""Number of names that a message lists."""
 
 
 class ClassNames:
-    """Names of classes in label order, and what finds a label by its name.
+    """Class names in label order, with lookup of a label by its name.
 
-    A name may be given with or without spaces at its ends, as long as that is one class.
+    A name may lack the spaces at its ends, or have more, as long as it matches one class.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -59,10 +59,10 @@ class ClassNames:
         """Return the classes of a list with commas, in which names may have commas, too.
 
         Raises:
-            UserError: The list cannot be read, or in more than one way.
+            UserError: The list cannot be read, or can be read in more than one way.
         """
         pieces = text.split(",")
-        # By end of a piece: how many readings there are up to it, and the last name's beginning.
+        # For each end of a piece: the number of readings so far, and where the last name begins.
         ways, begins = [1] + [0] * len(pieces), [0] * (len(pieces) + 1)
         for stop in range(1, len(pieces) + 1):
             for start in range(max(stop - self._commas - 1, 0), stop):
@@ -88,11 +88,11 @@ class ClassNames:
         return tuple(dict.fromkeys(reversed(found)))
 
     def group(self, texts: Sequence[str], option: str) -> tuple[str, tuple[int, ...]]:
-        """Return the name and the classes of a group, of which each text has some.
+        """Return the name and the classes of a group; each text gives some of the classes.
 
         Args:
-            texts: Each ``NAME=A,B`` or JSON such as ``{"NAME": ["A", "B"]}``.
-            option: What to call it in messages.
+            texts: Texts such as ``NAME=A,B``, or JSON such as ``{"NAME": ["A", "B"]}``.
+            option: Name of the option in messages.
 
         Raises:
             UserError: A text cannot be read, or they name more than one group.
@@ -171,15 +171,15 @@ def read_groups(path: Path) -> dict[str, list[str]]:
             f"groups ({error}); files end in .json, .toml or .csv"
         ) from None
     if isinstance(content, dict) and isinstance(content.get("groups"), dict) and len(content) == 1:
-        content = content["groups"]  # a table of TOML
+        content = content["groups"]  # a TOML table
     return checked(content, what)
 
 
 def checked(content: object, what: str) -> dict[str, list[str]]:
-    """Return groups that are lists of names.
+    """Return the groups as lists of names.
 
     Raises:
-        UserError: They are not, or one is empty.
+        UserError: The content is of another form, or a group is empty.
     """
     if not isinstance(content, Mapping) or not content:
         raise UserError(f'{what} must have groups, such as {{"animals": ["cat", "dog"]}}')

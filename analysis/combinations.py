@@ -132,7 +132,7 @@ class Combinations:
         return _over_seeds(self, self.class_correct, self.class_total, worst_k)
 
     def counted_average(self) -> tuple[FloatArray, FloatArray]:
-        """Validation average accuracy and its binomial standard error, ``(combinations,)``.
+        """Return validation average accuracies and binomial standard errors, ``(combinations,)``.
 
         All images of all seeds count as independent.
         """

@@ -1,14 +1,14 @@
-"""Covariance of the effects of combinations on classes, by maximum likelihood in low rank.
+"""Covariance of the effects of combinations on classes: maximum likelihood in low rank.
 
-In whitened coordinates (noise of variance 1) and rotated by the eigenvectors of the likeness of
+In whitened coordinates (noise of variance 1), rotated by the eigenvectors of the similarity of
 combinations, row i of the effects is ``N(0, variance[i] L)`` with
 
     L = own diag(slope^2) + loadings^T loadings.
 
-``L`` is a factor analysis: a part of each class's own, two known directions along which a training
-moves all classes (the same amount on the logit scale, and more for the harder ones), and a few that
-are found. Woodbury's identity gives likelihood and posterior in the space of the factors, so that
-nothing of ``(classes, classes)`` is ever decomposed.
+``L`` is a factor analysis. It has a part of each class's own; two known directions along which a
+training moves all classes (the same amount on the logit scale, and more for harder classes); and a
+few directions that are estimated. Woodbury's identity gives likelihood and posterior in the space
+of the factors, so no ``(classes, classes)`` matrix is decomposed.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from analysis.columns import FloatArray
 __all__ = ["Effects", "fit_effects"]
 
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""Distances, in units of alpha, over which combinations are alike."""
+"""Length scales of the kernel over combinations, in units of alpha."""
 _OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
-"""Share of the effects' variance that is each combination's own; 1 leaves nothing to the kernel."""
+"""Share of the effects' variance that is each combination's own; 1 switches the kernel off."""
 _FACTORS = 4
-"""Most directions that are found."""
+"""Maximum number of estimated directions."""
 _PENALTY = 0.35
-"""What a factor costs, in log likelihood a number and log row; BIC would take 0.5."""
+"""Penalty of a factor, in log likelihood per parameter and log row; BIC would take 0.5."""
 _COARSE, _FINE = 12, 100
-"""EM steps for the choice of the likeness, and at most for the fit with the chosen one."""
+"""EM steps for the choice of the kernel, and the maximum for the fit with the chosen one."""
 _SETTLED = 0.02
-"""Log likelihood that a step of EM must gain to be followed by another."""
+"""Gain in log likelihood below which EM stops."""
 _PRIOR_VARIANCE, _OWN_WEIGHT, _SHARED_WEIGHT = 0.5, 5.0, 0.5
-"""Effects' variance on the logit scale before any data, and what it weighs: in numbers for the
-part that is each class's own, in rows for a known direction."""
+"""Prior variance of effects on the logit scale, and its weights: a number of values for the part
+that is each class's own, a number of rows for a known direction."""
 
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Effects in rotated and whitened coordinates: their covariance, and what data say of them."""
+    """Effects in rotated and whitened coordinates: their covariance and posterior."""
 
     rotation: FloatArray
-    """Eigenvectors of the likeness of combinations, ``(combinations, rows)``."""
+    """Eigenvectors of the similarity of combinations, ``(combinations, rows)``."""
     variance: FloatArray
     """Their eigenvalues, ``(rows,)``."""
     slope: FloatArray
-    """How far an effect of 1 on the logit scale moves each class, ``(classes,)``."""
+    """Change of each class per unit of effect on the logit scale, ``(classes,)``."""
     own: float
     """Variance of each class's own part on the logit scale."""
     loadings: FloatArray
@@ -59,7 +59,7 @@ class Effects:
         return np.asarray(np.diag(self.own * self.slope**2) + self.loadings.T @ self.loadings)
 
     def conditional(self) -> Conditional:
-        """Return what data with noise of variance 1 leave unknown; see ``Conditional``."""
+        """Return the posterior uncertainty given data of noise variance 1; see ``Conditional``."""
         given = self.posterior(np.zeros((len(self.variance), len(self.slope))))
         return Conditional(
             own=np.sqrt(1 - 1 / given.diagonal),
@@ -75,7 +75,7 @@ class Effects:
         return np.asarray(common + (1 - 1 / given.diagonal) * (rotated - common))
 
     def posterior(self, rotated: FloatArray) -> Given:
-        """Return the distribution of the effects, given them with noise of variance 1.
+        """Return the distribution of the effects given data with noise of variance 1.
 
         Args:
             rotated: Data, ``(rows, classes)``.
@@ -97,23 +97,23 @@ class Effects:
 
 @dataclass(frozen=True, eq=False)
 class Conditional:
-    """What data leave unknown of the effects: independent parts, and factors beside them."""
+    """Posterior uncertainty of the effects: independent parts, and factors beside them."""
 
     own: FloatArray
     """Standard deviations given the factors, ``(rows, classes)``."""
     rest: FloatArray
-    """Share of what factors do that data do not correct, ``(rows, classes)``."""
+    """Share of the factors' contribution that the data do not correct, ``(rows, classes)``."""
     root: FloatArray
-    """Cholesky factors of the scores' covariances, ``(rows, factors, factors)``."""
+    """Cholesky factors of the covariances of the scores, ``(rows, factors, factors)``."""
     loadings: FloatArray
-    """Shape ``(factors, classes)``."""
+    """Directions of the factors, ``(factors, classes)``."""
 
     def drawn(self, own: FloatArray, common: FloatArray) -> FloatArray:
-        """Turn standard normal numbers into deviations of the effects; the first in place.
+        """Turn standard normal numbers into deviations of the effects; overwrite ``own``.
 
         Args:
-            own: Shape ``(draws, rows, classes)``.
-            common: Shape ``(draws, rows, factors)``.
+            own: Standard normal numbers, ``(draws, rows, classes)``.
+            common: Standard normal numbers, ``(draws, rows, factors)``.
         """
         own *= self.own
         if len(self.loadings):
@@ -122,25 +122,25 @@ class Conditional:
         return own
 
     def variance(self) -> FloatArray:
-        """Variances of the effects, ``(rows, classes)``."""
+        """Return the variances of the effects, ``(rows, classes)``."""
         moved = self.root.transpose(0, 2, 1) @ self.loadings
         return np.asarray(self.own**2 + self.rest**2 * (moved**2).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Distribution of the factors' scores, and what goes with it; see ``Effects.posterior``."""
+    """Distribution of the factors' scores, with intermediate results; see ``Effects.posterior``."""
 
     diagonal: FloatArray
-    """Variance of the data beside the factors, ``(rows, classes)``."""
+    """Variance of the data without the factors, ``(rows, classes)``."""
     weighted: FloatArray
-    """Data over that variance."""
+    """Data divided by that variance."""
     scores: FloatArray
     """Posterior means, ``(rows, factors)``."""
     covariance: FloatArray
     """Posterior covariances, ``(rows, factors, factors)``."""
     likelihood: float
-    """Log likelihood of the data, but for a constant."""
+    """Log likelihood of the data, up to a constant."""
 
 
 def fit_effects(
@@ -150,20 +150,20 @@ def fit_effects(
     slope: FloatArray,
     hardness: FloatArray,
 ) -> Effects:
-    """Fit the likeness of combinations and the covariance of classes by maximum likelihood.
+    """Fit the kernel over combinations and the covariance of classes by maximum likelihood.
 
     Args:
         white: Effects with noise of variance 1, shape ``(combinations, classes)``.
         root: Square roots of the numbers of seeds.
         settings: Places of the combinations.
-        slope: How far an effect of 1 on the logit scale moves each class of ``white``.
-        hardness: Standardized levels of the classes, which are the second known direction.
+        slope: Change per unit of effect on the logit scale, for each class of ``white``.
+        hardness: Standardized levels of the classes: the second known direction.
     """
     distance = np.sqrt(((settings[:, None] - settings) ** 2).sum(axis=-1))
     known = _known(slope, hardness)
     start = np.sqrt(_PRIOR_VARIANCE) * known
     found = int(min(white.shape) > 2)
-    if len(white) == 1:  # one combination has no effect beside the levels
+    if len(white) == 1:  # one combination has no effect besides the levels
         return Effects(np.zeros((1, 0)), np.zeros(0), slope, _PRIOR_VARIANCE, start)
     best: tuple[float, Effects] | None = None
     own = _PRIOR_VARIANCE
@@ -183,7 +183,7 @@ def fit_effects(
 
 
 def _known(slope: FloatArray, hardness: FloatArray) -> FloatArray:
-    """Directions that are known, ``(0 to 2, classes)``; with one class its own part says all."""
+    """Return the known directions, ``(0 to 2, classes)``; none for one class."""
     directions = [slope] if len(slope) > 1 else []
     if len(slope) > 2 and hardness.any():
         directions.append(slope * hardness)
@@ -193,7 +193,7 @@ def _known(slope: FloatArray, hardness: FloatArray) -> FloatArray:
 def _likeness(
     distance: FloatArray, root: FloatArray, share: float, length: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues and eigenvectors of how alike combinations are, over contrasts."""
+    """Return eigenvalues and eigenvectors of the kernel over combinations, as contrasts."""
     unit = root / np.sqrt(root @ root)
     far = np.sqrt(3) * distance / length
     like = (1 - share) * (1 + far) * np.exp(-far) + share * np.eye(len(root))
@@ -206,7 +206,7 @@ def _likeness(
 
 
 def _with_best_factors(effects: Effects, rotated: FloatArray, known: FloatArray) -> Effects:
-    """Effects with as many found directions as their penalized likelihood asks for."""
+    """Return effects with the number of directions that maximizes the penalized likelihood."""
     rows, classes = rotated.shape
     start = replace(effects, loadings=effects.loadings[: len(known)])
     best: tuple[float, Effects] | None = None
@@ -222,7 +222,7 @@ def _with_best_factors(effects: Effects, rotated: FloatArray, known: FloatArray)
 
 
 def _with_another(effects: Effects, rotated: FloatArray) -> Effects:
-    """Effects with one more direction: the largest of what the others leave of the data."""
+    """Return effects with one more direction: the largest one of the residuals."""
     given = effects.posterior(rotated)
     rest = rotated - given.scores @ effects.loadings
     rest = rest / np.sqrt(effects.variance[:, None] + 1 / max(effects.own, 1e-9))

@@ -28,16 +28,16 @@ def document(outcome: Outcome) -> dict[str, Any]:
     Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` rest on
     validation alone; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
     single worst class, ``worst_k`` the criterion's k classes. ``class_groups`` are by training
-    images (none where records do not say, or where there are fewer than three classes; no group
+    images (none where records have no counts, or where there are fewer than three classes; no group
     is empty); a group's accuracy is the mean recall of its classes.
     ``methods`` are students of other methods, on validation and on test; nothing was selected
     among them. ``recommendation`` says whether the selected one can be shipped, and if not, why
-    and what to change; ``selected`` holds it all the same. ``optimism`` is what the selected one's
-    validation figure says too much, ``corrected`` what to expect of it, and intervals hold
-    ``confidence``; a gain is against standard distillation. ``prospects`` are accuracies of the
-    selected one with intervals, each for its claim: ``other_images`` is estimated from validation
-    and is of the ``subject``, ``such_a_test`` what a test set of as many images of each class
-    would count, and ``test_alone`` the test figures, with intervals of the truth by those counts.
+    and what to change; ``selected`` holds it in either case. ``optimism`` is the excess of its
+    validation figure over ``corrected``, the figure to expect; intervals hold ``confidence``; a
+    gain is against standard distillation. ``prospects`` are accuracies of the selected one with
+    intervals: ``other_images`` is estimated from validation and is of the ``subject``,
+    ``such_a_test`` predicts the counts of a test set with as many images of each class, and
+    ``test_alone`` gives the test figures, with intervals of the true accuracies by test alone.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference

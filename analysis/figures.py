@@ -73,7 +73,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def prepare() -> None:
-    """Import matplotlib, and find its fonts, before there is something to draw."""
+    """Import matplotlib, and find its fonts, before there is a figure to draw."""
     from matplotlib.backends import backend_agg, backend_svg
     from matplotlib.figure import Figure
 

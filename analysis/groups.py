@@ -16,7 +16,7 @@ Groupings = dict[str, Groups]
 
 
 def groupings(train_counts: Sequence[int] | None) -> Groupings:
-    """Return the groupings of the field: thirds of the classes, and thresholds.
+    """Return the field's usual groupings: thirds of the classes, and thresholds.
 
     Args:
         train_counts: Training images per class, in label order; None, where they are not known,
@@ -32,13 +32,13 @@ def groupings(train_counts: Sequence[int] | None) -> Groupings:
 
 
 def of_long_tail(train_counts: Sequence[int] | None) -> Groups:
-    """Return head, medium and tail as tables show them.
+    """Return the head, medium and tail groups that tables show.
 
     Args:
         train_counts: As above.
 
     Returns:
-        No group where counts are not known, the training set has no long tail, or there are fewer
+        No group if counts are not known, the training set has no long tail, or there are fewer
         than three classes.
     """
     if train_counts is None or not is_long_tailed(train_counts):
@@ -47,13 +47,13 @@ def of_long_tail(train_counts: Sequence[int] | None) -> Groups:
 
 
 def images(train_counts: Sequence[int], labels: Sequence[int]) -> str:
-    """Return the training images of a group's largest and smallest class: ``100 to 51``."""
+    """Return the range of training images per class in a group, such as ``100 to 51``."""
     most, least = train_counts[labels[0]], train_counts[labels[-1]]
     return f"{most:,} to {least:,}" if most > least else f"{most:,}"
 
 
 def accuracies(recalls: FloatArray, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Return the mean recall of each group over its classes that are present; NaN if none is.
+    """Return each group's mean recall over its classes that have images; NaN if none has.
 
     Args:
         recalls: Per class ``(classes,)``; NaN where a class is absent.

@@ -65,7 +65,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, and the ends of its interval, which holds ``CONFIDENCE``."""
+    """A figure and its interval of confidence ``CONFIDENCE``."""
 
     value: float
     low: float
@@ -73,7 +73,7 @@ class Interval:
 
     @classmethod
     def of(cls, value: float, ends: FloatArray) -> Interval:
-        """Take the ends from an array, ``(2,)``."""
+        """Return an interval with ends from an array, ``(2,)``."""
         return cls(float(value), float(ends[0]), float(ends[1]))
 
 
@@ -87,14 +87,14 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Prospects:
-    """Claims about the selected combination, so that each interval is for what it stands beside."""
+    """Accuracies of the selected combination, with an interval for each kind of claim."""
 
     other_images: Prospect | None
-    """Its accuracies on further images, estimated from validation; None if that cannot be said."""
+    """Accuracies on further images, estimated from validation; None without an estimate."""
     such_a_test: Prospect | None
-    """What a test set of as many images of each class would count, foretold from validation."""
+    """Predicted counts of a test set with as many images of each class, from validation."""
     test_alone: Prospect
-    """Test figures as counted, with intervals of the true accuracies by those counts alone."""
+    """Test figures as counted, with intervals of the true accuracies from those counts alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class Outcome:
 
     @property
     def subject(self) -> str:
-        """What accuracies to expect are those of."""
+        """Student that the expected accuracies describe."""
         sure = self.uncertainty
         one = sure is None or np.isnan(sure.shared)
         return "this trained student" if one else "a student of another seed"
@@ -180,7 +180,7 @@ def _prospects(
         Interval.of(sure.expected.average[best], sure.average_interval[:, best]),
     )
     counted = sure.outlook.counted(total[0], len(total), worst_k)
-    if np.isnan(counted[0]).any():  # nothing is known of a class that validation lacks
+    if np.isnan(counted[0]).any():  # a class without validation images has no estimate
         return Prospects(expected, None, alone)
     such = (Interval.of(float(draws.mean()), interval(draws)) for draws in counted)
     return Prospects(expected, Prospect(*such), alone)

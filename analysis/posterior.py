@@ -38,12 +38,12 @@ _SEEDS = 8
 _TOGETHER = 1_000_000
 """Numbers that are worked on at a time, about."""
 _FARTHEST, _HALVINGS = 3.0, 40
-"""Of the search for the shift of an average, on the arcsine scale."""
+"""Range and bisection steps of the search for the shift of an average (arcsine scale)."""
 _UNTOLD = 0.5
-"""Share of the noise of images that runs are taken to have in common where one seed tells nothing;
-only intervals of accuracies know it."""
+"""Assumed share of image noise that runs have in common, where one seed cannot tell; it affects
+intervals of accuracies only."""
 _LIMIT = 0.95
-"""Standard errors of its count by which an average may be drawn towards others, at most."""
+"""Maximum shift of an average towards others, in standard errors of its count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +77,14 @@ class Posterior:
     rows: FloatArray
     """From rotated to combinations, shape ``(combinations, contrasts)``."""
     scale: FloatArray
-    """Standard deviation of one run's noise in comparisons, from whitened, ``(present,)``."""
+    """Standard deviation of one run's noise in comparisons (undoes whitening), ``(present,)``."""
     level: FloatArray
     """Standard deviation of each class's level, common to all combinations, ``(present,)``."""
     seed: FloatArray
     """Standard deviation of a training over seeds, ``(present,)``; 0 where it cannot be told."""
     untold: FloatArray
-    """Standard deviation of what all runs may have in common by the luck of their images, where
-    one seed cannot tell, ``(present,)``; 0 where several can. It widens intervals of accuracies."""
+    """Standard deviation of the image noise that all runs may share where one seed cannot tell,
+    ``(present,)``; 0 where several seeds can. It widens intervals of accuracies."""
     shared: float
     """Share of the noise of images that runs have in common, a lower bound; NaN with one seed."""
     present: np.ndarray
@@ -101,12 +101,12 @@ class Posterior:
             yield from many
 
     def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
-        """As ``draws``, a block at a time: arrays have an axis of them in front.
+        """Yield the arrays of ``draws`` in blocks, with the draws as the first axis.
 
-        Args:
+        number: Total number of draws.
             number: Draws in all.
-            worst_k: Classes in the worst-k accuracy.
-            untold: Whether levels have the noise of ``untold`` as well.
+            worst_k: Number of classes in the worst-k accuracy.
+            untold: Whether levels include the noise of ``untold``.
         """
         rng, p = np.random.default_rng(0), self
         conditional = p.effects.conditional()
@@ -135,13 +135,13 @@ class Posterior:
         return np.sqrt(signal / (signal + 1)), self.scale[:, None] * vectors
 
     def recalls(self) -> FloatArray:
-        """Expected recalls of a further seed, ``(combinations, classes)``; NaN without images."""
+        """Return expected recalls of a further seed, ``(combinations, classes)``, or NaN."""
         recalls = np.full((len(self.mean), self.present.size), np.nan)
         recalls[:, self.present] = _expected(self.mean, self._variance())
         return recalls
 
     def _variance(self) -> FloatArray:
-        """Variance of each accuracy of a further seed, ``(combinations, present)``."""
+        """Return the variance of each accuracy of a further seed, ``(combinations, present)``."""
         effect = self.rows**2 @ self.effects.conditional().variance() * self.scale**2
         return np.asarray(effect + self.level**2 + self.seed**2)
 
@@ -159,12 +159,12 @@ class Posterior:
 
 
 def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Mean of ``sin^2`` of a normal variable."""
+    """Return the mean of ``sin^2`` of a normal variable."""
     return np.asarray((1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2)
 
 
 def _folded(y: FloatArray) -> FloatArray:
-    """Where in 0 to pi/2 ``sin^2`` is the same, of values about that interval; in place."""
+    """Fold values into 0 to pi/2, where ``sin^2`` is the same; in place."""
     np.abs(y, out=y)
     y -= np.pi / 2
     np.abs(y, out=y)
@@ -218,11 +218,11 @@ def fit(combinations: Combinations) -> Posterior | None:
 
 
 def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Levels of the classes, drawn towards their mean; and their variances.
+    """Return the levels of the classes, shrunk towards their mean, and their variances.
 
     Empirical Bayes with the correction of Efron and Morris (1973) for few classes: three or fewer
-    stay where they are. Levels are drawn by the noise that runs do not share alone: how much they
-    share is only bounded, and of few images a tenth of it would move the hardest class by far.
+    are not shrunk. Only noise that runs do not share counts for the shrinkage. The shared part has
+    only a bound, and with few images a tenth of it would move the hardest class far.
     """
     classes = len(counted)
     if classes < 4:
@@ -235,7 +235,7 @@ def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, Floa
 
 
 def _hardness(level: FloatArray) -> FloatArray:
-    """Levels on the logit scale, standardized; 0 where all are alike."""
+    """Return the levels on the logit scale, standardized; 0 if all are alike."""
     accuracy = np.sin(np.clip(level, 0.1, np.pi / 2 - 0.1)) ** 2
     logit = np.log(accuracy / (1 - accuracy))
     apart = logit - logit.mean()
@@ -243,12 +243,12 @@ def _hardness(level: FloatArray) -> FloatArray:
 
 
 def _calibrated(posterior: Posterior, c: Combinations) -> FloatArray:
-    """Means that make every expected average agree with its count, ``(combinations, present)``.
+    """Return means whose expected averages agree with the counts, ``(combinations, present)``.
 
-    An average over all images is known from its count alone, so what is said of it may be drawn
-    towards other combinations by ``_LIMIT`` standard errors of the count at most (the limited
-    translation of Efron and Morris 1972). All classes of a combination move by as much on the
-    logit scale.
+    An average over all images has a precise count of its own, so its estimate may move towards
+    other combinations by at most ``_LIMIT`` standard errors of the count (the limited translation
+    of Efron and Morris 1972). All classes of a combination move by the same amount on the logit
+    scale.
     """
     mean, variance = posterior.mean, posterior._variance()
     share = c.share[posterior.present]

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation with NumPy alone, since ``scipy.stats`` takes a second to import."""
+"""Spearman's rank correlation in NumPy alone, since importing ``scipy.stats`` takes a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def average_ranks(values: FloatArray) -> FloatArray:
     """Return ranks from 1 along the last axis; equal values share the mean of their ranks.
 
     Args:
-        values: Any shape; finite.
+        values: Finite values of any shape.
     """
     values = np.asarray(values, dtype=np.float64)
     order = np.argsort(values, axis=-1, kind="stable")
@@ -30,9 +30,9 @@ def average_ranks(values: FloatArray) -> FloatArray:
 
 
 def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return Spearman's correlation along the last axis (Spearman 1904), ties by average ranks.
+    """Return Spearman's correlation along the last axis (Spearman 1904); ties get average ranks.
 
-    It is NaN where all values of ``x`` or of ``y`` are equal, or one of them is NaN.
+    It is NaN if all values of ``x`` or of ``y`` are equal, or one of them is NaN.
 
     Args:
         x: Values, shape ``(..., n)``.

@@ -1,4 +1,4 @@
-"""Whether the selected student is recommended, and if not, why and what to change."""
+"""The decision whether the selected student is recommended, with reasons and remedies."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from rkd_core.metrics import average_accuracy, balanced_accuracy, recalls, worst
 __all__ = ["Guessing", "Recommendation", "of_record", "recommendation"]
 
 LEVEL = 0.05
-"""Chance that guessing is taken for learning, over all combinations."""
+"""Probability of taking guessing for learning, over all combinations."""
 _LISTED = 5
-"""Classes that a sentence names."""
+"""Number of classes that a sentence names."""
 CHANGES = (
     "Train longer (--epochs), try another learning rate (--learning-rate), network "
     "(--student-architecture) or larger images (--image-size), and check that images have their "
     "own labels."
 )
-"""What to change where nothing was learned."""
+"""Advice for the case that nothing was learned."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """An answer to whether the selected student can be shipped.
+    """Verdict on whether the selected student can be shipped.
 
     Attributes:
-        reason: ``nothing_learned``: it is not told from guessing. ``objective_zero``: what the
-            rule maximizes, such as the worst-class accuracy, is 0 for all candidates. None if it
-            is recommended.
-        title: What to say in the place of what to ship; empty if it is recommended.
-        sentences: The figures, and what to change.
-        unrecognized: Labels of which no candidate recognizes an image; those of the selected one
-            if that is no class.
-        guessing: Accuracy of always giving the most frequent class.
+        reason: ``nothing_learned``: it is not distinguishable from guessing. ``objective_zero``:
+            the objective of the rule, such as the worst-class accuracy, is 0 for all candidates.
+            None if it is recommended.
+        title: Headline in place of what to ship; empty if it is recommended.
+        sentences: Figures and remedies.
+        unrecognized: Labels of which no candidate recognizes an image; if there are none, those
+            that the selected one misses.
+        guessing: Accuracy of always answering the most frequent class.
     """
 
     reason: Literal["nothing_learned", "objective_zero"] | None
@@ -58,7 +58,7 @@ class Recommendation:
         return self.reason is None
 
     def document(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the same as plain data, for ``selection.json``."""
+        """Return the verdict as plain data, for ``selection.json``."""
         return {
             "ship": self.ship,
             "reason": self.reason,
@@ -70,11 +70,12 @@ class Recommendation:
 
 
 class Guessing:
-    """What answers without a look at the image reach, by the images of each class ``(classes,)``.
+    """Accuracies that guessing reaches, given the images of each class ``(classes,)``.
 
-    Always the same class, or any class at random, they have a balanced accuracy of one over the
-    classes, and at most the share of the most frequent class as average accuracy. A student has
-    learned something if either of its own is above that by more than chance explains.
+    Always answering the same class, or answering at random, has a balanced accuracy of one over the
+    number of classes, and at most the share of the most frequent class as average accuracy. A
+    student has learned something if either of its accuracies exceeds that by more than chance
+    explains.
     """
 
     def __init__(self, total: ArrayLike, compared: int = 1) -> None:
@@ -88,7 +89,7 @@ class Guessing:
     def explains(self, correct: ArrayLike) -> bool:
         """Return whether counts, or their means over seeds, ``(classes,)``, may be guesses.
 
-        With one class there is nothing to learn, so nothing is said.
+        With one class there is nothing to learn, so the answer is no.
         """
         if self.classes < 2:
             return False
@@ -97,15 +98,15 @@ class Guessing:
         if c.sum() / self.images > self.average + self._errors * error:
             return False
         r, even = recalls(c, n)[n > 0], 1 / self.classes
-        # Guesses at random vary most where every class is given alike; those that prefer some
-        # classes less, for a class that is always given or never has no noise.
+        # Random guesses vary most if every class is answered equally often. Those that prefer some
+        # classes vary less: a class that is always or never answered has no noise.
         variance = np.maximum(r * (1 - r), even * (1 - even)) / n[n > 0]
         error = np.sqrt(variance.sum()) / self.classes
         return bool(r.mean() <= even + self._errors * error)
 
 
 def recommendation(outcome: Outcome) -> Recommendation:
-    """Judge a selection: by validation alone, as counted."""
+    """Judge a selection by its validation counts alone."""
     s = outcome.selection
     c = s.combinations
     total = c.class_total[c.start[s.selected]]
@@ -120,7 +121,7 @@ def recommendation(outcome: Outcome) -> Recommendation:
 
 
 def of_record(row: Any) -> str:
-    """Return why a trained model is not to be used, by its record's validation; empty if it is."""
+    """Return why a trained model should not be used, by its record's validation; else empty."""
     total, correct = (np.asarray(row[f"val_class_{name}"]) for name in ("total", "correct"))
     guessing = Guessing(total)
     if guessing.explains(correct):
@@ -205,7 +206,7 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
 
 
 def _objective(selection: Selection) -> FloatArray:
-    """Return what the rule maximizes first, as counted, ``(combinations,)``."""
+    """Return the first objective of the rule, as counted, ``(combinations,)``."""
     rule, counted = selection.criterion, Accuracies(selection.combinations, selection.means)
     if isinstance(rule, Lexicographic):
         return counted.measure(rule.order[0])
@@ -236,7 +237,7 @@ def _of_teachers(outcome: Outcome) -> list[str]:
 
 
 def _first_k(c: Combinations, among: Any, k: int) -> int | None:
-    """Return the smallest number of classes by which some candidates are above 0."""
+    """Return the smallest k for which the worst-k accuracy of some candidate is above 0."""
     ordered = np.sort(c.recalls()[among], axis=1)  # NaN sorts last
     above = np.flatnonzero(np.nan_to_num(ordered).max(axis=0) > 0)
     return int(above[0]) + 1 if above.size and above[0] + 1 > k else None
@@ -249,7 +250,7 @@ def _named_combination(c: Combinations, index: int) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """Return ``a``, ``a and b``, or the first few and how many more there are."""
+    """Return ``a``, ``a and b``, or the first few names and the number of the others."""
     if len(names) > _LISTED:
         return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED:,} more classes"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,14 +1,14 @@
 """Counts as responses with normal noise: one step of Fisher scoring on the arcsine scale.
 
-With ``accuracy = sin(theta)^2`` a count of n images has information 4n on theta, whatever the
-accuracy, and the working response
+With ``accuracy = sin(theta)^2`` a count of n images has information 4n on theta at any accuracy,
+and the working response
 
     z = theta_0 + (correct / n - sin(theta_0)^2) / sin(2 theta_0)
 
-(McCullagh and Nelder 1989, section 2.5) is unbiased near the point of expansion theta_0 however
-small n is. ``arcsin(sqrt(correct / n))`` is not: of 1 or 2 images it draws every class towards
-50 %. The point of expansion is what the class has in all runs and the run in all classes say, and,
-where there are images enough, the count itself.
+(McCullagh and Nelder 1989, section 2.5) is unbiased near the point of expansion theta_0 for any n.
+``arcsin(sqrt(correct / n))`` is biased: with 1 or 2 images it draws every class towards 50 %. The
+point of expansion combines the class's accuracy over all runs and the run's over all classes; with
+enough images, the count itself counts as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from analysis.columns import FloatArray, IntArray
 __all__ = ["Responses", "responses"]
 
 _WEIGHT = 100.0
-"""Images that a class has to have for its own count to matter as much as the main effects."""
+"""Number of images at which a class's own count has the same weight as the main effects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +30,19 @@ class Responses:
     """Working responses on the arcsine scale, and their noise."""
 
     values: FloatArray
-    """Shape ``(runs, classes)``."""
+    """Working responses, ``(runs, classes)``."""
     noise: FloatArray
-    """Variance of a run's response that is due to its images, ``(classes,)``."""
+    """Variance of a run's response due to its images, ``(classes,)``."""
 
 
 def responses(correct: IntArray, images: IntArray, start: IntArray, seeds: IntArray) -> Responses:
     """Return the working responses of counts.
 
     Args:
-        correct: Shape ``(runs, classes)``; the runs of a combination follow each other.
-        images: Of each class, at least 1, shape ``(classes,)``.
+        correct: Correct predictions, ``(runs, classes)``; runs of a combination are adjacent.
+        images: Images of each class, at least 1, ``(classes,)``.
         start: First run of each combination, ``(combinations,)``.
-        seeds: Runs of each combination, ``(combinations,)``.
+        seeds: Number of runs of each combination, ``(combinations,)``.
     """
     counted = np.add.reduceat(correct, start).astype(np.float64)
     looked = seeds[:, None] * images

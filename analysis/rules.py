@@ -32,14 +32,14 @@ class Rule:
         margin: A fraction such as ``0.005``, or standard errors such as ``2se``.
         keep: ``average`` or ``balanced``.
         reference: ``standard``, ``best`` or a fraction.
-        group: Classes whose mean recall is maximized, as ``NAME=cat,dog`` or JSON,
-            ``{"NAME": ["cat", "dog"]}``; or several such texts with classes of the same group; or
+        group: Classes whose mean recall is maximized: ``NAME=cat,dog``; JSON such as
+            ``{"NAME": ["cat", "dog"]}``; several such texts with classes of the same group; or
             the name of a group of ``groups_file``.
         floors: Least recalls, each as ``cat=0.8``.
         weight: That of the worst-k accuracy in a weighted sum.
         order: Accuracies in turn, such as ``worst_k,average``.
         tolerance: What may be given up of each of them for the next.
-        groups_file: JSON, TOML or CSV with groups of classes.
+        groups_file: JSON, TOML or CSV file with groups of classes.
     """
 
     worst_k: int = 1
@@ -95,7 +95,7 @@ class Rule:
         return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
 
     def groups(self) -> dict[str, list[str]] | None:
-        """Return the groups of ``groups_file``; None without one.
+        """Return the groups of ``groups_file``; None without such a file.
 
         Raises:
             UserError: The file cannot be read, or has no groups.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "prepare", "run", "select"]
 
 _FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
-"""What is written into the results folder; without figures the first alone."""
+"""Names of the files in the results folder; without figures, only the first is written."""
 
 
 def select(
@@ -116,12 +116,12 @@ def run(
     from analysis.outcome import assess, class_names
 
     runs = load(results, run_ids, family)
-    if answers.key_of(results, *asked) != key:  # records have come since
+    if answers.key_of(results, *asked) != key:  # new records were written meanwhile
         key, stands = "", False
     outcome = assess(runs, rule.criterion(class_names(runs)), estimate)
     content, advised = _settled(outcome, target_regret, results)
     lines, failure = [], None
-    try:  # files first: whatever happens to the screen, they are there
+    try:  # write files first, so that they exist whatever happens to the screen
         if not stands:
             _write_answer(results, content, runs if figures else None, outcome)
         lines.append(f"{'Unchanged:' if stands else 'Wrote'} {', '.join(names)} in {results}")
@@ -143,7 +143,7 @@ def run(
 
 
 def prepare() -> None:
-    """Do beforehand what every answer needs, so that the first one comes at once."""
+    """Load in advance what every answer needs, so that the first one comes at once."""
     from analysis import answers, figures, loading, settling, tables  # noqa: F401
     from analysis.report import page
 
@@ -154,7 +154,7 @@ def prepare() -> None:
 def _settled(
     outcome: Outcome, target_regret: float | None, results: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the content of ``selection.json``, and lines that say what further seeds to train."""
+    """Return the content of ``selection.json``, and lines that propose further seeds."""
     from analysis.advice import advice, described
     from analysis.export import document
     from analysis.recommendation import recommendation
@@ -187,7 +187,7 @@ def _say(console: Console, line: str) -> None:
 def _write_answer(
     results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
 ) -> None:
-    """Write ``selection.json``, and figures and report of the runs if they are given."""
+    """Write ``selection.json``, and the figures and the report where they are given."""
     from analysis.export import write_json
     from rkd_core.errors import UserError
 

@@ -32,7 +32,7 @@ _CONTENDERS = 8
 """Combinations of which a single further seed is worth working out."""
 _DRAWS = 300
 _EVERY = 300
-"""Combinations of which a further seed of each is worked out."""
+"""Number of combinations for which a further seed is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Settling:
     after: float
     """Expected regret when they are trained."""
     beyond: Settling | None = None
-    """More trainings than there are so far, where it takes them to reach the target, or to come
-    nearer to it."""
+    """Proposal with more trainings than there are so far, which reaches the target or comes nearer
+    to it; None if the target needs none."""
     another_grid: float | None = None
-    """Expected regret after one further seed of every combination, if there is such a plan."""
+    """Expected regret after one further seed of every combination; None if not evaluated."""
 
     @property
     def students(self) -> int:
@@ -74,9 +74,9 @@ class Settling:
 def settle(selection: Selection, uncertainty: Uncertainty | None, target: float) -> Settling:
     """Return the fewest further students that bring the expected regret to ``target`` or less.
 
-    No more are proposed than have been trained, and with one seed one further seed at a time: how
-    far seeds differ is not known then. Where that does not reach the target, the proposal is what
-    comes nearest to it, and ``beyond`` says what would reach it, or come nearer.
+    It proposes at most as many students as have been trained, and with one seed only one further
+    seed: one seed does not show how far seeds differ. If that does not reach the target, the
+    proposal is the one that comes nearest, and ``beyond`` holds a larger one that comes nearer.
 
     Args:
         selection: By estimates.

@@ -48,11 +48,11 @@ def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ())
 
 
 def headline(outcome: Outcome, width: int = 80) -> list[Text]:
-    """Say what to ship and what it gains on standard distillation, in points; or why nothing.
+    """Return lines on what to ship and its gains over standard distillation, or why nothing.
 
     Args:
         outcome: The selection.
-        width: Of the console; lines that are longer begin where they may be broken.
+        width: Width of the console; longer lines are broken.
     """
     selection, advised = outcome.selection, recommendation(outcome)
     if not advised.ship:
@@ -84,8 +84,8 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
 def group_table(outcome: Outcome) -> Table | None:
     """Return head, medium and tail: the selected combination against standard distillation.
 
-    None where the training set has no long tail or fewer than three classes, or records do not
-    have its counts.
+    None if the training set has no long tail or fewer than three classes, or records lack its
+    counts.
     """
     counts, selection = outcome.setting.train_counts, outcome.selection
     groups = of_long_tail(counts)
@@ -271,7 +271,7 @@ def _sure(outcome: Outcome, width: int) -> list[Text]:
         return []
     best = selection.selected
     objective = selection.criterion.words(selection.seen, selection.reference, best)[0]
-    lines = [Text(), Text(f"Of {outcome.subject}, with {CONFIDENCE:.0%} intervals:")]
+    lines = [Text(), Text(f"Accuracies of {outcome.subject}, with {CONFIDENCE:.0%} intervals:")]
     for label, prospect in (
         ("other images", prospects.other_images),
         ("such a test set", prospects.such_a_test),
@@ -284,19 +284,18 @@ def _sure(outcome: Outcome, width: int) -> list[Text]:
     if objective != f"{outcome.worst_name} accuracy":
         estimate = Interval.of(sure.corrected, sure.interval)
         lines.append(Text(f"  {objective} on other images {_within(estimate)}"))
-    more = "more" if sure.optimism >= 0 else "less"
-    lines.append(
-        Text(f"Validation counts {abs(100 * sure.optimism):.1f} {more} {objective} than expected")
-    )
+    side = "above" if sure.optimism >= 0 else "below"
+    optimism = f"{abs(100 * sure.optimism):.1f} points {side} the expected {objective}"
+    lines.append(Text(f"Validation is {optimism}"))
     if selection.feasible:
         chance = sure.probability_best[best]
-        regret = f"the best has {100 * sure.expected_regret:.1f} more on average"
-        lines.append(Text(f"It is the best of all with a chance of {chance:.0%}; {regret}"))
+        regret = f"the best is {100 * sure.expected_regret:.1f} points better on average"
+        lines.append(Text(f"It is the best with probability {chance:.0%}; {regret}"))
     return lines
 
 
 def _pair(label: str, first: Text, second: Text, width: int) -> list[Text]:
-    """Return a label and two figures on a line; on one each where the console has no room."""
+    """Return a label and two figures on one line, or on a line each on a narrow console."""
     line = Text.assemble("  ", label, first, second)
     if line.cell_len <= width:
         return [line]
@@ -342,8 +341,8 @@ def _legend(outcome: Outcome, width: int) -> list[str]:
     if outcome.uncertainty is not None:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
         lines.append("other images: true accuracies, estimated from validation")
-        lines.append("such a test set: what one of as many images of each class would count")
-        lines.append("test by itself: as counted, with what those counts alone say of the truth")
+        lines.append("such a test set: predicted counts of one with as many images of each class")
+        lines.append("test by itself: test counts, with intervals from those counts alone")
     if most > 1:
         lines.append("percent, ± one standard error over seeds")
     if c.tuned.null_count < len(c):

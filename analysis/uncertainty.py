@@ -54,7 +54,7 @@ class Uncertainty:
     shared: float
     """Share of the noise of images that runs have in common, at least; NaN with one seed."""
     outlook: Outlook
-    """What a test set of any size would count of the selected one."""
+    """Predictive distribution of the selected combination's counts on a test set of any size."""
 
 
 def decide(
@@ -109,16 +109,16 @@ def _number(posterior: Posterior) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Draws:
-    """Figures of each draw; of the selected combination all recalls."""
+    """Figures of each draw, and all recalls of the selected combination."""
 
     worst_k: FloatArray
-    """Shape ``(draws, combinations)``."""
+    """Worst-k accuracy, ``(draws, combinations)``."""
     average: FloatArray
-    """Shape ``(draws, combinations)``."""
+    """Average accuracy, ``(draws, combinations)``."""
     objective: FloatArray
-    """Of the selected combination, ``(draws,)``."""
+    """Average accuracy of the selected combination, ``(draws,)``."""
     recalls: FloatArray
-    """Of the selected combination, ``(draws, classes)``."""
+    """Recalls of the selected combination, ``(draws, classes)``."""
 
 
 def _expected(
@@ -126,7 +126,7 @@ def _expected(
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
 
-    No average is farther from its count than the standard error of that.
+    No average is farther from its count than the standard error of the count.
     """
     number, share = _number(posterior), counted.combinations.share
     worst_k = np.empty((number, len(counted.combinations)))
@@ -195,16 +195,16 @@ def _assess(
 
 
 def _interval(draws: FloatArray) -> FloatArray:
-    """Ends of an interval of accuracies, ``(2, ...)``."""
+    """Return the ends of an interval of accuracies, ``(2, ...)``."""
     return np.clip(interval(draws), 0, 1)
 
 
 def _widened(
     posterior: Posterior, selection: Selection, counted: Accuracies, draws: _Draws
 ) -> _Draws:
-    """Return such draws with the noise of images that one seed cannot tell from accuracy.
+    """Return draws that include the image noise that one seed cannot separate from accuracy.
 
-    Means stay those of ``draws``, since the counts have that noise already.
+    Means stay those of ``draws``, since the counts already have that noise.
     """
     rule, chosen = selection.criterion, selection.selected
     worst_k, average = np.empty_like(draws.worst_k), np.empty_like(draws.average)

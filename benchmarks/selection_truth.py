@@ -6,10 +6,9 @@
 100 of 50, 200 of 25, or 1,000 of 5; one seed or three, with and without noise of seeds. Three kinds
 of world, all on the logit scale: scattered (independent effects and a factor), smooth (random
 quadratic surfaces over the settings, on which the hard classes gain and the average loses), and
-rough (such surfaces, effects of heavy tails, and one combination in twenty that went wrong). None
-is the model that is fitted. With three seeds the truth is the mean over further seeds, with one it
-is the trained students' own. Regret is against the best combination that truly keeps the
-constraint.
+rough (such surfaces, effects of heavy tails, and one failed combination in twenty). None is the
+fitted model. With three seeds the truth is the mean over further seeds, with one it is the accuracy
+of the trained students. Regret is against the best combination that truly keeps the constraint.
 
 The first five rows are the claims; the sixth is worlds in which all runs see the same images, which
 counts cannot tell; the last trains what ``--target-regret`` advises for half the expected regret,
@@ -68,7 +67,7 @@ class Result:
     average_covered: float
     gain_covered: float
     test_covered: float
-    """Whether the worst-class count of a test set like validation is where it is foretold to be."""
+    """Whether the worst-class count of a similar test set lies in its predicted interval."""
     raw_bias: float
     corrected_bias: float
     raw_regret: float

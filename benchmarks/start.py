@@ -1,10 +1,10 @@
-"""From typing the command to the first step of the first training, with a fresh cache.
+"""Time from the command to the first step of the first training, with a fresh cache.
 
     python benchmarks/start.py [--quick]
 
-Runs ``python sweeps/pareto.py --dataset digits-lt`` into an empty folder and interrupts it once a
-worker process has taken a step. The row is wall seconds; ``cpu_seconds`` are of all its processes
-until then, Ray's own among them, which load elsewhere on the machine changes less.
+Runs ``python sweeps/pareto.py --dataset digits-lt`` into an empty folder and interrupts it after a
+worker process has taken a step. The row is wall seconds; ``cpu_seconds`` is the CPU time of all its
+processes until then, Ray's included, and depends less on other load of the machine.
 
 It takes about a minute on two idle cores.
 """
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def start() -> tuple[float, float]:
-    """Wall and CPU seconds until the first step of one command, which is then interrupted."""
+    """Return wall and CPU seconds until the first step of one command, and interrupt it then."""
     with tempfile.TemporaryDirectory(prefix="rkd-start-") as scratch:
         folder = Path(scratch)
         (folder / "sitecustomize.py").write_text(HOOK)
@@ -94,10 +94,10 @@ def start() -> tuple[float, float]:
 
 
 def cpu_seconds(marked: str) -> float:
-    """CPU seconds of all processes with this in their environment, and of their dead children."""
+    """Return CPU seconds of all processes with this in their environment, and of dead children."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             if marked.encode() in (path / "environ").read_bytes().split(b"\0"):
                 fields = (path / "stat").read_text().rpartition(")")[2].split()
                 ticks += sum(map(int, fields[11:15]))

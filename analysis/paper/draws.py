@@ -1,6 +1,6 @@
-"""Draws of what is not known of a test accuracy: other images, which seeds share, and other seeds.
+"""Draws of a test accuracy's uncertainty: other images, which seeds share, and other seeds.
 
-Seeds of a model are counted on the same images, so more seeds take away the noise of seeds alone.
+Seeds of a model are counted on the same images, so more seeds reduce the noise of seeds alone.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _ONE_SIGMA = float(ndtr(-1)), float(ndtr(1))
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """A figure of a model, or of the difference of two, and draws of it.
+    """A figure of a model, or a difference of two models, with draws of it.
 
     Attributes:
         by_seed: The figure of each seed.
-        images: Draws of the mean over these seeds, on other images, ``(DRAWS,)``.
-        seeds: Draws of how far the mean over other seeds is from it, ``(DRAWS,)``.
-        least: The error that images leave at least, see ``least_error``.
+        images: Draws of the mean over these seeds on other images, ``(DRAWS,)``.
+        seeds: Draws of the deviation of the mean over other seeds, ``(DRAWS,)``.
+        least: Lower bound of the error from images, see ``least_error``.
     """
 
     by_seed: Mapping[int, float]
@@ -49,14 +49,14 @@ class Measure:
 
     @property
     def error(self) -> float:
-        """Standard error: that over seeds, and half of what one sigma of images spans."""
+        """Standard error: that over seeds, combined with half the one-sigma range over images."""
         low, high = np.quantile(self.images, _ONE_SIGMA)
         values = np.array(list(self.by_seed.values()))
         over_seeds = values.std(ddof=1) / math.sqrt(values.size) if values.size > 1 else 0.0
         return math.hypot(max(float(high - low) / 2, self.least), float(over_seeds))
 
     def less(self, other: Measure) -> Measure:
-        """Return the difference to a figure of the same seeds, seed by seed."""
+        """Return the difference from a figure of the same seeds, seed by seed."""
         return Measure(
             {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items()},
             self.images - other.images,
@@ -66,17 +66,17 @@ class Measure:
 
 
 def deviates(random: np.random.Generator, classes: int) -> FloatArray:
-    """Return normal deviates ``(DRAWS, classes)``, even in each class: a Latin hypercube."""
+    """Return normal deviates ``(DRAWS, classes)``, stratified per class: a Latin hypercube."""
     levels = (np.arange(DRAWS) + 0.5) / DRAWS
     return np.asarray(ndtri(random.permuted(np.tile(levels, (classes, 1)), axis=1)).T)
 
 
 def recalls_near(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> FloatArray:
-    """Return draws of recalls for their sums over classes; a single one may leave [0, 1].
+    """Return draws of recalls for sums over classes; a single one may leave [0, 1].
 
-    They have no bias, and the unbiased variance ``p (1 - p) / (n - 1)``, but half of Wilson's
-    interval of one standard error at least, so that a class of which all images or none are
-    correct is not free of noise.
+    They have no bias and the unbiased variance ``p (1 - p) / (n - 1)``, but at least half of
+    Wilson's interval of one standard error, so that a class with all or no images correct still
+    has noise.
 
     Args:
         correct: Correct predictions ``(classes,)``.
@@ -91,16 +91,16 @@ def recalls_near(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> F
 
 
 def recalls_at(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> FloatArray:
-    """Return the recalls that lie a number of standard errors from what was counted.
+    """Return the recalls that lie a number of standard errors from the counted ones.
 
-    At the deviates -z and z they are the ends of Wilson's score interval (Wilson 1927), so at
-    normal deviates they are draws, which lie between 0 and 1 and vary even where all images or
-    none are correct.
+    At the deviates -z and z they are the ends of Wilson's score interval (Wilson 1927). At
+    normal deviates they are draws that lie between 0 and 1 and vary even where all or no images
+    are correct.
 
     Args:
         correct: Correct predictions ``(classes,)``.
         total: Images ``(classes,)``; NaN results where there is none.
-        deviates: ``(..., classes)``.
+        deviates: Numbers of standard errors, ``(..., classes)``.
     """
     c, n, z = (np.asarray(values, dtype=np.float64) for values in (correct, total, deviates))
     n = np.where(n > 0, n, np.nan)
@@ -110,10 +110,10 @@ def recalls_at(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> Flo
 
 
 def least_error(correct: ArrayLike, total: ArrayLike, classes: int) -> float:
-    """Return half of Wilson's interval of one standard error of a mean over so many classes.
+    """Return half of Wilson's interval of one standard error for a mean over classes.
 
-    Of those of which all images or none are correct, the ones with the most images; where several
-    are the worst, their draws are 0 together too often to show it.
+    Among the classes with all or no images correct, those with the most images count. Where
+    several classes are the worst, their draws are 0 together too often to show this error.
     """
     c, n = np.asarray(correct), np.asarray(total)
     whole = np.sort(n[(n > 0) & ((c == 0) | (c == n))])[-classes:]
@@ -121,15 +121,15 @@ def least_error(correct: ArrayLike, total: ArrayLike, classes: int) -> float:
 
 
 def resampled(values: ArrayLike, weights: FloatArray) -> FloatArray:
-    """Return draws of how far a mean over seeds is from the mean over all seeds, ``(draws,)``.
+    """Return draws of the deviation of a mean over some seeds from that over all, ``(draws,)``.
 
     A resampled mean varies by (n - 1) / n of the variance of a mean of n seeds (Efron and
     Tibshirani 1993, section 5.3), so deviations are scaled by sqrt(n / (n - 1)).
 
     Args:
-        values: Of each seed ``(seeds,)``.
-        weights: How often each seed was picked, ``(seeds, draws)``; a draw without any counts as
-            one of all.
+        values: Value of each seed, ``(seeds,)``.
+        weights: How often each seed was picked, ``(seeds, draws)``; a draw that picked none
+            counts as one that picked all.
     """
     v = np.asarray(values, dtype=np.float64)
     n = v.size

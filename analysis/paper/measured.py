@@ -58,7 +58,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 _SURE = 0.95
 _RANKED = "worst-", "top-", "delta-"
-"""Metrics of classes that are picked by their recalls."""
+"""Metrics that pick classes by their recalls."""
 _INTERVAL = (0.05, 0.95)
 
 
@@ -68,7 +68,7 @@ class Figure:
 
     Attributes:
         value: Mean over seeds; None where nothing was trained.
-        error: Standard error, from seeds and the test images that they share; None with the value.
+        error: Standard error from seeds and from their common test images; None with the value.
         seeds: How many.
         paper: The paper's.
     """
@@ -169,9 +169,9 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
 class _World:
     """The records of a part, and draws from what is not known about them.
 
-    A draw picks seeds with replacement, the same for all cells, and for each model, class and
-    test set one deviate from what was counted, which its seeds share, as they share the images.
-    Models are drawn apart, since counts do not say which images they have in common: that
+    A draw picks seeds with replacement, the same for all cells. For each model, class and test
+    set it has one deviate from the counts, which the seeds share because they share the images.
+    Models are drawn separately, since counts do not tell which images they have in common; that
     overstates the noise of their differences.
     """
 
@@ -190,7 +190,7 @@ class _World:
         )
 
     def measure(self, cell: Cell, metric: str) -> Measure | None:
-        """Return what a cell measures; None if it was not trained, or has no such metric."""
+        """Return the measurement of a cell; None if it was not trained or lacks the metric."""
         what = cell.what
         if not isinstance(what, Gain):
             return self._of(self._runs(what), metric)
@@ -207,7 +207,7 @@ class _World:
         return _chosen(what, self._rows)
 
     def _of(self, rows: Rows, metric: str, seeds: Collection[int] | None = None) -> Measure | None:
-        """Return a metric of a model's runs, of those of some seeds only."""
+        """Return a metric of a model's runs, optionally of some seeds only."""
         model = tuple(sorted(row["run_id"] for row in rows))
         values: dict[int, float] = {}
         drawn: list[FloatArray] = []
@@ -264,7 +264,7 @@ def figures(
     ``average``; ``balanced``; ``worst-K``: mean of the K lowest recalls; ``teacher-worst-K``: mean
     over the K classes that the standard teacher finds hardest; ``top-P%``: mean of the highest P
     percent of the recalls, rounded up; ``delta-P%``: that less the mean of the lowest P percent;
-    ``tail``: mean over the tail by training count, NaN where there is none (see
+    ``tail``: mean over the tail by training count, NaN if there is none (see
     ``rkd_core.class_groups.head_medium_tail``).
 
     Args:
@@ -302,7 +302,7 @@ def figures(
 
 
 def _number(metric: str, classes: int) -> int:
-    """Return how many of the classes a metric is the mean of: ``worst-K`` or ``top-P%``."""
+    """Return the number of classes that a metric averages: ``worst-K`` or ``top-P%``."""
     number = int(re.sub(r"\D", "", metric))
     return -(-number * classes // 100) if metric.endswith("%") else min(number, classes)
 
@@ -343,7 +343,7 @@ def _is(row: Mapping[str, Any], what: Model) -> bool:
         return True
     options = json.loads(row["spec"])["variant"]["options"]
     if len(row["test_class_total"]) == 3 and "groups" not in what.options:
-        options.pop("groups", None)  # as LTKD is planned for three classes
+        options.pop("groups", None)  # set by LTKD's plan for three classes
     return bool(options == dict(what.options))
 
 

@@ -79,7 +79,7 @@ def nine(outcome: Outcome) -> list[Nine]:
 
 
 def group_rows(outcome: Outcome) -> list[Group]:
-    """Return head, medium and tail; nothing where the training set has no long tail, or fewer than
+    """Return head, medium and tail; nothing if the training set has no long tail or fewer than
     three classes.
     """
     train, s = outcome.setting.train_counts, outcome.selection

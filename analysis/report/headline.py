@@ -31,9 +31,9 @@ class Answer:
     about: str
     """Data, networks and seeds, in one line."""
     title: str
-    """What to ship, or that there is nothing to ship, as a sentence."""
+    """Sentence on what to ship, or that there is nothing to ship."""
     why: str
-    """Why nothing is recommended, as sentences; empty if something is."""
+    """Sentences on why nothing is recommended; empty if something is."""
     gain: str
     """What it gains, as sentences."""
     rule: str
@@ -113,31 +113,31 @@ def _trust(outcome: Outcome) -> str:
         said = f" ({outcome.unsaid})" if outcome.unsaid else ""
         return f"The best of many noisy figures looks better than it is: compare test.{said}"
     prospects, subject = outcome.prospects, outcome.subject
-    expected = f"On other images expect of {subject} {_figures(outcome, prospects.other_images)}. "
+    expected = f"On other images, {subject} reaches {_figures(outcome, prospects.other_images)}. "
     if prospects.such_a_test is not None:
         expected += (
-            "A test set of as many images of each class would count "
+            "A test set with as many images of each class would show "
             f"{_figures(outcome, prospects.such_a_test)}. "
         )
     expected += (
-        f"Test counts by themselves say {_figures(outcome, prospects.test_alone)}. In brackets are "
+        f"The test counts alone give {_figures(outcome, prospects.test_alone)}. Brackets hold "
         f"{percent(CONFIDENCE, 0)} % intervals."
     )
     objective = s.criterion.words(s.seen, s.reference, s.selected)[0]
     if objective != f"{outcome.worst_name} accuracy":
         low, high = sure.interval
         expected += (
-            f" Of {objective}, expect {percent(sure.corrected)} % "
+            f" The expected {objective} is {percent(sure.corrected)} % "
             f"({percent(low)} to {percent(high)})."
         )
-    more = "more" if sure.optimism >= 0 else "less"
-    expected += f" Validation counts {percent(abs(sure.optimism))} points {more} than expected."
+    side = "above" if sure.optimism >= 0 else "below"
+    expected += f" Validation is {percent(abs(sure.optimism))} points {side} the expected figure."
     if not s.feasible:
         return expected
     return (
-        f"{expected} The chance that it is the best of all is "
-        f"{percent(sure.probability_best[s.selected], 0)} %; the best has "
-        f"{percent(sure.expected_regret)} points more on average."
+        f"{expected} The probability that it is the best is "
+        f"{percent(sure.probability_best[s.selected], 0)} %; the best is "
+        f"{percent(sure.expected_regret)} points better on average."
     )
 
 

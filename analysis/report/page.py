@@ -37,7 +37,7 @@ NAME = "report.html"
 
 
 def prepare() -> None:
-    """Read and compress what every page holds, before there is something to say."""
+    """Read and compress the common parts of all pages before there is something to report."""
     _template("page.html")
     _plotly()
 
