@@ -167,7 +167,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
             content = json.loads(text)
     except ValueError as error:
         raise UserError(
-            f"{what} is no {'TOML' if kind == 'toml' else 'CSV' if kind == 'csv' else 'JSON'} of "
+            f"{what} is not {'TOML' if kind == 'toml' else 'CSV' if kind == 'csv' else 'JSON'} of "
             f"groups ({error}); files end in .json, .toml or .csv"
         ) from None
     if isinstance(content, dict) and isinstance(content.get("groups"), dict) and len(content) == 1:

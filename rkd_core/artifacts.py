@@ -75,7 +75,7 @@ def load(folder: Path, run_id: str) -> Artifact:
     """Read ``<folder>/<run_id>/`` after checking every file it uses against the manifest.
 
     Raises:
-        UserError: The artifact is missing or damaged, or its network is of another revision; the
+        UserError: The artifact is missing or damaged, or its network has another revision; the
             line names the file.
     """
     from safetensors import SafetensorError
@@ -100,12 +100,12 @@ def load(folder: Path, run_id: str) -> Artifact:
 
 
 def _check_revision(path: Path, model: dict[str, Any]) -> None:
-    """Refuse weights that would give other outputs in the network of today."""
+    """Refuse weights that would give other outputs in the current network."""
     architecture = model.get("architecture", "")
     found, built = model.get("architecture_revision", 1), revision("architecture", architecture)
     if found != built:
         raise UserError(
-            f"{path} is of revision {found} of {architecture}, and this version builds revision "
+            f"{path} holds revision {found} of {architecture}, but this version builds revision "
             f"{built}: train it again, or use the version that trained it"
         )
 

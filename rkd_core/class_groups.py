@@ -28,7 +28,7 @@ DEFINITION = (
     "head and tail: 33 % of the classes each (rounded down, at least one), by training images; "
     "medium: the rest"
 )
-"""The groups of ``head_medium_tail``, for people."""
+"""Description of the groups of ``head_medium_tail``, for people."""
 
 
 def is_long_tailed(counts: Sequence[int]) -> bool:
@@ -40,7 +40,8 @@ def head_medium_tail(counts: Sequence[int]) -> Groups:
     """Split the classes into 33, 34 and 33 percent (LTKD; Kim, CVPR 2026).
 
     Head and tail are rounded down to whole classes, at least one, and medium is the rest: of three
-    classes each group has one, of four two are medium. Fewer than three classes have no groups.
+    classes each group gets one, of four classes medium gets two. Fewer than three classes have no
+    groups.
 
     Returns:
         Three groups, none of them empty; or an empty dictionary.
@@ -54,7 +55,7 @@ def head_medium_tail(counts: Sequence[int]) -> Groups:
 
 
 def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
-    """Split the classes into so many groups, whose sizes differ by one at most.
+    """Split the classes into a number of groups whose sizes differ by one at most.
 
     Raises:
         ValueError: There are fewer classes than groups, or no groups.
@@ -67,10 +68,10 @@ def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
 
 
 def many_medium_few(counts: Sequence[int]) -> Groups:
-    """Split the classes into those of more than 100, of 20 to 100, and of fewer than 20 images.
+    """Split the classes by images: more than 100, 20 to 100, and fewer than 20.
 
-    The many-, medium- and few-shot classes of ImageNet-LT (Liu et al., CVPR 2019). A group may be
-    empty.
+    These are ImageNet-LT's many-, medium- and few-shot classes (Liu et al., CVPR 2019). A group may
+    be empty.
     """
     groups: Groups = {"many": [], "medium": [], "few": []}
     for label in _largest_first(counts):

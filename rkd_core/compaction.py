@@ -1,9 +1,9 @@
-"""The compaction of a folder of records: one hidden file beside them that holds all of them.
+"""The compaction of a folder of records: one hidden file beside them that holds all records.
 
-Thousands of Parquet files take milliseconds each; this file takes a tenth of a second in all. It is
-a cache and never the truth. Whoever reads records writes it. A row of it counts only while the file
-of that record exists with the identity or the SHA-256 that the row was read from. A compaction that
-is missing, damaged, of another version, or cannot be written costs time and nothing else.
+Reading thousands of Parquet files takes milliseconds each; reading this file takes a tenth of a
+second in all. It is a cache, written by readers, and never the authority: a row counts only while
+its record file still has the identity or the SHA-256 that the row was read with. A compaction that
+is missing, damaged, of another version, or not writable costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rkd_core import files
 __all__ = ["NAME", "Compaction", "load", "save"]
 
 NAME = ".compacted"
-"""Of the file; hidden, so that earlier versions and other readers of Parquet pass it by."""
+"""Name of the file; hidden, so that earlier versions and other Parquet readers skip it."""
 
 _VERSION = 1
 _IDENTITY, _DIGEST = "file_identity", "file_digest"
@@ -27,12 +27,12 @@ _IDENTITY, _DIGEST = "file_identity", "file_digest"
 
 @dataclass(frozen=True)
 class Compaction:
-    """Records, with what tells whether each still is its file's.
+    """Records with the data that tell whether each still matches its file.
 
     Attributes:
         table: The records, one chunk, in the columns of ``rkd_core.records.SCHEMA``.
-        identities: Of the files when they were read (``rkd_core.files.identities``), one per row.
-        digests: SHA-256 of their content, one per row.
+        identities: Identity of each row's file when read (``rkd_core.files.identities``).
+        digests: SHA-256 of the content of each row's file.
     """
 
     table: pa.Table
@@ -45,7 +45,7 @@ class Compaction:
 
 
 def load(folder: Path, schema: pa.Schema) -> Compaction:
-    """Read the compaction of a ``records`` folder; an empty one where there is none to be used."""
+    """Read the compaction of a ``records`` folder; return an empty one if there is none to use."""
     try:
         table = _decoded(files.read(folder / NAME), schema)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
@@ -69,10 +69,10 @@ def save(folder: Path, compaction: Compaction) -> None:
 
 
 def _decoded(content: bytes, schema: pa.Schema) -> pa.Table:
-    """Return the table of a compaction's bytes.
+    """Return the table in a compaction's bytes.
 
     Raises:
-        ValueError: They are damaged, or of another version.
+        ValueError: The bytes are damaged, or of another version.
     """
     head, _, body = content.partition(b"\n")
     if head + b"\n" != _head(body, schema):

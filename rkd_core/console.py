@@ -1,4 +1,4 @@
-"""Consoles and tables of rich that suit what they are shown on: its characters and its width."""
+"""Rich consoles and tables that adapt to the characters and the width of the terminal."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from rkd_core import terminal
 __all__ = ["Console", "Table", "hanging"]
 
 _NAME = 10
-"""Columns of a console that a cell of a column that folds must have."""
+"""Least width of a cell in a column that folds."""
 _INDENT = "  "
 
 
 class Console(RichConsole):
-    """rich's console, whose columns stay aligned where ``α`` is written out."""
+    """rich's console, with columns that stay aligned where ``α`` is written as ``alpha``."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the text as it is measured and printed."""
+        """Return the text in the form that is measured and printed."""
         return super().render_str(terminal.shown(text, self.encoding), **options)
 
 
 class Table(RichTable):
-    """rich's table without a box, whose rows become paragraphs where its columns have no room.
+    """rich's table without a box; its rows become paragraphs on a console that is too narrow.
 
     A paragraph begins with the cells of the first columns, which name the row. The other cells
-    follow, each after its heading, a line for all of one group. A heading of two lines is a group
-    over a name; without a first line it belongs to the group on its left.
+    follow, each after its heading, one line for each group. A heading of two lines is a group above
+    a name; a heading with an empty or missing first line belongs to the group on its left.
 
     Args:
         keys: Number of columns that name the row.
@@ -45,7 +45,7 @@ class Table(RichTable):
         self.keys = keys
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column as rich does; only one that folds may be narrower than its cells."""
+        """Add a column as rich does; only a column that folds may be narrower than its cells."""
         options.setdefault("no_wrap", options.get("overflow") != "fold")
         super().add_column(header, *arguments, **options)
 
@@ -93,11 +93,11 @@ class Table(RichTable):
 
 
 def hanging(line: Text, indent: int = 2) -> Hanging:
-    """Return a line whose continuations are indented further than its beginning.
+    """Return a line whose continuation lines are indented further than its beginning.
 
     Args:
-        line: Leading blanks indent all of it.
-        indent: Of the continuations.
+        line: The line; its leading blanks indent all of it.
+        indent: Further indentation of the continuation lines.
     """
     bare = line.copy()
     bare.rstrip()

@@ -53,7 +53,7 @@ Replaceable = Callable[[bytes], bool]
 
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _OLD = 86400.0  # seconds
-_YOUNG = 2.0  # seconds: the coarsest clock of a file system, FAT's
+_YOUNG = 2.0  # seconds: the resolution of the coarsest file system clock, FAT's
 _AT_ONCE = 32  # objects that are asked for at a time
 _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
 
@@ -61,13 +61,13 @@ _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
 def expanded(path: str | Path) -> Path:
     """Return the path with ``~`` or ``~user`` at its start replaced by that home folder.
 
-    Every path that a person writes goes through this or ``location``: a shell leaves the ``~`` of
-    ``--out=~/x``, and of anything in quotes, as it is.
+    All paths from users go through this or ``location``: a shell does not expand the ``~`` of
+    ``--out=~/x`` or of quoted text.
 
     Raises:
-        UserError: The home folder is not known.
+        UserError: The home folder is unknown.
     """
-    if str(path).startswith("./~"):  # a folder of that name, which Path would take for a home
+    if str(path).startswith("./~"):  # a folder named so, which Path would take for a home
         return Path(path).absolute()
     try:
         return Path(path).expanduser()
@@ -280,10 +280,10 @@ def names(folder: Path) -> list[str]:
 
 
 def identities(folder: Path) -> dict[str, str]:
-    """Return the name of all that a folder holds and, of each, text that changes with its content.
+    """Return the names in a folder, each with a text that changes with the entry's content.
 
-    The text is empty where that cannot be said: of a folder, and of a local file that was written
-    within the last seconds, since the clock of a file system may stand still for as long.
+    The text is empty if it cannot be told: for folders, and for local files written within the last
+    seconds, because a file system's clock may not have advanced since.
     """
     if not is_local(folder):
         return stores.identities(folder)

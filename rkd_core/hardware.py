@@ -21,19 +21,19 @@ def cpu_count() -> int:
 
 
 def thread_count() -> int:
-    """Return the threads for a training that has this machine to itself.
+    """Return the number of threads for a training that has this machine to itself.
 
-    ``$OMP_NUM_THREADS``, as for any program that computes with OpenMP; else one for each core.
+    It is ``$OMP_NUM_THREADS``, as for any OpenMP program, or else the number of cores.
     """
     text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) > 0 else cpu_count()
 
 
 def wait_asleep() -> None:
-    """Let threads that wait for each other sleep rather than spin, if torch is not imported yet.
+    """Let waiting threads sleep rather than spin, if torch is not imported yet.
 
-    Measured on two cores with other work beside: two threads that spin took 4 to 20 times the CPU
-    time of one, two that sleep 1.3 to 1.4 times. Sums are the same to the last bit.
+    Measured on two busy cores: two threads that spin took 4 to 20 times the CPU time of one thread,
+    two that sleep 1.3 to 1.4 times. Sums are the same to the last bit.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -1,4 +1,4 @@
-"""A sign of life for every batch of images that this process makes, so that a hang is noticed."""
+"""Count and times of the batches that this process makes, so that hangs can be detected."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections import deque
 
 __all__ = ["beat", "beats", "usual_seconds"]
 
-_FEW = 8  # intervals, below which nothing is usual
+_FEW = 8  # least number of intervals for a usual one
 
 _count = 0
 _times: deque[float] = deque(maxlen=65)
 
 
 def beat() -> None:
-    """Note that another batch has been made."""
-    global _count  # noqa: PLW0603 - one process has one heart
+    """Record that a batch has been made."""
+    global _count  # noqa: PLW0603 - one count per process
     _count += 1
     _times.append(time.monotonic())
 

@@ -2,7 +2,7 @@
 
 All functions but ``arcsine_scaled`` and ``binomial_error`` take ``correct`` and ``total``, integer
 arrays ``(..., classes)`` in label order. A class that is absent (``total == 0``) has recall NaN and
-takes no part in any accuracy.
+is left out of every accuracy.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def arcsine_scaled(accuracy: ArrayLike) -> FloatArray:
 
 
 def binomial_error(accuracy: ArrayLike, images: ArrayLike) -> FloatArray:
-    """Return the standard error of accuracies counted on some images; NaN where there is none.
+    """Return the standard error of accuracies counted on images; NaN without images.
 
-    ``sqrt(p (1 - p) / n)``; where all images or none are correct, half the width of Wilson's score
-    interval of one standard error (Wilson 1927), ``1 / (2 (n + 1))``, which is below the error of
-    any other count.
+    It is ``sqrt(p (1 - p) / n)``. If all or no images are correct, it is half the width of Wilson's
+    score interval of one standard error (Wilson 1927), ``1 / (2 (n + 1))``, which is below the
+    error of any other count.
     """
     p, n = np.asarray(accuracy, dtype=np.float64), np.asarray(images, dtype=np.float64)
     n = np.where(n > 0, n, np.nan)

@@ -1,7 +1,7 @@
 """SGD without an optimizer object, and its learning rate, a pure function of the step.
 
-Making a ``torch.optim.Optimizer`` imports ``torch._dynamo`` and sympy, which costs each process two
-to four seconds of CPU. ``SGD`` here keeps the state and calls the function that
+Creating a ``torch.optim.Optimizer`` imports ``torch._dynamo`` and sympy, which costs each process
+two to four seconds of CPU. ``SGD`` here keeps the state and calls the function that
 ``torch.optim.SGD.step`` calls, so weights are the same to the last bit.
 """
 
@@ -49,12 +49,12 @@ class Group:
 
 
 class SGD:
-    """Stochastic gradient descent with momentum, as ``torch.optim.SGD`` computes it.
+    """Stochastic gradient descent with momentum, computed as by ``torch.optim.SGD``.
 
     Args:
-        groups: What is trained; each parameter in one group.
-        rate: Learning rate of the next step: a number, or a scalar tensor that is read in every
-            step, as a recorded step needs it. A tensor selects the fused kernel.
+        groups: Trained parameters; each belongs to one group.
+        rate: Learning rate of the next step: a number, or a scalar tensor that every step reads,
+            as a recorded step requires. A tensor selects the fused kernel.
         momentum: Factor of the momentum; 0 keeps none.
         nesterov: Use Nesterov momentum.
 
@@ -63,7 +63,7 @@ class SGD:
         momentum_buffers: Momentum of each parameter that has taken a step.
 
     Raises:
-        ValueError: Nesterov momentum without momentum.
+        ValueError: Nesterov momentum is on and the momentum is 0.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def optimizer_for(model: nn.Module, recipe: Recipe, rate: Tensor | None = None) 
     """Return SGD with momentum; ``decay_norm`` decides whether batch norm is decayed.
 
     Args:
-        model: Its parameters are optimized.
+        model: Network whose parameters are optimized.
         recipe: Learning rate, momentum and weight decay.
         rate: A learning rate that is read from this tensor in every step, as a recorded step
             needs it; None for a number.

@@ -207,7 +207,7 @@ def _checksum(row: Mapping[str, Any]) -> bytes:
 def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
     """Return the records of a folder as one table in the columns of ``SCHEMA``, ordered by run id.
 
-    Where there are many, those whose files have not changed come from ``rkd_core.compaction``.
+    For many records, those whose files have not changed come from ``rkd_core.compaction``.
 
     Args:
         folder: The ``records`` folder.
@@ -228,7 +228,7 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every record file by run id, empty where one cannot be read.
+    """Return the SHA-256 of every record file by run id, empty for files that cannot be read.
 
     Nothing is parsed, and files that a compaction knows are not read.
     """
@@ -260,8 +260,8 @@ def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, s
     Args:
         folder: The ``records`` folder.
         wanted: Run ids, in order.
-        present: The identity of each file there, by run id. It is older than what is read of the
-            file, so one that is replaced meanwhile is looked at again by the next reader.
+        present: Identity of each existing file, by run id. It is taken before the file is read, so
+            the next reader notices a file that is replaced in between.
     """
     standing = compaction.load(folder, SCHEMA)
     place = standing.places()
@@ -285,7 +285,7 @@ def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, s
 
 
 def _rows(standing: compaction.Compaction, places: Sequence[int]) -> pa.Table:
-    if len(places) == len(standing.table):  # a copy of all takes longer than to read them
+    if len(places) == len(standing.table):  # copying all rows takes longer than reading them
         return standing.table
     return standing.table.take(pa.array(places, pa.int64()))
 
@@ -302,18 +302,18 @@ def _table(tables: Iterable[pa.Table]) -> pa.Table:
 def _read_files(
     folder: Path, run_ids: Sequence[str], known: Mapping[str, str]
 ) -> Iterator[tuple[str, str, pa.Table | None]]:
-    """Read record files, as far as they exist, several at a time.
+    """Read the record files that exist, several at a time.
 
     Args:
         folder: The ``records`` folder.
-        run_ids: Of the files.
-        known: SHA-256 of the contents that need not be parsed, by run id.
+        run_ids: Run ids of the files.
+        known: SHA-256 of contents that need not be parsed, by run id.
 
     Yields:
         Run id, SHA-256 of the content, and the record; None in its place if that is known.
 
     Raises:
-        UserError: A file is not a record of ours, or is damaged; the line names it.
+        UserError: A file is not a record of this program, or is damaged; the line names it.
     """
     paths = [folder / f"{run_id}.parquet" for run_id in run_ids]
 
@@ -335,7 +335,7 @@ def _read_files(
         yield from filter(None, map(parsed, paths, contents))
         return
     with ThreadPoolExecutor(_AT_ONCE, "records") as pool:  # Arrow decodes without the interpreter
-        for start in range(0, len(paths), 32 * _AT_ONCE):  # no more than these in memory
+        for start in range(0, len(paths), 32 * _AT_ONCE):  # bounds the files in memory
             some = paths[start : start + 32 * _AT_ONCE]
             yield from filter(None, pool.map(parsed, some, islice(contents, len(some))))
 

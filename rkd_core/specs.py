@@ -51,9 +51,9 @@ _REVISIONS: dict[str, dict[str, int]] = {
     "architecture": {"resnet32_google": 2, "resnet56_google": 2},
     "method": {"cat_kd": 2},
 }
-"""Networks and methods that compute or train otherwise than they first did; the others are at 1.
+"""Revisions of networks and methods whose computation or training has changed; others have 1.
 
-A revision above 1 is part of the digests of those runs alone, so raise it here when one network or
+A revision above 1 enters the digests of those runs alone, so raise it here when one network or
 method changes (``docs/run-ids.md`` lists them).
 """
 
@@ -284,7 +284,7 @@ def array_key(spec: TrainingSpec) -> tuple[object, ...]:
 
 
 def revision(kind: Literal["architecture", "method"], name: str) -> int:
-    """Return the revision of a network or method; 1 for those that have not changed."""
+    """Return the revision of a network or method; 1 if it has not changed."""
     return _REVISIONS[kind].get(name, 1)
 
 

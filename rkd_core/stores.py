@@ -251,9 +251,9 @@ def names(folder: Path) -> list[str]:
 
 
 def identities(folder: Path) -> dict[str, str]:
-    """Return what ``names`` does with, of each object, its version as the store names it.
+    """Return the entries of ``names``, each with the store's version of the object.
 
-    The text is empty of what is no object itself.
+    The text is empty for entries that are not objects.
     """
     key = _key(folder)
     try:

@@ -47,7 +47,7 @@ def answers_per_image(recipe: Recipe) -> int:
 
 
 def table_bytes(recipe: Recipe, images: int, classes: int) -> int:
-    """Return the size of a teacher's float32 logits on every view that a training can see."""
+    """Return the bytes of a teacher's float32 logits on every view that a training can see."""
     if recipe.views == 1:
         return 0  # the clean pass has answered already
     key = 0 if all_views(recipe) else 8  # which view it is

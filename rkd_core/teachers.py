@@ -45,15 +45,15 @@ __all__ = ["Teacher", "ask", "stored_network"]
 log = logging.getLogger(__name__)
 
 _PATIENCE = 120.0  # seconds to wait for another that asks the same; it may hang, and twice is right
-_FORMAT = 2  # raise it when the same teacher would be asked, or its answers kept, in another way
+_FORMAT = 2  # raise it when a teacher is asked, or its answers are kept, in another way
 
 
 class Teacher:
     """What a teacher says of the images of a setting.
 
     In a ``table``, logits are kept in float32: rounding to float16 would change the gradients of
-    methods that scale differences of logits (``docs/performance.md``). ``live``, the teacher is
-    run on each batch, once for all students that are trained together.
+    methods that scale differences of logits (``docs/performance.md``). In ``live`` mode the teacher
+    runs on each batch, once for all students that are trained together.
 
     Attributes:
         clean: Logits of the training images without augmentation, float32 ``(n, classes)``.

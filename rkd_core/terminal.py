@@ -1,6 +1,6 @@
-"""Standard output and error that never end a command: not by their encoding, nor by their reader.
+"""Standard output and error that keep working whatever their encoding and their reader do.
 
-Imports the standard library alone, so that it works where dependencies are missing.
+Imports the standard library alone, so that it works if dependencies are missing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SYMBOLS = {
 
 
 def transliterate(text: str) -> str:
-    """Return ASCII that reads as ``text`` does: ``alpha`` for α, ``->`` for →, ``e`` for é.
+    """Return ASCII that reads like ``text``: ``alpha`` for α, ``->`` for →, ``e`` for é.
 
     A letter of another script becomes its escape, ``\\u732b``, so that names stay different; any
     other sign becomes a question mark.
@@ -61,7 +61,7 @@ def transliterate(text: str) -> str:
 
 
 def shown(text: str, encoding: str) -> str:
-    """Return the text with what the encoding lacks transliterated."""
+    """Return the text with transliterations of the characters that the encoding lacks."""
     return text.encode(encoding, _ERRORS).decode(encoding)
 
 
@@ -72,7 +72,7 @@ def _ascii(character: str) -> str:
     if name.startswith("BOX DRAWINGS"):
         vertical, horizontal = "VERTICAL" in name, "HORIZONTAL" in name
         return "|" if vertical and not horizontal else "-" if horizontal and not vertical else "+"
-    if "\u2580" <= character <= "\u259f":  # block elements, of which bars are made
+    if "\u2580" <= character <= "\u259f":  # block elements, which draw bars
         return "#"
     plain = unicodedata.normalize("NFKD", character)
     kept = "".join(
@@ -89,7 +89,7 @@ def _ascii(character: str) -> str:
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Handle the characters that an encoding lacks, as ``codecs.register_error`` wants it."""
+    """Handle characters that an encoding lacks, for ``codecs.register_error``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return transliterate(error.object[error.start : error.end]), error.end
@@ -99,27 +99,27 @@ codecs.register_error(_ERRORS, _replace)
 
 
 class _Sink(io.FileIO):
-    """A descriptor that takes all that is written to it, also when its reader has ended.
+    """A file descriptor that accepts all output, even after its reader has ended.
 
-    What nobody reads goes to the file that ``spill_to`` names, or nowhere.
+    Output without a reader goes to the file that ``spill_to`` names, or is dropped.
     """
 
     lost: OSError | None = None
 
     def write(self, content: Any, /) -> int:
-        """Write all of the bytes; an unbuffered stream (``python -u``) would not ask for more."""
+        """Write all bytes; an unbuffered stream (``python -u``) would not retry a partial write."""
         rest = memoryview(content).cast("B")
         while rest:
             try:
                 written = super().write(rest)
             except OSError as error:
                 if self.lost is not None:
-                    break  # nor can the other file be written
+                    break  # the other file cannot be written either
                 self.lost = error
                 _redirect(self)
                 _announce(self, error)
                 continue
-            if written is None:  # somebody else has made the terminal non-blocking
+            if written is None:  # another process has made the terminal non-blocking
                 select.select([], [self.fileno()], [])
             else:
                 rest = rest[written:]
@@ -131,14 +131,14 @@ _spare: Path | None = None
 
 
 def prepare(*, own_process: bool) -> None:
-    """Make standard output and error of this process outlast their reader and their encoding.
+    """Make this process's standard output and error independent of their reader and encoding.
 
-    To be called first in a command. A character that the encoding lacks is transliterated; a
-    descriptor that is closed is opened on ``/dev/null``, so that no file of ours takes its number.
+    Call it first in a command. A character that the encoding lacks is transliterated; a closed
+    descriptor is opened on ``/dev/null``, so that no other file gets its number.
 
     Args:
-        own_process: Whether the process is this command's alone. Then it starts again where the
-            locale is not UTF-8, as Latin-1 is, since names of files and classes would be misread.
+        own_process: Whether the process belongs to this command alone. If so, it restarts if the
+            locale is not UTF-8, for example Latin-1, which would misread file and class names.
     """
     if own_process:
         _ensure_utf8()
@@ -159,13 +159,13 @@ def prepare(*, own_process: bool) -> None:
 
 
 def _ensure_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode, unless names of files are UTF-8 already.
+    """Restart this process in Python's UTF-8 mode, unless file names are UTF-8 already.
 
-    The screen keeps the encoding that it has.
+    Standard output keeps its encoding.
     """
     if sys.getfilesystemencoding().lower() == "utf-8" or sys.flags.ignore_environment:
         return
-    if os.environ.get("PYTHONUTF8") == "1":  # and yet it is not: do not try for ever
+    if os.environ.get("PYTHONUTF8") == "1":  # a restart did not help: do not try again
         return
     os.environ["PYTHONUTF8"] = "1"
     if sys.stdout is not None:
@@ -174,7 +174,7 @@ def _ensure_utf8() -> None:
 
 
 def _lasting(name: str, number: int, stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream like this one, which its reader cannot end."""
+    """Return a stream like this one that keeps accepting output when its reader ends."""
     with contextlib.suppress(OSError):
         stream.flush()
     sink = _sinks[name] = _Sink(number, "wb", closefd=False)
@@ -194,17 +194,17 @@ def _install(name: str, stream: TextIO) -> None:
 
 
 def spill_to(path: Path) -> None:
-    """Append to this file what standard output and error can no longer show."""
+    """Append standard output and error to this file once they cannot be written."""
     global _spare  # noqa: PLW0603 (a process has one standard output)
     _spare = path
     for name, sink in _sinks.items():
         if sink.lost is not None:
-            log.warning("nobody reads %s: %s", name, sink.lost)
+            log.warning("cannot write to %s: %s", name, sink.lost)
             _redirect(sink)
 
 
 def _redirect(sink: _Sink) -> None:
-    """Have a descriptor lead to the spare file, or nowhere."""
+    """Point a descriptor to the spare file, or to ``/dev/null``."""
     append = os.O_WRONLY | os.O_APPEND
     try:
         target = os.open(_spare or os.devnull, append)
@@ -215,7 +215,7 @@ def _redirect(sink: _Sink) -> None:
 
 
 def _announce(sink: _Sink, error: OSError) -> None:
-    """Say on standard error where output goes; nothing where it was not wanted, as by ``head``."""
+    """Report on standard error where output goes; say nothing if the reader wants no more."""
     if sink is not _sinks.get("stdout") or (error.errno == errno.EPIPE and _spare is None):
         return
     where = f"; it goes to {_spare}" if _spare is not None else ""

@@ -69,8 +69,8 @@ def crop_and_flip(
         fill: Level of the padding, from 0 (black) to 255.
 
     Returns:
-        ``(batch, height, width, channels)``: uint8, or float32 levels where ``fill`` lies between
-        two of uint8, as mid gray does.
+        ``(batch, height, width, channels)``: uint8, or float32 levels if ``fill`` lies between
+            two uint8 levels, as mid gray does.
     """
     batch, height, width, channels = pixels.shape
     if fill != round(fill):

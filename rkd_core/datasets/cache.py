@@ -29,7 +29,7 @@ __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"
 
 T = TypeVar("T")
 Notes = dict[str, Any]
-"""JSON about a source that is not part of its content."""
+"""JSON about a source, stored beside its content."""
 
 SETTLED_SECONDS = 2.0
 """Files changed more recently than this may change again without their times showing it."""

@@ -1,4 +1,4 @@
-"""Columns of an image Parquet file: which hold images and labels, and the labels."""
+"""Image and label columns of a Parquet file, and the labels."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ IMAGE_NAMES = ("img", "image")
 LABEL_NAMES = ("label", "labels", "fine_label")
 
 HIDDEN = -1
-"""The label of every image of a split whose labels are not published."""
+"""Label of every image in a split whose labels are not published."""
 
 Labels = NDArray[np.int64] | list[str]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user chose; None for those that the schema tells.
+    """Columns that the user chose; None for those to be found by the schema.
 
     Attributes:
-        label: Holds the labels.
-        image: Holds the images.
+        label: Name of the label column.
+        image: Name of the image column.
     """
 
     label: str | None = None
@@ -49,7 +49,7 @@ class Columns:
 
 
 def features_of(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Return Hugging Face's description of the columns; empty where there is none."""
+    """Return Hugging Face's description of the columns; empty if there is none."""
     try:
         features = json_text.parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in features.items() if isinstance(value, dict)}
@@ -58,7 +58,7 @@ def features_of(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def class_names_of(feature: dict[str, Any]) -> tuple[str, ...]:
-    """Return the class names of a column; none where there is no list of them."""
+    """Return the class names of a column; none if they are not listed."""
     names = feature.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()
@@ -66,7 +66,7 @@ def class_names_of(feature: dict[str, Any]) -> tuple[str, ...]:
 
 
 ANY = Columns()
-"""The columns that the schema tells."""
+"""Choice of no columns: the schema decides."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Schema:
     file: Path
 
     def image_column(self, chosen: str | None) -> str:
-        """Return the column of the images, which is the chosen one if there is one."""
+        """Return the image column: the chosen one, or else the one in the schema."""
         shaped = [field.name for field in self.schema if _holds_bytes(field.type)]
         if chosen is not None:
             self._check_present(chosen, "--image-column")
@@ -102,7 +102,7 @@ class Schema:
         )
 
     def label_column(self, chosen: str | None) -> str:
-        """Return the column of the labels, which is the chosen one if there is one."""
+        """Return the label column: the chosen one, or else the one in the schema."""
         if chosen is not None:
             self._check_present(chosen, "--label-column")
             return chosen
@@ -121,14 +121,14 @@ class Schema:
         )
 
     def may_have_labels(self, chosen: str | None) -> bool:
-        """Return whether a column has the chosen name, or one that labels may have."""
+        """Return whether a column has the chosen name, or else one that is usual for labels."""
         names = self.schema.names
         if chosen is not None:
             return chosen in names
         return bool({*names} & {*LABEL_NAMES} or self._declared("ClassLabel", names))
 
     def remarks(self, image: str, label: str, chosen: Columns) -> tuple[str, ...]:
-        """Return sentences on columns that might have been meant, where none was chosen."""
+        """Return remarks on other columns that might be meant, if none was chosen."""
         images = self._declared("Image", [f.name for f in self.schema if _holds_bytes(f.type)])
         labels = self._declared("ClassLabel", self.schema.names)
         lines = []
@@ -184,10 +184,10 @@ def labels_of(column: pa.ChunkedArray, name: str, file: Path, may_lack: bool) ->
     """Return the labels of a file.
 
     Args:
-        column: Of integers, of truth values or of text.
-        name: Of the column.
-        file: For messages.
-        may_lack: Take a column of nulls for labels that are not published.
+        column: A column of integers, booleans or text.
+        name: Name of the column.
+        file: File name for messages.
+        may_lack: Take a column of nulls as labels that are not published.
 
     Raises:
         UserError: Labels are null, of another type, or too large.

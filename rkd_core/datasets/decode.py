@@ -1,4 +1,4 @@
-"""One encoded image: opened, described, and decoded to 8-bit pixels."""
+"""Opening, description and decoding of one encoded image to 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _BITS, _LOWEST, _HIGHEST = 258, 340, 341  # TIFF: BitsPerSample, SMinSampleValue
 T = TypeVar("T")
 
 Scale = tuple[float, float]
-"""Values that become 0 and 255."""
+"""Values that map to 0 and 255."""
 
 
 class Scales(NamedTuple):
-    """The scales of gray images of more than 8 bits; None where no training image has any."""
+    """Scales of gray images of more than 8 bits; None if no training image has such values."""
 
     integers: Scale | None = None
     floats: Scale | None = None
@@ -58,14 +58,14 @@ class BadImageError(ValueError):
 
 @dataclass(frozen=True)
 class Values:
-    """The values of a gray image of more than 8 bits.
+    """Values of a gray image of more than 8 bits.
 
     Attributes:
         floating: Whether they are floating-point numbers.
-        bits: Of the file's samples.
-        low: The lowest.
-        high: The highest.
-        declared: Ends of the scale that the file states, if it does.
+        bits: Bits of the file's samples.
+        low: Lowest value.
+        high: Highest value.
+        declared: Ends of the scale that the file states, if any.
     """
 
     floating: bool
@@ -77,14 +77,14 @@ class Values:
 
 @dataclass(frozen=True)
 class Traits:
-    """What of an image decides about decoding, or has to be told to people.
+    """Traits of an image that affect decoding or are reported to the user.
 
     Attributes:
-        gray: Its mode has no color.
-        turned: It is turned as its EXIF orientation says.
-        transparent: Some of its pixels are not opaque.
-        values: Of a deep gray image.
-        deep_color: The highest level, of 255, of a color image of 16 bits a channel.
+        gray: Whether its mode has no color.
+        turned: Whether its EXIF orientation turns it.
+        transparent: Whether some of its pixels are not opaque.
+        values: Values of a deep gray image; None for others.
+        deep_color: Highest level, of 255, of a color image of 16 bits a channel; None for others.
     """
 
     gray: bool
@@ -96,7 +96,7 @@ class Traits:
 
 @functools.cache
 def pillow() -> ModuleType:
-    """Return ``preprocess``, imported when needed; Pillow is silent about damaged metadata."""
+    """Return ``preprocess``, imported on first use; silence Pillow's notes on damaged metadata."""
     from rkd_core.datasets import preprocess
 
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -104,7 +104,7 @@ def pillow() -> ModuleType:
 
 
 def _guarded(function: Callable[..., T]) -> Callable[..., T]:
-    """Turn nearly anything that Pillow's decoders raise for damaged files into BadImageError."""
+    """Turn nearly every error that Pillow's decoders raise for damaged files into BadImageError."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> T:
@@ -151,7 +151,7 @@ def decode_image(image: Image, channels: int, scales: Scales) -> Image:
     """Decode an opened image to mode L for 1 channel, RGB for 3.
 
     Raises:
-        BadImageError: It is damaged, or its values do not fit the scales.
+        BadImageError: The image is damaged, or its values do not fit the scales.
     """
     decoded: Image = pillow().decode(image, channels, *scales)
     return decoded
@@ -164,10 +164,10 @@ def is_gray(image: Image) -> bool:
 
 @_guarded
 def traits(image: Image) -> Traits:
-    """Describe an opened image; all but JPEG files are decoded for it.
+    """Describe an opened image; decode it for that unless it is a JPEG file.
 
     Raises:
-        BadImageError: It is damaged, or has values that are not finite.
+        BadImageError: The image is damaged, or has values that are not finite.
     """
     preprocess = pillow()
     deep_color = not is_gray(image) and any(
@@ -208,7 +208,7 @@ def check_fit(values: Values, scales: Scales) -> None:
     """Refuse values that do not fit the scales.
 
     Raises:
-        BadImageError: They do not.
+        BadImageError: Some values do not fit.
     """
     scale = scales.floats if values.floating else scales.integers
     pillow().check_values(values.low, values.high, scale, values.floating)

@@ -33,11 +33,11 @@ class Decoded:
     """A decoded source.
 
     Attributes:
-        images: Of each split by its name, uint8 ``(n, height, width, channels)``.
-        labels: Of the same, int64 ``(n,)``.
-        skipped: Of the same, rows of the source that were left out.
-        fingerprint: Of the content, see ``fingerprint``.
-        decoding: How.
+        images: Pixels of each split by its name, uint8 ``(n, height, width, channels)``.
+        labels: Labels of each split by its name, int64 ``(n,)``.
+        skipped: Rows of the source that were left out, by split.
+        fingerprint: Fingerprint of the content, see ``fingerprint``.
+        decoding: Rules of decoding, and counts.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -70,15 +70,15 @@ def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenS
 
 
 class _ColorFound(Exception):  # noqa: N818 - a signal to start over, not an error
-    """An image with color in a source that was taken to be gray."""
+    """An image with color in a source that was assumed to be gray."""
 
 
 class _DeepFound(Exception):  # noqa: N818 - a signal to start over, not an error
-    """An image of more than 8 bits while the scale of the source's values is not decided."""
+    """An image of more than 8 bits before the scale of the source's values was decided."""
 
 
 class _Image(NamedTuple):
-    """A decoded image: uint8 ``(height, width, channels)``, and what was found."""
+    """A decoded image: uint8 ``(height, width, channels)``, and its traits."""
 
     pixels: NDArray[np.uint8]
     traits: Traits | None

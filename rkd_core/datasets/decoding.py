@@ -1,4 +1,4 @@
-"""How the images of a data set are decoded: scales of deep gray values, and what was found."""
+"""Rules and counts of decoding a data set, such as the scales of deep gray values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rkd_core.errors import UserError
 __all__ = ["AS_THEY_ARE", "Decoding", "Tally", "decide"]
 
 FEW = 64
-"""Levels, of 256, below which images have lost too much."""
+"""Number of levels, of 256, below which images have lost too much."""
 
 CONSTANT_SHARE = 0.01
 """Share of constant images above which a warning is given."""
@@ -24,19 +24,19 @@ _AS_BEFORE = Scales((0.0, 65535.0), (0.0, 255.0))
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the images of a data set become uint8 pixels.
+    """Rules by which the images of a data set become uint8 pixels, and counts of what they met.
 
     Attributes:
-        scales: Of deep gray images, decided from the training images.
-        bits: Of their samples.
-        extents: Lowest and highest value of the training images, integers and floats.
-        turned: Images that are turned as their EXIF orientation says.
-        transparent: Images that are shown over white.
-        deep_color: Color images of 16 bits a channel, of which Pillow reads the upper 8.
-        late_color: Color images of a streamed set whose sampled images are all gray.
-        looked_at: Images that were looked at for being constant.
-        constant: How many of these are: all pixels equal.
-        first_constant: Where the first one is.
+        scales: Scales of deep gray images, decided from the training images.
+        bits: Bits of their samples.
+        extents: Lowest and highest value of the training images, for integers and for floats.
+        turned: Number of images turned by their EXIF orientation.
+        transparent: Number of images shown over white.
+        deep_color: Number of color images of 16 bits a channel; Pillow reads the upper 8.
+        late_color: Number of color images in a streamed set whose sampled images are all gray.
+        looked_at: Number of images that were checked for being constant.
+        constant: Number of these whose pixels are all equal.
+        first_constant: Place of the first constant image.
     """
 
     scales: Scales = NO_SCALES
@@ -52,7 +52,7 @@ class Decoding:
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> Decoding:
-        """Return what ``as_json`` was made of."""
+        """Return the decoding that ``as_json`` described."""
         pairs = {
             name: Scales(*(None if pair is None else tuple(pair) for pair in content[name]))
             for name in ("scales", "extents")
@@ -69,11 +69,11 @@ class Decoding:
         return {"integers": integers, "floats": floats, "upright": True, "over_white": True}
 
     def changes(self) -> dict[str, Any]:
-        """Return what makes pixels differ from those of version 1 of the rules, for fingerprints.
+        """Return the rules that make pixels differ from version 1 of the rules, for fingerprints.
 
-        Version 1 ignored EXIF orientation and alpha, took integers to be of 16 bits and floats to
-        be from 0 to 255, and streamed images in gray if a sample of them was gray. The result is
-        empty for data that both versions decode alike.
+        Version 1 ignored EXIF orientation and alpha, read all integers as 16 bits and floats as 0
+        to 255, and streamed images in gray if a sample of them was gray. The result is empty for
+        data that both versions decode alike.
         """
         found: dict[str, Any] = {}
         for name, scale, before in zip(Scales._fields, self.scales, _AS_BEFORE, strict=True):
@@ -88,7 +88,7 @@ class Decoding:
         return found
 
     def statements(self) -> list[str]:
-        """Return a line for each thing that decoding does besides reading 8-bit pixels."""
+        """Return a line for each operation of decoding besides reading 8-bit pixels."""
         lines = []
         for scale, extent, kind in zip(
             self.scales,
@@ -124,18 +124,19 @@ class Decoding:
 
 
 AS_THEY_ARE = Decoding()
-"""8-bit images, about which nothing needs to be told."""
+"""Decoding of 8-bit images that need no remark."""
 
 
 def decide(found: Sequence[Values]) -> Decoding:
     """Decide scales from the deep gray images of a training set.
 
-    What the files state holds (TIFF's SMinSampleValue and SMaxSampleValue, or BitsPerSample of 9
-    to 15) if all of them do and all values lie within. Otherwise the range of the values tells:
-    integers are of 8, 10, 12, ... bits, floats go up to 1 or 255, or to the ends of other bits.
+    A scale that the files state (TIFF's SMinSampleValue and SMaxSampleValue, or BitsPerSample of 9
+    to 15) is used if all of them state it and all values lie within. Otherwise the range of the
+    values decides: integers have 8, 10, 12, ... bits, and floats go up to 1 or 255, or up to the
+    full scale of another number of bits.
 
     Returns:
-        The scales, and the values that they were decided from; nothing is counted in it.
+        The scales, and the extents that they were decided from; all counts are zero.
     """
     scales: list[Scale | None] = []
     extents: list[Scale | None] = []
@@ -168,7 +169,7 @@ def _declared(found: Sequence[Values], extent: Scale) -> Scale | None:
 
 
 def _full_scale(highest: float, floating: bool) -> float:
-    """Return the value of white: the least of the usual ones that is no less than ``highest``."""
+    """Return the value of white: the least usual one that is at least ``highest``."""
     if not floating:
         return _of_bits(int(highest))
     highest /= 1 + pillow().TOLERANCE
@@ -206,7 +207,7 @@ class Tally:
     brightest: int = 0
 
     def add(self, traits: Traits) -> None:
-        """Count an image."""
+        """Count an image and its traits."""
         self.turned += traits.turned
         self.transparent += traits.transparent
         if traits.deep_color is not None:
@@ -214,7 +215,7 @@ class Tally:
             self.brightest = max(self.brightest, traits.deep_color)
 
     def look(self, constant: bool, where: str) -> None:
-        """Count an image for being constant, or not."""
+        """Count whether an image is constant."""
         self.looked_at += 1
         self.constant += constant
         if constant and not self.first_constant:
@@ -224,7 +225,7 @@ class Tally:
         """Refuse color images of 16 bits a channel whose upper 8 bits hold next to nothing.
 
         Raises:
-            UserError: None of those that were counted reaches a quarter of the full scale.
+            UserError: None of the counted images reaches a quarter of the full scale.
         """
         if self.deep_color and self.brightest < FEW:
             raise UserError(

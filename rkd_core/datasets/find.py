@@ -49,7 +49,7 @@ def named(
         data_dir: A folder of datasets.
         cache_folder: Its ``datasets`` folder is searched last, and is where a download goes.
         download: Whether to fetch what is nowhere.
-        columns: Columns of Parquet that the user chose.
+        columns: Parquet columns that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
@@ -107,16 +107,16 @@ def listed(
 
 
 def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None:
-    """Return what lies in a folder; None if no reader knows it.
+    """Return the data set in a folder; None if no reader knows it.
 
     Args:
         folder: Of one dataset.
-        rule: Which of its splits are used.
-        columns: Columns of Parquet that the user chose.
+        rule: Rule for the splits that are used.
+        columns: Parquet columns that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
-        UserError: Columns are chosen, and it is not Parquet.
+        UserError: Columns are chosen, but the data set is not Parquet.
     """
     if not folder.is_dir():
         return None
@@ -135,7 +135,7 @@ def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None
 
 
 def path(name_or_path: str, columns: Columns = ANY) -> Location:
-    """Return what lies at a path, or in the one folder there, or in a copy of the Hub's.
+    """Return the data set at a path, in the only folder inside it, or in a copy of the Hub's.
 
     Raises:
         OSError: A folder cannot be read.
@@ -145,7 +145,7 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
     if folder.is_file():
         raise UserError(hints.of_file(folder))
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: a data set is one, with {hints.LAYOUTS}")
+        raise UserError(f"{folder} is not a folder: a data set is a folder with {hints.LAYOUTS}")
     if not name_or_path or not folder.is_dir():
         if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
             raise UserError(f"{missing(folder)} (--dataset is a name of --list, or a folder)")
@@ -165,7 +165,7 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
 
 
 def _looked_through(folder: Path) -> Iterator[Path]:
-    """Yield a folder, and those that it leads to: the one in it, or a snapshot of the Hub's."""
+    """Yield a folder and those that it leads to: the only one inside it, or a Hub snapshot."""
     for _ in range(_DEEPEST):
         yield folder
         snapshots = folder / "snapshots"

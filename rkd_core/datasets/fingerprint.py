@@ -42,11 +42,11 @@ class Fingerprint:
             yield encoded
 
     def value(self, skipped: dict[str, list[int]], changes: dict[str, Any]) -> str:
-        """Return the digest, with what there is of the following.
+        """Return the digest of the content, the skipped rows and the decoding rules, if any.
 
         Args:
             skipped: Rows of each split that are left out.
-            changes: Rules of decoding that change pixels, see ``Decoding.changes``.
+            changes: Decoding rules that change pixels, see ``Decoding.changes``.
         """
         content = self._digest.hexdigest()
         if any(skipped.values()):
@@ -62,9 +62,9 @@ def of_listing(source: Source, skipped: dict[str, list[int]], changes: dict[str,
     """Return the fingerprint of a source of image files by their paths and sizes.
 
     Args:
-        source: Of image files.
+        source: A source of image files.
         skipped: Rows of each split that are left out.
-        changes: Rules of decoding that change pixels, see ``Decoding.changes``.
+        changes: Decoding rules that change pixels, see ``Decoding.changes``.
     """
     listing = [
         [[file.path, file.size] for file in split.images.files]

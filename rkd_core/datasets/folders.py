@@ -34,7 +34,7 @@ ANNOTATIONS = "val/val_annotations.txt"
 BOXES = ("_boxes.txt", "val_annotations.txt")
 """Endings of the text files that TinyImageNet has beside its images."""
 
-_DEEPEST = 4  # folders that are looked through
+_DEEPEST = 4  # levels of single folders that are looked through
 _SHOWN = 5  # names in a message
 
 
@@ -79,9 +79,9 @@ def read(root: Path, files: Listing, rule: SplitRule) -> Source:
     """Sort the files of a root into classes and splits.
 
     Args:
-        root: Holds ``train`` and one or two more folders.
+        root: Folder with ``train`` and one or two more folders.
         files: All files below it.
-        rule: Which of the other folders are used.
+        rule: Rule for the other folders that are used.
 
     Raises:
         OSError: A folder or TinyImageNet's list cannot be read.
@@ -146,7 +146,7 @@ class _Folder:
     """The folder of one split.
 
     Attributes:
-        root: That of the data set.
+        root: Folder of the data set.
         name: Name of the folder.
         inner: Path, from the root, of the folder that holds the class folders.
         files: All files below the split's folder.
@@ -189,7 +189,7 @@ class _Folder:
         )
 
     def remarks(self) -> list[str]:
-        """Return what is to be known of the folders."""
+        """Return remarks on the layout of the folders."""
         lines = []
         if self.inner != self.name:
             lines.append(f"{self.name}: the classes are the folders in {self.inner}")
@@ -208,7 +208,7 @@ class _Folder:
         return lines
 
     def warnings(self) -> list[str]:
-        """Return what is in the folder and not read."""
+        """Return remarks on files in the folder that are not read."""
         annotated = (self.root / ANNOTATIONS).is_file()
         unread = [
             file
@@ -260,7 +260,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _training_classes(root: Path, split: str) -> str:
-    """Return the folder that holds the class folders: the split's, or one below single folders."""
+    """Return the folder of the class folders: the split's own, or one below single folders."""
     inner = split
     for _ in range(_DEEPEST):
         names = subfolders(root / inner)
@@ -283,7 +283,7 @@ def _level(root: Path, split: str, classes: Collection[str]) -> str:
 
 def _class_names(train: Path) -> tuple[str, ...]:
     for path in train.iterdir():
-        if not is_ignored(path.name) and not path.exists():  # or a class would go unnoticed
+        if not is_ignored(path.name) and not path.exists():  # else the class is missed
             raise UserError(f"{path} is a link to nowhere")
     return tuple(subfolders(train))
 

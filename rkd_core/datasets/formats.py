@@ -1,4 +1,4 @@
-"""Endings of image files that are read."""
+"""File name endings of the images that are read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ENDINGS = {  # by Pillow's name of the format
     "HEIF": (".heic", ".heif", ".hif"),
 }
 _FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
-"""What Pillow has to be built with."""
+"""Pillow features that a format requires."""
 
 
 @functools.cache
 def endings() -> tuple[str, ...]:
-    """Return the endings of files that this installation of Pillow reads, in lower case."""
-    from PIL import features  # with Pillow's modules, of which the scan of a folder needs nothing
+    """Return the file name endings that this installation of Pillow reads, in lower case."""
+    from PIL import features  # loads Pillow, which the scan of a folder does not need
 
     from rkd_core.datasets.preprocess import formats
 

@@ -1,4 +1,4 @@
-"""Advice on files and folders that are no data set: what they seem to be, and what to give."""
+"""Advice on files and folders that are not a data set: what they seem to be, and what to give."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LAYOUTS = (
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _TABLES = (".csv", ".tsv", ".jsonl")
 _LISTS = "--train-list and --test-list"
-_LOOKED_AT = 100  # files of a folder
-_LONGEST = 100  # characters of a list of names
+_LOOKED_AT = 100  # number of files of a folder
+_LONGEST = 100  # length of a list of names, in characters
 
 
 def of_file(file: Path) -> str:
@@ -36,7 +36,7 @@ def of_file(file: Path) -> str:
 
 
 def without_training_split(folder: Path) -> str:
-    """Say what there is in a folder without a training split, and what to do about it."""
+    """Describe a folder without a training split, and say what to do about it."""
     names = sorted(path.name for path in folder.iterdir() if not is_ignored(path.name))
     inside = subfolders(folder)
     train = spelling("train", inside)

@@ -13,18 +13,18 @@ _ALIASES = {"train": ("training",), "test": ("testing",), "val": ("dev",)}
 
 @dataclass(frozen=True)
 class SplitRule:
-    """The rule for the splits of a source that are used.
+    """Rule for the splits of a source that are used.
 
     Attributes:
         names: Names that the test set may have, the preferred one first.
-        all_three: Use a validation set beside a test set; else one of them is used and halved.
+        all_three: Use a validation set beside a test set; otherwise halve one of them.
     """
 
     names: tuple[str, ...]
     all_three: bool
 
     def choose(self, labeled: Sequence[str]) -> tuple[str, str | None]:
-        """Choose among splits with labels, in the order of ``names``.
+        """Choose among the splits with labels, which are in the order of ``names``.
 
         Returns:
             The test set, and the validation set; None if the test set is halved.
@@ -36,19 +36,19 @@ class SplitRule:
 
 
 OWN = SplitRule(("test", *_VALIDATION), all_three=True)
-"""A user's data set."""
+"""Rule for a user's data set."""
 
 NAMED = SplitRule(OWN.names, all_three=False)
-"""A data set known by name: its published test set is halved, whatever is beside it."""
+"""Rule for a data set known by name: the published test set is halved in any case."""
 
 VALIDATION_FIRST = SplitRule(("val", "valid", "validation", "test"), all_three=False)
-"""ImageNet and TinyImageNet, the test labels of which are not published."""
+"""Rule for ImageNet and TinyImageNet, whose test labels are not published."""
 
 
 def spelling(split: str, present: Collection[str]) -> str | None:
     """Return the name among those present that stands for a split.
 
-    That is the name itself, or else the same in other case, ``training``, ``testing`` or ``dev``.
+    It is the name itself, or the same in other case, ``training``, ``testing`` or ``dev``.
     """
     if split in present:
         return split

@@ -1,4 +1,4 @@
-"""Images that two splits have in common, pixel for pixel."""
+"""Images that occur in two splits, compared pixel for pixel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAIRS = (("test", "train"), ("val", "train"), ("test", "val"))
 
 
 def shared_images(images: Mapping[str, NDArray[np.uint8]]) -> list[str]:
-    """Count the images of one split that are in another split, too.
+    """Find images of one split that also occur in another.
 
     Args:
         images: uint8 ``(n, height, width, channels)`` of each split, by its name.

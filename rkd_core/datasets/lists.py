@@ -33,7 +33,7 @@ _THREADS = 8  # what a network file system answers late, it answers many at once
 
 @dataclass(frozen=True)
 class ImageLists:
-    """The files that list the images of each split; without ``val``, ``test`` is halved."""
+    """Files that list the images of each split; without ``val``, ``test`` is halved."""
 
     train: Path
     test: Path
@@ -64,7 +64,7 @@ def locate(folder: Path, image_lists: ImageLists) -> Location:
         folder: Where the paths start; if the first training image is not there but beside the
             training list, all of them start there.
         image_lists: Files with a path and a label on each line. Labels of the training list are
-            0, 1, 2, ... without gaps; in the others, not every label need be there.
+            0, 1, 2, ... without gaps; the other lists may lack some labels.
 
     Raises:
         OSError: A list cannot be read.
@@ -112,7 +112,7 @@ def display_name(train_list: Path, otherwise: str) -> str:
 def _parse(path: Path) -> _Entries:
     path = expanded(path)
     if not path.is_file():
-        problem = f"{path} is no file" if path.exists() else missing(path)
+        problem = f"{path} is not a file" if path.exists() else missing(path)
         raise UserError(f"{problem}: an image list was expected there")
     content = path.read_bytes()
     try:
@@ -157,7 +157,7 @@ def _check_apart(train: _Entries, test: _Entries) -> None:
 
 
 def _check_labels(train: _Entries, held_out: Sequence[_Entries]) -> int:
-    """Return the number of classes: each of their labels, from 0 on, has a training image."""
+    """Return the number of classes; each label from 0 on must have a training image."""
     present = sorted(set(train.labels))
     for label, there in enumerate(present):
         if label != there:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 LARGEST_SIDE = 4096
 MOST_FILES = 20_000
-"""Files of a source that an inventory lists."""
+"""Maximum number of source files that an inventory lists."""
 
 Rows = NDArray[np.int64]
 
@@ -65,7 +65,7 @@ def load(
             the training set is that, in its order, and named after it. Goes with ``test_list``.
         test_list: The same of the original test set.
         val_list: The same of a validation set; without it, the original test set is halved.
-        columns: Columns of Parquet that hold labels and images, where there is a choice.
+        columns: Columns of Parquet that hold labels and images, if there is a choice.
         cache_dir: Where decoded images and downloads are kept; None for ``$RKD_CACHE_DIR`` or
             the user's cache folder.
         download: Whether CIFAR may be fetched if it is nowhere.
@@ -166,8 +166,8 @@ def _held_out(labels: Mapping[str, Rows], options: DataOptions, name: str) -> tu
     """Return the rows of validation and of test in their splits of the source.
 
     Raises:
-        UserError: There are too few images, or the halving of a test set is asked for where there
-            is nothing to halve.
+        UserError: There are too few images, or the user asked to halve a test set although the
+            source has a validation set.
     """
     tested = np.flatnonzero(labels["test"] >= 0)
     if "val" not in labels:
@@ -199,7 +199,7 @@ def _locate(
     cache_folder: Path,
     download: bool,
 ) -> Location | None:
-    """Return where the data lie; None for the digits, which are built in."""
+    """Return the location of the data; None for the digits, which are built in."""
     name = name_or_path.removesuffix(LONG_TAIL)
     try:
         if data_dir is not None and not expanded(data_dir).is_dir():

@@ -75,7 +75,7 @@ def display_name(name_or_path: str) -> str:
 
 
 def unknown(name_or_path: str) -> UserError:
-    """Return the error for what is neither a name nor a folder, with the names that come close."""
+    """Return the error for an unknown name that is not a folder, with names that come close."""
     lower = name_or_path.lower()  # as all names are
     line = str(
         unknown_name(

@@ -41,7 +41,7 @@ class PackedImages:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
 
     def describe(self, row: int) -> str:
-        """Return file and row."""
+        """Return the file and row of an image, for messages."""
         return f"{self.path} row {row}"
 
 

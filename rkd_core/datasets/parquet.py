@@ -103,7 +103,7 @@ class ParquetImages:
                         BATCH_ROWS, row_groups=[group], columns=[self.column]
                     ):
                         here = _between(wanted, start, start + len(batch))
-                        column = batch.column(self.column)  # views have no kernel for take()
+                        column = batch.column(self.column)  # take() does not support views
                         for row in here.tolist():
                             yield self._encoded(column[row - start].as_py(), f"{file} row {row}")
                         start += len(batch)
@@ -143,13 +143,13 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     """Read labels and class names; images are read when they are iterated over.
 
     Args:
-        folder: Holds ``train.parquet``, ``train-00000-of-00002.parquet`` and so on, or a folder
-            ``train`` of Parquet files.
-        rule: Which of the other splits are used.
+        folder: Folder with ``train.parquet``, ``train-00000-of-00002.parquet`` and so on, or with
+            a folder ``train`` of Parquet files.
+        rule: Rule for the other splits that are used.
         columns: Columns that the user chose.
 
     Raises:
-        UserError: A file is damaged or missing, a column is missing or has to be chosen, or labels
+        UserError: A file is damaged or missing, a column is missing or must be chosen, or labels
             are null, or neither integers nor text.
     """
     there = _split_files(folder)
@@ -215,7 +215,7 @@ def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
-    """Refuse a split that is there in two forms, or lacks a shard."""
+    """Refuse a split that exists in two forms or lacks a shard."""
     shards = [match for path in files if (match := SHARD.fullmatch(path.stem))]
     if not shards:
         return
@@ -232,14 +232,14 @@ def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
 
 @dataclass(frozen=True)
 class _Table:
-    """What is read of a split at once: all but the images.
+    """Data of a split without its images.
 
     Attributes:
         images: The image column.
         labels: Integers, or text.
         column: Name of the label column.
         names: Class names that the metadata of the schema hold; none where there are none.
-        remarks: Sentences about columns that might have been meant.
+        remarks: Remarks on other columns that might be meant.
     """
 
     images: ParquetImages
@@ -258,7 +258,7 @@ class _Table:
         *,
         may_lack_labels: bool = False,
     ) -> _Table:
-        """Read the labels of a split; all are hidden where they may be missing and are."""
+        """Read the labels of a split; if they may be missing and are, all are hidden."""
         _check_whole(folder, split, files)
         image = label = ""
         names: tuple[str, ...] = ()
@@ -285,7 +285,7 @@ class _Table:
                     if not label:
                         parts.append(np.full(source.metadata.num_rows, HIDDEN))
                         continue
-                    # By name, since Parquet reads 'label.x' too where 'label' is asked for.
+                    # By name, since Parquet also reads 'label.x' where 'label' is asked for.
                     values = source.read(columns=[label])[label]
                     parts.append(labels_of(values, label, file, may_lack_labels))
             except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -295,7 +295,7 @@ class _Table:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether there are images, and none has a label."""
+        """Whether there are images and none has a label."""
         return (
             isinstance(self.labels, np.ndarray)
             and len(self.labels) > 0
@@ -303,7 +303,7 @@ class _Table:
         )
 
     def class_names(self) -> tuple[str, ...]:
-        """Return the class names in label order: of the metadata, or as the labels are."""
+        """Return the class names in label order, from the metadata or from the labels."""
         if self.names:
             return self.names
         if isinstance(self.labels, list):
@@ -318,7 +318,7 @@ class _Table:
         return tuple(str(label) for label in range(highest + 1))
 
     def split(self, class_names: tuple[str, ...]) -> Split:
-        """Return images and labels, text replaced by its place among the class names."""
+        """Return images and labels, with text replaced by its index among the class names."""
         if not isinstance(self.labels, list):
             return Split(self.images, self.labels)
         label_of = {name: label for label, name in enumerate(class_names)}

@@ -1,4 +1,4 @@
-"""Folders and files of a source: their listing, and what cannot be read."""
+"""Listing of a source's folders and files, and errors for what cannot be read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SERVICE_NAMES = frozenset(
         "thumbs.db",
     }
 )
-"""Lower-case names of what file servers and operating systems leave in folders."""
+"""Lower-case names that file servers and operating systems leave in folders."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ Listing = tuple[ListedFile, ...]
 
 
 def unreadable(error: OSError, path: str | Path) -> UserError:
-    """The error for a file or folder that cannot be read; ``path`` if the error names none."""
+    """Return the error for an unreadable file or folder: the error's, or else ``path``."""
     return UserError(f"{error.filename or path} cannot be read: {error.strerror or error}")
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder is hidden, or left by a file server or an operating system."""
+    """Return whether a file or folder is hidden, or left by a file server or operating system."""
     return name.startswith(".") or name.lower() in _SERVICE_NAMES
 
 
@@ -71,12 +71,12 @@ def is_plain(name: str) -> bool:
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a text can be written as UTF-8, unlike names with other bytes."""
+    """Return whether a text can be written as UTF-8; names with other bytes cannot."""
     return not any(unicodedata.category(c) == "Cs" for c in text)
 
 
 def escaped(name: str) -> str:
-    """Return a name in quotes, with its bytes escaped as shells write them: ``'caf\\xe9'``."""
+    """Return a name in quotes, with bytes escaped as shells write them: ``'caf\\xe9'``."""
     try:
         return repr(os.fsencode(name))[1:]
     except UnicodeEncodeError:
@@ -84,7 +84,7 @@ def escaped(name: str) -> str:
 
 
 def missing(path: Path) -> str:
-    """Say which part of a path does not exist, and which name there comes close."""
+    """Name the part of a path that does not exist, and the existing name that comes closest."""
     gone = path
     while gone.parent != gone and not gone.parent.exists():
         gone = gone.parent
@@ -93,7 +93,7 @@ def missing(path: Path) -> str:
 
 
 def similar(path: Path) -> Path | None:
-    """Return the file or folder beside a missing path whose name comes closest, if any does."""
+    """Return the file or folder beside a missing path with the closest name, if any is close."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
@@ -104,7 +104,7 @@ def similar(path: Path) -> Path | None:
 
 
 def list_files(root: Path) -> Listing:
-    """All files below a folder in the order of their paths, ignored ones left out.
+    """Return all files below a folder in the order of their paths, without ignored ones.
 
     Links are followed, but into no folder that the path is in already. A link to nowhere is
     listed as a file, which then cannot be read.

@@ -41,8 +41,8 @@ __all__ = ["Options", "Prepared", "prepare", "prepare_in_memory"]
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Of the entries; raised when older ones must not be read: 2 turns images upright, shows
-transparency over white, and decides the scale of deep gray values by data set."""
+"""Format of cache entries, raised when older entries must not be read. Version 2 turns images
+upright, shows transparency over white, and decides the scale of deep gray values by data set."""
 
 SAMPLE = 256
 """Images whose headers tell whether a source is too large to decode."""
@@ -65,15 +65,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The splits of a source, and what is known of them.
+    """The splits of a source, and information on them.
 
     Attributes:
-        class_names: In label order.
-        splits: ``train``, ``val`` where the source has one, and ``test``.
+        class_names: Class names in label order.
+        splits: ``train``, ``val`` if the source has one, and ``test``.
         fingerprint: SHA-256 of the content.
         skipped: Rows of the source that were left out as undecodable, by split.
-        decoding: How images are decoded.
-        provenance: Where the splits come from.
+        decoding: Rules by which images are decoded, and counts.
+        provenance: Origin of the splits.
     """
 
     class_names: tuple[str, ...]
@@ -143,7 +143,7 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
 
 
 def _build(location: Location, options: Options, folder: Path) -> tuple[str, cache.Notes]:
-    """Fill the folder of a new entry; return its name, and where the splits come from."""
+    """Fill the folder of a new entry; return its name, and the origin of the splits."""
     source = location.read()
     where = str(location.root)
     form, channels = _form(source, options, where)
@@ -212,7 +212,7 @@ def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
 
 
 def _with_shared(provenance: Provenance, images: dict[str, NDArray[np.uint8]]) -> Provenance:
-    """Return a provenance with warnings where splits have images in common."""
+    """Return a provenance with warnings about images that splits have in common."""
     warnings = (*provenance.warnings, *shared_images(images))
     return dataclasses.replace(provenance, warnings=warnings)
 

@@ -39,10 +39,10 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "HEIF")
 """Formats that Pillow may open. For some others, such as EPS, it would run a program."""
 
-_PLUGINS = ("pillow_heif", "pi_heif")  # of HEIF
+_PLUGINS = ("pillow_heif", "pi_heif")  # either reads HEIF
 
 TOLERANCE = 0.05
-"""Share of the scale by which values may pass its ends; they are clipped."""
+"""Share of the scale by which values may exceed its ends; they are clipped."""
 
 _ORIENTATION, _SAMPLE_FORMAT, _SIGNED = 0x0112, 339, 2  # a tag of EXIF, two of TIFF
 
@@ -59,7 +59,7 @@ _TURNS = {
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return those of ``FORMATS`` that this installation of Pillow knows."""
+    """Return the formats of ``FORMATS`` that this installation of Pillow supports."""
     Image.init()
     for plugin in _PLUGINS:
         with contextlib.suppress(ImportError):
@@ -97,7 +97,7 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
     """Open an image and read its header.
 
     Raises:
-        OSError: It is of no format in ``FORMATS``.
+        OSError: The image is in none of ``FORMATS``.
         ValueError: It has more pixels than Pillow's limit against decompression bombs.
     """
     image = Image.open(file, formats=formats())
@@ -118,12 +118,12 @@ def decode(
     """Convert an image to 8 bits a channel.
 
     Args:
-        image: In any mode.
+        image: Image in any mode.
         channels: 1 for gray (mode L), 3 for color (RGB).
-        integers: Values of gray images of more than 8 bits that become 0 and 255.
-        floats: The same of floating-point images.
-        upright: Turn the image as the EXIF orientation says.
-        over_white: Show what is transparent over white; else drop the alpha channel.
+        integers: Values that map to 0 and 255 in gray images of more than 8 bits.
+        floats: The same for floating-point images.
+        upright: Turn the image upright by its EXIF orientation.
+        over_white: Show transparent pixels over white; otherwise drop the alpha channel.
 
     Raises:
         ValueError: Values do not fit the scale, or are not finite.
@@ -140,7 +140,7 @@ def decode(
         white = Image.new("RGBA", image.size, "white")
         flat = Image.alpha_composite(white, _with_alpha(image))
     elif image.mode in ("P", "PA"):
-        flat = image.convert("RGBA")  # straight to RGB, Pillow warns of lost transparency
+        flat = image.convert("RGBA")  # a direct conversion to RGB warns of lost transparency
     else:
         flat = image
     if upright and needs_turning(image):
@@ -149,7 +149,7 @@ def decode(
 
 
 def needs_turning(image: Image.Image) -> bool:
-    """Return whether the EXIF orientation says that a loaded image is not upright."""
+    """Return whether a loaded image's EXIF orientation is other than upright."""
     return _orientation(image) in _TURNS
 
 
@@ -157,7 +157,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif = image.getexif()
         return int(exif[_ORIENTATION]) if _ORIENTATION in exif else 1
-    except Exception:  # damaged metadata of a sound image
+    except Exception:  # a sound image may have damaged metadata
         return 1
 
 
@@ -174,7 +174,7 @@ def is_transparent(image: Image.Image) -> bool:
 def _with_alpha(image: Image.Image) -> Image.Image:
     """Return the image in mode RGBA."""
     key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # of 16 bits, of which Pillow reads the upper 8
+    if isinstance(key, tuple) and max(key) > 255:  # 16 bits, of which Pillow reads the upper 8
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)
     if image.mode == "La":
@@ -224,10 +224,10 @@ def check_values(
     """Return the scale if an image's values fit it.
 
     Args:
-        lowest: Of the image's values.
-        highest: The same.
-        scale: Values that become 0 and 255, decided from the training images.
-        floating: Whether the values are floats, which may also fall short of the scale a little.
+        lowest: Lowest value of the image.
+        highest: Highest value of the image.
+        scale: Values that map to 0 and 255, decided from the training images.
+        floating: Whether the values are floats, which may also fall slightly short of the scale.
 
     Raises:
         ValueError: There is no scale, or values are not finite or beyond its ends.
@@ -253,7 +253,7 @@ def center_crop(image: Image.Image, side: int, resized: int | None = None) -> Im
     """Resize the shorter side (bilinear, antialiased), then cut a square from the middle.
 
     Args:
-        image: Of any size.
+        image: Image of any size.
         side: Width and height of the result.
         resized: Length of the shorter side before the cut; None for ``side``.
     """

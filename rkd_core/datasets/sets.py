@@ -74,16 +74,16 @@ class Dataset:
         class_names: In label order.
         train: What is trained on, after the long-tail profile and the limit.
         val: The validation set of the source, or half of its test set; selection reads it.
-        test: The test set, or its other half, which only reports read.
+        test: The test set, or its other half; only reports read it.
         fingerprint: SHA-256 of the source's content, wherever it lies.
         skipped_images: How many undecodable images were left out.
         train_indices: int64 rows of ``train`` in the source's training set, ascending.
-        val_indices: int64 rows of ``val`` in the source's validation set where it has one, else
+        val_indices: int64 rows of ``val`` in the source's validation set if it has one, else
             in its test set, ascending.
         test_indices: int64 rows of ``test`` in the source's test set, ascending.
-        decoding: How the images were, or are, decoded.
-        provenance: Which splits of the source these are.
-        inventory: What the source holds.
+        decoding: Rules by which the images are decoded, and counts.
+        provenance: Origin of the splits in the source.
+        inventory: Inventory of the source.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 for gray images, 3 for color."""
+        """Number of channels: 1 for gray images, 3 for color."""
         return self.train.shape[2]
 
     @property

@@ -61,14 +61,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of each split of a source, and what of the source is not used.
+    """The origin of each split of a source, and the parts of the source that are not used.
 
     Attributes:
-        train: Name of the training split in the source, such as a folder's.
+        train: Name of the training split in the source, such as the folder's name.
         test: Name of the original test set.
-        val: Name of the validation set; None if half of the test set is taken for it.
+        val: Name of the validation set; None if half of the test set replaces it.
         remarks: Sentences for the plan.
-        warnings: Sentences about what is probably not intended.
+        warnings: Sentences about probable mistakes.
     """
 
     train: str = "train"
@@ -79,10 +79,10 @@ class Provenance:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Provenance:
-        """Return what ``dataclasses.asdict`` gave, after a way through JSON.
+        """Return the object that ``dataclasses.asdict`` and JSON turned into ``content``.
 
         Raises:
-            TypeError: It is something else.
+            TypeError: The content describes something else.
         """
         lines: dict[str, Any] = {
             name: tuple(fields[name]) for name in ("remarks", "warnings") if name in fields
@@ -92,12 +92,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a source holds, to tell later how it has changed.
+    """Contents of a source, for telling later how it has changed.
 
     Attributes:
-        class_names: In label order.
-        counts: Images of each class in each split of the source.
-        files: Path, size and time of change of its files; none where they are too many.
+        class_names: Class names in label order.
+        counts: Number of images of each class in each split of the source.
+        files: Path, size and modification time of its files; none if they are too many.
     """
 
     class_names: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class Source:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits by name: ``train``, ``val`` where there is one, ``test``."""
+        """Splits by name: ``train``, ``val`` if there is one, ``test``."""
         val = {} if self.val is None else {"val": self.val}
         return {"train": self.train} | val | {"test": self.test}
 
@@ -151,7 +151,7 @@ class Location:
     Attributes:
         root: The folder.
         files: All files below it, by which a change is noticed.
-        rules: JSON of what else the reader goes by, such as the names of splits.
+        rules: JSON of everything else that the reader depends on, such as the names of splits.
         reader: Reads the labels, and prepares to read the images.
     """
 
@@ -183,8 +183,8 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
     """Refuse names that records, tables and reports could not hold.
 
     Raises:
-        UserError: A name is not valid Unicode, as a folder's whose bytes are not UTF-8, or has
-            control characters, or there is only one class.
+        UserError: A name is not valid Unicode, such as a folder name with bytes that are not
+            UTF-8, or has control characters, or there is only one class.
     """
     for name in names:
         if not is_plain(name):

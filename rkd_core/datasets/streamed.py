@@ -58,7 +58,7 @@ class StreamedImageSet:
         rows: int64 ``(n,)``, rows of this set's images in the source.
         labels: int64 ``(n,)``, from 0 to classes - 1.
         shape: Height, width and channels of what is decoded; height equals width.
-        scales: Of gray images of more than 8 bits.
+        scales: Scales of gray images of more than 8 bits.
     """
 
     source: RandomAccessImages
@@ -91,7 +91,7 @@ class StreamedImageSet:
 
     @property
     def resized(self) -> int:
-        """Shorter side, in pixels, that an image is given before the center crop of evaluation."""
+        """Length in pixels of an image's shorter side before the center crop of evaluation."""
         return round(self.shape[0] * RESIZED_SHARE)
 
     def evaluation_view(self, index: int) -> NDArray[np.uint8]:

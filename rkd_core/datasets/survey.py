@@ -1,4 +1,4 @@
-"""Passes over encoded images that decide how they are decoded, before any of them is used."""
+"""Passes over encoded images that decide how they are decoded."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ T = TypeVar("T")
 CHUNK = 64
 
 SAMPLE = 256
-"""Images that tell how many are constant, where not all are decoded."""
+"""Number of images checked for being constant if not all are decoded."""
 
 
 def parallelism() -> int:
-    """Return the threads or processes to decode with: the usable cores, at most 8."""
+    """Return the number of threads or processes to decode with: usable cores, at most 8."""
     return min(8, cpu_count())
 
 
@@ -73,7 +73,7 @@ def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> It
 def bad_image(where: str, reason: object) -> UserError:
     """Return the error for an image that cannot be decoded."""
     return UserError(
-        f"{where} cannot be decoded: {reason}; mend it, or pass --skip-bad-images to leave it out"
+        f"{where} cannot be decoded: {reason}; repair it, or pass --skip-bad-images to leave it out"
     )
 
 
@@ -81,7 +81,7 @@ def is_constant(pixels: NDArray[np.uint8]) -> bool:
     """Return whether all pixels ``(height, width, channels)`` are equal."""
     height, width, _ = pixels.shape
     first = pixels[0, 0]
-    if (pixels[height // 2, width // 2] != first).any():  # as in nearly all images
+    if (pixels[height // 2, width // 2] != first).any():  # true of nearly all images
         return False
     return bool((pixels == first).all())
 
@@ -90,8 +90,8 @@ def deep_values(split: Split, skip: bool) -> list[Values]:
     """Return the values of the deep gray images of a split; the others are not decoded.
 
     Args:
-        split: Of training.
-        skip: Pass over images that cannot be decoded.
+        split: The training split.
+        skip: Skip images that cannot be decoded.
 
     Raises:
         UserError: An image cannot be decoded.
@@ -115,17 +115,17 @@ def deep_values(split: Split, skip: bool) -> list[Values]:
 
 
 def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[str, list[int]]]:
-    """Look at every image of a source that is too large to keep decoded, once.
+    """Look once at every image of a source that is too large to keep decoded.
 
-    Of a JPEG only the header is read, unless undecodable images are to be left out.
+    Only the header of a JPEG is read, unless undecodable images are to be left out.
 
     Args:
-        source: Of files' bytes.
+        source: A source of encoded files.
         skip: Leave out images that cannot be decoded, rather than stop.
-        channels: 1 if the images of a sample are all gray, else 3.
+        channels: 1 if a sample of the images is all gray, else 3.
 
     Returns:
-        How the images are decoded, and the rows of each split that are left out.
+        The decoding of the images, and the rows of each split that are left out.
 
     Raises:
         UserError: An image cannot be decoded, or its values fit no scale.
@@ -178,7 +178,7 @@ def _leave_out(images: Images, row: int, error: BadImageError, skip: bool, rows:
 
 
 def _sample_constant(split: Split, decided: Decoding, channels: int, tally: Tally) -> None:
-    """Count constant images among some at even distances."""
+    """Count the constant images in an evenly spaced sample."""
     rows = spread(len(split.labels), SAMPLE).tolist()
     for row, encoded in zip(rows, split.images.sample(SAMPLE), strict=True):
         try:

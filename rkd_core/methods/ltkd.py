@@ -30,8 +30,8 @@ class Ltkd(SoftBoth):
     grid: ClassVar[Grid] = {"cross_weight": (1.0, 2.0), "within_weight": (1.0, 4.0)}
 
     groups: Literal["head_medium_tail"] | Annotated[int, Field(ge=1)] = "head_medium_tail"
-    """33, 34 and 33 percent of the classes by training count, as ``class_groups`` defines them (one
-    group of fewer than three classes); or so many groups of one size."""
+    """Groups of classes: 33, 34 and 33 percent by training count, as ``class_groups`` defines them
+    (one group if there are fewer than three classes); or a number of groups of equal size."""
     label_weight: float = Field(default=1, ge=0)
     cross_weight: float = Field(default=1, ge=0)
     """alpha; the poster does not state it, nor beta."""
@@ -73,10 +73,10 @@ class Ltkd(SoftBoth):
         return Loss(loss)
 
     def suited(self, classes: int) -> Ltkd:
-        """Return the same method, of three classes with three groups by number.
+        """Return this method; for three classes, with the number of groups in place of their name.
 
-        Head, medium and tail of three classes were one group once. Said by their number they are
-        other options, so that no run of then has the run id of one of now.
+        An earlier version put the head, medium and tail of three classes into one group. Giving the
+        number makes the options differ, so the run ids differ from those of that version.
         """
         by_name = self.groups == "head_medium_tail" and classes == 3
         return self.model_copy(update={"groups": 3}) if by_name else self

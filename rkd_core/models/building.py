@@ -33,8 +33,8 @@ def build(
         image_size: Height and width in pixels. It decides the stem of some networks;
             all networks pool their last map and so run on other sizes too.
         seed: Seed of the initialization.
-        class_maps: Whether the classifier is to give class activation maps, and so is drawn as a
-            1x1 convolution; the other weights do not depend on it.
+        class_maps: Whether the classifier gives class activation maps and is therefore drawn as
+            a 1x1 convolution; the other weights do not depend on it.
 
     Returns:
         A network from images ``(batch, channels, height, width)`` to logits ``(batch, classes)``.

@@ -26,7 +26,7 @@ class CifarResNet(Network):
         channels: Channels of the images.
         widths: Channels of the stem, then of each stage.
 
-    Where the shape changes, the shortcut is a projection (option B of He et al., the one of common
+    If the shape changes, the shortcut is a projection (option B of He et al., as in common
     distillation code; the parameter-free option A has 2,752 parameters fewer).
     """
 

@@ -16,7 +16,7 @@ from rkd_core.models.network import Network, Stage, conv_bn
 __all__ = ["GoogleResNet"]
 
 _TRUNCATED = 0.87962566103423978
-"""Standard deviation of a standard normal variable that is cut at two deviations."""
+"""Standard deviation of a standard normal variable truncated at two deviations."""
 
 
 class GoogleResNet(Network):
@@ -25,8 +25,8 @@ class GoogleResNet(Network):
     A block has a 1x1, a 3x3 and a 1x1 convolution of equal width; the 3x3 convolution carries the
     stride. The first block of each stage has a projection shortcut. A batch norm without an
     activation comes before the mean over the map. The stem pads by 3 on every side, so that images
-    of 32 x 32 pixels give maps of 36, 18 and 9. Convolutions are drawn as TensorFlow's
-    ``he_normal`` does it, linear weights with a standard deviation of 0.01; biases are zero.
+    of 32 x 32 pixels give maps of 36, 18 and 9. Convolutions are drawn as by TensorFlow's
+    ``he_normal``, linear weights with a standard deviation of 0.01; biases are zero.
 
     Args:
         depth: 8, 14, 20, 32, 44, 56, 110 and so on.
@@ -42,7 +42,7 @@ class GoogleResNet(Network):
         self.stem = nn.Sequential(
             nn.Conv2d(channels, 16, 3, padding=3, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
-        self.stages = nn.Sequential()  # all their blocks, one after the other
+        self.stages = nn.Sequential()  # the blocks of all stages in order
         width_in = 16
         for width in (16, 32, 64):
             for i in range(self._length):
@@ -80,7 +80,7 @@ class GoogleResNet(Network):
 
 
 class _Block(nn.Module):
-    """x + convolutions(x), without the activation that follows."""
+    """Residual block without a final activation: ``shortcut(x) + residual(x)``."""
 
     def __init__(self, width_in: int, width: int, stride: int, *, project: bool) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def _strided_conv_bn(width: int, stride: int) -> list[nn.Module]:
 class _SamePadding(nn.Module):
     """TensorFlow's "same" padding for a 3x3 convolution of stride 2.
 
-    An even side is padded by one pixel after it alone, an odd one by one on both ends.
+    An even side gets one pixel at its end, an odd side one at either end.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -65,14 +65,15 @@ class Network(nn.Module):
 
     @staticmethod
     def initialize_convolution(weight: Tensor) -> None:
-        """Draw the weight of a convolution in place, as this network's are drawn.
+        """Draw the weight of a convolution in place by this network's rule.
 
-        He's normal distribution (fan out; He et al., ICCV 2015), unless a subclass says otherwise.
+        The rule is He's normal distribution (fan out; He et al., ICCV 2015); subclasses may
+        override it.
         """
         nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
     def initialize_class_maps(self) -> None:
-        """Draw the classifier as the bias-free 1x1 convolution that it is in CAT-KD's code."""
+        """Draw the classifier as the bias-free 1x1 convolution of CAT-KD's code."""
         self.initialize_convolution(self.classifier.weight[:, :, None, None])
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
@@ -89,7 +90,7 @@ class Network(nn.Module):
 
     @staticmethod
     def widen(maps: Tensor) -> Tensor:
-        """Return maps in float32, or in their own precision where that is higher."""
+        """Return maps in float32, or in their own precision if that is higher."""
         return _widened(maps)
 
     def class_activation_maps(self, last: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ class Network(nn.Module):
         return self.classify(self.features(x))
 
 
-# Wrapped functions stay whole when a network is traced, so its folded form computes them alike.
+# Tracing does not enter wrapped functions, so a folded network computes them alike.
 
 
 @torch.fx.wrap
@@ -154,12 +155,12 @@ def _mean(maps: Tensor) -> Tensor:
 
 @torch.fx.wrap
 def _widened(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32, or in its own precision where that is higher."""
+    """Return a tensor in float32, or in its own precision if that is higher."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _autocast_off(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Switch autocast off where it is on; elsewhere leave no trace in an exported program."""
+    """Switch autocast off if it is on; otherwise leave no trace in an exported program."""
     device = tensor.device.type
     if tensor.is_meta or not torch.is_autocast_enabled(device):
         return contextlib.nullcontext()
@@ -167,11 +168,11 @@ def _autocast_off(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast all of a network, in place, but its final layers.
+    """Cast a network in place, except for its final layers.
 
     Args:
         network: A :class:`Network`, several side by side, or a folded one.
-        dtype: Of the layers below the final one.
+        dtype: Precision of the layers below the final one.
     """
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         final = name.split(".")[-2:-1] == ["classifier"]
@@ -193,7 +194,7 @@ def he_initialize(module: nn.Module) -> None:
 
 
 def default_initialize(weight: Tensor) -> None:
-    """Draw a weight in place as PyTorch draws those of convolutions and linear layers."""
+    """Draw a weight in place by PyTorch's default for convolutions and linear layers."""
     nn.init.kaiming_uniform_(weight, a=5**0.5)
 
 

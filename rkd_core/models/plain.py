@@ -56,7 +56,7 @@ class Vgg(Network):
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def initialize_class_maps(self) -> None:
-        """See :class:`Network`; CAT-KD's code leaves this one convolution at PyTorch's default."""
+        """See :class:`Network`; CAT-KD's code keeps PyTorch's default for this convolution."""
         default_initialize(self.classifier.weight)
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "load_pretrained", "read_pretrained"]
 
 _COUNTER = "num_batches_tracked"  # of batch norm; older files lack it, and nothing here reads it
-_COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # of tools, no weights
+_COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # counters of tools, no weights
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Parts of names that DataParallel, ``torch.compile`` and others put in."""
+"""Parts of names that wrappers such as DataParallel and ``torch.compile`` insert."""
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged)([._]|$)")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -44,18 +44,18 @@ class Pretrained:
     normalization: Normalization | None
     """What the network's published weights want of images; None for weights of this project."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the file was read, a line each."""
+    """Notes for the user on how the file was read."""
 
 
 @dataclass(frozen=True, eq=False)
 class _StateDict:
-    """The tensors of a file that are of the network, by the file's names without wrappers.
+    """The network's tensors in a file.
 
     Attributes:
-        tensors: By the file's names, without what wrappers put before or into them.
-        names: What the file calls each of the network's tensors.
+        tensors: Tensors by the file's names, without the parts that wrappers add.
+        names: The file's name of each of the network's tensors.
         published: Whether these names are those of published weights.
-        notes: What was chosen and left out.
+        notes: Notes on what was chosen and left out.
     """
 
     tensors: Mapping[str, Tensor]
@@ -74,8 +74,8 @@ def load_pretrained(
     ``torch.compile``, Lightning or timm put before them. Nothing but tensors is unpickled.
 
     Args:
-        path: A state dict, or a checkpoint that holds one, of ``torch.save`` or safetensors. Of
-            weights and their running average, the average is taken.
+        path: A state dict, or a checkpoint with one, of ``torch.save`` or safetensors. If it holds
+            weights and their running average, the average is used.
         architecture: One of the names of :func:`rkd_core.models.architectures`.
         classes: Number of logits.
         channels: Channels of the images.
@@ -111,10 +111,10 @@ def read_pretrained(
 
 
 def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _StateDict:
-    """Find the network's tensors in a file, under whatever keys and prefixes.
+    """Find the network's tensors in a file, under any keys and prefixes.
 
     Raises:
-        UserError: There are several sets of them that differ, none of them a running average.
+        UserError: The file has several sets of them that differ, none of them a running average.
     """
     own = {name: name for name in network.state_dict()}
     published = {name: _published(name, network.published_names) for name in own}
@@ -153,7 +153,7 @@ def _votes(stored: Sequence[Stored], names: Iterable[str]) -> Counter[tuple[str,
 
 
 def _below(stored: Sequence[Stored], place: tuple[str, str]) -> dict[str, Tensor]:
-    """Return the tensors at a place, by what follows its prefix."""
+    """Return the tensors at a place by their names without its prefix."""
     folder, prefix = place
     found: dict[str, Tensor] = {}
     for one in stored:
@@ -166,7 +166,7 @@ def _below(stored: Sequence[Stored], place: tuple[str, str]) -> dict[str, Tensor
 def _chosen(
     path: Path, places: list[tuple[str, str]], stored: Sequence[Stored], names: set[str]
 ) -> tuple[tuple[str, str], list[str]]:
-    """Choose one of the places that hold as many of the network's tensors, and say so.
+    """Choose one of the places that hold equally many of the network's tensors, with a note.
 
     Raises:
         UserError: They differ, and not because one is a running average of another.
@@ -185,7 +185,7 @@ def _chosen(
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of weights are the same numbers."""
+    """Return whether two sets of weights are numerically equal."""
     import torch
 
     return one.keys() == other.keys() and all(
@@ -195,14 +195,14 @@ def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def _bare(name: str) -> str:
-    """Return a tensor's name without what wrappers put into it."""
+    """Return a tensor's name without the parts that wrappers insert."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _fitted(
     path: Path, given: _StateDict, network: Network, architecture: str, channels: int
 ) -> dict[str, Tensor]:
-    """Return the file's tensors by the network's names, each of which it has."""
+    """Return the file's tensors by the network's names; the file must have all of them."""
     import torch
 
     needed = network.state_dict()
@@ -212,14 +212,12 @@ def _fitted(
     weights: dict[str, Tensor] = {}
     for ours, like in needed.items():
         theirs = given.names[ours]
-        if theirs not in given.tensors:  # a counter
+        if theirs not in given.tensors:  # a counter may be missing
             weights[ours] = torch.zeros(like.shape, dtype=like.dtype)
             continue
         tensor = given.tensors[theirs]
         if not _plain(tensor):
-            raise UserError(
-                f"{path} is no file of weights: {theirs} is not stored as plain numbers"
-            )
+            raise UserError(f"{path} is not a weight file: {theirs} is not stored as plain numbers")
         if tensor.shape != like.shape:
             raise UserError(
                 f"{path} is not of {what}: {theirs} is {_size(tensor)}, not {_size(like)}"
@@ -234,7 +232,7 @@ def _fitted(
 
 
 def _check_names(path: Path, given: _StateDict, what: str) -> None:
-    """Refuse a file that lacks tensors of the network, or has others."""
+    """Refuse a file that lacks tensors of the network or has extra ones."""
     wanted = list(given.names.values())
     missing = [n for n in wanted if n not in given.tensors and not n.endswith(_COUNTER)]
     unexpected = [name for name in given.tensors if name not in wanted]
@@ -249,7 +247,7 @@ def _check_names(path: Path, given: _StateDict, what: str) -> None:
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether it is numbers in memory, rather than sparse, quantized or without content."""
+    """Return whether a tensor is dense numbers in memory, not sparse, quantized or without data."""
     import torch
 
     odd = tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided

@@ -1,4 +1,4 @@
-"""Tensors of a file of weights, by name, whatever the tool that saved it. Imports no torch."""
+"""Tensors of a weight file by name, for the formats of many tools. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "Stored", "listed", "read"]
 
 ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".tar", ".ckpt", ".bin", ".th", ".safetensors")
-"""Endings of the names of files that are read, in lower case."""
+"""Endings of the file names that are read, in lower case."""
 
-# What others save, which holds no state dict, or not all of one.
+# Formats of other tools, which hold no state dict or only part of one.
 _OTHERS = {
     ".pt2": "a torch.export program",
     ".onnx": "an ONNX model",
@@ -45,8 +45,8 @@ _BEGINNINGS = {
 _SAVE = (
     "where it was made, save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
 )
-_DEPTH = 6  # mappings within mappings
-_NAMED = 4  # of several names, how many a message lists
+_DEPTH = 6  # levels of nested mappings
+_NAMED = 4  # names that a message lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,9 @@ class Stored:
     """A tensor of a file.
 
     Attributes:
-        tensor: As it is stored.
+        tensor: The tensor as stored.
         folder: Keys of the mappings that hold it, joined by ``.``; empty for the outermost.
-        name: Its own key there.
+        name: Its key in the innermost mapping.
     """
 
     tensor: Tensor
@@ -65,39 +65,39 @@ class Stored:
 
 
 def read(path: Path) -> tuple[str, list[Stored]]:
-    """Read a file of weights; nothing but tensors and plain values is unpickled.
+    """Read a weight file; nothing but tensors and plain values is unpickled.
 
     Args:
-        path: A state dict, or a checkpoint that holds one or several, of ``torch.save`` or
+        path: A state dict, or a checkpoint with one or several, of ``torch.save`` or
             safetensors.
 
     Returns:
         SHA-256 of the file, and all its tensors.
 
     Raises:
-        UserError: The file cannot be read, or is of a kind that is not; the line names the kind.
+        UserError: The file cannot be read, or is of an unsupported kind; the line names the kind.
     """
     lower = path.name.lower()
     kind = next((kind for ending, kind in _OTHERS.items() if lower.endswith(ending)), None)
     if kind is not None:
-        raise UserError(f"{path} is {kind}, not a file of weights: {_SAVE}")
+        raise UserError(f"{path} is {kind}, not a weight file: {_SAVE}")
     if lower.endswith(".index.json"):
         raise UserError(f"{path} is {_index(path)}")
     if not lower.endswith(ENDINGS):
         raise UserError(
-            f"{path} is no file of weights: its name must end in "
+            f"{path} is not a weight file: its name must end in "
             f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     try:
         if not path.is_file():
-            raise UserError(f"{path} is not there, or no file: give a file of weights")
+            raise UserError(f"{path} is not there, or not a file: give a weight file")
         content = path.read_bytes()
         found = _loaded(path, content)
     except UserError:
         raise
-    except pickle.UnpicklingError as error:  # whose own message says how to run it all the same
+    except pickle.UnpicklingError as error:  # its own message says how to run the code all the same
         raise UserError(f"{path} cannot be read as weights: {_refused(content, error)}") from error
-    except Exception as error:  # what damaged files raise is open-ended
+    except Exception as error:  # damaged files raise errors of many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as weights: {reason}") from error
     if not isinstance(found, Mapping):
@@ -106,16 +106,16 @@ def read(path: Path) -> tuple[str, list[Stored]]:
 
 
 def listed(names: list[str]) -> str:
-    """Return the first of several names, and how many there are more."""
+    """Return the first of several names, and the number of the others."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _loaded(path: Path, content: bytes) -> Any:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Raises:
-        UserError: It is of a kind that is not read.
+        UserError: The file is of an unsupported kind.
     """
     import torch
     from safetensors.torch import load
@@ -133,27 +133,27 @@ def _loaded(path: Path, content: bytes) -> Any:
 
 
 def _kind_of_archive(content: bytes) -> str | None:
-    """Say what a zip archive is, if it is not one of tensors."""
+    """Describe a zip archive that does not hold tensors; empty for one that does."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except zipfile.BadZipFile:  # torch says it better
+    except zipfile.BadZipFile:  # torch has a better message
         return None
     if "constants.pkl" in names:
         return f"a TorchScript archive, not a state dict: {_SAVE}"
     if "archive_format" in names or "serialized_exported_program.json" in names:
         return f"a torch.export program, not a state dict: {_SAVE}"
     if "data.pkl" not in names:
-        return "a zip archive that torch.save has not written: unpack it first"
+        return "a zip archive that torch.save did not write: unpack it first"
     return None
 
 
 def _index(path: Path) -> str:
-    """Say what the index of weights in several files lists."""
+    """Describe the index of weights in several files."""
     try:
         parts = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
         several = f"an index of {len(parts)} files ({listed([str(part) for part in parts])})"
-    except Exception:  # damaged or of another kind, it is not read all the same
+    except Exception:  # damaged or of another kind, it is refused all the same
         several = "an index of several files"
     return f"{several}: give one file with all tensors, {_SAVE.removeprefix('where it was made, ')}"
 
@@ -161,7 +161,7 @@ def _index(path: Path) -> str:
 def _refused(content: bytes, error: pickle.UnpicklingError) -> str:
     """Say why a pickle was not loaded, in one line."""
     classes: list[str] = []
-    with contextlib.suppress(Exception):  # up to where it is a pickle no more
+    with contextlib.suppress(Exception):  # stop where it is no longer a pickle
         for name in _classes(content):
             classes.append(name)
     if any(name.startswith("torch.nn.modules.") for name in classes):
@@ -174,7 +174,7 @@ def _refused(content: bytes, error: pickle.UnpicklingError) -> str:
 
 
 def _classes(content: bytes) -> Iterator[str]:
-    """Yield what pickles of a file refer to, without unpickling: ``module.name``."""
+    """Yield the names ``module.name`` that the pickles of a file refer to, without unpickling."""
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             place = next(name for name in archive.namelist() if name.endswith("data.pkl"))
@@ -192,7 +192,7 @@ def _classes(content: bytes) -> Iterator[str]:
 
 
 def _tensors(found: Mapping[Any, Any]) -> Iterator[Stored]:
-    """Yield all tensors of mappings within mappings, each mapping once."""
+    """Yield all tensors of nested mappings; visit each mapping once."""
     import torch
 
     waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), found)]

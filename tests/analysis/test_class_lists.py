@@ -112,9 +112,9 @@ def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("name", "text", "texts", "message"),
     [
         ("g.json", None, [], r"--groups-file .*g.json cannot be read: No such file"),
-        ("g.json", "[", [], "is no JSON of groups"),
-        ("g.txt", "a: b", [], "is no JSON of groups .*; files end in .json, .toml or .csv"),
-        ("g.toml", "a = [", [], "is no TOML of groups"),
+        ("g.json", "[", [], "is not JSON of groups"),
+        ("g.txt", "a: b", [], "is not JSON of groups .*; files end in .json, .toml or .csv"),
+        ("g.toml", "a = [", [], "is not TOML of groups"),
         ("g.csv", "tench,carp\n", [], "the first line must name the columns group and class"),
         ("g.csv", "group,class\ncarp\n", [], "line 2 must have a group and a class"),
         ("g.json", "{}", [], "must have groups, such as"),

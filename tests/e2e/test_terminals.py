@@ -38,7 +38,7 @@ def test_an_ascii_screen_whose_reader_ends(tmp_path):
     selection = json.loads((out / "selection.json").read_text("utf-8"))
     assert "émeu" in json.dumps(selection, ensure_ascii=False)
     log = (out / "sweep.log").read_text("utf-8")
-    assert "nobody reads stdout: [Errno 32] Broken pipe" in log
+    assert "cannot write to stdout: [Errno 32] Broken pipe" in log
     assert log.count(" completed ") == 6
     assert "α" not in answer(log)  # as the screen would have had it
     assert log.splitlines()[-1].startswith("Wrote selection.json")

@@ -131,7 +131,7 @@ def test_archives_are_to_be_unpacked(tmp_path, load, ending):
 
 
 def test_what_is_neither_a_file_nor_a_folder_is_not_said_to_be_missing(load):
-    with pytest.raises(UserError, match=r"^/dev/null is not a folder: a data set is one"):
+    with pytest.raises(UserError, match=r"^/dev/null is not a folder: a data set is a folder"):
         load("/dev/null")
 
 

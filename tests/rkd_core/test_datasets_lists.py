@@ -243,7 +243,7 @@ def test_both_lists_or_neither(tmp_path, load, lists):
             load(tmp_path / "images", **{name: path})
     for path in (tmp_path / "nowhere.txt", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(
-            UserError, match=r"(is no file|does not exist): an image list|File name too long"
+            UserError, match=r"(is not a file|does not exist): an image list|File name too long"
         ):
             load(tmp_path / "images", **(lists | {"test_list": path}))
 

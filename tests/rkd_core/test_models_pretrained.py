@@ -346,7 +346,7 @@ def test_programs_are_refused_by_name(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "is a web page"),
         (gzip.compress(b"x", mtime=0), "is compressed"),
-        (b"PK\x05\x06" + bytes(18), "is a zip archive that torch.save has not written"),
+        (b"PK\x05\x06" + bytes(18), "is a zip archive that torch.save did not write"),
         (bytes(257) + b"ustar" + bytes(250), "is a tar archive"),
     ],
 )

@@ -192,7 +192,7 @@ def test_an_artifact_of_another_revision_of_its_network_is_refused(taught, tmp_p
     for name, model in (("same", former), ("google", google)):  # without a revision: the first
         artifacts.save(tmp_path / name, found.spec, model, found.weights, row)
     assert artifacts.load(tmp_path / "same", run).model == former
-    with pytest.raises(UserError, match=r"model.json is of revision 1 of resnet32_google, and"):
+    with pytest.raises(UserError, match=r"model.json holds revision 1 of resnet32_google, but"):
         artifacts.load(tmp_path / "google", run)
     artifacts.check(tmp_path / "google", run)  # it is not damaged
 

@@ -207,7 +207,7 @@ class Method(_Frozen):
         raise TypeError(f"{self.name} has no loss of its own")
 
     def suited(self, classes: int) -> Self:
-        """Return the method as it is planned for data of so many classes: itself, for most."""
+        """Return the method as planned for this number of classes, which most methods ignore."""
         return self
 
     @classmethod
