@@ -1,7 +1,7 @@
-"""Ends Ray's agents with the command that started them, also when that command is killed.
+"""Termination of Ray's agents with the command that started them, even if it is killed.
 
-Ray's own processes end within seconds of a command that is killed. Its two agents first report the
-death to a server that died as well, for 60 seconds and up to 90.
+Ray's own processes end within seconds of a command that is killed. Its two agents first try to
+report the end to a server that has also ended, for 60 to 90 seconds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 __all__ = ["ended_with_this_process"]
 
-# Reads from a pipe that is never written to: the read ends when this process does. The title is
-# compared because the number may belong to another process by then.
+# Reads from a pipe without data: the read ends when this process does. The title is compared
+# because the process id may have been reused by then.
 _GUARD = """
 read -r _
 for pid; do
@@ -28,9 +28,9 @@ done 2>/dev/null
 
 @contextlib.contextmanager
 def ended_with_this_process() -> Iterator[None]:
-    """Kill the agents of the Ray that runs here when the context is left or this process dies.
+    """Kill the agents of the local Ray when the context is left or this process dies.
 
-    A shell waits for that in its own session, so that a signal to the group does not reach it.
+    A shell in a session of its own waits for that, so that a signal to the group does not reach it.
     Without a shell or ``/proc`` the agents stay for up to 90 seconds.
     """
     try:
@@ -60,7 +60,7 @@ def _children(parent: int) -> list[int]:
     """Return the process ids of the direct children of a process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # the process ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
             if int(after_name.split()[1]) == parent:
                 found.append(int(entry.parent.name))

@@ -111,11 +111,11 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
 
 
 _FEW = 10
-"""Classes whose images are counted one by one in the plan."""
+"""Largest number of classes whose images the plan counts one by one."""
 
 
 def split_lines(dataset: datasets.Dataset) -> list[str]:
-    """Return, for each split, where it comes from and how many images of each class it has."""
+    """Return a line for each split: its origin, and the number of images of each class."""
     lines = []
     for split, origin in dataset.origins.items():
         counts = dataset.class_counts(split)
@@ -178,7 +178,7 @@ def log_ways(
     execution: Execution,
     per_trial: PerTrial,
 ) -> None:
-    """Put into the log what the images are, and how trainings run, where there is a choice."""
+    """Log the splits, and how trainings run where there is a choice."""
     for line in (*split_lines(dataset), *dataset.provenance.remarks):
         log.info("%s: %s", dataset.name, line)
     for line in dataset.provenance.warnings:
@@ -199,7 +199,7 @@ def log_ways(
 
 
 _LEAST = 34
-"""Columns of a terminal for a name's description beside it."""
+"""Least number of columns for a description beside a name."""
 _OWN = {
     "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
     "(--train-list, --val-list, --test-list)"

@@ -59,7 +59,7 @@ from sweeps.tracking import connect_trackers
 
 __all__ = ["run"]
 
-_LONG = 1_000_000_000  # pixels through a network; what is less begins at once, unmeasured
+_LONG = 1_000_000_000  # pixels through a network; shorter trainings begin without a measurement
 
 
 Conclude = Callable[[Plan, Path, SelectionChoice, Sequence[Failure], Console], int]

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # between looks at what the cluster has
 
-_NO_ROOM = (ImportError, OSError, MemoryError)  # from an import for which there is no memory
-_M_ARENA_MAX = -8  # as glibc's malloc.h has it
+_NO_ROOM = (ImportError, OSError, MemoryError)  # raised by an import that runs out of memory
+_M_ARENA_MAX = -8  # from glibc's malloc.h
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -109,10 +109,10 @@ class Cluster:
 
 
 def allowance_for(machine: Machine, dataset: Dataset, cluster: Cluster) -> Allowance | None:
-    """Return what a Ray on this machine may use; None where none is to be started.
+    """Return the resources for a Ray on this machine; None if none is to be started.
 
     Raises:
-        UserError: It would not start within the limits of this machine.
+        UserError: Ray would not start within the limits of this machine.
     """
     if machine.serial or machine.address is not None:
         return None
@@ -129,8 +129,8 @@ def connect(
     waits for it: until then there is time for something else.
 
     Args:
-        machine: Where to run.
-        allowance: What a Ray that is started here is told to use.
+        machine: Machine or cluster to run on.
+        allowance: Resources of a Ray that is started here.
 
     Raises:
         UserError: There is no cluster at that address. The function yielded raises it if Ray does
@@ -155,8 +155,8 @@ def connect(
         starting = pool.submit(_start, machine, python_path, allowance)
 
         def ready() -> Cluster:
-            with contextlib.suppress(*_NO_ROOM):  # then Ray does not start either, and says why
-                import ray.tune  # noqa: F401 (a second's work that fits into the wait)
+            with contextlib.suppress(*_NO_ROOM):  # Ray does not start then either, and reports why
+                import ray.tune  # noqa: F401 (takes a second, which fits into the wait)
 
             starting.result()
             if machine.address is None:
@@ -215,7 +215,7 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
 
 
 def _told(allowance: Allowance) -> dict[str, Any]:
-    """Return the arguments of ``ray.init`` for what Ray may use."""
+    """Return the arguments of ``ray.init`` for an allowance."""
     store, folder = allowance.store_folder, allowance.folder
     told = {
         "object_store_memory": allowance.object_store,
@@ -325,7 +325,7 @@ def run_on_ray(
         ),
     )
     # At the end Tune reads each trial's figures from its result.json, which is not written here,
-    # and logs a FileNotFoundError for each. Records have the figures: nothing is to be read.
+    # and logs a FileNotFoundError for each. The records hold the figures, so nothing is lost.
     ExperimentAnalysis._fetch_trial_dataframes = lambda _: {}
     log.info("Ray Tune: %d slots, storage %s", cluster.slots, where)
     tuner.fit()

@@ -36,7 +36,7 @@ __all__ = [
 
 COLUMNS = ("stage", "architecture", "method", "multipliers", "status", "train_seconds",
            "train_class_total", "epochs")  # fmt: skip
-"""Of a record, that a ``CostModel`` learns from."""
+"""Columns of a record that a ``CostModel`` reads."""
 
 
 class Kind(NamedTuple):
@@ -50,8 +50,8 @@ class Kind(NamedTuple):
 
 
 _BATCHES = 4  # of an epoch of the calibration
-_ALIKE = 3.0  # what another kind of training may differ by
-_SURE = 1.25  # most over least, from which on a range is stated as one figure
+_ALIKE = 3.0  # factor by which another kind of training may differ
+_SURE = 1.25  # ratio of most to least, below which a range is stated as one figure
 
 
 _PLAIN = ("standard", "tradeoff")
@@ -85,7 +85,7 @@ class CostModel:
                 self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))
 
     def see(self, kind: Kind, seconds: float, epochs: float, images: int) -> None:
-        """Learn from one training of some epochs, of which there is one or more."""
+        """Learn from one training of one or more epochs."""
         bisect.insort(self._seen[kind], seconds / (epochs * max(images, 1)))
 
     def seconds(self, run: PlannedRun, images: int) -> float | None:
@@ -101,10 +101,10 @@ class CostModel:
         return (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2 * work if seen else None
 
     def range_of(self, kind: Kind, epochs: int, images: int) -> tuple[float, float] | None:
-        """Least and most seconds to expect of one kind; None if nothing alike was seen.
+        """Return the least and most seconds to expect of one kind; None without a similar one.
 
-        The middle half of what was seen of ``n`` trainings, widened by the factor ``1 + 1 / n``,
-        or by 3 where only a similar kind was seen.
+        The range is the middle half of the ``n`` trainings seen, widened by the factor
+        ``1 + 1 / n``, or by 3 if only a similar kind was seen.
         """
         work = self.work(kind, epochs) * max(images, 1)
         if work == 0:
@@ -116,11 +116,11 @@ class CostModel:
         return seen[cut] / wider * work, seen[-1 - cut] * wider * work
 
     def work(self, kind: Kind, epochs: int) -> float:
-        """Return the work of a training in epochs; a teacher is asked for its answers, too."""
+        """Return the work of a training in epochs, for a teacher including its answers."""
         return epochs + (self._asking if kind.stage == "teacher" else 0.0)
 
     def _like(self, kind: Kind) -> tuple[bool, list[float]]:
-        """Return what was seen of a kind, or of one like it, and whether it is that very kind."""
+        """Return whether this very kind was seen, and its or a similar kind's measurements."""
         on_grid = kind._replace(method=None)
         like = kind, on_grid, on_grid._replace(multipliers=not kind.multipliers)
         found = next((k for k in like if self._seen.get(k)), None)
@@ -132,7 +132,7 @@ class CostModel:
         return None if None in seconds else sum(s for s in seconds if s is not None)
 
     def total_range(self, runs: Iterable[PlannedRun], images: int) -> tuple[float, float] | None:
-        """Return the sums over runs of ``range_of``; None if one is unlike anything seen."""
+        """Return the sums of ``range_of`` over runs; None if one is unlike anything seen."""
         low = high = 0.0
         for run in runs:
             found = self.range_of(kind_of(run), run.spec.epochs, images)

@@ -30,7 +30,7 @@ FOLDER = "student"
 _CARD, _LABELS, _PREPROCESSING = "README.md", "labels.json", "preprocessing.json"
 _WEIGHTS, _PROGRAM, _CODE = "model.safetensors", "model.pt2", "preprocess.py"
 _FILES = {_CARD, _LABELS, _PREPROCESSING, _WEIGHTS, _PROGRAM, _CODE}
-_IMPORTED = "__pycache__"  # left by whoever imports preprocess.py
+_IMPORTED = "__pycache__"  # left by an import of preprocess.py
 
 _DECODING_BEFORE = {
     "integers": (0, 65535),
@@ -38,15 +38,15 @@ _DECODING_BEFORE = {
     "upright": False,
     "over_white": False,
 }
-"""How images were decoded for models that do not say it."""
+"""Decoding of images for models that do not state it."""
 
 
 @dataclass(frozen=True)
 class Options:
     """Write the selected student of a sweep as a folder that needs nothing of this product.
 
-    model.pt2 (torch.export, with the normalization in it), model.safetensors, labels.json,
-    preprocess.py (the decoding of images as in training) with preprocessing.json, and a model card.
+    model.pt2 (torch.export, includes the normalization), model.safetensors, labels.json,
+    preprocess.py (decodes images as in training) with preprocessing.json, and a model card.
     """
 
     results: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
@@ -199,7 +199,7 @@ def _standing(folder: Path) -> bool:
         manifest = json_text.parse_object(files.read(folder / bundles.MANIFEST))
         run_id = str(manifest["run_id"])
         written = _FILES.intersection(bundles.checksums(folder, run_id))
-        bundles.check(folder, run_id, sorted(written | (_FILES - {_CODE})))  # which is newer
+        bundles.check(folder, run_id, sorted(written | (_FILES - {_CODE})))  # older exports lack it
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"--to {folder} is not as it was written ({error}); move it away, or give a new folder"

@@ -97,7 +97,7 @@ def run(options: Options) -> None:
             status.update(f"seed {seed} ({i} of {len(parts)})")
             tallies.append(_one_seed(data, options, seed, *rows))
     tally = stack(tallies)
-    try:  # the file first, whatever happens to the screen
+    try:  # write the file first, whatever happens to the screen
         if options.out is not None:
             chosen = {name: value for name, value in asdict(options).items() if name not in _WHERE}
             _write(options.out, chosen, document(tally, options.seeds))

@@ -1,8 +1,9 @@
-"""Notices trainings that hang (a stuck data loader, a lost mount), and ends them.
+"""Detection and termination of trainings that hang (a stuck data loader, a lost mount).
 
-A thread counts the batches that the process makes. If none is made for long enough, the stacks of
-all threads are kept for the log and the training is ended, to be retried as a failure. On Ray its
-process ends. Without Ray the main thread is interrupted, which ends any wait that Python can end.
+A thread counts the batches that the process makes. If none is made for too long, it keeps the
+stacks of all threads for the log and ends the training, which is retried like any failure. On Ray
+the training's process ends. Without Ray the main thread is interrupted, which ends any wait that
+Python can end.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ __all__ = ["HangError", "ending_the_process", "note_of", "watched", "watched_her
 log = logging.getLogger(__name__)
 
 _TIMES = 20
-"""A training hangs if it makes no batch for this many times the usual interval, or longer."""
+"""Factor on the usual interval between batches, after which a training hangs."""
 
-_FOLDER = ".hangs"  # in the results folder, until the sweep has read it
-_PATIENCE = 10.0  # seconds that keeping the stacks, or an interrupted training, may take
+_FOLDER = ".hangs"  # in the results folder, until the sweep reads it
+_PATIENCE = 10.0  # seconds allowed for keeping the stacks, or for an interrupted training to end
 
 Ended = Callable[[str, str], None]
-"""Called from another thread with the cause and the stacks of a training that hangs."""
+"""Callback for a training that hangs, with cause and stacks; runs in another thread."""
 
 
 class HangError(Exception):
@@ -43,8 +44,8 @@ def watched(timeout: float, ended: Ended) -> Iterator[None]:
     """Watch the training that runs in this context.
 
     Args:
-        timeout: Least number of seconds without a batch that is a hang; 0 to watch nothing.
-        ended: Ends the training. It is called once for each hang.
+        timeout: Least number of seconds without a batch that counts as a hang; 0 turns this off.
+        ended: Callback that ends the training. It is called once for each hang.
     """
     if timeout <= 0:
         yield
@@ -61,7 +62,7 @@ def watched(timeout: float, ended: Ended) -> Iterator[None]:
 
 
 def _watch(timeout: float, ended: Ended, done: threading.Event) -> None:
-    # Silence is counted in turns of this loop: while the process is stopped, none pass.
+    # Silence is counted in turns of this loop, so that time in a stopped process does not count.
     period = min(1.0, timeout / 10)
     seen, silent = heartbeat.beats(), 0.0
     while not done.wait(period):
@@ -74,7 +75,7 @@ def _watch(timeout: float, ended: Ended, done: threading.Event) -> None:
 
 
 def _stacks() -> str:
-    """Return where each thread of this process is."""
+    """Return the stack of each thread of this process."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = [
         f"Thread {names.get(identity, identity)}:\n{''.join(traceback.format_stack(frame))}"
@@ -85,7 +86,7 @@ def _stacks() -> str:
 
 
 def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
-    """Return what ends this process, and leaves cause and stacks for the sweep to read.
+    """Return a callback that leaves cause and stacks for the sweep, and ends this process.
 
     Args:
         out: Results folder.
@@ -99,7 +100,7 @@ def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
 
     def ended(cause: str, stacks: str) -> None:
         print(f"{cause}\n{stacks}", file=sys.stderr, flush=True)
-        # In a thread: the results folder may be what does not answer.
+        # In a thread, since access to the results folder may be what hangs.
         keeping = threading.Thread(target=keep, args=(f"{cause}\n{stacks}",), daemon=True)
         keeping.start()
         keeping.join(_PATIENCE)
@@ -122,14 +123,13 @@ def note_of(out: Path, run_id: str) -> tuple[str, str] | None:
 
 @contextlib.contextmanager
 def watched_here(timeout: float) -> Iterator[None]:
-    """Watch the training that runs in this context and thread; one that hangs raises HangError.
+    """Watch the training that runs in this context and thread; raise HangError if it hangs.
 
-    A signal interrupts the wait, and the stacks go to the log. Where that does not help, the
-    process ends with exit code 1 and a line that says so. Outside of the main thread nothing is
-    watched.
+    A signal interrupts the wait, and the stacks go to the log. If that does not help, the process
+    prints a line and ends with exit code 1. Outside of the main thread nothing is watched.
 
     Args:
-        timeout: As of ``watched``.
+        timeout: As in ``watched``.
 
     Raises:
         HangError: The training made no batch for too long.

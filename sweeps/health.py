@@ -65,7 +65,7 @@ def _own_death() -> str | None:
     node: Any = ray._private.worker._global_node
     for name, process in node.dead_processes() if node is not None else ():
         if name in ("raylet", "gcs_server"):
-            return explain(f"Ray has gone: its {name} ended ({_ending(process.returncode)})")
+            return explain(f"Ray has stopped: its {name} ended ({_ending(process.returncode)})")
     return None
 
 

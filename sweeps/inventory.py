@@ -1,4 +1,4 @@
-"""The inventory of a results folder's data set, and how the data set has changed since."""
+"""The inventory of a results folder's data set, and changes of the data set since then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rkd_core.datasets.wording import counted
 __all__ = ["changes", "write"]
 
 _FILE = "inventory.json"
-_SHOWN = 3  # classes or files in a message
+_SHOWN = 3  # classes or files that a message lists
 
 
 def write(out: Path, inventory: Inventory) -> None:
@@ -32,10 +32,10 @@ def write(out: Path, inventory: Inventory) -> None:
 
 
 def changes(out: Path, dataset: datasets.Dataset) -> list[str] | None:
-    """Say how a data set differs from the one that a results folder was made from.
+    """Describe how a data set differs from the one that a results folder was made from.
 
     Returns:
-        Clauses; None where the folder has no inventory, or that of other classes altogether.
+        Clauses; None if the folder has no inventory, or one without any of the present classes.
 
     Raises:
         OSError: The inventory cannot be read.
@@ -101,7 +101,7 @@ def _of_files(before: Mapping[str, tuple[int, int]], now: Inventory) -> list[str
     common = sorted(before.keys() & present.keys())
     resized = [path for path in common if before[path][0] != present[path][0]]
     touched = [path for path in common if before[path][1] != present[path][1]]
-    # A copy of the data has other times everywhere: they tell only what nothing else does.
+    # A copy of the data has new times everywhere, so times count only if nothing else differs.
     changed = resized or ([] if new or gone else touched)
     return [
         f"{word} {_some(paths)}"

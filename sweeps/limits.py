@@ -1,7 +1,7 @@
-"""Limits of a machine under which Ray does not start, and what it may use within them.
+"""Limits of a machine under which Ray does not start, and Ray's resources within them.
 
-The bounds are below what Ray 2.60 was seen to take on two cores (docs/reliability.md), so that no
-machine is refused on which it would work. ``--serial`` needs none of what is checked here.
+The bounds are below the measured use of Ray 2.60 on two cores (docs/reliability.md), so that no
+machine is refused on which Ray would work. ``--serial`` needs none of the checked resources.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from rkd_core.errors import UserError
 __all__ = ["Allowance", "Limits", "allow", "explain"]
 
 _MIB = 2**20
-_STORE_SLACK = 96 * _MIB  # of Ray's object store, beyond the images; Ray's minimum is 75 MiB
+_STORE_SLACK = 96 * _MIB  # Ray's object store beyond the images; Ray's minimum is 75 MiB
 _RAYLET = 320 * _MIB  # address space, without the object store, which a raylet maps twice
 _WORKER = 2048 * _MIB  # address space of a training process, without the store and PyTorch
 _TORCH = 1.5  # address space of PyTorch, times the size of its libraries; 3 with CUDA's
-_COMFORT = 6656 * _MIB  # address space with which all of it was seen to work, without the store
+_COMFORT = 6656 * _MIB  # address space that was measured to suffice, without the store
 _THREADS = 120  # of Ray's own processes
 _THREADS_OF_WORKER = 12
-_OPEN_FILES = 60  # of one process: the raylet, without workers
+_OPEN_FILES = 60  # of the raylet, without workers
 _OPEN_FILES_OF_WORKER = 2
 _MEMORY = 768 * _MIB
 _TEMPORARY = 16 * _MIB  # logs and sockets of a short session
-_LONGEST = 34  # characters of a temporary folder: the path of a socket in it has at most 107
+_LONGEST = 34  # length of a temporary folder: the path of a socket in it may have 107 characters
 
 _AMPLE = 4 * 2**30  # of shared memory
 
@@ -42,17 +42,17 @@ _SERIAL = "--serial trains without Ray"
 
 @dataclass(frozen=True)
 class Limits:
-    """What this process may use of its machine; None where there is no limit.
+    """Limits of this process on its machine; None if there is no limit.
 
     Attributes:
         address_space: Bytes that each process may map (``ulimit -v``).
         processes: Processes and threads that may still be started.
-        processes_name: What limits them.
+        processes_name: Name of the limit on processes.
         open_files: Files that each process may have open.
         memory: Bytes of all processes (a container's limit).
         shared_memory: Bytes free in ``/dev/shm``; None where it cannot be written.
-        temporary: Bytes free in each folder for temporary files, the usual one first; 0 where
-            nothing can be written.
+        temporary: Bytes free in each folder for temporary files, the usual one first; 0 if it
+            cannot be written.
     """
 
     address_space: int | None
@@ -71,13 +71,13 @@ class Limits:
         name = (
             "ulimit -u" if left is None or (own or math.inf) <= left else "pids.max of the cgroup"
         )
-        usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # as Ray has it
+        usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # Ray's order
         folders = [Path(usual), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
         return cls(
             _limit(resource.RLIMIT_AS),
             min((n for n in (own, left) if n is not None), default=None),
             name,
-            _limit(resource.RLIMIT_NOFILE, hard=True),  # Ray raises the soft one to it
+            _limit(resource.RLIMIT_NOFILE, hard=True),  # Ray raises the soft limit to the hard one
             _group("memory"),
             _free(Path("/dev/shm")),
             {path: _free(path) or 0 for path in folders},
@@ -86,14 +86,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What a Ray that is started here is told to use; None for what it takes by itself.
+    """Settings for a Ray that is started here; None leaves the choice to Ray.
 
     Attributes:
         object_store: Bytes of its object store.
-        few_arenas: Whether address space is short, of which each thread's memory arena takes
-            64 MiB.
-        store_folder: Where the store's memory is mapped from.
-        folder: Its folder for temporary files.
+        few_arenas: Whether address space is short. Each thread's memory arena takes 64 MiB of it.
+        store_folder: Folder in which the store's memory is mapped.
+        folder: Folder for temporary files.
     """
 
     object_store: int | None = None
@@ -103,15 +102,15 @@ class Allowance:
 
 
 def allow(limits: Limits, images: int, workers: int) -> Allowance:
-    """Return what Ray may use within the limits.
+    """Return settings for Ray within the limits.
 
     Args:
-        limits: Of this machine.
+        limits: Limits of this machine.
         images: Bytes of decoded images, which go into the object store once.
-        workers: Trainings at a time.
+        workers: Number of trainings at a time.
 
     Raises:
-        UserError: Ray would not start; the line names the limit, and what raises it.
+        UserError: Ray would not start; the line names the limit, and how to raise it.
     """
     store = images + images // 8 + _STORE_SLACK
     space = limits.address_space
@@ -144,7 +143,7 @@ def allow(limits: Limits, images: int, workers: int) -> Allowance:
         )
     folder = _temporary(limits.temporary)
     return Allowance(
-        # Its own choice is 30 % of the machine's memory, which a raylet then maps twice.
+        # By default Ray takes 30 % of the machine's memory, which a raylet then maps twice.
         store if space is not None or (limits.shared_memory or 0) < _AMPLE else None,
         space is not None,
         folder if limits.shared_memory is None else None,
@@ -153,7 +152,7 @@ def allow(limits: Limits, images: int, workers: int) -> Allowance:
 
 
 def explain(failure: str, limits: Limits | None = None) -> str:
-    """Return a failure with the limits of this machine that may be its cause, if there are any."""
+    """Return a failure together with this machine's limits that may have caused it."""
     limits = limits or Limits.of_this_machine()
     suspects = []
     if limits.address_space is not None:
@@ -176,10 +175,10 @@ def _refusal(line: str, instead: str) -> UserError:
 
 
 def _temporary(folders: Mapping[Path, int]) -> Path:
-    """Return the first folder with room, of which paths of sockets are short enough.
+    """Return the first folder with room whose path is short enough for sockets.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     for folder, free in folders.items():
         if free >= _TEMPORARY and len(str(folder)) <= _LONGEST:
@@ -205,13 +204,13 @@ def _limit(which: int, *, hard: bool = False) -> int | None:
 
 
 def _processes_left() -> int | None:
-    """Return how many more threads the user may start; None without a limit (root has none)."""
+    """Return how many more threads the user may start; None without a limit, as for root."""
     limit = _limit(resource.RLIMIT_NPROC)
     if limit is None or os.getuid() == 0:
         return None
     used = 0
     for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # it has ended
+        with contextlib.suppress(OSError, ValueError, KeyError):  # the process has ended
             lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
             fields = dict(line.split(":", 1) for line in lines)
             if int(fields["Uid"].split()[0]) == os.getuid():
@@ -227,7 +226,7 @@ def _group(controller: str, what: str = "max") -> int | None:
         ("memory", "max"): ("memory.max", "memory/memory.limit_in_bytes"),
     }[controller, what]
     for name in files:
-        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        with contextlib.suppress(OSError, ValueError):  # "max" means no limit
             value = int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii"))
             return value if value < 2**60 else None
     return None

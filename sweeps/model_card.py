@@ -104,7 +104,7 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
 
 
 def _warning(row: Row) -> list[str]:
-    """Return why the model is not to be used, if it is not."""
+    """Return a reason not to use the model, if there is one."""
     reason = of_record(row)
     return [f"**Not to be used as it is:** {markdown_text(reason)}."] if reason else []
 
@@ -125,10 +125,10 @@ def _input(preprocessing: Row, row: Row, torch_version: str) -> str:
 
 
 def _decoding(preprocessing: Row) -> str:
-    """Say what is done to an image file."""
+    """Describe the decoding of an image file."""
     decoding, resize = preprocessing["decoding"], preprocessing["resize"]
     steps = [
-        "turned as the EXIF orientation says"
+        "turned by the EXIF orientation"
         if decoding["upright"]
         else "left as stored, whatever the EXIF orientation",
         "shown over white where transparent"

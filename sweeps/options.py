@@ -70,7 +70,7 @@ class DataChoice:
     image_size: OptionalInt = None
     """resize and centre-crop every image to this many pixels a side"""
     stratified: bool = False
-    """halve each class of the test set into validation and test, rather than the whole; for a
+    """halve each class of the test set into validation and test, rather than the whole set; for a
     data set without a validation set of its own"""
     split_seed: int = 0
     """seed of that halving"""
@@ -143,9 +143,9 @@ class TrainingChoice:
     teacher_architecture: OptionalName = None
     """network of the teachers"""
     teacher_weights: OptionalPath = None
-    """file of weights (state dict or checkpoint of torch.save, or safetensors; names of
-    torchvision's or of this program's) that every teacher starts from; needs
-    --teacher-architecture. The classifier is replaced where the number of classes differs"""
+    """weight file (state dict or checkpoint of torch.save, or safetensors; tensors named as by
+    torchvision or by this program) that every teacher starts from; needs --teacher-architecture.
+    The classifier is replaced if the number of classes differs"""
     teacher_epochs: OptionalInt = None
     """epochs of the teachers, if not those of every training; 0 uses --teacher-weights as they are,
     as the one, standard teacher"""
@@ -202,7 +202,7 @@ class Machine:
     out: OptionalPlace = None
     """results: a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: results/DATASET)"""
     cpus_per_trial: OptionalFloat = None
-    """CPU cores, and threads, of one trial (default: 1; with --serial $OMP_NUM_THREADS, or all
+    """CPU cores and threads of one trial (default: 1; with --serial $OMP_NUM_THREADS, or all
     cores)"""
     gpus_per_trial: OptionalFloat = None
     """GPUs of one trial, fractions allowed (default: 1 where there are GPUs)"""
@@ -221,8 +221,8 @@ class Machine:
     max_failures: int = 2
     """how often a training that fails, diverges or loses its process is begun again"""
     hang_timeout: float = 600
-    """end and retry a training that makes no step for so many seconds, or for 20 times its usual
-    step where that is longer; 0: never"""
+    """seconds without a step, or 20 times the usual step if that is longer, after which a training
+    is ended and retried; 0: never"""
     address: OptionalName = None
     """Ray cluster to join, such as "auto" (default: start Ray on this machine)"""
     storage: OptionalPlace = None
@@ -232,7 +232,7 @@ class Machine:
 
     @property
     def cpus(self) -> float:
-        """Return the CPU cores of one trial on Ray."""
+        """Return the number of CPU cores of one trial on Ray."""
         return 1.0 if self.cpus_per_trial is None else self.cpus_per_trial
 
 

@@ -1,4 +1,4 @@
-"""How trainings run: how many side by side in one trial, on what device and threads."""
+"""Layout of trainings: the number side by side in one trial, their device and threads."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def execution_of(machine: Machine, cluster: Cluster) -> Execution:
     """Return the device, precision and threads of each training.
 
     Raises:
-        UserError: PyTorch cannot use the GPU that is there.
+        UserError: PyTorch cannot use the GPU of this machine.
     """
     gpu = cluster.gpus_per_trial > 0
     if gpu and machine.address is None:

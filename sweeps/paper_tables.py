@@ -91,7 +91,7 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
         f"{name}.json": json.dumps(document(measured), indent=1) + "\n",
     }
     places = [folder / "paper", *([] if options.save is None else [options.save])]
-    try:  # files first, whatever happens to the screen
+    try:  # write files first, whatever happens to the screen
         for target in places:
             make_folder(target)
             for file, text in texts.items():

@@ -40,7 +40,7 @@ def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
 
 
 class _RefusedError(Exception):
-    """A refusal that tyro, which explains every ``ValueError``, lets through."""
+    """A refusal that passes through tyro, which replaces the text of a ``ValueError``."""
 
 
 def _expanded(text: str) -> Path:

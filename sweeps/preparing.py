@@ -1,4 +1,4 @@
-"""Preparation of the answer while trainings run, so that it follows the last of them at once."""
+"""Preparation of the answer while trainings run, so that it follows the last one at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from analysis.select import prepare
 
 __all__ = ["preparing"]
 
-_WELL_UNDER_WAY = 20.0  # seconds, after which the start has passed that needs all cores
+_WELL_UNDER_WAY = 20.0  # seconds: the start, which needs all cores, is over by then
 
 
 @contextlib.contextmanager
 def preparing(after: float = _WELL_UNDER_WAY) -> Iterator[None]:
-    """Do in a thread, once, what every answer needs; it costs a second or two of a core.
+    """Load in a thread, once, what every answer needs; this takes a core one or two seconds.
 
     Args:
-        after: Seconds until it begins; a sweep that is shorter does without.
+        after: Seconds until it begins; a shorter sweep does without.
     """
 
     def attempt() -> None:
-        with contextlib.suppress(Exception):  # the answer says what is wrong
+        with contextlib.suppress(Exception):  # the answer itself reports any error
             prepare()
 
     timer = threading.Timer(after, attempt)

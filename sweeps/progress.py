@@ -29,7 +29,7 @@ __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
 
 _BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
 _RUNNING_LINES = 8
-_BESIDE_BARS = 28  # columns of a console for names and numbers
+_BESIDE_BARS = 28  # columns for the names and numbers beside a bar
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Tally:
         self.failures = self.pruned = 0
         self.running: dict[str, _Running] = {}
         self.began = time.monotonic()
-        self._first_end = math.inf  # when a first training ended
+        self._first_end = math.inf  # time when the first training ended
         self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
         for run in plan.runs:
             if run.run_id in completed:
@@ -110,7 +110,7 @@ class Tally:
         """A training is in the ledger."""
         now = time.monotonic()
         under_way = self.running.get(run.run_id) or _Running(run, now, 1)
-        first = under_way.began <= self._first_end  # it waited for its process to start
+        first = under_way.began <= self._first_end  # includes the start of its process
         self._first_end = min(self._first_end, now)
         self._end(run)
         if run.spec.epochs:
@@ -120,7 +120,7 @@ class Tally:
             self._unread.append(run.run_id)
 
     def _learn(self, run: PlannedRun, slot: float, trained: float) -> None:
-        """Learn how long a training keeps its slot, which is more than it trains."""
+        """Learn how long a training occupies its slot, which is longer than it trains."""
         kind, epochs = kind_of(run), run.spec.epochs
         if slot > trained:
             self._costs.see(kind, slot, self._costs.work(kind, epochs), self._images)
@@ -149,7 +149,7 @@ class Tally:
         self.ended[run.spec.stage] += 1
 
     def seconds_left(self) -> tuple[float, float] | Stage:
-        """Return the least and the most time to expect, or the stage that nothing is known of yet.
+        """Return the least and most seconds to expect, or a stage without any estimate yet.
 
         Takes as long as there are kinds and trainings under way, however many trainings are left.
         """
@@ -169,7 +169,7 @@ class Tally:
         return max(0.0, low) / self._slots, max(0.0, high) / self._slots
 
     def left(self) -> str:
-        """Return the time left for people; empty if nothing is."""
+        """Return the time left as text; empty if no training is left."""
         if not +self._left:
             return ""
         found = self.seconds_left()
@@ -376,9 +376,9 @@ class Silence:
 def display_for(
     tally: Tally, console: Console, quiet: bool
 ) -> Iterator[LiveDisplay | PlainLines | Silence]:
-    """Give the display that suits the place: live on a terminal, plain lines elsewhere, or none.
+    """Return the display for the output: live on a terminal, plain lines elsewhere, or none.
 
-    A pipe stays one though colors are forced upon it, and a dumb terminal cannot redraw.
+    A pipe gets plain lines even if colors are forced, and so does a dumb terminal.
     """
     if quiet:
         yield Silence(console)

@@ -69,19 +69,19 @@ def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
 
 
 def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> UserError:
-    """Return the error for a folder of other data, or of the same as they were before."""
+    """Return the error for a folder of another data set, or of an earlier state of this one."""
     differences = inventory.changes(out, dataset) if owned == name else None
     if differences:
         how = f": {'; '.join(differences)}"
     elif owned == name:
-        how = " (how was not stored then)"
+        how = " (its inventory was not stored)"
     else:
         return UserError(
             f"--out {out} holds results of another data set ({owned}); give another folder"
         )
     return UserError(
-        f"--out {out} holds results of {owned} as it was; the data set has changed since{how}. "
-        "Give another --out, or put the data back as they were"
+        f"--out {out} holds results of an earlier state of {owned}; the data set has changed "
+        f"since{how}. Give another --out, or restore the data"
     )
 
 

@@ -51,7 +51,7 @@ def run_command(program: str, arguments: Sequence[str] | None, load: Callable[[]
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
-    except (MemoryError, ImportError) as error:  # an import may find no room for its libraries
+    except (MemoryError, ImportError) as error:  # an import may lack memory for its libraries
         from sweeps.limits import explain as with_limits
 
         reason = str(error) or "this process may use no more memory"

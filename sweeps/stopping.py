@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 __all__ = ["SIGNALS", "Interrupted", "Stop", "farewell"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a scheduler's or a person's `kill`, and the end of the terminal."""
+"""Ctrl-C, `kill` from a scheduler or a person, and the end of the terminal."""
 
 _GENTLY = 4.5  # seconds that trainings have to save where they are
 _PATIENCE = 9.0  # seconds until the process ends, whatever a library still waits for
@@ -60,7 +60,7 @@ class Stop:
         self._listeners.append(listener)
 
     def handle_signals(self) -> None:
-        """Handle `SIGNALS`, unless they are ignored, as `nohup` and `&` have it."""
+        """Handle `SIGNALS`, except those that are ignored, as under `nohup` and `&`."""
         with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:

@@ -85,5 +85,5 @@ def connect_trackers(
 
 
 def _uri(text: str) -> str:
-    """MLflow takes a path, too, but leaves its ``~`` as it is."""
+    """Return the URI with ``~`` expanded in a path, since MLflow does not expand it."""
     return str(expanded(text)) if text.startswith("~") else text

@@ -42,8 +42,8 @@ def train_trial(
     """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
 
     Figures of several trainings are reported under their run ids, so that each has its own curve
-    in TensorBoard. With the ``token`` of a lease, they save and stop when that ends. A process
-    that makes no batch for ``hang_timeout`` seconds or longer ends itself, see ``sweeps.hangs``.
+    in TensorBoard. With the ``token`` of a lease, they save and stop when the lease ends. A process
+    without a batch for ``hang_timeout`` seconds or longer ends itself, see ``sweeps.hangs``.
     """
     from ray import tune
 

@@ -62,7 +62,7 @@ def carry_out(
         looks: When validation is looked at on the way; None: a few times, where that costs little.
         until: Epochs after which to stop, for the pruner to look; None: at the end.
         stop: Asked before every step whether to save and stop.
-        watching: Makes, of run ids, a context in which a training that hangs is ended.
+        watching: Callable that takes run ids and returns a context that ends a training that hangs.
 
     Yields:
         For each spec its ``run_id`` and ``status``: ``completed`` or ``pruned`` with the figures

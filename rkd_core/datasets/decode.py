@@ -116,7 +116,7 @@ def _guarded(function: Callable[..., T]) -> Callable[..., T]:
             raise
         except UnidentifiedImageError as error:
             formats = ", ".join(pillow().formats())
-            raise BadImageError(f"it is no image of a known format ({formats})") from error
+            raise BadImageError(f"it is not an image of a known format ({formats})") from error
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise BadImageError(reason) from error

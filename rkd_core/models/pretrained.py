@@ -33,7 +33,7 @@ _CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """What a file of weights holds, checked against a network."""
+    """Contents of a weight file, checked against a network."""
 
     digest: str
     """SHA-256 of the file."""

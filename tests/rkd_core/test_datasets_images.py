@@ -173,7 +173,7 @@ def test_formats_that_run_programs_are_not_opened(tmp_path, load, monkeypatch, c
     """Pillow hands PostScript to Ghostscript."""
     monkeypatch.setattr("subprocess.Popen", None)
     grey_folder(tmp_path / "a", [content] * 3)
-    with pytest.raises(UserError, match="no image of a known format"):
+    with pytest.raises(UserError, match="not an image of a known format"):
         load(tmp_path / "a")
 
 

@@ -44,7 +44,7 @@ def test_a_sweep_whose_ray_is_killed_ends_with_a_line(tmp_path, name):
         _, errors = sweep.communicate(timeout=120)
         took = time.monotonic() - killed
     assert sweep.returncode == 1, errors
-    assert f"pareto.py: Ray has gone: its {name} ended (killed by signal 9)" in errors
+    assert f"pareto.py: Ray has stopped: its {name} ended (killed by signal 9)" in errors
     assert "nothing finished is lost: continue with the same command" in errors
     assert took < 30
     assert records.read(out / "records").num_rows == 0  # neither completed nor failed
@@ -87,11 +87,11 @@ def test_a_sweep_that_is_given_up_ends_with_the_reason(monkeypatch):
 
     def wait():
         with stop.saving():
-            stop.give_up("Ray has gone")
+            stop.give_up("Ray has stopped")
             time.sleep(60)
 
     try:
-        with pytest.raises(OSError, match="Ray has gone"):
+        with pytest.raises(OSError, match="Ray has stopped"):
             wait()
     finally:
         for number, handler in before.items():
@@ -136,9 +136,9 @@ def test_what_has_died_is_told_by_its_name(monkeypatch):
     assert dead() is None
     assert dead(("log_monitor", 1)) is None
     assert dead(("log_monitor", 1), ("raylet", -9)) == (
-        "Ray has gone: its raylet ended (killed by signal 9)"
+        "Ray has stopped: its raylet ended (killed by signal 9)"
     )
-    assert dead(("gcs_server", 1)) == "Ray has gone: its gcs_server ended (exit code 1)"
+    assert dead(("gcs_server", 1)) == "Ray has stopped: its gcs_server ended (exit code 1)"
     monkeypatch.setattr(ray._private.worker, "_global_node", None)  # Ray was joined, not started
     assert health._own_death() is None
 

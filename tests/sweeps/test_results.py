@@ -110,7 +110,9 @@ def test_what_has_changed_in_the_data_is_said(pictures, change, clauses):
     root, current, out = pictures
     check_folder(out, "pictures", current())
     change(root)
-    with pytest.raises(UserError, match=r"results of pictures as it was; .*Give another --out, or"):
+    with pytest.raises(
+        UserError, match=r"results of an earlier state of pictures; .*Give another --out, or"
+    ):
         check_folder(out, "pictures", current())
     with pytest.raises(UserError) as refused:
         check_folder(out, "pictures", current())
@@ -126,7 +128,9 @@ def test_changed_data_of_a_folder_without_an_inventory(pictures):
             (out / "inventory.json").unlink()
         else:
             (out / "inventory.json").write_bytes(content)
-        with pytest.raises(UserError, match=r"changed since \(how was not stored then\). Give"):
+        with pytest.raises(
+            UserError, match=r"changed since \(its inventory was not stored\). Give"
+        ):
             check_folder(out, "pictures", current())
 
 
