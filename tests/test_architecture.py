@@ -102,7 +102,7 @@ training.train([spec, student], checkpoint_every=1, **options)
 
 
 def test_training_imports_no_compiler(tmp_path):
-    """A teacher, a student, records and artifacts in a fresh process: seconds of CPU in each."""
+    """Measure CPU seconds of a teacher, a student, records and artifacts in a fresh process."""
     code = TRAINING.replace("sys.argv[1]", repr(str(tmp_path)))
     loaded = modules_after(code, whole_names=True)
     assert "torch.optim.sgd" in loaded

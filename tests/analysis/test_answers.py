@@ -1,4 +1,4 @@
-"""What has not changed since the last answer is not computed again; what has, is."""
+"""The last answer is reused if nothing has changed, and computed again otherwise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = worlds.sweep(("standard",), ("standard", 0.0, 0.5), (1.0,))
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was computed, in order; pictures and report are stand-ins of the same names."""
+    """Names of the computed parts in order; stand-ins replace the figures and the report."""
     done: list[str] = []
     assess = outcome.assess
 
@@ -55,7 +55,7 @@ ALL = ["selection", "pictures", "report"]
 
 
 def answer(results: Path, width: int = 80, **options: Any) -> tuple[dict[str, Any], str]:
-    """Select; returns the content and all but the last line, which says what was written."""
+    """Select; return the content and all printed lines but the last, which names the files."""
     console = Console(file=io.StringIO(), width=width)
     content = run(results, console=console, **options)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ def answer(results: Path, width: int = 80, **options: Any) -> tuple[dict[str, An
 
 @pytest.fixture
 def results(tmp_path: Path, computed: list[str]) -> Path:
-    """A folder that has been selected from."""
+    """A results folder with a finished selection."""
     worlds.write(tmp_path, ROWS)
     (tmp_path / "plan.json").write_text(
         json.dumps(
@@ -91,7 +91,7 @@ def test_the_same_question_has_the_same_answer_without_work(
 
 
 def test_a_sweep_and_the_command_ask_the_same(results: Path, computed: list[str]) -> None:
-    """One names the runs of its plan and a margin, the other neither, or in words."""
+    """Spell the same question in two ways: explicitly, and by defaults or words."""
     answer(results, run_ids=[row["run_id"] for row in ROWS], worst_k=1, margin=None)
     answer(results, rule=Rule())
     assert computed == []
@@ -255,5 +255,5 @@ def test_a_folder_that_cannot_be_written_still_answers(
     monkeypatch.setattr("rkd_core.files.replace_file", refuse)
     answer(results)
     assert computed == []
-    answer(results, width=41)  # whose text cannot be kept
+    answer(results, width=41)  # its text cannot be kept
     assert computed == ["selection"]

@@ -124,7 +124,7 @@ def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("g.json", '{"a": ["x"]}', ["a", "a"], "give it once"),
     ],
 )
-def test_a_file_that_is_none_is_one_line(
+def test_an_invalid_groups_file_is_one_line(
     tmp_path: Path, name: str, text: str | None, texts: list[str], message: str
 ) -> None:
     if text is not None:

@@ -10,7 +10,7 @@ from analysis.effects import Effects, fit_effects
 
 
 def made(rows: int = 5, classes: int = 6, factors: int = 2) -> tuple[Effects, np.ndarray]:
-    """Some effects, and data of them."""
+    """Return random effects, and noisy data of them."""
     rng = np.random.default_rng(0)
     some = Effects(
         rotation=np.eye(rows + 1)[:, 1:],
@@ -76,7 +76,7 @@ def test_the_covariance_of_classes_is_found() -> None:
 
 
 def test_what_all_classes_have_in_common_is_known_from_all_of_them() -> None:
-    """A shift of the whole combination, far below the noise of a class, is not drawn to others."""
+    """A shift of the whole combination, far below the noise of a class, is not shrunk away."""
     rng = np.random.default_rng(2)
     combinations, classes = 12, 400
     shift = np.linspace(-0.5, 0.5, combinations)[:, None]
@@ -87,4 +87,4 @@ def test_what_all_classes_have_in_common_is_known_from_all_of_them() -> None:
     found = fit_effects(white, np.ones(combinations), places, slope, np.zeros(classes))
     mean = found.rotation @ found.mean(found.rotation.T @ white)
     assert mean.mean(axis=1) == pytest.approx(white.mean(axis=1), abs=0.05)
-    assert mean.std(axis=1).max() < 0.3  # of classes by themselves only 1 would be noise
+    assert mean.std(axis=1).max() < 0.3  # from classes alone it would be noise of 1

@@ -1,4 +1,4 @@
-"""Averages over all images are said to be what was counted, whatever the classes and images."""
+"""Estimates of averages over all images stay near their counts for any classes and images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def counted(correct: np.ndarray, total: np.ndarray) -> Combinations:
 
 
 def bound(c: Combinations) -> np.ndarray:
-    """Standard error of each count, ``sqrt(p (1 - p) / images)``, all images of all seeds."""
+    """Return each count's standard error, ``sqrt(p (1 - p) / images)``, over all seeds."""
     p = np.array([c.class_correct[c.runs(i)].sum() for i in range(len(c))])
     n = np.array([c.class_total[c.runs(i)].sum() for i in range(len(c))])
     return np.sqrt(p / n * (1 - p / n) / n) + 1e-9

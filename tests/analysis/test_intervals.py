@@ -1,4 +1,4 @@
-"""Intervals by counts alone, and what a test set is foretold to count."""
+"""Intervals from counts alone, and predicted counts of a test set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of the papers' tables, against formulas by hand and worlds whose truth is known."""
+"""Errors of the papers' tables against formulas by hand and against simulations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def errors(rows: list[Any], *metrics: str, what: Any = None) -> list[float]:
 
 
 def half_wilson(correct: int, n: int, z: float = 1.0) -> float:
-    """Half the width of Wilson's interval, as in his paper: the roots of a quadratic in p."""
+    """Return half the width of Wilson's interval, as in his paper: roots of a quadratic in p."""
     a, b, c = n + z * z, -(2 * correct + z * z), correct * correct / n
     return math.sqrt(b * b - 4 * a * c) / (2 * a)
 
@@ -43,7 +43,7 @@ def test_a_class_without_images_has_no_draws() -> None:
 
 
 @pytest.mark.parametrize(("images", "recall"), [(5, 0.5), (5, 0.8), (20, 0.9), (50, 0.3)])
-def test_averages_over_many_classes_vary_as_they_are_said_to(images: int, recall: float) -> None:
+def test_averages_over_many_classes_vary_as_stated(images: int, recall: float) -> None:
     random = np.random.default_rng(1)
     correct = random.binomial(images, recall, 2000)
     drawn = recalls_near(correct, np.full(2000, images), deviates(random, 2000)).mean(axis=1)
@@ -54,7 +54,7 @@ def test_averages_over_many_classes_vary_as_they_are_said_to(images: int, recall
 
 @pytest.mark.parametrize("values", [(40.0, 60.0), (1.0, 2.0, 9.0), (5.0, 5.5, 8.0, 8.0, 8.2)])
 def test_means_over_other_seeds_vary_as_the_standard_error_says(values: tuple[float, ...]) -> None:
-    """Every way to pick seeds with replacement, so that nothing is left to chance."""
+    """Return every way to pick seeds with replacement, so that the test is not random."""
     n = len(values)
     picks = np.indices((n,) * n).reshape(n, -1)
     weights = np.array([(picks == seed).sum(axis=0) for seed in range(n)], dtype=float)
@@ -75,7 +75,7 @@ def test_a_class_without_a_hit_has_an_error_and_so_has_one_without_a_miss() -> N
 
 
 def test_seeds_share_their_test_images() -> None:
-    """Three seeds that are alike say no more of other images than one of them."""
+    """Three seeds with equal counts reduce the noise of images no more than one of them."""
     of_images = 100 * math.hypot(*(half_wilson(c, 100) for c in (50, 60, 70))) / 3
     for seeds in (1, 3, 8):
         (error,) = errors([student("std", s, [50, 60, 70]) for s in range(seeds)], "average")
@@ -94,7 +94,7 @@ def test_the_error_is_that_of_seeds_and_that_of_images() -> None:
 
 
 def test_findings_are_as_sure_as_the_errors_say() -> None:
-    """Of two seeds, a mean lies above half its distance with the factor that is asked for."""
+    """With two seeds, the draws of a mean are scaled as the standard error requires."""
     rows = [student("std", seed, [count] * 3) for seed, count in enumerate((40, 60))]
     big = [row | {"test_class_total": [10**6] * 3} for row in rows]
     for row, count in zip(big, (400_000, 600_000), strict=True):
@@ -127,7 +127,7 @@ def test_a_gain_has_the_error_of_its_differences() -> None:
 
 @pytest.mark.parametrize("spread", [0.0, 0.08])
 def test_errors_are_those_of_worlds_whose_truth_is_known(spread: float) -> None:
-    """Mean squared error against mean square of what is stated, over worlds of shared images."""
+    """Compare the mean squared error with the stated one, over simulations with shared images."""
     random = np.random.default_rng(0)
     truth, worlds, seeds, images = np.array([0.3, 0.6, 0.85]), 150, 3, 100
     squares, stated = [], []

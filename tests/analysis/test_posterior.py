@@ -1,4 +1,4 @@
-"""The posterior against dense float64 algebra, and the fit in worlds that it should know."""
+"""The posterior against dense float64 algebra, and the fit in simulated worlds."""
 
 from __future__ import annotations
 

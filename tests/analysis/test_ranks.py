@@ -1,4 +1,4 @@
-"""Ranks and their correlation are SciPy's."""
+"""Ranks and rank correlations agree with SciPy's."""
 
 import numpy as np
 import pytest

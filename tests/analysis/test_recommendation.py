@@ -1,4 +1,4 @@
-"""What is not shipped: students that guess, and candidates that all miss a class."""
+"""Cases without a recommendation: students that guess, and candidates that all miss a class."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def outcome(*rows: worlds.Row, rule: Criterion | None = None) -> Outcome:
         ([50, 50, 0], [25, 26, 0], True),
     ],
 )
-def test_who_guesses(total: list[int], correct: list[int], guesses: bool) -> None:
+def test_guessing_is_recognized(total: list[int], correct: list[int], guesses: bool) -> None:
     assert Guessing(total).explains(correct) is guesses
 
 
 @pytest.mark.parametrize("kind", ["uniform", "marginal", "constant"])
 def test_guesses_are_seldom_taken_for_learning(kind: str) -> None:
-    """Of 108 students that never look at an image, of long-tailed validation, in 200 worlds."""
+    """Simulate 108 students that guess, on long-tailed validation, in 200 worlds."""
     random = np.random.default_rng(3)
     total = np.array([200, 100, 50, 25, 12])
     share = {"uniform": np.full(5, 0.2), "marginal": total / total.sum(), "constant": np.eye(5)[0]}
@@ -86,14 +86,14 @@ def test_a_student_that_guesses_is_not_shipped_anywhere(tmp_path: Path) -> None:
     advised = content["recommendation"]
     assert (advised["ship"], advised["reason"]) == (False, "nothing_learned")
     assert advised["guessing_accuracy"] == pytest.approx(0.1)
-    assert content["selected"]["run_ids"]  # as ever, for those who read it
+    assert content["selected"]["run_ids"]  # unchanged for its readers
     assert answer(found).title == "Nothing to ship: nothing was learned."
     page = render(runs_of(rows), found, tmp_path)
     assert "<h1>Nothing to ship: nothing was learned.</h1>" in page
     assert "to ship</th>" not in page
 
 
-def test_a_student_of_one_answer_is_said_to_be_one() -> None:
+def test_a_student_with_a_single_answer_is_reported() -> None:
     found = recommendation(outcome(student("plain", [0, 0, 50, 0])))
     assert "It gives every image the class bird." in found.sentences
 
@@ -109,7 +109,7 @@ def test_candidates_that_all_miss_a_class_cannot_be_told_apart() -> None:
     assert found.title == "Nothing to ship: no candidate recognizes bird"
     text = " ".join(found.sentences)
     assert "worst-class accuracy on validation is 0 for all of the 3 combinations" in text
-    assert "--worst-k 2" in text  # the class that one of them has 3 images of
+    assert "--worst-k 2" in text  # one recognizes 3 images of a class
     assert "teacher standard, student α_s 0.5, T 1: 56.0 %" in text
     wider = recommendation(outcome(*rows, rule=Constrained(worst_k=2)))
     assert wider.ship
@@ -151,7 +151,7 @@ def test_others_that_learned_are_named() -> None:
     assert "1 of 2 combinations did learn" in " ".join(found.sentences)
 
 
-def test_teachers_that_learned_nothing_are_said() -> None:
+def test_teachers_that_learned_nothing_are_reported() -> None:
     teacher = student("t", [13, 12, 13, 12]) | {"stage": "teacher", "student_objective": None}
     teacher |= {"temperature": None, "teacher_id": None}
     text = " ".join(recommendation(outcome(student("plain", [12] * 4), teacher)).sentences)

@@ -90,7 +90,7 @@ def test_the_largest_of_many_that_are_alike_is_known_to_flatter() -> None:
 def test_intervals_hold_what_they_say(
     untold: float | None, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where images are independent they are; what one seed cannot tell only widens them."""
+    """They do if images are independent; noise that one seed cannot tell only widens them."""
     if untold is not None:
         monkeypatch.setattr(posterior, "_UNTOLD", untold)
     covered = []

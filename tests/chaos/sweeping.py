@@ -29,7 +29,7 @@ PATIENCE = 900.0
 """Seconds; a machine that stalls is no reason to fail."""
 
 LINGER = 90.0
-"""Seconds after which nothing of a sweep may be alive; agents of `ray start` stay for about 61."""
+"""Seconds after which no process of a sweep may be alive; `ray start` agents stay about 61."""
 
 
 class Command:

@@ -32,13 +32,13 @@ PRUNED = ["--epochs", "8", "--alphas", "0", "0.5", "1", "--temperatures", "1"]
 INTERRUPTED = ["--epochs", "30", "--alphas", "1", "--temperatures", "3"]
 
 CHANGED = {"cat_kd"}
-"""Methods whose mathematics, and so whose run ids, have changed since the folder was written."""
+"""Methods whose mathematics, and therefore run ids, have changed since the folder was written."""
 TO_TRAIN = {"search": 8, "pruned": 5, "interrupted": 2}
 SELECTED = {
     "7126e2a30106dfbb7867": "0e13d4d9dd37905af508",
     "ba70778616a782461c21": "cc1690bd49d2982b9f9f",
 }
-"""The student chosen by counts, by family."""
+"""Student selected by counts, by family."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def pareto(results, *options):
 
 
 def train_the_rest(results, options, capsys):
-    """Continue a sweep; return the ids of the runs that are new, and what was printed."""
+    """Continue a sweep; return the ids of the new runs, and the printed text."""
     before = rows(results)
     finished = {key for key, row in before.items() if row["status"] == "completed"}
     kept = files(results, "artifacts")
@@ -93,7 +93,7 @@ def test_every_record_still_has_its_run_id(original):
 
 
 def test_only_what_failed_is_trained_again(results, capsys):
-    """The training that failed may well fail again."""
+    """The failed training may fail again."""
     new, said = train_the_rest(results, EVERY_METHOD, capsys)
     assert f"{28 - len(CHANGED)} are trained already" in said
     assert {rows(results)[key]["method"] for key in new} <= {"cat_kd", *CHANGED}

@@ -26,7 +26,7 @@ def pareto(*arguments, cwd=None, timeout=240):
 
 
 def answer(text):
-    """Return what is printed from the answer on, which may be that there is nothing to ship."""
+    """Return the printed text from the answer on, which may be that there is nothing to ship."""
     _, said = re.split(r"^(?=Ship  |Nothing to ship: )", text, flags=re.MULTILINE)
     return said
 

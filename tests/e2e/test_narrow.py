@@ -22,7 +22,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def on_a_terminal(columns: int, *command: str, **environment: str) -> str:
-    """Return what a command prints on a pseudo-terminal of so many columns."""
+    """Return the output of a command on a pseudo-terminal with this number of columns."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
     process = subprocess.Popen(
@@ -35,7 +35,7 @@ def on_a_terminal(columns: int, *command: str, **environment: str) -> str:
     )
     os.close(follower)
     said = b""
-    with contextlib.suppress(OSError):  # of a terminal that nobody holds any more
+    with contextlib.suppress(OSError):  # the other end of the terminal is closed
         while chunk := os.read(leader, 65536):
             said += chunk
     os.close(leader)

@@ -1,4 +1,4 @@
-"""A sweep whose screen is poor, or goes away: the work is done and the files are there."""
+"""A sweep on a poor screen, or one that closes, completes its work and writes its files."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def test_an_ascii_screen_whose_reader_ends(tmp_path):
-    """The first line is read, then the pipe is closed; the log has what comes after it."""
+    """Read the first line, then close the pipe; the log has the rest."""
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     image_folder(pictures)
     for split in ("train", "val"):
@@ -40,5 +40,5 @@ def test_an_ascii_screen_whose_reader_ends(tmp_path):
     log = (out / "sweep.log").read_text("utf-8")
     assert "cannot write to stdout: [Errno 32] Broken pipe" in log
     assert log.count(" completed ") == 6
-    assert "α" not in answer(log)  # as the screen would have had it
+    assert "α" not in answer(log)  # transliterated as on the screen
     assert log.splitlines()[-1].startswith("Wrote selection.json")

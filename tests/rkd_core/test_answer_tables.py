@@ -33,7 +33,7 @@ TAUGHT = [
     if (m := methods.create(name)).trains
     and m.cell is None
     and m.needs.teacher is not None
-    and not looks_inside(m.needs)  # which is answered live
+    and not looks_inside(m.needs)  # those methods use the live teacher
 ]
 GRID = {
     "standard, T = 1": {"temperature": 1.0},
@@ -96,7 +96,7 @@ class Students:
 
 
 def _loss(run, logits, labels, answers):
-    """The loss of a student's logits, and its gradient by them."""
+    """Return the loss of a student's logits, and its gradient with respect to them."""
     logits = logits.clone().requires_grad_()
     if run.loss is None:
         loss = margin_loss(logits, run._targets(labels, answers), run._costs)

@@ -1,4 +1,4 @@
-"""The compaction of records is never believed over the records themselves."""
+"""The compaction of records never overrides the records themselves."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def row(number, **changes):
 
 
 def settle(folder):
-    """Let files be older than a file system's clock is coarse."""
+    """Make files older than the resolution of a file system's clock."""
     for path in folder.glob("*.parquet"):
         before = path.stat().st_mtime - 60
         os.utime(path, (before, before))
@@ -37,7 +37,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path, monkeypatch):
-    """Records that have been read, with a compaction that is up to date."""
+    """Records with an up-to-date compaction."""
     folder = tmp_path / "records"
     shutil.copytree(written, folder)
     settle(folder)
@@ -48,7 +48,7 @@ def folder(written, tmp_path, monkeypatch):
 
 @pytest.fixture
 def parsed(monkeypatch):
-    """The names of the files that were parsed, one after the other."""
+    """Names of the parsed files in order."""
     names, parse = [], records.parse
 
     def counting(path, content):
@@ -82,7 +82,7 @@ def test_some_of_many_come_from_it_too(folder, parsed):
 
 def test_a_copy_of_the_folder_is_compared_by_content(folder, parsed, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)  # other times and other inodes
+    shutil.copytree(folder, copy)  # the copies have new times and inodes
     assert records.read(copy).equals(records.read(folder))
     assert parsed == []
 
@@ -113,7 +113,7 @@ def test_a_failure_that_a_success_replaces_is_noticed(folder, parsed):
 
 
 def test_what_was_written_just_now_is_compared_by_content(folder, parsed, monkeypatch):
-    """A clock that stands still would hide a change of the same length."""
+    """A clock that does not advance would hide a change of the same length."""
     monkeypatch.setattr("rkd_core.files._YOUNG", 3600.0)
     (folder / compaction.NAME).unlink()
     records.read(folder)
@@ -188,7 +188,7 @@ def test_few_records_have_none(tmp_path):
 
 
 def test_reading_a_part_keeps_the_rest(folder, parsed):
-    """What others have read of the folder is not lost to a reader of a part."""
+    """Reading some of the records keeps the others in the compaction."""
     for number in range(100, 100 + records._MANY):
         (folder / f"run{number}.parquet").write_bytes(records.serialize(row(number)))
     assert len(records.read(folder, ids(range(100, 100 + records._MANY)))) == records._MANY

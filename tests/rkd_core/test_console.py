@@ -1,4 +1,4 @@
-"""Tables and lines fit the console that they are shown on."""
+"""Tables and lines fit their console."""
 
 import io
 

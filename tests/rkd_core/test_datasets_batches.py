@@ -62,7 +62,7 @@ def test_crop_and_flip_is_torchvisions(channels, size, fill):
 
 @pytest.mark.parametrize("name", [n for n in recipes.RECIPES if n.startswith("logit-adj")])
 def test_logit_adjustment_pads_what_is_centered(name):
-    """As its public code: subtract the center, pad with zeros, crop. Zero is mid gray."""
+    """The public code subtracts the center, pads with zeros, and crops; zero is mid gray."""
     recipe = recipes.get(name)
     white = ImageSet(np.full((1, 4, 4, 3), 255, np.uint8), np.zeros(1, np.int64))
     batches = TrainingBatches(white, recipe.model_copy(update={"batch_size": 1}), seed=0)

@@ -128,7 +128,7 @@ def test_two_columns_of_images_are_named_and_one_is_chosen(tmp_path, load):
         load(tmp_path / "a", columns=Columns(image="label"))
 
 
-def test_a_column_that_might_have_been_meant_is_said(tmp_path, load):
+def test_a_column_that_might_be_meant_is_mentioned(tmp_path, load):
     columns = {"image": ENCODED, "label": cycling_labels(6), "breed": [0, 1] * 3}
     write_table(tmp_path / "a", columns, {"label": list(NAMES), "breed": ["x", "y"]})
     remark = "labels: column 'label'; there is 'breed', too (--label-column)"

@@ -41,7 +41,7 @@ def stating(low, high):
 
 
 def packed_12_bits(values):
-    """A TIFF file of 12 bits a sample, which Pillow reads and does not write."""
+    """Return a TIFF file of 12 bits a sample, which Pillow can read but not write."""
     data = bytearray()
     for a, b in values.reshape(-1, 2).tolist():
         data += bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255])
@@ -54,7 +54,7 @@ def packed_12_bits(values):
 
 
 def folder(root, train, test=None):
-    """Files of one class each, in the order given; three classes."""
+    """Write files of one class each, in the order given, for three classes."""
     for split, contents in (("train", train), ("test", train if test is None else test)):
         for i, content in enumerate(contents):
             path = root / split / "abc"[i % 3] / f"{i}.png"  # the ending says nothing
@@ -75,7 +75,7 @@ def in_order(dataset):
     return [dataset.train.images[i] for i in np.argsort(np.arange(6) % 3, kind="stable").argsort()]
 
 
-DEEP = {  # values, how they are saved, scale, whether the pixels are those of before
+DEEP = {  # values, file format, scale, whether version 1 gave the same pixels
     "16 bits": (grays(65535, np.uint16), saved, (0, 65535), True),
     "15 bits in 16": (grays(30000, np.uint16), saved, (0, 65535), True),
     "14 bits in 16": (grays(16000, np.uint16), saved, (0, 16383), False),
@@ -117,7 +117,7 @@ DEEP = {  # values, how they are saved, scale, whether the pixels are those of b
 
 
 def fingerprint_of_before(contents):
-    """As version 1 of the rules has it: class names, labels, bytes."""
+    """Return the fingerprint by version 1 of the rules: class names, labels, bytes."""
     digest = hashlib.sha256(json.dumps(["content", *"abc"]).encode())
     for _ in range(2):
         ordered = [contents[i] for i in np.argsort(np.arange(len(contents)) % 3, kind="stable")]
@@ -161,7 +161,7 @@ def test_sixteen_bits_are_scaled_as_before():
 
 
 def test_unsigned_samples_of_32_bits_are_not_negative():
-    image = Image.fromarray(np.array([[2**31 - 1, -2]], np.int32))  # as Pillow reads 2**32 - 2
+    image = Image.fromarray(np.array([[2**31 - 1, -2]], np.int32))  # as if Pillow read 2**32 - 2
     image.tag_v2 = {339: (1,)}
     assert preprocess.sample_values(image).tolist() == [[2**31 - 1, 2**32 - 2]]
 
@@ -230,7 +230,7 @@ def test_scales_of_integers_and_floats_are_apart():
 
 
 def color_of_16_bits(highest):
-    """A PNG file, which Pillow does not write."""
+    """Return a PNG file of a kind that Pillow cannot write."""
     import zlib
 
     values = np.random.default_rng(0).integers(0, highest + 1, (8, 8, 3)).astype(">u2")
@@ -291,14 +291,14 @@ def test_images_are_turned_upright(kind, orientation):
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     found = preprocess.decode(preprocess.open_file(io.BytesIO(content)), 3)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
-    if kind != "TIFF":  # which Pillow turns when it reads it
+    if kind != "TIFF":  # Pillow turns TIFF when it reads it
         as_it_lies = preprocess.decode(preprocess.open_file(io.BytesIO(content)), 3, upright=False)
         turned = not np.array_equal(np.asarray(found), np.asarray(as_it_lies))
         assert turned == (orientation > 1)
 
 
 def see_through(mode):
-    """The shape, a bar, is in the alpha channel alone; black besides. And how it looks on white."""
+    """Return a black image with a bar in its alpha channel, and the bar over white."""
     alpha = np.zeros((8, 8), np.uint8)
     alpha[2:5] = 255
     bar = Image.new("L", (8, 8)), Image.fromarray(alpha)
@@ -404,7 +404,7 @@ def test_constant_images_are_counted(tmp_path, load, caplog, options):
 
 
 def test_signed_samples_of_8_bits_do_not_wrap_around():
-    image = Image.fromarray(np.array([[127, 255]], np.uint8))  # as Pillow reads 127 and -1
+    image = Image.fromarray(np.array([[127, 255]], np.uint8))  # Pillow's reading of 127 and -1
     image.tag_v2 = {339: (2,)}
     assert preprocess.sample_values(image).tolist() == [[127, -1]]
     with pytest.raises(ValueError, match="values are -1 to 127, outside"):

@@ -1,4 +1,4 @@
-"""Where a data set lies: layouts as people download them, and what is said of anything else."""
+"""Locations and layouts of data sets as users download them, and messages on anything else."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def test_splits_in_other_spellings(home, load):
 
 @pytest.mark.parametrize("inner", ["data", "default", ""])
 def test_a_copy_of_the_hub_is_looked_through(tmp_path, load, inner):
-    """Snapshots hold links to files that are called by their digests."""
+    """Snapshots hold links to files named by their digests."""
     parquet_folder(tmp_path / "plain")
     hub = tmp_path / "datasets--me--pets"
     for revision in ("0ld", "c0ffee"):
@@ -76,7 +76,7 @@ def test_parquet_in_a_folder_of_each_split(tmp_path, load):
         ("cifar01", r"unknown dataset 'cifar01': did you mean cifar10 "),
     ],
 )
-def test_missing_folders_are_said_to_be_missing(home, load, given, message):
+def test_missing_folders_are_reported_as_missing(home, load, given, message):
     with pytest.raises(UserError, match=message):
         load(given.format(home=home))
 
@@ -115,7 +115,7 @@ def arrow_files(root):
         (touched(".hidden", "Thumbs.db"), "is empty"),
     ],
 )
-def test_what_is_no_data_set_is_told_what_to_do(tmp_path, load, make, message):
+def test_folders_without_a_data_set_get_advice(tmp_path, load, make, message):
     (tmp_path / "a").mkdir()
     make(tmp_path / "a")
     with pytest.raises(UserError, match=message):
@@ -130,7 +130,7 @@ def test_archives_are_to_be_unpacked(tmp_path, load, ending):
         load(path)
 
 
-def test_what_is_neither_a_file_nor_a_folder_is_not_said_to_be_missing(load):
+def test_special_files_are_not_reported_as_missing(load):
     with pytest.raises(UserError, match=r"^/dev/null is not a folder: a data set is a folder"):
         load("/dev/null")
 

@@ -158,7 +158,7 @@ def test_parquet_without_labels_gives_way(tmp_path, load):
     assert dataset.provenance.remarks == ("not used: test",)
 
 
-def test_what_is_beside_the_splits_is_said(tmp_path, load):
+def test_extra_folders_beside_the_splits_are_reported(tmp_path, load):
     three_splits(tmp_path / "a")
     add_split(tmp_path / "a", "extra", 1)
     assert load(tmp_path / "a").provenance.remarks == ("not used: extra",)
@@ -179,7 +179,7 @@ def test_images_that_splits_share_are_counted(tmp_path, load, caplog):
     assert "1 test image of 9 is in the validation split, too" in caplog.text
 
 
-# ---- Where the classes are ----------------------------------------------------------------------
+# ---- Folders of the classes ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrapper", ["{split}/images", "{split}/{split}", "{split}/a/b"])
@@ -233,7 +233,7 @@ def test_one_class_is_refused_in_parquet_and_lists(tmp_path, load):
         load(tmp_path / "b", **lists)
 
 
-def test_folders_inside_classes_are_said_to_count_as_their_class(tmp_path, load):
+def test_folders_inside_classes_are_reported(tmp_path, load):
     for split in ("train", "test"):
         for group, names in (("vehicles", ("car", "truck")), ("animals", ("cat", "dog"))):
             add_split(tmp_path / "a" / split, group, 2, names)
@@ -247,7 +247,7 @@ def test_folders_inside_classes_are_said_to_count_as_their_class(tmp_path, load)
     assert load("tiny-imagenet", data_dir=tmp_path).provenance.remarks == ()
 
 
-# ---- What is read -------------------------------------------------------------------------------
+# ---- Files that are read ------------------------------------------------------------------------
 
 FORMATS = {".gif": "GIF", ".avif": "AVIF", ".jfif": "JPEG", ".jp2": "JPEG2000", ".JPG": "JPEG"}
 
@@ -320,7 +320,7 @@ def test_leftovers_of_file_servers_are_ignored(tmp_path, load, caplog, name, whe
 
 
 def latin1(path):
-    """The path with an é that is not UTF-8."""
+    """Return the path with an é that is not UTF-8."""
     return path.with_name(path.name + "\udce9")
 
 

@@ -309,7 +309,7 @@ def test_pytorchs_uniform_initialisation_where_the_sources_have_it(name):
 
 
 def multiply_adds(name):
-    """Of one image of 32 x 32 pixels, in convolutions and linear layers."""
+    """Count multiply-adds for an image of 32 x 32 pixels, in convolutions and linear layers."""
     network = outline(name, 10, 3, (32, 32)).eval()
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, 32, 32, device="meta"))
@@ -367,7 +367,7 @@ def test_googles_resnet_computes_what_the_public_code_does(size):
 
 
 def test_googles_resnet_is_initialized_as_tensorflow_does_it():
-    """Fan in, normal, cut at two deviations of the distribution that is cut; dense layer 0.01."""
+    """Convolutions: fan in, normal, truncated at two deviations; the dense layer: 0.01."""
     network = build("resnet56_google", 100, 3, (32, 32), seed=0)
     for m in network.modules():
         if isinstance(m, nn.Conv2d):
@@ -396,8 +396,8 @@ def test_googles_resnet_is_initialized_as_tensorflow_does_it():
     ],
 )
 def test_a_classifier_of_class_maps_is_drawn_as_the_networks_convolutions(name, deviation):
-    """As in CAT-KD's public code, where it is a 1x1 convolution, drawn like the others; but VGG's,
-    which is added once the others are drawn, and has PyTorch's default."""
+    """CAT-KD's public code uses a 1x1 convolution, drawn like the others. VGG's is added after the
+    others are drawn, so it keeps PyTorch's default."""
     plain, maps = (build(name, 100, 3, (8, 8), seed=3, class_maps=m) for m in (False, True))
     assert maps.classifier.weight.std().item() == pytest.approx(deviation, rel=0.05)
     for (key, value), other in zip(

@@ -325,14 +325,14 @@ def test_several_iterates_cannot_be_looked_into():
 
 
 def ties(logits):
-    """Images whose two largest logits are equal."""
+    """Count the images whose two largest logits are equal."""
     largest = logits.topk(2, dim=1).values
     return int((largest[:, 0] == largest[:, 1]).sum())
 
 
 @pytest.mark.parametrize("name", ["digits_cnn", "resnet8", "resnet18", "mobilenet_v3_large"])
 def test_the_final_layer_is_in_float32_whatever_the_layers_below_it(name):
-    """Under autocast, in a network of bfloat16 weights, and in its folded form.
+    """Check autocast, a network of bfloat16 weights, and its folded form.
 
     One network of each way to pool; the rest is the base class's.
     """
@@ -364,7 +364,7 @@ def test_the_final_layer_is_in_float32_whatever_the_layers_below_it(name):
 
 
 def test_the_largest_logits_of_no_image_are_equal():
-    """In bfloat16 some would be, and the lower label, the more frequent class, would be given."""
+    """In bfloat16 some would tie, and the lower label, the more frequent class, would win."""
     network = build("digits_cnn", 100, 3, (6, 6), seed=0)
     x = images(1500, 3, 6)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

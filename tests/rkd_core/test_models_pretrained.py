@@ -267,7 +267,7 @@ def test_published_names_are_found_below_prefixes_too(tmp_path):
     ("average", "plain"),
     [("state_dict_ema", "state_dict"), ("model_ema", "model"), ("swa_model", "net")],
 )
-def test_a_running_average_is_taken_and_said(tmp_path, state, average, plain):
+def test_a_running_average_is_used_and_reported(tmp_path, state, average, plain):
     other = changed(state)
     ema = {"n_averaged": torch.tensor(3), **prefixed(other, "module.")}
     for wrapped in ({plain: state, average: ema}, prefixed(state, "a.") | prefixed(other, "ema.")):
@@ -286,7 +286,7 @@ def test_several_networks_are_not_chosen_from(tmp_path, state):
     )
 
 
-def test_what_is_beside_the_network_is_not_used_and_said(tmp_path, state):
+def test_extra_tensors_are_reported_and_not_used(tmp_path, state):
     beside = {"criterion.weight": torch.ones(5), "val_acc.correct": torch.tensor(3)}
     counted = {"model.total_ops": torch.ones(1), "model.body.0.total_params": torch.ones(1)}
     path = saved({"state_dict": prefixed(state, "model.") | beside | counted}, tmp_path)

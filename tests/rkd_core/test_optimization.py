@@ -90,7 +90,7 @@ def test_one_step_is_nesterov_sgd_by_hand():
 )
 @pytest.mark.parametrize("tensor_rate", [False, True])
 def test_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
-    """50 steps; one parameter never has a gradient, one (where torch can do that) now and then."""
+    """50 steps; one parameter never has a gradient, another has one only now and then."""
     recipe = Recipe(epochs=1, **{"weight_decay": 5e-4} | options)
     rate = torch.tensor(0.0) if tensor_rate else None
 

@@ -1,4 +1,4 @@
-"""Run ids of every network, recipe and method: results that people have are found again by them."""
+"""Run ids of every network, recipe and method stay the same, so that results are found again."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from rkd_core.specs import (
 )
 
 PINNED = json.loads(Path(__file__).with_name("run_ids.json").read_text())
-"""``now``: run and family id by name; ``first``: those of before, where they have changed."""
+"""``now``: run and family id by name; ``first``: the original ids of those that have changed."""
 SHORT = Recipe(epochs=3)
 
 
@@ -97,13 +97,13 @@ def of_the_rest():
 
 @pytest.mark.parametrize("every", [of_networks, of_recipes, of_methods, of_the_rest])
 def test_ids_do_not_drift(every):
-    """What fails here retrains people's results. A new name gets a line in ``run_ids.json``."""
+    """A failure here means retraining. A new name gets a line in ``run_ids.json``."""
     for name, spec in every():
         assert [run_id(spec, "data"), family_id(spec, "data")] == PINNED["now"][name], name
 
 
 def test_only_what_trains_otherwise_has_a_new_id():
-    """Students of such a teacher included; a method is no part of a family."""
+    """Students of such a teacher change as well; the method is not part of a family."""
     changed = {
         name
         for name in PINNED["now"]

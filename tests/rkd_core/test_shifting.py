@@ -133,7 +133,7 @@ def test_half_precision_is_for_trainings(digits, taught):
 
 @pytest.mark.parametrize("kind", ["post_shift", "shifted teacher"])
 def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path, monkeypatch, kind):
-    """The logits it is found on, plus the shift, give the very counts of the shipped network."""
+    """The logits used to find the shift, plus the shift, give the counts of the shipped network."""
     execution = Execution("cpu", "bfloat16", 1)
     train([teacher_spec()], data=digits, out=tmp_path, execution=execution)
     source = student_spec(teacher_spec(), digits.fingerprint).teacher

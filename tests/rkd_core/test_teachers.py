@@ -182,14 +182,14 @@ def test_a_damaged_teacher_is_refused_although_its_answers_are_there(taught):
 
 
 def test_an_artifact_of_another_revision_of_its_network_is_refused(taught, tmp_path):
-    """Its weights would fit, or nearly, and its logits would be others."""
+    """Its weights might fit, but its logits would differ."""
     _, student, out = taught
     run = student.teacher.run_id
     found = artifacts.load(out / "artifacts", run)
     row = artifacts.committed_record(out / "artifacts", run)
     former = {k: v for k, v in found.model.items() if k != "architecture_revision"}
     google = former | {"architecture": "resnet32_google"}
-    for name, model in (("same", former), ("google", google)):  # without a revision: the first
+    for name, model in (("same", former), ("google", google)):  # no revision means the first
         artifacts.save(tmp_path / name, found.spec, model, found.weights, row)
     assert artifacts.load(tmp_path / "same", run).model == former
     with pytest.raises(UserError, match=r"model.json holds revision 1 of resnet32_google, but"):

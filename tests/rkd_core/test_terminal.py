@@ -79,13 +79,13 @@ def test_files_are_named_in_utf8_whatever_the_locale(tmp_path):
     assert done.stdout == b"['caf\\xe9'] e\n"
 
 
-def test_who_reads_the_head_alone_does_not_end_the_command():
+def test_a_reader_of_the_head_does_not_end_the_command():
     code = "for i in range(20000): print(i, flush=True)\nprint('worked on', file=sys.stderr)"
     done = run(code, shell="| head -1; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"worked on\n")
 
 
-def test_what_nobody_reads_goes_to_the_log(tmp_path):
+def test_output_without_a_reader_goes_to_the_log(tmp_path):
     log = tmp_path / "sweep.log"
     code = f"""
 import pathlib, time
@@ -135,7 +135,7 @@ import subprocess; subprocess.run(["bash", "-c", "echo child; echo child >&2"], 
 
 
 def test_the_end_of_a_terminal_ends_nothing(tmp_path):
-    """Writing to a terminal that is gone is EIO; the SIGHUP that goes with it is another matter."""
+    """Writing to a closed terminal raises EIO; SIGHUP is handled elsewhere."""
     master, slave = pty.openpty()
     code = f"""
 import pathlib

@@ -1,4 +1,4 @@
-"""Records of a store are compared by the versions in its listing, without a request each."""
+"""Records in a store are compared by the versions in its listing, without a request for each."""
 
 from rkd_core import compaction, files, records
 from tests.rkd_core.test_records import ROW
@@ -16,7 +16,7 @@ def test_only_what_has_changed_is_read_again(out, monkeypatch):
         _put(folder, row(number))
     assert len(records.read(folder)) == NUMBER
     assert files.exists(folder / compaction.NAME)
-    records.read(folder)  # a local file is trusted once it has been there for seconds
+    records.read(folder)  # a local file is trusted only some seconds after it was written
     monkeypatch.setattr("rkd_core.files._YOUNG", -1.0)
 
     read = []

@@ -1,4 +1,4 @@
-"""The plan as it is announced."""
+"""The announced plan."""
 
 import numpy as np
 import pytest

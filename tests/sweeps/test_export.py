@@ -145,7 +145,7 @@ def test_the_program_says_of_real_images_what_the_model_says(runs, digits, tmp_p
 
 
 def test_five_lines_of_the_readme(runs, digits, tmp_path, monkeypatch, capsys):
-    """As printed, where the README's first command leaves its results."""
+    """Run the README's code where its first command leaves its results."""
     folder = Path("results/digits-lt/student")
     assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0
     (code,) = (block for block in python_blocks(ROOT / "README.md") if "torch.export.load" in block)
@@ -163,7 +163,7 @@ def test_five_lines_of_the_readme(runs, digits, tmp_path, monkeypatch, capsys):
         exec(code, {})
         assert capsys.readouterr().out == f"{digits.class_names[label]}\n"
     monkeypatch.delitem(sys.modules, "preprocess")
-    assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0  # __pycache__ is no stranger
+    assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0  # __pycache__ is accepted
 
 
 def python_blocks(page):
@@ -269,7 +269,7 @@ def test_what_was_resized_is_said(digits, tmp_path):
 
 
 def kinds_of_images():
-    """Encoded images of about 20 x 16 pixels, of every kind that is decoded in a way of its own."""
+    """Write images of about 20 x 16 pixels, one of every kind with decoding rules of its own."""
     rng = np.random.default_rng(0)
     color = Image.fromarray(rng.integers(0, 256, (16, 20, 3)).astype(np.uint8))
     alpha = Image.fromarray(rng.integers(0, 256, (16, 20)).astype(np.uint8))
@@ -300,7 +300,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def image_set(root, images):
-    """A folder of two classes with the same images in training and test."""
+    """Write a folder of two classes with the same images in training and test."""
     for split in ("train", "test"):
         for label in ("a", "b"):
             folder = root / split / label
@@ -317,7 +317,7 @@ card, images = (Path(name) for name in sys.argv[1:])
 code = card.read_text().partition("```python\\n")[2].partition("```")[0]
 found = {}
 for image in sorted(images.iterdir()):
-    shutil.copy(image, "image.png")  # the content says what it is
+    shutil.copy(image, "image.png")  # the format is read from the content
     scope = {}
     exec(code, scope)
     found[image.name] = scope["model"](scope["images"])[0].tolist()
@@ -328,9 +328,9 @@ print(json.dumps(found))
 
 @pytest.mark.parametrize("form", ["decoded", "gray", "streamed"])
 def test_the_card_as_printed_sees_what_training_sees(tmp_path, form):
-    """From another directory, with nothing of this product, on an image of each kind."""
+    """Run the card's code in another directory, without this product, on an image of each kind."""
     images = kinds_of_images()
-    if form == "gray":  # of one size, which is kept
+    if form == "gray":  # one size, so no resizing
         images = {name: images[name] for name in ("la.png", "bit.png", "gray.bmp", "deep.png")}
     data = DataOptions(image_size=None if form == "gray" else 12)
     limit = {"decode_limit": 0} if form == "streamed" else {}
@@ -373,7 +373,7 @@ def test_the_card_as_printed_sees_what_training_sees(tmp_path, form):
     for name, logits in found.items():
         assert logits == pytest.approx(expected[name], rel=1e-4, abs=1e-4), name
     distinct = {tuple(np.round(logits, 4)) for logits in found.values()}
-    assert len(distinct) == len(images)  # or agreement would mean little
+    assert len(distinct) == len(images)  # otherwise agreement would mean little
 
 
 def test_an_earlier_export_has_no_preprocess_py(runs, results):

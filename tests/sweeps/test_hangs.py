@@ -1,4 +1,4 @@
-"""A training that hangs is noticed, its stacks are kept, and it is ended."""
+"""A training that hangs is detected, its stacks are kept, and it is ended."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def calm(monkeypatch):
-    """A heart that has not beaten yet, whatever other tests have trained."""
+    """Reset the heartbeat, whatever other tests have trained."""
     monkeypatch.setattr(heartbeat, "_times", type(heartbeat._times)(maxlen=65))
 
 
@@ -38,7 +38,7 @@ def test_the_usual_interval_is_a_median(monkeypatch):
 
 
 def noticed(timeout, seconds, beating=0.0):
-    """Causes of the hangs that are noticed within ``seconds``, beating at this interval."""
+    """Return the causes of hangs detected within ``seconds``, with beats at this interval."""
     found = []
     with hangs.watched(timeout, lambda cause, stacks: found.append((cause, stacks))):
         end = time.monotonic() + seconds
@@ -49,7 +49,7 @@ def noticed(timeout, seconds, beating=0.0):
     return found
 
 
-def test_silence_is_noticed_with_the_stack_of_who_is_silent():
+def test_silence_is_noticed_with_the_stack_of_its_thread():
     (cause, stacks), *_ = noticed(0.2, 3)
     assert cause.startswith("no step for ")
     assert "noticed" in stacks
@@ -67,7 +67,7 @@ def test_long_steps_are_waited_for(monkeypatch):
 
 
 def stuck_once(monkeypatch):
-    """Make the first training wait for what never comes."""
+    """Make the first training wait forever."""
     real, calls = trial.train, []
 
     def train(specs, **options):

@@ -1,4 +1,4 @@
-"""Limits of machines: what Ray is told to use within them, and what is refused by name."""
+"""Limits of machines: Ray's settings within them, and refusals that name the limit."""
 
 import os
 import resource
@@ -28,7 +28,7 @@ AMPLE = Limits(
 
 @pytest.fixture(autouse=True)
 def torch_of_a_cpu_build(monkeypatch):
-    """The libraries of this machine's build are much larger."""
+    """Fix the size of PyTorch's libraries, which differs between builds."""
     monkeypatch.setattr(module, "_torch_bytes", lambda: 500 * MIB)
 
 
@@ -54,13 +54,13 @@ def test_this_machine_runs_the_tests():
     ],
     ids=str,
 )
-def test_what_cannot_do_is_refused_in_a_line_that_offers_serial(limit, said):
+def test_low_limits_are_refused_in_a_line_that_offers_serial(limit, said):
     with pytest.raises(UserError, match=rf"(?s){said}.*--serial trains without Ray$"):
         allow(replace(AMPLE, **limit), 0, workers=2)
 
 
 def test_the_object_store_is_as_large_as_the_images_where_address_space_is_short():
-    """Ray's own choice, 30 % of the memory, is mapped twice by its raylet, which then ends."""
+    """Ray's default of 30 % of the memory is mapped twice by its raylet, which then crashes."""
     allowed = allow(replace(AMPLE, address_space=12 * GIB), 800 * MIB, workers=2)
     assert allowed == Allowance(object_store=996 * MIB, few_arenas=True)
     with pytest.raises(UserError, match="address space"):

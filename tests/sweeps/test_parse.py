@@ -1,4 +1,4 @@
-"""``~`` in every path that a person writes; shells leave that of ``--out=~/x`` as it is."""
+"""Expansion of ``~`` in every path from users; shells do not expand that of ``--out=~/x``."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from sweeps.parse import parse
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home folder of its own, and another folder to be in."""
+    """Set a home folder and another working folder."""
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "elsewhere")
     yield tmp_path / "home"
-    assert not list((tmp_path / "elsewhere").iterdir())  # above all no folder of the name ~
+    assert not list((tmp_path / "elsewhere").iterdir())  # in particular no folder named ~
 
 
 def values(options):
-    """All values of nested options, by name."""
+    """Return all values of nested options, by name."""
     for name, value in vars(options).items():
         yield from values(value) if hasattr(value, "__dataclass_fields__") else [(name, value)]
 
@@ -63,7 +63,7 @@ def test_folders_of_results(home):
     assert location("~/x") == home / "x"
     assert location("~") == home
     assert location("~root") == Path("~root").expanduser() != Path("~root")
-    assert location("./~/x") == Path.cwd() / "~/x"  # a folder of that name
+    assert location("./~/x") == Path.cwd() / "~/x"  # a folder named ~
     assert location("file:///~/x") == Path("/~/x")
 
 

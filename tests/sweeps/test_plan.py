@@ -183,7 +183,7 @@ def test_each_method_is_tried_at_its_grid_with_each_seed():
 
 
 def test_only_ltkd_of_three_classes_has_new_run_ids():
-    """Its groups changed there; all else is the training that it was."""
+    """Only its groups have changed; other trainings are as before."""
     before = {run.run_id for run in planned("ltkd", "kd").runs}
     for classes in (2, 4, 10):
         assert {run.run_id for run in planned("ltkd", "kd", classes=classes).runs} == before

@@ -1,4 +1,4 @@
-"""The answer is prepared once, while trainings run, and never in their way."""
+"""The answer is prepared once, while trainings run, without delaying them."""
 
 import subprocess
 import sys

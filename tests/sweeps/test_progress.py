@@ -93,7 +93,7 @@ def test_the_time_left_is_learnt_from_what_has_ended(tmp_path):
 @pytest.mark.parametrize("start", [0.0, 20.0])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_the_time_left_is_right_or_a_range_or_unknown(tmp_path, monkeypatch, slots, start, noise):
-    """A sweep under a made clock: processes start slowly, teachers are slow, commits take time."""
+    """Simulate a sweep: processes start slowly, teachers are slow, commits take time."""
     rng = np.random.default_rng(0)
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)

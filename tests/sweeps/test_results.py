@@ -106,7 +106,7 @@ def add_split(root):
         (add_split, ["the validation set of 9 images was not used then"]),
     ],
 )
-def test_what_has_changed_in_the_data_is_said(pictures, change, clauses):
+def test_changes_of_the_data_are_reported(pictures, change, clauses):
     root, current, out = pictures
     check_folder(out, "pictures", current())
     change(root)

@@ -173,7 +173,7 @@ def test_asking_is_counted_in_the_students_views_whatever_the_teachers_epochs():
     assert costs.seconds(teacher, 100) == teacher.spec.epochs + 2
 
 
-def test_what_was_chosen_of_a_checkpoint_is_said(tmp_path, capsys):
+def test_choices_from_a_checkpoint_are_reported(tmp_path, capsys):
     average, plain = (models.build(*DIGITS, seed=seed).state_dict() for seed in (1, 2))
     path = saved(tmp_path, DIGITS, "w.ckpt", {"state_dict": plain, "state_dict_ema": average})
     arguments = ["--teacher-architecture", "digits_cnn", "--teacher-weights", str(path)]
