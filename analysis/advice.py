@@ -54,7 +54,7 @@ def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
             f"{target if beyond.reached else f'{100 * beyond.after:.2f}'} would take "
             f"{beyond.students:,} students ({beyond.seeds} further seeds of {len(beyond.places)} "
             f"combinations; the grid has {int(c.seeds.sum()):,} students so far): a weaker target, "
-            f"such as --target-regret {_above(settling.after)}, is reached by the above",
+            f"such as --target-regret {_above(settling.after)}, is reached by the seeds above",
             *(lines if not beyond.reached else []),
         ]
     if settling.another_grid is not None:

@@ -41,15 +41,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=A,B",
-        help="maximize the mean accuracy of these classes instead; again for more classes of the "
-        """same group; as JSON, {"NAME": ["A", "B"]}, where names have commas""",
+        help="maximize the mean accuracy of these classes instead; repeat for more classes of the "
+        """same group; use JSON, {"NAME": ["A", "B"]}, if names have commas""",
     )
     parser.add_argument(
         "--groups-file",
         type=Path,
         metavar="FILE",
         help="read groups of classes from JSON (as above), TOML, or CSV with the columns group and "
-        "class; --group NAME then names one of them",
+        "class; --group NAME then selects one of them",
     )
     parser.add_argument(
         "--floor", action="append", default=[], metavar="CLASS=F", help="least accuracy of a class"

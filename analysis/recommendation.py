@@ -142,11 +142,11 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     counts, total = _counts(c, s.selected), c.class_total[c.start[s.selected]]
     most = names[int(np.argmax(total))]
     sentences = [
-        f"The best by the rule, {_named_combination(c, s.selected)}, has "
+        f"The best by the rule, {_named_combination(c, s.selected)}, recognizes "
         f"{100 * counts.sum() / guessing.images:.1f} % of {guessing.images:,} validation images "
-        f"right (mean over classes {100 * float(balanced_accuracy(counts, total)):.1f} %). "
+        f"(mean over classes {100 * float(balanced_accuracy(counts, total)):.1f} %). "
         f"Guessing reaches {100 * guessing.average:.1f} % (always {most}; mean over classes "
-        f"{100 / guessing.classes:.1f} %); that may be all there is to it."
+        f"{100 / guessing.classes:.1f} %), so the student may be no better than guessing."
     ]
     given = np.flatnonzero(counts)
     if given.size == 1 and counts[given[0]] == total[given[0]]:
@@ -155,7 +155,7 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     if others:
         best = max(others, key=lambda i: float(s.means.average[i]))
         sentences.append(
-            f"{len(others)} of {len(c)} combinations did learn; the best average has "
+            f"{len(others)} of {len(c)} combinations did learn; the best average is that of "
             f"{_named_combination(c, best)}, {100 * s.means.average[best]:.1f} % (worst class "
             f"{100 * float(c.means().worst_k[best]):.1f} %): another rule, such as --worst-k with "
             "more classes, would select among them."
@@ -187,14 +187,15 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
         f"No image of {shown} is recognized by any of them."
         if never
         else f"Each misses another class; the first by the rule misses {shown}.",
-        f"The best average has {_named_combination(c, best)}: {100 * s.means.average[best]:.1f} %.",
+        f"The best average is that of {_named_combination(c, best)}: "
+        f"{100 * s.means.average[best]:.1f} %.",
     ]
     if len(among) < len(c) and _objective(s).max() > 0:
         sentences.append("Combinations with more have too low an average: see --margin.")
     k = _first_k(c, among, s.criterion.worst_k)
     if k is not None:
         sentences.append(
-            f"To select all the same, go by more classes (--worst-k {k}); better train longer."
+            f"To select one anyway, use more classes (--worst-k {k}); it is better to train longer."
         )
     sentences += [*_of_teachers(outcome), CHANGES]
     title = f"Nothing to ship: no candidate recognizes {shown}"

@@ -76,7 +76,7 @@ def named(
     pickles = f"{entry.folders[0]} as torchvision keeps it, " if entry.downloadable else ""
     raise UserError(
         f"{name} was not found and {_no_download(entry.downloadable)}; looked for {looked}. "
-        f"Accepted are {pickles}{hints.LAYOUTS}"
+        f"Accepted: {pickles}{hints.LAYOUTS}"
     )
 
 
@@ -148,7 +148,7 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
         raise UserError(f"{folder} is not a folder: a data set is a folder with {hints.LAYOUTS}")
     if not name_or_path or not folder.is_dir():
         if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
-            raise UserError(f"{missing(folder)} (--dataset is a name of --list, or a folder)")
+            raise UserError(f"{missing(folder)} (--dataset takes a name from --list, or a folder)")
         line = str(unknown(name_or_path))
         close = similar(folder)
         if "did you mean" not in line and name_or_path and close is not None and close.is_dir():

@@ -70,7 +70,7 @@ def test_parquet_in_a_folder_of_each_split(tmp_path, load):
         ("./pictrues", r"pictrues does not exist: did you mean pictures\?"),
         ("Pictures/", r"Pictures does not exist: did you mean pictures\?"),
         ("{home}/pictrues", r"pictrues does not exist: did you mean .*/pictures\? .*or a folder"),
-        ("{home}/nowhere/pictures", r"nowhere does not exist \(--dataset is a name"),
+        ("{home}/nowhere/pictures", r"nowhere does not exist \(--dataset takes a name"),
         ("pictures/tarin", r"pictures/tarin does not exist: did you mean pictures/train\?"),
         ("pictrues", r"unknown dataset 'pictrues': did you mean the folder pictures\?"),
         ("cifar01", r"unknown dataset 'cifar01': did you mean cifar10 "),
