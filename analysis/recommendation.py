@@ -121,7 +121,7 @@ def recommendation(outcome: Outcome) -> Recommendation:
 
 
 def of_record(row: Any) -> str:
-    """Return why a trained model should not be used, by its record's validation; else empty."""
+    """Return a reason not to use a trained model, by its record's validation; else empty."""
     total, correct = (np.asarray(row[f"val_class_{name}"]) for name in ("total", "correct"))
     guessing = Guessing(total)
     if guessing.explains(correct):

@@ -169,8 +169,8 @@ def _student(objective: str, alpha: float | None) -> tuple[float, str]:
 def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation:
     """Return Spearman's correlation with its percentile interval from a bootstrap over teachers.
 
-    Draws are spread by ``sqrt(n / (n - 1))`` around it, since the variance of a bootstrap of n
-    teachers is too small by that factor.
+    Draws are spread by ``sqrt(n / (n - 1))`` around it, since the deviations in a bootstrap of n
+    teachers are too small by that factor.
     """
     x, y = np.round(x, 12), np.round(y, 12)  # what differs by rounding is tied
     if not np.isfinite(y).all() or np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -116,7 +116,7 @@ class _Draws:
     average: FloatArray
     """Average accuracy, ``(draws, combinations)``."""
     objective: FloatArray
-    """Average accuracy of the selected combination, ``(draws,)``."""
+    """Objective of the selected combination, ``(draws,)``."""
     recalls: FloatArray
     """Recalls of the selected combination, ``(draws, classes)``."""
 

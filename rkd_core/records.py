@@ -41,9 +41,9 @@ SCHEMA_VERSION = 1
 _RUN_ID = re.compile(r"[\w.-]{1,100}")  # a file is named after it
 _SUM = b"sha256"  # in the metadata of a file, see _checksum
 _MANY = 32
-"""Records that are read from a compaction; and those that it must lack to be written again, or"""
+"""Least number of records to read from a compaction; also of missing records to renew it."""
 _SHARE = 32
-"""this part of all."""
+"""A compaction is renewed only if it lacks at least one in this number of the records."""
 _AT_ONCE = 8  # files that are parsed at a time
 
 _COUNTS, _MEANS = pa.list_(pa.int64()), pa.list_(pa.float64())

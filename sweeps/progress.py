@@ -376,7 +376,7 @@ class Silence:
 def display_for(
     tally: Tally, console: Console, quiet: bool
 ) -> Iterator[LiveDisplay | PlainLines | Silence]:
-    """Return the display for the output: live on a terminal, plain lines elsewhere, or none.
+    """Yield the display for the output: live on a terminal, plain lines elsewhere, or none.
 
     A pipe gets plain lines even if colors are forced, and so does a dumb terminal.
     """

@@ -164,7 +164,7 @@ def is_gray(image: Image) -> bool:
 
 @_guarded
 def traits(image: Image) -> Traits:
-    """Describe an opened image; decode it for that unless it is a JPEG file.
+    """Describe an opened image; decode it first unless it is a JPEG file.
 
     Raises:
         BadImageError: The image is damaged, or has values that are not finite.

@@ -24,7 +24,7 @@ _AS_BEFORE = Scales((0.0, 65535.0), (0.0, 255.0))
 
 @dataclass(frozen=True)
 class Decoding:
-    """Rules by which the images of a data set become uint8 pixels, and counts of what they met.
+    """Rules by which the images of a data set become uint8 pixels, and counts of images.
 
     Attributes:
         scales: Scales of deep gray images, decided from the training images.

@@ -17,7 +17,7 @@ _PAIRS = (("test", "train"), ("val", "train"), ("test", "val"))
 
 
 def shared_images(images: Mapping[str, NDArray[np.uint8]]) -> list[str]:
-    """Find images of one split that also occur in another.
+    """Count the images of one split that also occur in another.
 
     Args:
         images: uint8 ``(n, height, width, channels)`` of each split, by its name.

@@ -111,7 +111,7 @@ def _strided_conv_bn(width: int, stride: int) -> list[nn.Module]:
 class _SamePadding(nn.Module):
     """TensorFlow's "same" padding for a 3x3 convolution of stride 2.
 
-    An even side gets one pixel at its end, an odd side one at either end.
+    An even side gets one pixel at its end, an odd side one at each end.
     """
 
     def forward(self, x: Tensor) -> Tensor:
