@@ -224,8 +224,8 @@ def _letter(place: int) -> str:
 def class_names(runs: Runs) -> tuple[str, ...]:
     """Distinct names of the classes, in label order; their labels where there are none."""
     student = runs.students.slice(0, 1).to_pylist()[0]
-    classes = len(student["val_class_total"])
     names = student["class_names"] or []
+    classes = len(student["val_class_total"] or names)
     if len(names) != classes:
         names = [str(label) for label in range(classes)]
     # ImageNet has two classes named crane: a name that is not alone gets its label.

@@ -41,6 +41,7 @@ def sleep_trial(
     checkpoint_every: int | None,
     looks: object,
     token: str | None,
+    hang_timeout: float,
 ) -> None:
     """In the place of ``sweeps.trainable.train_trial``; for data it has the runs' lengths."""
     from ray import tune

@@ -101,7 +101,7 @@ def load(folder: Path, run_id: str) -> Artifact:
 
 def _check_revision(path: Path, model: dict[str, Any]) -> None:
     """Refuse weights that would give other outputs in the current network."""
-    architecture = model.get("architecture", "")
+    architecture = str(model.get("architecture"))
     found, built = model.get("architecture_revision", 1), revision("architecture", architecture)
     if found != built:
         raise UserError(

@@ -65,8 +65,12 @@ def expanded(path: str | Path) -> Path:
     ``--out=~/x`` or of quoted text.
 
     Raises:
-        UserError: The home folder is unknown.
+        UserError: The home folder is unknown, or no file system can hold the path.
     """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!a} is not a path: {error.reason}") from error
     if str(path).startswith("./~"):  # a folder named so, which Path would take for a home
         return Path(path).absolute()
     try:

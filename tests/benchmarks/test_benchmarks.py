@@ -75,7 +75,8 @@ def test_a_quick_run_ends_with_the_rows(name, tmp_path):
             "details",
         ]
         figures = [row["ratio_min"], row["ratio_median"], row["ratio_max"]]
-        least = 0 if row["name"] == "prune_drops_winner" else 1e-9  # a share of replays
+        # Shares of a few replays, or worlds, may be 0.
+        least = 0 if row["name"] in ("prune_drops_winner", "chances") else 1e-9
         assert all(type(figure) is float and figure >= least for figure in figures)
         assert row["ratio_min"] <= row["ratio_max"]
         assert isinstance(row["goal"], str)

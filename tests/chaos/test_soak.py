@@ -12,12 +12,28 @@ from tests.chaos.sweeping import PATIENCE, assert_gone, assert_whole
 MIB = 2**20
 SLOPE = 0.15  # MiB a training, at the most: 15 GiB after a hundred thousand
 HANDLES = 0.02  # a training, at the most
+LOADING = 8.0  # seconds that the driver takes at the most to load what its answer needs
 
 
 def look(process):
     """Private memory in MiB, resident memory in MiB, and open files."""
     memory = process.memory_full_info()
     return memory.uss / MIB, memory.rss / MIB, process.num_fds()
+
+
+class Prepared:
+    """Whether a driver has loaded what its answer needs, once, some seconds ago."""
+
+    def __init__(self, driver):
+        self._driver, self._since = driver, None
+
+    def __call__(self):
+        if self._since is None:
+            maps = self._driver.memory_maps()
+            if not any("matplotlib" in one.path for one in maps):
+                return False
+            self._since = time.monotonic()
+        return time.monotonic() - self._since > LOADING
 
 
 def soak(command, trainings):
@@ -30,7 +46,7 @@ def soak(command, trainings):
     seen = defaultdict(list)
     process = command.start()
     driver, deadline = psutil.Process(process.pid), time.monotonic() + 10 * PATIENCE
-    alive = set()
+    alive, prepared = set(), Prepared(driver)
     while process.poll() is None:
         assert time.monotonic() < deadline
         completed = len(list((command.out / "records").glob("[!.]*.parquet")))
@@ -39,6 +55,8 @@ def soak(command, trainings):
             alive = set(workers)
             for name, one in [("driver", driver), *workers.items()]:
                 try:
+                    if one is driver and not prepared():
+                        continue
                     seen[name].append((completed, *look(one)))
                 except psutil.Error:
                     continue

@@ -45,7 +45,7 @@ def test_what_is_under_way_is_not_asked_for_again():
 
 def test_further_seeds_go_to_what_is_good_rather_than_to_what_is_not():
     space = replace(SPACE, seeds=tuple(range(6)))
-    asked = explore(Informed(space, GOAL), 60, noise=0.03)
+    asked = explore(Informed(space, GOAL), 60, noise=0.05)
     repeated = [p.cell for p in asked if p.seed > 0 and not p.cell.is_standard]
     once = [point.cell for point in asked]
     assert len(repeated) >= 5
