@@ -135,21 +135,31 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(sweep, tmp_path):
     assert kinds[-4:] == ["started", "failed", "started", "failed"]
 
     (command.chaos / f"die-{victim}-58").touch()
-    hung = f"hang-{min(students)}-30"
-    (command.chaos / hung).touch()
-    assert command.finish("--hang-timeout", 10) == 0, command.printed("err").read_text()
+    assert command.finish() == 0, command.printed("err").read_text()
     assert not (command.chaos / f"die-{victim}-58").exists()
-    assert not (command.chaos / hung).exists()
-    log = (command.out / "sweep.log").read_text("utf-8")
-    assert re.search(f"failed {min(students)} .*: no step for .* seconds, so it was ended", log)
-    assert "in end_epoch" in log, "the stack of what hung"
-    assert not (command.out / ".hangs").exists()
     check_committed(command, committed)
-    assert check_sweep(command, 5), "nothing was under way when it was killed"
+    assert check_sweep(command, 4), "nothing was under way when it was killed"
     last = max(e.when for e in command.journal() if (e.run_id, e.epoch) == (victim, 58))
     ended = [e.when for e in command.journal() if e.run_id == victim and e.when < last]
     assert max(delays(command, ended)) < SLOW * RETRY
     assert command.rows() == rows
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_training_that_hangs_is_ended_and_retried(sweep, tmp_path):
+    grid = options([0], [1], 60)
+    calm = sweep(tmp_path / "calm", *grid, "--serial")
+    assert calm.finish() == 0
+    student = min(run_id for run_id, row in calm.rows().items() if row["teacher_id"])
+    command = sweep(tmp_path / "hung", *grid)
+    (command.chaos / f"hang-{student}-30").touch()
+    assert command.finish("--hang-timeout", 40) == 0, command.printed("err").read_text()
+    log = (command.out / "sweep.log").read_text("utf-8")
+    assert re.search(f"failed {student} .*: no step for .* seconds, so it was ended", log)
+    assert "in end_epoch" in log, "the stack of what hung"
+    assert not (command.out / ".hangs").exists()
+    assert_whole(command)
 
 
 @pytest.mark.chaos
