@@ -102,7 +102,7 @@ def read_pretrained(
     network = outline(architecture, classes, channels, image_size)
     given = _state_dict(path, stored, network)
     found = given.tensors.get(given.names[_CLASSIFIER[0]])
-    if found is not None and found.ndim == 2 and len(found) != classes:
+    if found is not None and _plain(found) and found.ndim == 2 and len(found) != classes:
         classes = max(len(found), 1)
         network = outline(architecture, classes, channels, image_size)
     tensors = _fitted(path, given, network, architecture, channels)
