@@ -167,6 +167,8 @@ def test_tensors_of_another_kind(tmp_path):
         contents = [torch_bytes(STATE | {"classifier.weight": value}) for value in others]
         for content in contents:
             assert not check(written(tmp_path, "w.pth", content))
+            with torch.serialization.safe_globals([torch._utils._rebuild_nested_tensor]):
+                assert not check(written(tmp_path, "w.pth", content))
 
 
 # ---- Pickles that want more than tensors ---------------------------------------------------------
