@@ -1,0 +1,202 @@
+"""What the checks and the measurements share. Runs in the repository root, with or without a GPU.
+
+Without one (or with TINY=1) everything is tiny and ``PlainRecorder`` stands in for CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from rkd_core import recipes  # noqa: E402
+from rkd_core.datasets import Dataset, ImageSet  # noqa: E402
+from rkd_core.execution import Execution  # noqa: E402
+from rkd_core.runs import Run  # noqa: E402
+from rkd_core.setting import Setting  # noqa: E402
+from rkd_core.specs import (  # noqa: E402
+    DataOptions,
+    MultiplierOptions,
+    TeacherRef,
+    TrainingSpec,
+    family_id,
+    run_id,
+)
+from rkd_core.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps  # noqa: E402
+
+GPU = torch.cuda.is_available()
+TINY = not GPU or bool(os.environ.get("TINY"))
+DEVICE = "cuda" if GPU else "cpu"
+NETWORK = "resnet8" if TINY else "resnet56"
+SIDE = 16 if TINY else 32
+OUT = Path(os.environ.get("OUT", "/tmp/rkd-gpu-out"))
+OUT.mkdir(parents=True, exist_ok=True)
+BATCH = 128 if not TINY else 16
+
+
+def emit(name: str, **fields: Any) -> None:
+    """One line of JSON, to the output and to $OUT/results.jsonl."""
+    line = json.dumps({"name": name} | fields, default=str)
+    print(line, flush=True)
+    with (OUT / "results.jsonl").open("a") as file:
+        file.write(line + "\n")
+
+
+class Warnings(logging.Handler):
+    """Keeps what rkd_core warns of: a fallback from recording is only logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+        logging.getLogger("rkd_core").addHandler(self)
+        logging.getLogger("sweeps").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage()[:300])
+
+
+def made(side: int = SIDE, train: int = 0, val: int = 0, test: int = 0) -> Dataset:
+    """Random images of ten classes with a long tail; CIFAR-10-LT's numbers by default."""
+    train, val, test = train or (320 if TINY else 12406), val or (64 if TINY else 5000), test or 64
+    rng = np.random.default_rng(0)
+    share = 100.0 ** (-np.arange(10) / 9)
+    share /= share.sum()
+
+    def some(count: int, p: Any) -> ImageSet:
+        labels = np.sort(rng.choice(10, size=count, p=p)).astype(np.int64)
+        labels[:10] = np.arange(10)
+        pixels = rng.integers(0, 256, size=(count, side, side, 3), dtype=np.uint8)
+        pixels[..., 0] = np.minimum(
+            255, pixels[..., 0] // 4 + 19 * labels[:, None, None]
+        )  # learnable
+        return ImageSet(pixels, labels)
+
+    sets = some(train, share), some(val, None), some(test, None)
+    return Dataset(
+        name="made",
+        class_names=tuple("0123456789"),
+        train=sets[0],
+        val=sets[1],
+        test=sets[2],
+        fingerprint=f"made {side} {train} {val} {test}",
+        skipped_images=0,
+        train_indices=np.arange(train),
+        val_indices=np.arange(val),
+        test_indices=np.arange(val, val + test),
+    )
+
+
+def recipe(epochs: int = 200, **changes: Any) -> Any:
+    """CIFAR-10-LT's own: batches of 128, crops of 2, flips, Nesterov."""
+    base = recipes.get("logit-adjustment-cifar10-lt")
+    changes = {"epochs": epochs, "batch_size": BATCH, "learning_rate": 0.05} | changes
+    return base.model_copy(update=changes)
+
+
+def teacher_spec(network: str = NETWORK, epochs: int = 200, **changes: Any) -> TrainingSpec:
+    """A teacher; with multipliers of the paper where its objective has any."""
+    fields = {
+        "stage": "teacher",
+        "dataset": "made",
+        "data": DataOptions(),
+        "architecture": network,
+        "objective": "standard",
+        "recipe": recipe(epochs),
+    } | changes
+    ascends = fields["objective"] == "robust" or bool(fields.get("alpha"))
+    if ascends and "multipliers" not in fields:
+        fields["multipliers"] = (
+            MultiplierOptions(period=4, batch=32) if TINY else MultiplierOptions()
+        )
+    return TrainingSpec(**fields)
+
+
+def student_spec(of: TrainingSpec, data: Dataset, **changes: Any) -> TrainingSpec:
+    """A student of that teacher."""
+    ref = TeacherRef(
+        run_id=run_id(of, data.fingerprint),
+        family=family_id(of, data.fingerprint),
+        architecture=of.architecture,
+        objective=of.objective,
+        alpha=of.alpha,
+    )
+    fields = {"network": changes.pop("architecture", of.architecture), "epochs": of.recipe.epochs}
+    given = {"stage": "student", "teacher": ref, "temperature": 2.0, "recipe": of.recipe}
+    return teacher_spec(**fields, **(given | changes))
+
+
+class StubTeacher:
+    """Random answers, where only speed or a comparison of two sides matters."""
+
+    asked = "table"
+
+    def __init__(self, setting: Setting) -> None:
+        torch.manual_seed(1)
+        classes = setting.dataset.classes
+        self.clean = torch.randn(len(setting.dataset.train), classes).to(DEVICE) * 3
+        self.validation = torch.randn(len(setting.dataset.val), classes).to(DEVICE) * 3
+
+    def logits(self, batch: Any) -> torch.Tensor:
+        return self.clean[batch.indices]
+
+
+def execution(precision: str = "bfloat16") -> Execution:
+    """Where everything here runs."""
+    return Execution(DEVICE, precision, 1)
+
+
+def recorder(branches: int) -> Any:
+    """A CUDA graph's, or what stands in for it."""
+    return CudaRecorder(DEVICE, branches) if GPU else PlainRecorder()
+
+
+def steps_of(specs: Any, setting: Setting, teacher: Any, *, recorded: bool, make: Any = Run) -> Any:
+    """Runs of specs, and their steps."""
+    rate = torch.tensor(0.01, device=DEVICE) if recorded else None
+    runs = [make(spec, str(k), setting, teacher, rate) for k, spec in enumerate(specs)]
+    size = setting.recipe.batch_size
+    if rate is None:
+        return runs, EagerSteps(runs)
+    return runs, RecordedSteps(runs, rate, size, recorder(len(runs)))
+
+
+def endless(setting: Setting) -> Any:
+    """Batches of one epoch after the other."""
+    return itertools.chain.from_iterable(setting.batches.epoch(e) for e in itertools.count())
+
+
+def sync() -> None:
+    if GPU:
+        torch.cuda.synchronize()
+
+
+def speed(steps: Any, setting: Setting, teacher: Any, runs: int, count: int = 0) -> float:
+    """Images a second of all runs together."""
+    count, batches = count or (3 if TINY else 40), endless(setting)
+    for batch in itertools.islice(batches, 3):
+        steps(batch, None if teacher is None else teacher.logits(batch), 0.01)
+    sync()
+    start = time.perf_counter()
+    for batch in itertools.islice(batches, count):
+        steps(batch, None if teacher is None else teacher.logits(batch), 0.01)
+    sync()
+    return runs * setting.recipe.batch_size * count / (time.perf_counter() - start)
+
+
+def distance(a: Any, b: Any) -> float:
+    """Largest relative difference of two lists of tensors, each by its own norm."""
+    return max(
+        float((x.double() - y.double()).norm() / y.double().norm().clamp_min(1e-6))
+        for x, y in zip(a, b, strict=True)
+    )
