@@ -15,19 +15,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from analysis.options import add_options, rule_of
-from rkd_core import files, json_text, terminal
+from analysis.selection.options import add_options, rule_of
+from rkd_core.storage import files
+from rkd_core.text import json_text, terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from analysis.criteria import Criterion
-    from analysis.loading import Runs
-    from analysis.outcome import Outcome
-    from analysis.rules import Rule
+    from analysis.runs.loading import Runs
     from analysis.selection import Selection
-    from analysis.uncertainty import Estimate
+    from analysis.selection.criteria import Criterion
+    from analysis.selection.outcome import Outcome
+    from analysis.selection.rule_options import Rule
+    from analysis.selection.uncertainty import Estimate
 
 __all__ = ["main", "prepare", "run", "select"]
 
@@ -49,9 +50,9 @@ def select(
     Raises:
         UserError: As ``analysis.selection.select``, or there is nothing to select from.
     """
-    from analysis.combinations import combine
-    from analysis.loading import load
-    from analysis.uncertainty import choose
+    from analysis.runs.combinations import combine
+    from analysis.runs.loading import load
+    from analysis.selection.uncertainty import choose
 
     students = load(records).students if isinstance(records, Path) else records
     return choose(combine(students), criterion, estimate)
@@ -94,29 +95,29 @@ def run(
         UserError: There is nothing to select from, an option is out of range, or the folder
             cannot be written (the table is printed all the same).
     """
-    from analysis import answers
-    from analysis.rules import Rule
-    from rkd_core.console import Console
+    from analysis.selection.rule_options import Rule
+    from analysis.views import answer_cache
     from rkd_core.errors import UserError
+    from rkd_core.text.console import Console
 
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
     rule = rule or Rule(worst_k, None if margin is None else repr(margin))
     asked = rule, run_ids, family, estimate, target_regret
     names = _FILES if figures else _FILES[:1]
-    key, last = answers.key_of(results, *asked), answers.load(results)
-    screen = answers.screen_of(console, results)
+    key, last = answer_cache.key_of(results, *asked), answer_cache.load(results)
+    screen = answer_cache.screen_of(console, results)
     stands = last.key == key and last.stands(results, names)
     if stands and tables is None and screen in last.screens:
         console.out(last.screens[screen], end="", highlight=False)
         _say(console, f"Unchanged: {', '.join(names)} in {results}")
         return json_text.parse_object(files.read(results / names[0]))
 
-    from analysis.loading import load
-    from analysis.outcome import assess, class_names
+    from analysis.runs.loading import load
+    from analysis.selection.outcome import assess, class_names
 
     runs = load(results, run_ids, family)
-    if answers.key_of(results, *asked) != key:  # new records were written meanwhile
+    if answer_cache.key_of(results, *asked) != key:  # new records were written meanwhile
         key, stands = "", False
     outcome = assess(runs, rule.criterion(class_names(runs)), estimate)
     content, advised = _settled(outcome, target_regret, results)
@@ -132,8 +133,8 @@ def run(
         failure = error
     text = _text(outcome, runs, advised, console)
     if key and failure is None:
-        answer = last if last.key == key else answers.Answer(key)
-        answers.save(results, answer.wrote(results, names).printed(screen, text))
+        answer = last if last.key == key else answer_cache.Answer(key)
+        answer_cache.save(results, answer.wrote(results, names).printed(screen, text))
     console.out(text, end="", highlight=False)
     for line in lines:
         _say(console, line)
@@ -144,10 +145,11 @@ def run(
 
 def prepare() -> None:
     """Load in advance what every answer needs, so that the first one comes at once."""
-    from analysis import answers, figures, loading, settling, tables  # noqa: F401
     from analysis.report import page
+    from analysis.selection import further_seeds  # noqa: F401
+    from analysis.views import figure
 
-    figures.prepare()
+    figure.prepare()
     page.prepare()
 
 
@@ -155,10 +157,10 @@ def _settled(
     outcome: Outcome, target_regret: float | None, results: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of ``selection.json``, and lines that propose further seeds."""
-    from analysis.advice import advice, described
-    from analysis.export import document
-    from analysis.recommendation import recommendation
-    from analysis.settling import settle
+    from analysis.selection.further_seeds import settle
+    from analysis.selection.recommendation import recommendation
+    from analysis.views.advice import advice, described
+    from analysis.views.selection_json import document
 
     settling, compared = None, outcome.selection.combinations
     if target_regret is not None:
@@ -171,7 +173,7 @@ def _settled(
 
 def _text(outcome: Outcome, runs: Runs, advised: Iterable[str], console: Console) -> str:
     """Return the answer as it is printed on this console."""
-    from analysis.tables import print_outcome
+    from analysis.views.terminal import print_outcome
 
     with console.capture() as captured:
         print_outcome(outcome, console, runs.notes)
@@ -188,16 +190,16 @@ def _write_answer(
     results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
 ) -> None:
     """Write ``selection.json``, and the figures and the report where they are given."""
-    from analysis.export import write_json
+    from analysis.views.selection_json import write_json
     from rkd_core.errors import UserError
 
     try:
         write_json(results / _FILES[0], content)
         if drawn is not None:
-            from analysis import figures
             from analysis.report import page
+            from analysis.views import figure
 
-            figures.save(outcome, results)
+            figure.save(outcome, results)
             page.save(drawn, outcome, results)
     except OSError as error:
         raise UserError(
@@ -207,8 +209,8 @@ def _write_answer(
 
 def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
     """Write every table as CSV, LaTeX and Markdown."""
-    from analysis.sheets import sheets
-    from analysis.table_files import write_tables
+    from analysis.views.table_files import write_tables
+    from analysis.views.tables import sheets
     from rkd_core.errors import UserError
 
     try:
@@ -243,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from rkd_core.errors import UserError
-    from rkd_core.files import location
+    from rkd_core.storage.files import location
 
     try:
         run(

@@ -20,14 +20,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.options import add_options, assessing
-from rkd_core import terminal
+from analysis.selection.options import add_options, assessing
+from rkd_core.text import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from analysis.loading import Runs
-    from analysis.outcome import Outcome
+    from analysis.runs.loading import Runs
+    from analysis.selection.outcome import Outcome
 
     Assess = Callable[[Runs], Outcome]
 
@@ -53,7 +53,7 @@ class Pages:
 
     Args:
         results: The folder; it need not exist yet.
-        assess: ``analysis.outcome.assess`` by some rule; None for the default.
+        assess: ``analysis.selection.outcome.assess`` by some rule; None for the default.
     """
 
     def __init__(self, results: Path, assess: Assess | None = None) -> None:
@@ -76,7 +76,7 @@ class Pages:
 
     def _look(self) -> str:
         """Something that differs when the records or the plan do."""
-        from rkd_core import files
+        from rkd_core.storage import files
 
         folder, plan = self._results / "records", self._results / "plan.json"
         names = files.names(folder)
@@ -87,9 +87,9 @@ class Pages:
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
 
     def _render(self, version: str) -> str:
-        from analysis.loading import load
-        from analysis.outcome import assess
         from analysis.report.page import render, waiting
+        from analysis.runs.loading import load
+        from analysis.selection.outcome import assess
         from rkd_core.errors import UserError
 
         try:
@@ -143,7 +143,7 @@ def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Itera
 
     Args:
         results: The results folder.
-        assess: ``analysis.outcome.assess`` by some rule; None for the default.
+        assess: ``analysis.selection.outcome.assess`` by some rule; None for the default.
         port: On the loopback interface; 0 for any that is free.
 
     Raises:
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from rkd_core.errors import UserError
-    from rkd_core.files import location
+    from rkd_core.storage.files import location
 
     try:
         with serving(location(options.results), assessing(options), options.port) as address:

@@ -34,7 +34,7 @@ def measure(repetitions: int, small: bool, data_dir: Path | None) -> dict[str, l
     from workload import images, recipe
 
     from benchmarks.naive.data import Loaders
-    from rkd_core.datasets.batches import TrainingBatches
+    from rkd_core.datasets.batches.batches import TrainingBatches
 
     dataset, settings = images(small, data_dir), recipe(1)
     ours = TrainingBatches(dataset.train, settings, seed=0, workers=1)

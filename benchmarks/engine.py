@@ -27,7 +27,7 @@ import made_plan
 from report import print_row, quick, spread
 
 if TYPE_CHECKING:
-    from sweeps.plan import PlannedRun
+    from sweeps.planning.plan import PlannedRun
 
 GOAL = ">= 0.93"
 IMAGES = 6 * 128
@@ -52,11 +52,11 @@ def main() -> None:
     """Run the plan on one Ray several times, and print the row."""
     from workload import made_images, recipe
 
-    from rkd_core.execution import Execution
-    from sweeps.engine import connect, run_on_ray
-    from sweeps.options import Machine
-    from sweeps.plan import Plan
-    from sweeps.sweep import Sweep
+    from rkd_core.device.execution import Execution
+    from sweeps.cli.options import Machine
+    from sweeps.planning.plan import Plan
+    from sweeps.running.on_ray.tuner import connect, run_on_ray
+    from sweeps.running.sweep import Sweep
 
     small = quick()
     dataset = replace(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rkd_core.specs import Recipe
-    from sweeps.plan import Plan, PlannedRun
+    from sweeps.planning.plan import Plan, PlannedRun
 
 __all__ = ["FINGERPRINT", "Watcher", "lengths", "lower_bound", "plan"]
 
@@ -43,10 +43,9 @@ def plan(
 
     Beside it there are the other ``methods``.
     """
-    from rkd_core import recipes
-    from rkd_core.specs import DataOptions, MultiplierOptions
-    from sweeps.plan import make_plan
-    from sweeps.settings import Settings
+    from rkd_core.specs import DataOptions, MultiplierOptions, recipes
+    from sweeps.planning.plan import make_plan
+    from sweeps.planning.settings import Settings
 
     settings = Settings(
         dataset="digits",

@@ -26,7 +26,7 @@ import made_plan
 from report import print_row, quick, spread
 
 if TYPE_CHECKING:
-    from sweeps.plan import PlannedRun
+    from sweeps.planning.plan import PlannedRun
 
 SLOTS = 4
 GOAL = "<= 1.10"
@@ -43,7 +43,7 @@ def sleep_trial(
     token: str | None,
     hang_timeout: float,
 ) -> None:
-    """In the place of ``sweeps.trainable.train_trial``; for data it has the runs' lengths."""
+    """Replace ``trainable.train_trial``: sleep for the lengths of the runs."""
     from ray import tune
 
     from rkd_core import records
@@ -80,10 +80,10 @@ class Moments(made_plan.Watcher):
 
 def main() -> None:
     """Run the plan on one Ray several times, and print the row."""
-    from rkd_core.hardware import cpu_count
-    from sweeps.engine import connect, run_on_ray
-    from sweeps.options import Machine
-    from sweeps.sweep import Sweep
+    from rkd_core.device.hardware import cpu_count
+    from sweeps.cli.options import Machine
+    from sweeps.running.on_ray.tuner import connect, run_on_ray
+    from sweeps.running.sweep import Sweep
 
     small = quick()
     mean, repetitions = (0.2, 1) if small else (2.0, 5)
@@ -95,7 +95,9 @@ def main() -> None:
     walls, before, after = [], [], []
     with connect(machine) as ready:
         connected = ready()
-        from sweeps import trainable  # imports Ray, for which `connect` has made ready
+        from sweeps.running.on_ray import (
+            trainable,  # imports Ray, for which `connect` has made ready
+        )
 
         logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files nobody asked for
         trainable.train_trial = sleep_trial  # type: ignore[assignment]

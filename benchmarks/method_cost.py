@@ -31,7 +31,7 @@ from report import fresh, one_core, print_row, quick, spread
 if TYPE_CHECKING:
     from rkd_core.datasets import Dataset
     from rkd_core.specs import TrainingSpec
-    from sweeps.plan import Plan
+    from sweeps.planning.plan import Plan
 
 GOAL = "<= 1.15"
 NETWORKS = {"resnet8": (32, 5), "digits_cnn": (8, 60)}
@@ -52,7 +52,7 @@ def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
     from workload import BATCH, OURS, made_images, recipe
 
     from rkd_core import methods
-    from rkd_core.looking import looks_inside
+    from rkd_core.models.features import looks_inside
     from rkd_core.training import train
 
     side, steps = NETWORKS[network]
@@ -106,11 +106,11 @@ class _Student:
     def __init__(self, spec: TrainingSpec, dataset: Dataset, out: Path) -> None:
         from workload import OURS
 
-        from rkd_core.holdouts import Holdouts
-        from rkd_core.runs import Run
-        from rkd_core.setting import Setting
-        from rkd_core.steps import EagerSteps
-        from rkd_core.teachers import Teacher
+        from rkd_core.datasets.array_data import Setting
+        from rkd_core.teachers.answers import Teacher
+        from rkd_core.teachers.holdouts import Holdouts
+        from rkd_core.training.run import Run
+        from rkd_core.training.steps import EagerSteps
 
         setting = Setting(spec, dataset, OURS.prepared(dataset.image_size))
         self._teacher = None if spec.teacher is None else Teacher(spec.teacher, setting, out)

@@ -33,7 +33,7 @@ def measure(seed: int, precision: str, small: bool, data_dir: Path | None) -> di
     import numpy as np
     from workload import images, made_images, recipe, robust, student, teacher
 
-    from rkd_core.execution import Execution
+    from rkd_core.device.execution import Execution
     from rkd_core.metrics import average_accuracy, worst_class_accuracy
     from rkd_core.training import train
 

@@ -7,7 +7,7 @@ there). A replay is a grid that might have been: the seed is drawn for each teac
 of its students are those of that seed; so a world of S seeds and T teachers holds S**T grids of one
 seed. A strategy asks, is told what the record says, and pays for a student, and for its teacher if
 it is the first on it, by their epochs. At each share of the grid's cost the selection
-(``analysis.uncertainty.choose``) is made among the students so far; a choice is worth its mean test
+(``uncertainty.choose``) is made among the students so far; a choice is worth its mean test
 accuracies over all seeds of the world, which no strategy sees. It is held against what is chosen
 from the whole grid, and against the same grid in a random order. ``several seeds`` are replays in
 which the grid has three seeds, in an order of its own for each teacher, and a strategy says of
@@ -39,13 +39,13 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 from worlds import World, load, names
 
-from analysis.combinations import combine
+from analysis.runs.combinations import combine
 from analysis.selection import Selection
-from analysis.uncertainty import choose
+from analysis.selection.uncertainty import choose
 from rkd_core.errors import UserError
 from sweeps.search.informed import Informed
-from sweeps.search.space import Cell, Goal, Point, Space, Strategy
-from sweeps.search.with_optuna import WithOptuna
+from sweeps.search.optuna_strategy import WithOptuna
+from sweeps.search.strategy import Cell, Goal, Point, Space, Strategy
 
 SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
 """Of the grid's cost, at which a choice is made."""
@@ -227,7 +227,7 @@ def worse(world: World, cell: Cell, best: Cell) -> bool:
 
 def pruned(world_name: str, number: int) -> tuple[bool, float]:
     """Whether pruning stops the grid's choice, and what share of the epochs it saves."""
-    from sweeps.pruning import Pruner
+    from sweeps.running.pruning import Pruner
 
     world = load(world_name)
     grid = Grid(world, 1, number)
@@ -257,8 +257,8 @@ def pruned(world_name: str, number: int) -> tuple[bool, float]:
 def planned(world: World) -> Sequence[Any]:
     """The students of a grid in the order in which a sweep with ``--prune`` begins them."""
     from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
-    from sweeps.plan import make_plan, spread
-    from sweeps.settings import Settings
+    from sweeps.planning.plan import make_plan, spread
+    from sweeps.planning.settings import Settings
 
     example = next(iter(world.rows.values()))
     settings = Settings(

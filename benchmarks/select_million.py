@@ -77,7 +77,7 @@ def select(path: Path) -> dict[str, float]:
     """Read the file and select; seconds of both, combinations, and the largest memory in MiB."""
     import pyarrow.parquet as pq
 
-    from analysis.combinations import combine
+    from analysis.runs.combinations import combine
     from analysis.selection import select
 
     memory_before = peak_mib()

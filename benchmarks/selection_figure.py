@@ -23,7 +23,7 @@ def main() -> None:
     import matplotlib.pyplot as plt
 
     from analysis.selection import select
-    from analysis.uncertainty import decide
+    from analysis.selection.uncertainty import decide
 
     given, _, worst, _ = world(np.random.default_rng(7), Cell("smooth", 10, 500, 1, 0.0))
     raw = select(given)

@@ -28,7 +28,7 @@ from report import print_row, quick, spread
 from scipy.special import expit, logit, ndtri
 
 if TYPE_CHECKING:
-    from analysis.combinations import Combinations
+    from analysis.runs.combinations import Combinations
     from analysis.selection import Selection
 
 KINDS = ("scattered", "smooth", "rough")
@@ -149,8 +149,8 @@ def world(
 
 def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
     """Correct images of each combination, (seeds, classes), as selection takes them."""
-    from analysis.columns import OBJECTIVES
-    from analysis.combinations import Combinations
+    from analysis.runs.columns import OBJECTIVES
+    from analysis.runs.combinations import Combinations
 
     correct = np.concatenate(counts)
     count, seeds = len(counts), np.array([len(rows) for rows in counts])
@@ -179,8 +179,8 @@ def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
 
 def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, float]:
     """Regret now and after the seeds that are advised: expected, and as it comes."""
-    from analysis.settling import settle
-    from analysis.uncertainty import decide
+    from analysis.selection.further_seeds import settle
+    from analysis.selection.uncertainty import decide
 
     given, _, worst, average, eta = world(rng, cell)
     selection, sure, _ = decide(given)
@@ -203,9 +203,9 @@ def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, 
 
 def judge(rng: np.random.Generator, cell: Cell) -> Result:
     """Select in one world by both estimates, and compare with the truth."""
-    from analysis.intervals import interval
     from analysis.selection import select
-    from analysis.uncertainty import decide
+    from analysis.selection.intervals import interval
+    from analysis.selection.uncertainty import decide
 
     given, recalls, worst, average, _ = world(rng, cell)
     raw = select(given)

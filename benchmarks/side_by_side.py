@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from report import quick_and_data_dir
 
 if TYPE_CHECKING:
-    from rkd_core.setting import Setting
-    from rkd_core.teachers import Teacher
+    from rkd_core.datasets.array_data import Setting
+    from rkd_core.teachers.answers import Teacher
 
 __all__ = ["FLOOR", "Array", "arguments"]
 
@@ -48,9 +48,9 @@ class Array:
     def __init__(self, small: bool, data_dir: Path | None) -> None:
         from workload import images, student, teacher
 
-        from rkd_core.execution import Execution
-        from rkd_core.setting import Setting
-        from rkd_core.teachers import Teacher
+        from rkd_core.datasets.array_data import Setting
+        from rkd_core.device.execution import Execution
+        from rkd_core.teachers.answers import Teacher
         from rkd_core.training import train
 
         network = "resnet8" if small else "resnet56"
@@ -68,8 +68,8 @@ class Array:
         """Images a second of all students together, after a warm-up."""
         import torch
 
-        from rkd_core.runs import Run
-        from rkd_core.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
+        from rkd_core.training.run import Run
+        from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 
         device, size = self.execution.device, self._spec.recipe.batch_size
         rate = torch.tensor(0.01, device=device) if recorded else None

@@ -29,7 +29,7 @@ from report import fresh, peak_mib, print_row, quick, spread
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweeps.plan import Plan, PlannedRun
+    from sweeps.planning.plan import Plan, PlannedRun
 
 SLOTS = 64
 GOAL = "<= 1.2"
@@ -82,10 +82,10 @@ def simulate(seeds: int, side: int) -> dict[str, float]:
 def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
     """Let the engine's parts run a plan; the makespan over its bound, and seconds of the ledger."""
     from rkd_core import records
-    from sweeps.estimate import CostModel
-    from sweeps.progress import Tally, display_for
-    from sweeps.searcher import PlanSearcher
-    from sweeps.sweep import Sweep
+    from sweeps.display.progress import Tally, display_for
+    from sweeps.planning.cost import CostModel
+    from sweeps.running.on_ray.searcher import PlanSearcher
+    from sweeps.running.sweep import Sweep
 
     seconds = made_plan.lengths(plan, 60.0)
     runs = {run.run_id: run for run in plan.runs}

@@ -30,7 +30,7 @@ import importlib.abc, importlib.machinery, os, sys, time
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "rkd_core.steps":
+        if name != "rkd_core.training.steps":
             return None
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)

@@ -42,20 +42,20 @@ def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Sample]
 def _measure(architecture: str, pairs: int, small: bool, data_dir: Path | None) -> Sample:
     from workload import OURS, images, student, teacher
 
-    from rkd_core import teacher_pass
+    from rkd_core.teachers import table_or_live
     from rkd_core.training import train
 
     dataset = images(small, data_dir, STUDENTS[architecture][0])
     taught_by = "resnet8" if small else "resnet56"
     samples: Sample = {"live": [], "table": [], "asking": []}
-    limit = teacher_pass.LARGEST_TABLE
+    limit = table_or_live.LARGEST_TABLE
     with tempfile.TemporaryDirectory(prefix="rkd-teacher-cache-") as name:
         out = Path(name)
         spec = teacher(taught_by, EPOCHS)
         train([spec], data=dataset, out=out, execution=OURS)
         for pair in range(pairs):
             for way in sorted(("live", "table"), reverse=pair % 2 == 0):
-                teacher_pass.LARGEST_TABLE = limit if way == "table" else 0
+                table_or_live.LARGEST_TABLE = limit if way == "table" else 0
                 moments = [time.perf_counter()]
                 (row,) = train(
                     # Another temperature each time, so that none is found finished.
@@ -72,7 +72,7 @@ def _measure(architecture: str, pairs: int, small: bool, data_dir: Path | None) 
                     # Up to the end of the first epoch, less an epoch.
                     first = moments[1] - moments[0]
                     samples["asking"].append(first - samples[way][0] / (EPOCHS - 1))
-    teacher_pass.LARGEST_TABLE = limit
+    table_or_live.LARGEST_TABLE = limit
     return samples
 
 

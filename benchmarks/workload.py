@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from report import ROOT  # imported first: it puts the clone on the path
 
-from rkd_core import recipes
 from rkd_core.datasets import Dataset, ImageSet, load
-from rkd_core.execution import Execution
-from rkd_core.specs import DataOptions, Recipe, TeacherRef, TrainingSpec, family_id, run_id
+from rkd_core.device.execution import Execution
+from rkd_core.specs import DataOptions, Recipe, TeacherRef, TrainingSpec, family_id, recipes, run_id
 
 __all__ = [
     "BATCH",

@@ -22,7 +22,7 @@ from report import ROOT
 
 from rkd_core import records
 from rkd_core.metrics import average_accuracy, worst_class_accuracy
-from sweeps.search.space import Cell, Point, Space
+from sweeps.search.strategy import Cell, Point, Space
 
 FOLDER = ROOT / "benchmarks" / "worlds"
 COLUMNS = (

@@ -23,14 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: the folder could not be written. 2: bad input; nothing was written.
     """
-    from rkd_core import terminal
-    from sweeps.missing import explain
+    from rkd_core.text import terminal
+    from sweeps.commands.missing import explain
 
     terminal.prepare(own_process=arguments is None)
     try:
         from rkd_core.errors import UserError
-        from sweeps.exporting import Options, run
-        from sweeps.parse import parse
+        from sweeps.cli.parse import parse
+        from sweeps.commands.export import Options, run
     except ModuleNotFoundError as error:
         return explain("export.py", error)
     try:

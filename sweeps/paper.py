@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweeps.running import Run
+    from sweeps.commands.entry import Run
 
 __all__ = ["main"]
 
@@ -26,18 +26,18 @@ if __package__ in (None, "") and sys.path[0] != _ROOT:  # as pareto.py does
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, which is that of ``pareto.py``."""
-    from sweeps.running import run_command
+    from sweeps.commands.entry import run_command
 
     return run_command("paper.py", arguments, _load)
 
 
 def _load() -> Run:
-    from sweeps.paper_tables import run
+    from sweeps.commands.paper import run
 
     return run
 
 
 if __name__ == "__main__":
-    from sweeps.running import leave
+    from sweeps.commands.entry import leave
 
     leave(main())

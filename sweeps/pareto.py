@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweeps.running import Run
+    from sweeps.commands.entry import Run
 
 __all__ = ["main"]
 
 # As a script, Python puts this file's own folder first on the path; modules are found from the
-# folder above, so that `sweeps` is a package and `sweeps/plan.py` never shadows anything.
+# folder above, so that `sweeps` is a package and `sweeps/planning/plan.py` never shadows anything.
 _ROOT = str(Path(__file__).resolve().parent.parent)
 if __package__ in (None, "") and sys.path[0] != _ROOT:
     sys.path[0] = _ROOT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, see ``sweeps.running``."""
-    from sweeps.running import run_command
+    """Run the command line; returns the exit code, see ``sweeps.commands.entry``."""
+    from sweeps.commands.entry import run_command
 
     return run_command("pareto.py", arguments, _load)
 
 
 def _load() -> Run:
-    from sweeps.command import run
-    from sweeps.parse import parse
+    from sweeps.cli.parse import parse
+    from sweeps.commands.pareto import run
 
     return lambda arguments, command, stop: run(parse(arguments), command, stop)
 
 
 if __name__ == "__main__":
-    from sweeps.running import leave
+    from sweeps.commands.entry import leave
 
     leave(main())

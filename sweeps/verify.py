@@ -16,19 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rkd_core import (
-    artifacts,
-    bundles,
-    checkpoints,
-    files,
-    initial_weights,
-    json_text,
-    ledger,
-    records,
-    teacher_pass,
-    terminal,
-)
+from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
+from rkd_core.storage import bundles, files
+from rkd_core.teachers import table_or_live
+from rkd_core.text import json_text, terminal
 
 __all__ = ["Damage", "examine", "main", "sweep_leftovers"]
 
@@ -51,7 +44,7 @@ def examine(out: Path) -> Iterator[Damage]:
     Yields:
         What is damaged, run by run.
     """
-    folders = {name: out / name for name in ("artifacts", checkpoints.FOLDER, teacher_pass.FOLDER)}
+    folders = {name: out / name for name in ("artifacts", checkpoints.FOLDER, table_or_live.FOLDER)}
     tasks: list[Callable[[], list[Damage]]] = []
     for run_id in _names(folders["artifacts"]):
         tasks.append(partial(_artifact, out, run_id))
@@ -62,9 +55,9 @@ def examine(out: Path) -> Iterator[Damage]:
         for name in _names(folders[checkpoints.FOLDER] / run_id):
             path = folders[checkpoints.FOLDER] / run_id / name
             tasks.append(partial(_cache, path, checkpoints.FILE, run_id))
-    for name in _names(folders[teacher_pass.FOLDER]):
-        path = folders[teacher_pass.FOLDER] / name
-        tasks.append(partial(_cache, path, teacher_pass.FILE, name.split("-")[0]))
+    for name in _names(folders[table_or_live.FOLDER]):
+        path = folders[table_or_live.FOLDER] / name
+        tasks.append(partial(_cache, path, table_or_live.FILE, name.split("-")[0]))
     for digest in _names(out / initial_weights.FOLDER):
         path = out / initial_weights.FOLDER / digest
         tasks.append(partial(_cache, path, initial_weights.FILE, digest))
@@ -139,7 +132,7 @@ def sweep_leftovers(out: Path) -> int:
         How many there were.
     """
     leftovers = []
-    bundled = [out / n for n in ("artifacts", teacher_pass.FOLDER, initial_weights.FOLDER)]
+    bundled = [out / n for n in ("artifacts", table_or_live.FOLDER, initial_weights.FOLDER)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]
     for folder in (out, out / "records", out / "splits", *bundled):

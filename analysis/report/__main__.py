@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.options import add_options, assessing
-from rkd_core import terminal
+from analysis.selection.options import add_options, assessing
+from rkd_core.text import terminal
 
 __all__ = ["main"]
 
@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--family", metavar="ID", help="compare all students of this family")
     options = parser.parse_args(arguments)
 
-    from analysis.loading import load
     from analysis.report.page import save
+    from analysis.runs.loading import load
     from rkd_core.errors import UserError
-    from rkd_core.files import location
+    from rkd_core.storage.files import location
 
     try:
         results = location(options.results)

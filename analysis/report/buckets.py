@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.columns import FloatArray, counts
-from analysis.loading import Runs
-from analysis.outcome import Outcome
-from analysis.recommendation import recommendation
+from analysis.report.pareto import rounded
 from analysis.report.per_class import teacher_of
-from analysis.report.points import rounded
-from rkd_core.class_groups import equal_groups
+from analysis.runs.columns import FloatArray, counts
+from analysis.runs.loading import Runs
+from analysis.selection.outcome import Outcome
+from analysis.selection.recommendation import recommendation
 from rkd_core.metrics import recalls
+from rkd_core.metrics.class_groups import equal_groups
 
 __all__ = ["Model", "buckets", "gains", "models", "regularization"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.columns import FloatArray, effective_alpha
-from analysis.groups import accuracies, images, of_long_tail
-from analysis.outcome import Outcome
-from analysis.report.wording import percent, points
-from analysis.tables import nine_combinations
+from analysis.runs.columns import FloatArray, effective_alpha
+from analysis.runs.groups import accuracies, images, of_long_tail
+from analysis.selection.outcome import Outcome
+from analysis.views.format import percent, points
+from analysis.views.terminal import nine_combinations
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 

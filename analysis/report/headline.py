@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.outcome import Outcome, Prospect
-from analysis.recommendation import recommendation
-from analysis.report.wording import combination, percent, plural, points, with_error
-from analysis.uncertainty import CONFIDENCE
+from analysis.selection.outcome import Outcome, Prospect
+from analysis.selection.recommendation import recommendation
+from analysis.selection.uncertainty import CONFIDENCE
+from analysis.views.format import combination, percent, plural, points, with_error
 
 __all__ = ["Answer", "Line", "answer"]
 

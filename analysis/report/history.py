@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.loading import Runs
-from analysis.report.wording import plural, readable
-from rkd_core import files, json_text
+from analysis.runs.loading import Runs
+from analysis.views.format import plural, readable
+from rkd_core.storage import files
+from rkd_core.text import json_text
 
 __all__ = ["Failures", "History", "history"]
 

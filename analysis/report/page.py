@@ -15,18 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.loading import Runs
-from analysis.outcome import Outcome
 from analysis.report.buckets import buckets, gains, models, regularization
 from analysis.report.grids import group_rows, nine
 from analysis.report.headline import answer
 from analysis.report.history import history
-from analysis.report.margins import asked, choices, slider
+from analysis.report.pareto import pareto
 from analysis.report.per_class import per_class
-from analysis.report.points import pareto
-from analysis.report.teaching import teaching
-from rkd_core import files
-from rkd_core.class_groups import DEFINITION
+from analysis.report.slider import asked, choices, slider
+from analysis.report.teachers import teaching
+from analysis.runs.loading import Runs
+from analysis.selection.outcome import Outcome
+from rkd_core.metrics.class_groups import DEFINITION
+from rkd_core.storage import files
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from analysis.combinations import Combinations, HeldOut
-from analysis.outcome import Outcome
-from analysis.report.points import rounded
-from analysis.report.wording import readable
+from analysis.report.pareto import rounded
+from analysis.runs.combinations import Combinations, HeldOut
+from analysis.selection.outcome import Outcome
+from analysis.views.format import readable
 
 __all__ = ["per_class", "teacher_of"]
 

@@ -62,7 +62,7 @@ def _students(data, network=SMALL):
 
 
 def environment() -> None:
-    from rkd_core.hardware import cpu_count, gpu_count, gpu_memory
+    from rkd_core.device.hardware import cpu_count, gpu_count, gpu_memory
 
     said = {
         "torch": torch.__version__,
@@ -170,7 +170,7 @@ def nothing_waits() -> None:
 
 def records_agree() -> None:
     """Side by side, one by one, and cut off and resumed: by ``train`` itself, from a folder."""
-    from rkd_core import artifacts
+    from rkd_core.results import artifacts
     from rkd_core.training import train
 
     exact()
@@ -214,9 +214,9 @@ def records_agree() -> None:
 def methods_record() -> None:
     """Every method with a loss is recorded, and steps as it does eagerly."""
     from rkd_core import methods
-    from rkd_core.holdouts import Holdouts
     from rkd_core.specs import Variant
-    from rkd_core.teachers import Teacher
+    from rkd_core.teachers.answers import Teacher
+    from rkd_core.teachers.holdouts import Holdouts
     from rkd_core.training import train
 
     exact()
@@ -274,7 +274,7 @@ def methods_record() -> None:
 def networks_record() -> None:
     """Every network is recorded; its memory beside what ``training_bytes`` expects."""
     from rkd_core import models
-    from rkd_core.footprint import training_bytes
+    from rkd_core.models.memory import training_bytes
 
     data, results = made(side=32, train=160 if TINY else 512, val=16), {}
     names = list(models.architectures())[:2] if TINY else models.architectures()
@@ -350,8 +350,8 @@ def no_memory_while_recording() -> None:
 
 def no_memory() -> None:
     """An array too large for the GPU is halved until it fits, by ``carry_out``."""
-    from rkd_core.looks import Looks
-    from sweeps.trial import carry_out
+    from rkd_core.training.validation_schedule import Looks
+    from sweeps.running.trial import carry_out
 
     data = made(train=320 if TINY else 1280, val=64)
     specs = [

@@ -20,20 +20,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from rkd_core import recipes  # noqa: E402
 from rkd_core.datasets import Dataset, ImageSet  # noqa: E402
-from rkd_core.execution import Execution  # noqa: E402
-from rkd_core.runs import Run  # noqa: E402
-from rkd_core.setting import Setting  # noqa: E402
+from rkd_core.datasets.array_data import Setting  # noqa: E402
+from rkd_core.device.execution import Execution  # noqa: E402
 from rkd_core.specs import (  # noqa: E402
     DataOptions,
     MultiplierOptions,
     TeacherRef,
     TrainingSpec,
     family_id,
+    recipes,
     run_id,
 )
-from rkd_core.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps  # noqa: E402
+from rkd_core.training.run import Run  # noqa: E402
+from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps  # noqa: E402
 
 GPU = torch.cuda.is_available()
 TINY = not GPU or bool(os.environ.get("TINY"))

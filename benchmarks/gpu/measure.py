@@ -269,8 +269,8 @@ class LeanRun:
 @contextlib.contextmanager
 def variant(name: str):
     """What is changed, and the class of runs."""
-    from rkd_core import runs as runs_module
-    from rkd_core.looking import Look
+    from rkd_core.models.features import Look
+    from rkd_core.training import run as runs_module
 
     make, undo = Run, []
     if name == "cudnn_benchmark":
@@ -284,7 +284,7 @@ def variant(name: str):
                     if isinstance(m, torch.nn.BatchNorm2d):
                         m.num_batches_tracked = None
     elif name == "fp16":
-        from rkd_core.execution import Execution
+        from rkd_core.device.execution import Execution
 
         device = "cuda" if GPU else "cpu"
         old, Execution.autocast = (
@@ -392,7 +392,7 @@ def evaluations() -> None:
     """Milliseconds of a look at 4,096 images: as it is, folded, with ReLU fused, compiled."""
     from torch.fx.experimental.optimization import fuse
 
-    from rkd_core.evaluation import predictions_of
+    from rkd_core.models.inference import predictions_of
 
     data = made()
     spec = teacher_spec(NETWORK)
@@ -466,7 +466,7 @@ def grid() -> None:
 
     ``train`` itself, with the paper's multipliers; teachers are asked about all their views.
     """
-    from rkd_core.teachers import Teacher
+    from rkd_core.teachers.answers import Teacher
     from rkd_core.training import train
 
     epochs = 2 if TINY else 4

@@ -24,5 +24,5 @@ print("# sweep", len(rows), {r["device"] for r in rows}, sorted({r["trained_toge
       {r["status"] for r in rows}, max(r["val_average_accuracy"] or 0 for r in rows))
 P
   timeout 60 python3 -m pytest -q -p no:cacheprovider -W ignore::DeprecationWarning --timeout 50 \
-    tests/rkd_core/test_arrays.py -k "recorded_steps or made_to_be_recorded"
+    tests/rkd_core/training/test_arrays.py -k "recorded_steps or made_to_be_recorded"
 } 2>&1 | tee "$OUT/check.log"

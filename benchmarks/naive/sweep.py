@@ -20,9 +20,8 @@ import torch
 from ray import tune
 
 from benchmarks.naive.train import Outcome, Setup, network, train
-from rkd_core import recipes
 from rkd_core.datasets import Dataset, default_imbalance, load
-from rkd_core.specs import DataOptions
+from rkd_core.specs import DataOptions, recipes
 
 __all__ = ["main", "train_student", "train_teacher"]
 

@@ -8,11 +8,11 @@ Importing this package imports neither torch nor scikit-learn; ``batches`` needs
 imported on its own.
 """
 
+from rkd_core.datasets.image_set import Dataset, ImageSet
 from rkd_core.datasets.load import load
-from rkd_core.datasets.long_tail import long_tail_counts
-from rkd_core.datasets.names import default_imbalance, display_name, names
-from rkd_core.datasets.sets import Dataset, ImageSet
-from rkd_core.datasets.streamed import StreamedImageSet
+from rkd_core.datasets.registry import default_imbalance, display_name, names
+from rkd_core.datasets.splits import long_tail_counts
+from rkd_core.datasets.streamed_set import StreamedImageSet
 
 __all__ = [
     "Dataset",

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from rkd_core import json_text
-from rkd_core.datasets.sources import Location
-from rkd_core.files import expanded, replace_file, sync
+from rkd_core.datasets.readers.base import Location
+from rkd_core.storage.files import expanded, replace_file, sync
+from rkd_core.text import json_text
 
 __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"]
 

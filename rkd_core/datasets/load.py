@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets import cache, digits, find, lists
-from rkd_core.datasets.columns import ANY, Columns
-from rkd_core.datasets.lists import ImageLists
-from rkd_core.datasets.names import LONG_TAIL, REGISTRY, default_imbalance, display_name
-from rkd_core.datasets.paths import Listing, escaped, is_plain, unreadable
-from rkd_core.datasets.prepare import Options, Prepared, prepare, prepare_in_memory
-from rkd_core.datasets.sets import Dataset, ImageSet
-from rkd_core.datasets.sources import SPLIT_ADJECTIVES, Inventory, Location
+from rkd_core.datasets import cache
+from rkd_core.datasets.image_set import Dataset, ImageSet
+from rkd_core.datasets.preparation.prepare import Options, Prepared, prepare, prepare_in_memory
+from rkd_core.datasets.readers import digits, locate
+from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES, Inventory, Location
+from rkd_core.datasets.readers.image_lists import ImageLists
+from rkd_core.datasets.readers.image_lists import display_name as name_of_lists
+from rkd_core.datasets.readers.parquet_columns import ANY, Columns
+from rkd_core.datasets.readers.paths import Listing, escaped, is_plain, unreadable
+from rkd_core.datasets.registry import LONG_TAIL, REGISTRY, default_imbalance, display_name
 from rkd_core.datasets.splits import draw_classes, halve, training_rows
-from rkd_core.datasets.streamed import StreamedImageSet
-from rkd_core.datasets.wording import counted
+from rkd_core.datasets.streamed_set import StreamedImageSet
 from rkd_core.errors import UserError
-from rkd_core.files import expanded
 from rkd_core.specs import DataOptions
+from rkd_core.storage.files import expanded
+from rkd_core.text.nouns import counted
 
 __all__ = ["load"]
 
@@ -135,7 +137,7 @@ def load(
         return np.delete(np.arange(len(labels[split]) + len(skipped)), skipped)[rows]
 
     dataset = Dataset(
-        name=name if train_list is None else lists.display_name(train_list, name),
+        name=name if train_list is None else name_of_lists(train_list, name),
         class_names=tuple(prepared.class_names[label] for label in chosen),
         train=cut("train", kept),
         val=cut(of_val, val),
@@ -212,12 +214,12 @@ def _locate(
                     f"{name_or_path} is cut to a long tail of its own: with an image list, "
                     f"say --dataset {name}"
                 )
-            return find.listed(name_or_path, image_lists, data_dir, cache_folder)
+            return locate.listed(name_or_path, image_lists, data_dir, cache_folder)
         if name == "digits":
             return None
         if name in REGISTRY:
-            return find.named(name, data_dir, cache_folder, download, columns)
-        return find.path(name_or_path, columns)
+            return locate.named(name, data_dir, cache_folder, download, columns)
+        return locate.path(name_or_path, columns)
     except OSError as error:
         raise unreadable(error, name_or_path) from error
 

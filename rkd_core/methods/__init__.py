@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rkd_core.errors import UserError, unknown_name
-from rkd_core.methods.parts.protocol import Method
+from rkd_core.methods.common.protocol import Method
 
 __all__ = ["create", "descriptions", "find"]
 

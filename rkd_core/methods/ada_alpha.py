@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from rkd_core.methods.parts.adaptive import Adaptive
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs
+from rkd_core.methods.common.adaptive import Adaptive
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class AdaAlpha(Adaptive):
@@ -25,7 +25,7 @@ class AdaAlpha(Adaptive):
 
     def loss(self, context: Context) -> Loss:
         """``CE(f, (1 - alpha_y) one-hot + alpha_y softmax(z / T))``."""
-        from rkd_core.methods.parts.losses import Loss, mixed_targets, soft_labels_loss
+        from rkd_core.methods.common.losses import Loss, mixed_targets, soft_labels_loss
 
         alphas = self.alphas(context)
 

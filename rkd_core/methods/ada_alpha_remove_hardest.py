@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rkd_core.methods.ada_alpha import AdaAlpha
-from rkd_core.methods.parts.protocol import Context
+from rkd_core.methods.common.protocol import Context
 
 if TYPE_CHECKING:
     from torch import Tensor

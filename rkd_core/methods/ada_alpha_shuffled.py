@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rkd_core.methods.ada_alpha import AdaAlpha
-from rkd_core.methods.parts.protocol import Context
+from rkd_core.methods.common.protocol import Context
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,7 @@ class AdaAlphaShuffled(AdaAlpha):
 
     def alphas(self, context: Context) -> Tensor:
         """AdaAlpha's in another order."""
-        from rkd_core.datasets.seeding import stream
-        from rkd_core.streams import stream_seed
+        from rkd_core.seeds import stream, stream_seed
 
         order = stream(stream_seed(self.name, self.shuffle_seed)).permutation(context.classes)
         return super().alphas(context)[order.tolist()]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.adaptive import Adaptive
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs
+from rkd_core.methods.common.adaptive import Adaptive
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class AdaMargin(Adaptive):
@@ -28,7 +28,7 @@ class AdaMargin(Adaptive):
         """The margin loss of the teacher's labels with costs of one over alpha."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
         from rkd_core.objectives import margin_loss
 
         costs = 1 / self.margins(context).clamp_min(self.offset)

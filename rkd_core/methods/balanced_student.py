@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rkd_core.methods.parts.protocol import Cell, Grid, SoftTeacher
+from rkd_core.methods.common.protocol import Cell, Grid, SoftTeacher
 
 
 class BalancedStudent(SoftTeacher):

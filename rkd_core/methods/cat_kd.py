@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs, Method, Needs, needed
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs, Method, Needs, needed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class CatKd(Method):
@@ -38,7 +38,7 @@ class CatKd(Method):
         """``CE + beta MSE(N(pool(CAM^s)), N(pool(CAM^t)))``."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
 
         def pooled(maps: Tensor) -> Tensor:
             small = F.adaptive_avg_pool2d(maps, self.resolution)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, LossInputs, SoftBoth
+from rkd_core.methods.common.protocol import Context, LossInputs, SoftBoth
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class Dist(SoftBoth):
@@ -29,8 +29,8 @@ class Dist(SoftBoth):
         """``CE + T^2 (row_weight (1 - mean Pearson by row) + column_weight (... by column))``."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.correlation import agreement
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.correlation import agreement
+        from rkd_core.methods.common.losses import Loss
 
         def loss(inputs: LossInputs) -> Tensor:
             student = F.softmax(inputs.logits / self.temperature, dim=1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs, SoftBoth
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs, SoftBoth
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class Dkd(SoftBoth):
@@ -34,7 +34,7 @@ class Dkd(SoftBoth):
         """``CE(y, f) + r(epoch) T^2 (alpha TCKD + beta NCKD)``, means over the batch."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss, warm_up
+        from rkd_core.methods.common.losses import Loss, warm_up
 
         def loss(inputs: LossInputs) -> Tensor:
             hard = self.label_weight * F.cross_entropy(inputs.logits, inputs.labels)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, LossInputs, Method, Needs, needed
+from rkd_core.methods.common.protocol import Context, LossInputs, Method, Needs, needed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class GroupDro(Method):
@@ -37,7 +37,7 @@ class GroupDro(Method):
         import torch
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
 
         counts = needed(context.class_counts, "the class counts")
         sizes = torch.tensor(counts, dtype=torch.float64, device=context.device)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, LossInputs, SoftBoth
+from rkd_core.methods.common.protocol import Context, LossInputs, SoftBoth
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class Kd(SoftBoth):
@@ -27,7 +27,7 @@ class Kd(SoftBoth):
         """``label_weight CE(y, f) + soft_weight T^2 KL(p^t_T || p^s_T)``."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss, softened_divergence
+        from rkd_core.methods.common.losses import Loss, softened_divergence
 
         def loss(inputs: LossInputs) -> Tensor:
             hard = F.cross_entropy(inputs.logits, inputs.labels)

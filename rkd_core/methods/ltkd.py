@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from rkd_core.class_groups import equal_groups, head_medium_tail
 from rkd_core.errors import UserError
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs, Needs, SoftBoth, needed
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs, Needs, SoftBoth, needed
+from rkd_core.metrics.class_groups import equal_groups, head_medium_tail
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class Ltkd(SoftBoth):
@@ -51,7 +51,7 @@ class Ltkd(SoftBoth):
         """``CE + T^2 (alpha KL(phat_G^T || p_G^S) + beta sum_G KL(ptil_G^T || ptil_G^S))``."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
 
         groups = self._groups(needed(context.class_counts, "the class counts"))
         grouped = _grouping(groups, context.device)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rkd_core.methods.parts.protocol import Context, LossInputs, Method, Needs
+from rkd_core.methods.common.protocol import Context, LossInputs, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class OneHot(Method):
@@ -26,7 +26,7 @@ class OneHot(Method):
         """Cross-entropy."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
 
         def loss(inputs: LossInputs) -> Tensor:
             return F.cross_entropy(inputs.logits, inputs.labels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Shift
+from rkd_core.methods.common.protocol import Shift
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Cell, Grid, SoftTeacher
+from rkd_core.methods.common.protocol import Cell, Grid, SoftTeacher
 
 
 class RepeatedDistillation(SoftTeacher):

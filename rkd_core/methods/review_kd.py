@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, Grid, LossInputs, Method, Needs, needed
+from rkd_core.methods.common.protocol import Context, Grid, LossInputs, Method, Needs, needed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class ReviewKd(Method):
@@ -37,8 +37,8 @@ class ReviewKd(Method):
         """``CE + r(epoch) weight sum over stages HCL``; the fusion is trained, then dropped."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.fusion import Fusion, hierarchical_distance, map_sizes
-        from rkd_core.methods.parts.losses import Loss, warm_up
+        from rkd_core.methods.common.fusion import Fusion, hierarchical_distance, map_sizes
+        from rkd_core.methods.common.losses import Loss, warm_up
 
         fusion = Fusion(*map_sizes(context), seed=context.seed).to(context.device)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Cell, Context, Grid, LossInputs, SoftTeacher
+from rkd_core.methods.common.protocol import Cell, Context, Grid, LossInputs, SoftTeacher
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 
 class Standard(SoftTeacher):
@@ -34,7 +34,7 @@ class Standard(SoftTeacher):
 
     def loss(self, context: Context) -> Loss:
         """``CE(f, w one-hot + (1 - w) softmax(z / T))``."""
-        from rkd_core.methods.parts.losses import Loss, mixed_targets, soft_labels_loss
+        from rkd_core.methods.common.losses import Loss, mixed_targets, soft_labels_loss
 
         def loss(inputs: LossInputs) -> Tensor:
             soft = 1 - self.one_hot_weight

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rkd_core.methods.parts.protocol import Context, LossInputs, SoftBoth
+from rkd_core.methods.common.protocol import Context, LossInputs, SoftBoth
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.methods.parts.losses import Loss
+    from rkd_core.methods.common.losses import Loss
 
 EPSILON = 1e-7  # of the authors' code
 
@@ -29,7 +29,7 @@ class WeightedSoftLabels(SoftBoth):
         """``mean CE(y, f) + weight T^2 mean_i w_i CE(p^t_T, p^s_T)``."""
         from torch.nn import functional as F
 
-        from rkd_core.methods.parts.losses import Loss
+        from rkd_core.methods.common.losses import Loss
 
         def loss(inputs: LossInputs) -> Tensor:
             hard = F.cross_entropy(inputs.logits, inputs.labels, reduction="none")

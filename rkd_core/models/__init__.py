@@ -4,7 +4,7 @@ What belongs here: one entry per architecture in ``registry.py``, in the submodu
 it points to, and published weights for them. What does not: training, data.
 
 Listing the names imports no torch; building a network does. A new architecture is a
-:class:`~rkd_core.models.network.Network` in a submodule and a line in the registry.
+:class:`~rkd_core.models.base.Network` in a submodule and a line in the registry.
 
 What a method may know of any network (``network.py``):
 
@@ -25,7 +25,7 @@ Shapes need no table: ask a network in evaluation mode for its activations on on
 
 from __future__ import annotations
 
-from rkd_core.models.building import build, outline
+from rkd_core.models.build import build, outline
 from rkd_core.models.pretrained import Pretrained, load_pretrained, read_pretrained
 from rkd_core.models.registry import REGISTRY, find
 

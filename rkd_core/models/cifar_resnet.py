@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkd_core.models.network import Network, Stage, conv_bn, he_initialize
+from rkd_core.models.base import Network, Stage, conv_bn, he_initialize
 
 __all__ = ["CifarResNet"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkd_core.models.network import Network, Stage, conv_bn
+from rkd_core.models.base import Network, Stage, conv_bn
 
 __all__ = ["GoogleResNet"]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rkd_core.errors import UserError
-from rkd_core.models.building import outline
+from rkd_core.models.build import outline
 from rkd_core.models.registry import REGISTRY
 from rkd_core.models.weight_files import Stored, listed, read
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rkd_core.models.network import Network
+    from rkd_core.models.base import Network
     from rkd_core.specs import Normalization
 
 __all__ = ["Pretrained", "load_pretrained", "read_pretrained"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rkd_core.errors import unknown_name
 
 if TYPE_CHECKING:
-    from rkd_core.models.network import Network
+    from rkd_core.models.base import Network
 
 __all__ = ["REGISTRY", "Architecture", "find"]
 
@@ -86,7 +86,7 @@ def _wide_resnet(widen: int, parameters: int) -> Architecture:
 
 def _vgg(convolutions: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-        from rkd_core.models.plain import Vgg
+        from rkd_core.models.vgg_mobilenet_v1 import Vgg
 
         return Vgg(convolutions, classes, channels, image_size)
 
@@ -96,14 +96,14 @@ def _vgg(convolutions: int, parameters: int) -> Architecture:
 
 
 def _mobilenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-    from rkd_core.models.plain import MobileNetV1
+    from rkd_core.models.vgg_mobilenet_v1 import MobileNetV1
 
     return MobileNetV1(classes, channels)
 
 
 def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-        from rkd_core.models.light import MobileNetV2Cifar
+        from rkd_core.models.mobile import MobileNetV2Cifar
 
         return MobileNetV2Cifar(width, classes, channels)
 
@@ -111,7 +111,7 @@ def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
 
 
 def _shufflenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-    from rkd_core.models.light import ShuffleNetV1
+    from rkd_core.models.mobile import ShuffleNetV1
 
     return ShuffleNetV1(classes, channels)
 
@@ -146,7 +146,7 @@ def _torchvision_mobile(
 
 
 def _digits_cnn(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-    from rkd_core.models.small import DigitsCnn
+    from rkd_core.models.digits_cnn import DigitsCnn
 
     return DigitsCnn(classes, channels)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkd_core.errors import UserError
-from rkd_core.models.network import Network, Stage, he_initialize
+from rkd_core.models.base import Network, Stage, he_initialize
 
 __all__ = ["TorchvisionMobile", "TorchvisionResNet"]
 

@@ -23,10 +23,10 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from rkd_core.metrics import arcsine_scaled
-from sweeps.search import racing
-from sweeps.search.belief import Belief, Results, accuracy, believe
-from sweeps.search.space import Cell, Goal, Point, Seen, Space
-from sweeps.search.triage import Teachers
+from sweeps.search import seed_value
+from sweeps.search.gaussian_process import Belief, Results, accuracy, believe
+from sweeps.search.strategy import Cell, Goal, Point, Seen, Space
+from sweeps.search.teacher_features import Teachers
 
 __all__ = ["Informed"]
 
@@ -146,7 +146,7 @@ class Informed:
         if len(self._rows) >= self._raced + _RACE:
             self._raced = len(self._rows)
             with self._threads.limit(limits=1):
-                self._races = racing.gains(self._rows, self._goal)
+                self._races = seed_value.gains(self._rows, self._goal)
         if not self._races:
             return {}
         known = dict.fromkeys((cell for cell in self.cells if self._taken[cell]), 0.0)

@@ -22,9 +22,9 @@ from benchmarks.naive.train import (
     optimizer_and_schedule,
 )
 from benchmarks.naive.train import train as train_naively
-from rkd_core import models, multipliers, objectives, optimization, recipes
+from rkd_core import models, multipliers, objectives
 from rkd_core.datasets import Dataset, ImageSet, load
-from rkd_core.datasets.batches import (
+from rkd_core.datasets.batches.batches import (
     EvaluationBatches,
     TrainingBatches,
     normalization_statistics,
@@ -35,8 +35,10 @@ from rkd_core.specs import (
     TeacherRef,
     TrainingSpec,
     family_id,
+    recipes,
     run_id,
 )
+from rkd_core.training import optimizer
 from rkd_core.training import train as train_ours
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -85,9 +87,9 @@ def test_the_optimizer_and_its_rates_are_ours(name):
         rates.append(naive.param_groups[0]["lr"])
         naive.step()
         schedule.step()
-    assert rates == pytest.approx([optimization.learning_rate(recipe, i, 21) for i in range(21)])
+    assert rates == pytest.approx([optimizer.learning_rate(recipe, i, 21) for i in range(21)])
 
-    ours = optimization.optimizer_for(model, recipe)
+    ours = optimizer.optimizer_for(model, recipe)
     assert {
         id(p): (group["weight_decay"], group["momentum"], group["nesterov"])
         for group in naive.param_groups

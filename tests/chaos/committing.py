@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.dataset
 import torch
 
-from rkd_core import ledger, records
+from rkd_core import records
+from rkd_core.results import ledger
 from rkd_core.specs import Recipe, TrainingSpec, run_id
 
 __all__ = ["commit", "commit_from", "keep_reading", "key"]

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from rkd_core import artifacts, ledger, records
+from rkd_core import records
+from rkd_core.results import artifacts, ledger
 from tests.chaos import committing
 from tests.chaos.sweeping import seeded
 

@@ -86,7 +86,11 @@ def test_memory_and_handles_stay_flat(sweep, tmp_path, seeds, leeway, capsys):
     seen = soak(command, trainings)
     assert_whole(command)
     for name, rows in seen.items():
-        if len(rows) < 5 or np.sum(rows[:, 0] > trainings / 2) < 5 or np.ptp(rows[:, 0]) < trainings / 2:
+        if (
+            len(rows) < 5
+            or np.sum(rows[:, 0] > trainings / 2) < 5
+            or np.ptp(rows[:, 0]) < trainings / 2
+        ):
             continue  # it has come late
         private, resident, handles = slopes(rows, trainings)
         with capsys.disabled():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rkd_core import records
-from rkd_core.checkpoints import Checkpoints
+from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import TrainingSpec, run_id
 from sweeps.pareto import main
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from rkd_core import records
 from tests.e2e.command import GRID, ROOT, answer, pareto, rows
-from tests.rkd_core.datasets_on_disk import NAMES, image_folder
+from tests.rkd_core.datasets.on_disk import NAMES, image_folder
 
 
 def test_one_command_from_data_to_selection(swept):

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from rkd_core import artifacts, models
+from rkd_core import models
+from rkd_core.results import artifacts
 from sweeps.verify import examine
 from tests.e2e.command import ROOT, pareto, rows
 from tests.e2e.test_pareto import image_parquet

@@ -7,7 +7,7 @@ import sys
 
 from rkd_core import records
 from tests.e2e.command import ROOT, answer
-from tests.rkd_core.datasets_on_disk import image_folder
+from tests.rkd_core.datasets.on_disk import image_folder
 
 NETWORKS = ["--teacher-architecture", "digits_cnn", "--student-architecture", "digits_cnn"]
 TINY = [*NETWORKS, "--alphas", "0", "--temperatures", "1", "--epochs", "1", "--serial"]

@@ -4,14 +4,14 @@ import shutil
 import pytest
 import torch
 
-from rkd_core.checkpoints import Checkpoints
 from rkd_core.datasets import load
-from rkd_core.execution import Execution
-from rkd_core.initial_weights import keep
+from rkd_core.device.execution import Execution
 from rkd_core.models import Pretrained
+from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.results.initial_weights import keep
 from rkd_core.specs import DataOptions
 from rkd_core.training import train
-from tests.rkd_core.test_training import student_spec, teacher_spec
+from tests.rkd_core.training.test_loop import student_spec, teacher_spec
 
 _MOST = 1 << 20  # KiB that a test's cases may add to the most memory this process has had
 

@@ -5,9 +5,9 @@ import random
 import pytest
 from hypothesis import strategies as st
 
-from rkd_core.datasets import adult
+from rkd_core.tabular import adult
 from tests.fuzz.cases import REFUSED, attempt, check_line, edited, edits, fuzz, nasty_text
-from tests.rkd_core.adult_files import row, write_adult
+from tests.rkd_core.tabular.adult_files import row, write_adult
 
 names = st.sampled_from(["adult.data", "adult.test"])
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from rkd_core import artifacts, bundles
-from rkd_core.checkpoints import Checkpoints
+from rkd_core.results import artifacts
+from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.storage import bundles
 from tests.fuzz.cases import (
     REFUSED,
     attempt,

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from rkd_core import artifacts, initial_weights, ledger
-from rkd_core.checkpoints import Checkpoints
 from rkd_core.errors import UserError
+from rkd_core.results import artifacts, initial_weights, ledger
+from rkd_core.results.checkpoints import Checkpoints
 from sweeps.verify import examine
 from tests.fuzz.cases import COUNT, TIMES, check_line
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rkd_core.datasets import cifar
-from rkd_core.datasets.prepare import Options, prepare_in_memory
+from rkd_core.datasets.preparation.prepare import Options, prepare_in_memory
+from rkd_core.datasets.readers import cifar
 from tests.fuzz.cases import REFUSED, attempt, edited, edits, fuzz, nasty
-from tests.rkd_core.datasets_on_disk import cifar10_batches, python2_pickle
+from tests.rkd_core.datasets.on_disk import cifar10_batches, python2_pickle
 
 OPTIONS = Options(None, False, 2**24)
 BATCH = "data_batch_2"

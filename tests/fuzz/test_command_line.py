@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from rkd_core.errors import UserError
-from sweeps.options import Options
+from sweeps.cli.options import Options
 from sweeps.pareto import main
 from tests.fuzz.cases import check_line, fuzz, nasty_text
 
@@ -50,7 +50,7 @@ argument = st.one_of(
 def quickly_and_at_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("rkd_core.datasets.cifar.download", refused)
+    monkeypatch.setattr("rkd_core.datasets.readers.cifar.download", refused)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():  # the command has put its own there

@@ -8,8 +8,14 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from rkd_core.datasets import decode
-from rkd_core.datasets.decode import BadImageError, Scales, decode_image, open_image, traits
+from rkd_core.datasets.preparation.decode_image import (
+    BadImageError,
+    Scales,
+    decode_image,
+    open_image,
+    traits,
+)
+from rkd_core.datasets.preparation.decode_image import pillow as pillow_of
 from rkd_core.datasets.preprocess import center_crop, is_deep, pixels
 from tests.fuzz.cases import check_line, edited, edits, fuzz
 
@@ -58,7 +64,7 @@ SCALES = Scales((0.0, 65535.0), (0.0, 255.0))
 def ours(content, channels):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        decode.pillow.cache_clear()  # so that it is set up within this block
+        pillow_of.cache_clear()  # so that it is set up within this block
         try:
             image = open_image(content)
             traits(image)

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from hypothesis import strategies as st
 
-from rkd_core.datasets import lists
+from rkd_core.datasets.readers import image_lists
 from tests.fuzz.cases import REFUSED, attempt, edited, edits, fuzz, nasty_text
-from tests.rkd_core.datasets_on_disk import image_folder
+from tests.rkd_core.datasets.on_disk import image_folder
 
 TRAIN = b"train/cat/000.png 0\ntrain/dog/000.png 1\ntrain/owl/000.png 2\ntrain/owl/001.png 2\n"
 TEST = b"val/owl/000.png 2\nval/cat/000.png 0\n"
@@ -26,7 +26,7 @@ def read(folder, train, test):
     paths = folder.parent / "a_train.txt", folder.parent / "a_test.txt"
     for path, content in zip(paths, (train, test), strict=True):
         path.write_bytes(content)
-    location = attempt(lambda: lists.locate(folder, lists.ImageLists(*paths)), *paths)
+    location = attempt(lambda: image_lists.locate(folder, image_lists.ImageLists(*paths)), *paths)
     if location is REFUSED:
         return location
     source, classes = location.read(), len(location.read().class_names)
@@ -80,7 +80,9 @@ def test_a_line_of_anything(folder, path, between, label):
     train.write_bytes(TRAIN + line)
     (folder.parent / "a_test.txt").write_bytes(TEST)
     read_at = attempt(
-        lambda: lists.locate(folder, lists.ImageLists(train, folder.parent / "a_test.txt")),
+        lambda: image_lists.locate(
+            folder, image_lists.ImageLists(train, folder.parent / "a_test.txt")
+        ),
         *(f"{train} line 5: ", f"{train}: label ", "a_test.txt line 1: val/owl/000.png"),
     )
     if read_at is not REFUSED:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from rkd_core.datasets import find
-from rkd_core.datasets.prepare import Options, prepare_in_memory
+from rkd_core.datasets.preparation.prepare import Options, prepare_in_memory
+from rkd_core.datasets.readers import locate
 from tests.fuzz.cases import (
     REFUSED,
     attempt,
@@ -23,7 +23,7 @@ from tests.fuzz.cases import (
     json_forms,
     nasty_text,
 )
-from tests.rkd_core.datasets_on_disk import NAMES, encode, random_images, write_parquet
+from tests.rkd_core.datasets.on_disk import NAMES, encode, random_images, write_parquet
 
 IMAGES = [encode(pixels) for pixels in random_images(7, 4)]
 PLAIN = Options(None, False, 2**24)
@@ -47,7 +47,7 @@ def sound_folder(tmp_path):
 
 
 def prepared(folder, options=PLAIN):
-    return prepare_in_memory(find.path(str(folder)).read(), options, str(folder))
+    return prepare_in_memory(locate.path(str(folder)).read(), options, str(folder))
 
 
 def check_against_plain(found, path, image="img", label="label"):

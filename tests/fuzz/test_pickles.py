@@ -10,16 +10,17 @@ import torch
 from rich.console import Console
 
 from analysis.select import run as select
-from rkd_core import artifacts, ledger, records
-from rkd_core.checkpoints import Checkpoints
+from rkd_core import records
 from rkd_core.datasets import load
+from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
-from rkd_core.execution import Execution
+from rkd_core.results import artifacts, ledger
+from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import DataOptions
 from rkd_core.training import train
-from sweeps.results import check_folder
+from sweeps.folder.ownership import check_folder
 from sweeps.verify import main as verify
-from tests.rkd_core.test_training import student_spec, teacher_spec
+from tests.rkd_core.training.test_loop import student_spec, teacher_spec
 
 
 class Runs:

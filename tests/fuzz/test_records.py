@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rkd_core import records
 from tests.fuzz.cases import REFUSED, attempt, edited, edits, fuzz, nasty_text
-from tests.rkd_core.test_records import ROW
+from tests.rkd_core.records.test_records import ROW
 
 FULL = ROW | {
     "class_names": ["cat", "dog"],

@@ -17,7 +17,7 @@ from analysis.select import run as select
 from rkd_core import records
 from rkd_core.datasets import load
 from rkd_core.specs import DataOptions
-from sweeps.results import check_folder
+from sweeps.folder.ownership import check_folder
 from sweeps.verify import main as verify_main
 from tests.analysis import worlds
 from tests.fuzz.cases import (

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rkd_core import records
 from rkd_core.specs import TrainingSpec, Variant, array_key, family_id, run_id
 from tests.fuzz.cases import changed_json, edited, edits, fuzz, json_changes, json_forms
-from tests.rkd_core.test_specs import STUDENT, TEACHER
+from tests.rkd_core.specs.test_spec import STUDENT, TEACHER
 
 VARIANT = STUDENT.model_copy(
     update={"variant": Variant(method="dkd", options={"others_weight": 2.0}), "temperature": 4.0}

@@ -3,8 +3,9 @@ import uuid
 
 import pytest
 
-from rkd_core import datasets, files
+from rkd_core import datasets
 from rkd_core.specs import DataOptions
+from rkd_core.storage import files
 
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # before it is imported
 

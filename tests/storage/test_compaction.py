@@ -1,7 +1,9 @@
 """Records in a store are compared by the versions in its listing, without a request for each."""
 
-from rkd_core import compaction, files, records
-from tests.rkd_core.test_records import ROW
+from rkd_core import records
+from rkd_core.records import compaction
+from rkd_core.storage import files
+from tests.rkd_core.records.test_records import ROW
 
 NUMBER = records._MANY + 2
 
@@ -17,7 +19,7 @@ def test_only_what_has_changed_is_read_again(out, monkeypatch):
     assert len(records.read(folder)) == NUMBER
     assert files.exists(folder / compaction.NAME)
     records.read(folder)  # a local file is trusted only some seconds after it was written
-    monkeypatch.setattr("rkd_core.files._YOUNG", -1.0)
+    monkeypatch.setattr("rkd_core.storage.files._YOUNG", -1.0)
 
     read = []
     monkeypatch.setattr(files, "read_many", _noting(read))

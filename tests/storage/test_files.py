@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rkd_core import files, stores
 from rkd_core.errors import UserError
+from rkd_core.storage import files, object_store
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -62,7 +62,7 @@ def test_a_missing_package_is_named(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(stores.importlib, "import_module", missing)
+    monkeypatch.setattr(object_store.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"s3fs is not installed; .* pip install -e '\.\[s3\]'"):
         files.location("s3://bucket/a")
     with pytest.raises(UserError, match=r"gcsfs is not installed; .* pip install -e '\.\[gcs\]'"):
@@ -282,16 +282,16 @@ def test_an_answer_that_is_lost_does_not_lose_the_file(server, url):
 
 def test_a_store_that_ignores_conditions_is_refused(url, monkeypatch):
     out = files.location(url)
-    stores.check_exclusive(out)
+    object_store.check_exclusive(out)
     assert files.names(out) == []
 
     def heedless(system, key, content, attempt, version):
         system.pipe_file(key, content)
         return True
 
-    monkeypatch.setattr(stores, "_put_if", heedless)
+    monkeypatch.setattr(object_store, "_put_if", heedless)
     with pytest.raises(UserError, match="ignores conditional writes"):
-        stores.check_exclusive(out)
+        object_store.check_exclusive(out)
 
 
 def test_what_a_library_raises_is_an_oserror(server, monkeypatch):

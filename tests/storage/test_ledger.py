@@ -10,13 +10,15 @@ import time
 import pytest
 import torch
 
-from rkd_core import artifacts, bundles, files, ledger, records
-from rkd_core.checkpoints import Checkpoints
+from rkd_core import records
+from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
-from rkd_core.execution import Execution
+from rkd_core.results import artifacts, ledger
+from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.storage import bundles, files
 from rkd_core.training import train
-from tests.rkd_core.test_ledger import ID, MODEL, ROW, SPEC, WEIGHTS
-from tests.rkd_core.test_training import student_spec, teacher_spec
+from tests.rkd_core.results.test_ledger import ID, MODEL, ROW, SPEC, WEIGHTS
+from tests.rkd_core.training.test_loop import student_spec, teacher_spec
 from tests.storage.writers import CONTENTS, commit_and_die, keep_committing
 from tests.storage.writers import ID as WRITTEN
 from tests.storage.writers import commit as commit_written

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from analysis.select import main as select
-from rkd_core import artifacts, bundles, files, ledger, records
+from rkd_core import records
 from rkd_core.errors import UserError
-from sweeps import lease, log, verify
+from rkd_core.results import artifacts, ledger
+from rkd_core.storage import bundles, files
+from sweeps import verify
+from sweeps.folder import lease, log
+from sweeps.folder.ownership import check_folder, check_space
 from sweeps.pareto import main
-from sweeps.results import check_folder, check_space
-from sweeps.stopping import Stop
+from sweeps.stop import Stop
 from tests.e2e.command import answer
 from tests.storage.test_ledger import everything
 from tests.storage.writers import ID, ROW, commit

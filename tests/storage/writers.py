@@ -3,7 +3,8 @@
 import os
 import signal
 
-from rkd_core import bundles, files, records
+from rkd_core import records
+from rkd_core.storage import bundles, files
 
 ID = "a" * 20
 ROW = {"status": "completed", "train_loss": 0.5, "schema_version": 1}
@@ -11,7 +12,7 @@ CONTENTS = {"weights": b"x" * 50_000, "spec": b"{}"}
 
 
 def commit(out, run_id=ID, **changes):
-    """As rkd_core.ledger does."""
+    """As rkd_core.results.ledger does."""
     row = ROW | {"run_id": run_id} | changes
     made = {**CONTENTS, "record": records.serialize(row)}
     bundles.write(out / "artifacts" / run_id, run_id, made)

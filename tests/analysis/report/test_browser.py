@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.criteria import Constrained, Criterion, WeightedSum
-from analysis.loading import load
-from analysis.outcome import assess
 from analysis.report.page import save
+from analysis.runs.loading import load
 from analysis.select import run
+from analysis.selection.criteria import Constrained, Criterion, WeightedSum
+from analysis.selection.outcome import assess
 from analysis.watch import serving
 from tests.analysis import worlds
 from tests.analysis.report.conftest import READY, Opened, url_of

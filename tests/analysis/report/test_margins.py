@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.combinations import Combinations, combine
-from analysis.criteria import Constrained, Group, WeightedSum
-from analysis.report.margins import asked, choices, slider
+from analysis.report.slider import asked, choices, slider
+from analysis.runs.combinations import Combinations, combine
 from analysis.selection import select
-from analysis.uncertainty import decide
+from analysis.selection.criteria import Constrained, Group, WeightedSum
+from analysis.selection.uncertainty import decide
 from tests.analysis import worlds
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from analysis.loading import Runs
-from analysis.outcome import assess
 from analysis.report.__main__ import main
 from analysis.report.page import render
+from analysis.runs.loading import Runs
+from analysis.selection.outcome import assess
 from tests.analysis import worlds
 
 

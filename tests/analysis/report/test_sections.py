@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.loading import Runs, load
-from analysis.outcome import Outcome, assess
 from analysis.report.buckets import buckets, gains, models, regularization
 from analysis.report.grids import group_rows, nine
 from analysis.report.history import history
 from analysis.report.per_class import per_class
-from analysis.report.teaching import teaching
+from analysis.report.teachers import teaching
+from analysis.runs.loading import Runs, load
+from analysis.selection.outcome import Outcome, assess
 from tests.analysis import worlds
 from tests.analysis.report.test_page import Reader, page_of, runs_of
 

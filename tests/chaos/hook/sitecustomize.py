@@ -71,10 +71,10 @@ def instrument(runs):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds ``rkd_core.runs`` as usual, and instruments it once it has been executed."""
+    """Finds ``rkd_core.training.run`` as usual, and instruments it once it has been executed."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "rkd_core.runs":
+        if name != "rkd_core.training.run":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         execute = spec.loader.exec_module

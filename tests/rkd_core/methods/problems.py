@@ -5,7 +5,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from rkd_core.methods.parts.protocol import Context, Features, HeldOut, LossInputs, Method
+from rkd_core.methods.common.protocol import Context, Features, HeldOut, LossInputs, Method
 
 
 def draw(seed: int, batch: int, classes: int, scale: float = 2.0):

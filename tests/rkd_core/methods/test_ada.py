@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkd_core import methods
-from rkd_core.methods.parts.adaptive import class_margins
-from rkd_core.methods.parts.protocol import HeldOut
+from rkd_core.methods.common.adaptive import class_margins
+from rkd_core.methods.common.protocol import HeldOut
 from rkd_core.objectives import margin_loss
 from tests.rkd_core.methods import reference as ref
 from tests.rkd_core.methods.problems import context, draw, problems, property_test, value

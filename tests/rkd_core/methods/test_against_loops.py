@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 
 from rkd_core import methods
-from rkd_core.class_groups import equal_groups, head_medium_tail
+from rkd_core.metrics.class_groups import equal_groups, head_medium_tail
 from tests.rkd_core.methods import reference as ref
 from tests.rkd_core.methods.problems import context, draw, inputs, problems, property_test, value
 

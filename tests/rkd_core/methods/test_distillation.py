@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkd_core import methods
+from rkd_core.methods.common.correlation import agreement
 from rkd_core.methods.dkd import decoupled
-from rkd_core.methods.parts.correlation import agreement
 from rkd_core.methods.weighted_soft_labels import image_weights
 from rkd_core.objectives import class_costs, margin_loss
 from tests.rkd_core.methods import reference as ref

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rkd_core import methods
-from rkd_core.methods.parts.protocol import Context, HeldOut, Shift
+from rkd_core.methods.common.protocol import Context, HeldOut, Shift
 from tests.rkd_core.methods.problems import context, draw, inputs
 
 LOSSES = [

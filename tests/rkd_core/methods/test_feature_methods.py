@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rkd_core import methods
-from rkd_core.methods.parts.fusion import Fusion, hierarchical_distance, map_sizes
+from rkd_core.methods.common.fusion import Fusion, hierarchical_distance, map_sizes
 from tests.rkd_core.methods import reference as ref
 from tests.rkd_core.methods.problems import context, draw, inputs
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkd_core import methods
-from rkd_core.class_groups import equal_groups, head_medium_tail
 from rkd_core.errors import UserError
 from rkd_core.methods.ltkd import rebalanced
+from rkd_core.metrics.class_groups import equal_groups, head_medium_tail
 from tests.rkd_core.methods import reference as ref
 from tests.rkd_core.methods.problems import context, draw, problems, property_test, value
 

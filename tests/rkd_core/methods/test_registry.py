@@ -8,7 +8,7 @@ import pytest
 
 from rkd_core import methods
 from rkd_core.errors import UserError
-from rkd_core.methods.parts.protocol import Cell, Needs, Shift
+from rkd_core.methods.common.protocol import Cell, Needs, Shift
 from rkd_core.specs import HoldoutRule
 
 ROOT = Path(__file__).resolve().parents[3]

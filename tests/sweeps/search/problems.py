@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeps.search.space import Cell, Goal, Point, Space
+from sweeps.search.strategy import Cell, Goal, Point, Space
 
 SPACE = Space((0.0, 0.25, 0.5, 0.75, 1.0), (1.0, 3.0, 5.0), (0,))
 GOAL = Goal()

@@ -5,8 +5,8 @@ import pytest
 from scipy import integrate, stats
 
 from rkd_core.metrics import arcsine_scaled
-from sweeps.search import belief
-from sweeps.search.belief import Belief, Results, accuracy, believe
+from sweeps.search import gaussian_process
+from sweeps.search.gaussian_process import Belief, Results, accuracy, believe
 from tests.sweeps.search.problems import SPACE
 
 PLACES = np.array([cell.place for cell in SPACE.cells])
@@ -26,9 +26,9 @@ def hill(rows):
 def test_one_process_is_what_the_textbook_says(monkeypatch):
     """Against the same normal distribution, written out and inverted in one go."""
     for name, one in (("LENGTHS", 0.8), ("SPREADS", 0.1), ("SEEDS", 0.02)):
-        monkeypatch.setattr(belief, f"_{name}", (one,))
+        monkeypatch.setattr(gaussian_process, f"_{name}", (one,))
     shares = (0.3, 0.5, 0.2)
-    monkeypatch.setattr(belief, "_SHARES", (shares,))
+    monkeypatch.setattr(gaussian_process, "_SHARES", (shares,))
     seen, seeds = np.array([3, 40, 71, 99]), np.array([1, 2, 1, 3])
     images, values = np.array([100, 100, 50, 400]), np.array([0.2, 0.5, 0.45, 0.7])
     found = believe(PLACES, Results(seen, values, images, seeds), NOBODY)

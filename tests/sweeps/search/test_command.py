@@ -104,7 +104,7 @@ def test_what_is_0_cannot_be_tuned_and_nothing_is_written(pareto, tmp_path):
 
 
 def test_pruned_students_count_for_what_they_cost(pareto, tmp_path, monkeypatch):
-    from sweeps import pruning
+    from sweeps.running import pruning
 
     monkeypatch.setattr(pruning, "_DOUBT", 0.9)
     monkeypatch.setattr(pruning, "_ENOUGH", 4)

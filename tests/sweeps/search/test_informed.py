@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sweeps.search.informed import Informed
-from sweeps.search.space import Cell, Point
+from sweeps.search.strategy import Cell, Point
 from tests.sweeps.search.problems import BEST, GOAL, SPACE, accuracies, explore, outcome, row
 
 

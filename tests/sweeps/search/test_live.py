@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from rkd_core.errors import UserError
-from sweeps.plan import make_plan
-from sweeps.search.budget import Budget, budget_of
+from sweeps.cli.budget import Budget, budget_of
+from sweeps.planning.plan import make_plan
 from sweeps.search.informed import Informed
-from sweeps.search.live import Search
-from sweeps.search.space import Goal, Space
+from sweeps.search.search import Search
+from sweeps.search.strategy import Goal, Space
+from tests.sweeps.planning.test_plan import SETTINGS
 from tests.sweeps.search.problems import outcome, row
-from tests.sweeps.test_plan import SETTINGS
 
 SMALL = dataclasses.replace(SETTINGS, alphas=(0.0, 0.5, 1.0), temperatures=(1.0, 3.0))
 WHOLE = make_plan(SMALL, "data")  # 4 teachers and 32 students

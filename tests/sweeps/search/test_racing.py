@@ -1,7 +1,7 @@
 """Further seeds go where the selection is open."""
 
-from sweeps.search import racing
-from sweeps.search.space import Cell, Point
+from sweeps.search import seed_value
+from sweeps.search.strategy import Cell, Point
 from tests.sweeps.search.problems import GOAL, row
 
 REFERENCE = Cell(None, None, 1.0)
@@ -21,7 +21,7 @@ def sweep(first, second, seeds=2):
 
 
 def test_they_are_worth_most_to_those_between_which_the_choice_is_open():
-    gains = racing.gains(sweep(0.7, 0.7), GOAL)
+    gains = seed_value.gains(sweep(0.7, 0.7), GOAL)
     best = sorted(gains, key=gains.__getitem__, reverse=True)[:2]
     assert set(best) == set(CONTENDERS)
     assert gains[best[0]] > 0.0001
@@ -30,12 +30,12 @@ def test_they_are_worth_most_to_those_between_which_the_choice_is_open():
 
 
 def test_they_are_worth_nothing_once_it_is_settled():
-    gains = racing.gains(sweep(0.75, 0.6), GOAL)
+    gains = seed_value.gains(sweep(0.75, 0.6), GOAL)
     assert max(gains.values()) < 0.00001
 
 
 def test_of_few_combinations_or_without_standard_distillation_nothing_is_known():
     seen = sweep(0.7, 0.7)
     few = {p: r for p, r in seen.items() if p.cell in (REFERENCE, *CONTENDERS)}
-    assert racing.gains(few, GOAL) == {}
-    assert racing.gains({p: r for p, r in seen.items() if p.cell != REFERENCE}, GOAL) == {}
+    assert seed_value.gains(few, GOAL) == {}
+    assert seed_value.gains({p: r for p, r in seen.items() if p.cell != REFERENCE}, GOAL) == {}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rkd_core import calibration
+from rkd_core.metrics import calibration
 from sweeps.search.informed import Informed
-from sweeps.search.space import Cell
-from sweeps.search.triage import Teachers
+from sweeps.search.strategy import Cell
+from sweeps.search.teacher_features import Teachers
 from tests.sweeps.search.problems import GOAL, SPACE, row
 
 

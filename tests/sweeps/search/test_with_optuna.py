@@ -8,8 +8,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from sweeps.search.space import Point
-from sweeps.search.with_optuna import Sampler, WithOptuna
+from sweeps.search.optuna_strategy import Sampler, WithOptuna
+from sweeps.search.strategy import Point
 from tests.sweeps.search.problems import GOAL, SPACE, explore, outcome, row
 
 SMALL = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0, 3.0))

@@ -1,0 +1,149 @@
+"""A table of a paper with ours beside it: on a terminal, as Markdown, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from analysis.papers.measure import Correlation, Figure, Measured, Verdict
+from rkd_core.text.console import Table
+
+__all__ = ["document", "markdown", "print_measured"]
+
+_BESIDE = 3  # columns of a table in Markdown
+_ROOM = 28  # of a terminal's width, for a column with the paper's figures and differences
+
+
+def print_measured(measured: Measured, title: str, console: Console) -> None:
+    """Print figures, correlations and findings."""
+    console.print(Text(f"{measured.table.source}: {title}", style="bold"), highlight=False)
+    for heading, header, rows in _grids(measured, max(1, console.width // _ROOM)):
+        console.print()
+        grid = Table()
+        grid.add_column(f"\n{heading}")
+        known = _has_paper(measured)
+        for name in header:
+            grid.add_column(f"{name}\nours" if known else f"\n{name}", justify="right")
+            if known:
+                grid.add_column("\npaper", justify="right")
+                grid.add_column("\nΔ", justify="right")
+        shown = 3 if known else 1
+        for name, figures in rows:
+            grid.add_row(name, *(text for figure in figures for text in _shown(figure)[:shown]))
+        console.print(grid)
+    console.print()
+    findings = Grid.grid(padding=(0, 2, 0, 0))
+    for verdict in measured.verdicts:
+        style = {"holds": "green", "does not hold": "red"}.get(verdict.word, "yellow")
+        findings.add_row(Text(verdict.word, style), Text(_share(verdict)), Text(verdict.text))
+    console.print(findings)
+    console.print()
+    for line in (*_correlations(measured), *_remarks(measured)):
+        console.print(Text(line, style="dim"), highlight=False)
+
+
+def markdown(measured: Measured, title: str) -> str:
+    """The same as Markdown."""
+    lines = [f"### {measured.table.source}: {title}", ""]
+    for heading, header, rows in _grids(measured, _BESIDE):
+        shown = 3 if _has_paper(measured) else 1
+        names = [f"{name} | paper | Δ" if shown == 3 else name for name in header]
+        lines.append(f"| {heading} | {' | '.join(names)} |")
+        lines.append("|---" + "|---:" * shown * len(header) + "|")
+        for name, figures in rows:
+            cells = [text for figure in figures for text in _shown(figure)[:shown]]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += ["| finding | here | of draws |", "|---|---|---:|"]
+    for verdict in measured.verdicts:
+        lines.append(f"| {verdict.text} | {verdict.word} | {_share(verdict)} |")
+    remarks = [*_correlations(measured), *_remarks(measured)]
+    return "\n".join([*lines, "", *(f"- {line}" for line in remarks), ""])
+
+
+def document(measured: Measured) -> dict[str, Any]:
+    """The same as plain data; figures in percent."""
+    return {
+        "table": measured.table.name,
+        "source": measured.table.source,
+        "cells": [
+            {"row": row, "column": column, "metric": metric, **vars(figure)}
+            for (row, column, metric), figure in measured.figures.items()
+        ],
+        "findings": [
+            {"text": v.text, "holds": v.holds, "share": None if v.holds is None else v.share}
+            for v in measured.verdicts
+        ],
+        "rank_correlation": {name: vars(c) for name, c in measured.correlations.items()},
+    }
+
+
+def _grids(
+    measured: Measured, wide: int
+) -> Iterator[tuple[str, list[str], list[tuple[str, list[Figure | None]]]]]:
+    """Heading, names of the columns, and the rows, of each grid that is shown.
+
+    Of several columns there is a grid for each metric, with so many columns beside one another;
+    of one, the metrics are its columns.
+    """
+    figures, table = measured.figures, measured.table
+    rows = list(dict.fromkeys(cell.row for cell in table.cells))
+    columns = list(dict.fromkeys(cell.column for cell in table.cells))
+    if len(columns) == 1:
+        (only,) = columns
+        header = list(table.metrics)
+        yield only, header, [(r, [figures.get((r, only, m)) for m in header]) for r in rows]
+        return
+    for metric in table.metrics:
+        for start in range(0, len(columns), wide):
+            few = columns[start : start + wide]
+            yield metric, few, [(r, [figures.get((r, c, metric)) for c in few]) for r in rows]
+
+
+def _shown(figure: Figure | None) -> tuple[str, str, str]:
+    """Ours with its standard error, the paper's, and the difference."""
+    if figure is None:
+        return "", "", ""
+    paper = "–" if figure.paper is None else f"{figure.paper:.1f}"
+    if figure.value is None:
+        return "–", paper, ""
+    ours = f"{figure.value:.1f}±{figure.error:.1f}"
+    if figure.paper is None:
+        return ours, paper, ""
+    return ours, paper, f"{figure.value - figure.paper:+.1f}".replace("-", "−")
+
+
+def _share(verdict: Verdict) -> str:
+    return "" if verdict.holds is None else f"{100 * verdict.share:.0f} %"
+
+
+def _has_paper(measured: Measured) -> bool:
+    return any(figure.paper is not None for figure in measured.figures.values())
+
+
+def _correlations(measured: Measured) -> list[str]:
+    def shown(name: str, c: Correlation) -> str:
+        return (
+            f"rank correlation with the paper, {name}: {c.value:.2f} "
+            f"({c.low:.2f} to {c.high:.2f}) over {c.cells} cells"
+        )
+
+    return [shown(name, c) for name, c in measured.correlations.items()]
+
+
+def _remarks(measured: Measured) -> list[str]:
+    seeds = {figure.seeds for figure in measured.figures.values() if figure.seeds}
+    least, most = min(seeds), max(seeds)
+    count = (
+        f"{most} seed{'' if most == 1 else 's'}" if least == most else f"{least} to {most} seeds"
+    )
+    over = (
+        "test images alone, of one seed" if most == 1 else f"{count} and the test images they share"
+    )
+    first = f"test accuracy in percent, ± one standard error over {over}"
+    second = "percent of 1,000 draws from that uncertainty; a finding is unclear from 5 to 95 %"
+    return [first, second, *([measured.table.remark] if measured.table.remark else [])]

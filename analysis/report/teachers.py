@@ -1,0 +1,127 @@
+"""The teachers as a table, and what of a teacher foretells the worst class of its students."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.runs.columns import FloatArray
+from analysis.runs.loading import Runs
+from analysis.runs.teacher_statistics import (
+    STATISTICS,
+    Correlation,
+    Teachers,
+    correlations,
+    measure,
+)
+from analysis.selection.outcome import Outcome
+from analysis.views.format import readable, teacher, with_error
+
+__all__ = ["Correlated", "Teaching", "teaching"]
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """A statistic's correlations, as texts."""
+
+    name: str
+    cells: tuple[tuple[str, str], ...]
+    """Value and interval, for each kind of student."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Tables of texts. A column that no teacher has is not there."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    students: tuple[str, ...]
+    """Kinds of students, of the correlations' columns."""
+    correlated: tuple[Correlated, ...]
+    """Empty where there are too few teachers."""
+    teachers: int
+    """Trained teachers, one for each objective and seed."""
+    calibrated: bool
+    """Whether calibration errors are known."""
+
+
+def teaching(outcome: Outcome, runs: Runs) -> Teaching | None:
+    """None without records of teachers."""
+    if not len(runs.teachers):
+        return None
+    found = measure(runs.teachers)
+    columns: list[tuple[str, list[str]]] = [
+        ("teacher", [teacher(outcome.teachers.combinations, i) for i in range(_number(outcome))]),
+        *_accuracies(outcome),
+        *_statistics(outcome, found),
+    ]
+    table = correlations(found, runs.students)
+    kinds = tuple(next(iter(table.values()), {}))
+    return Teaching(
+        columns=tuple(name for name, _ in columns),
+        rows=tuple(zip(*(values for _, values in columns), strict=True)),
+        students=kinds,
+        correlated=tuple(
+            Correlated(STATISTICS[name], tuple(_cell(cells[kind]) for kind in kinds))
+            for name, cells in table.items()
+        ),
+        teachers=len(found.run_id),
+        calibrated=bool(np.isfinite(found.values["calibration"]).any()),
+    )
+
+
+def _number(outcome: Outcome) -> int:
+    return len(outcome.teachers.combinations)
+
+
+def _accuracies(outcome: Outcome) -> list[tuple[str, list[str]]]:
+    alone, columns = outcome.teachers, []
+    several = alone.combinations.seeds > 1
+    for split, means in (("val.", alone.val), ("test", alone.test)):
+        for name, values, errors in (
+            (outcome.worst_name, means.worst_k, means.worst_k_se),
+            ("average", means.average, means.average_se),
+        ):
+            shown = np.where(several, errors, np.nan)
+            texts = [with_error(*pair) for pair in zip(values, shown, strict=True)]
+            columns.append((f"{name}, {split}, %", texts))
+    return columns
+
+
+def _statistics(outcome: Outcome, found: Teachers) -> list[tuple[str, list[str]]]:
+    """Means over seeds."""
+    rows = [
+        np.flatnonzero(np.isin(found.run_id, outcome.teachers.combinations.run_ids(i)))
+        for i in range(_number(outcome))
+    ]
+
+    def means(values: FloatArray, shown: Callable[[float], str]) -> list[str]:
+        averages = [float(values[row].mean()) for row in rows]
+        return [shown(v) if np.isfinite(v) else "–" for v in averages]
+
+    names = [readable(name) for name in outcome.setting.class_names]
+    at = [
+        ", ".join(dict.fromkeys(names[k] for k in found.miscalibrated[row] if k >= 0))
+        for row in rows
+    ]
+    columns = [
+        ("mean margin", means(found.values["margin"], _two)),
+        ("lowest margin", means(found.values["worst_margin"], _two)),
+        ("classes of negative margin", means(found.negative, "{:.3g}".format)),
+        ("calibration error", means(found.values["calibration"], _two)),
+        ("its noise floor", means(found.floor, _two)),
+        ("in class", [name or "–" for name in at]),
+    ]
+    return [(name, texts) for name, texts in columns if set(texts) != {"–"}]
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _cell(c: Correlation) -> tuple[str, str]:
+    if not np.isfinite(c.value):
+        return "–", ""
+    return _two(c.value), f"{_two(c.low)} to {_two(c.high)}"

@@ -1,0 +1,1 @@
+"""Trained runs as tables: loading, combinations of teacher and student, groups of classes."""

@@ -1,0 +1,325 @@
+"""What was compared: one row per combination of teacher, student and temperature, over its seeds.
+
+Validation and test live in two types that do not refer to each other. ``Combinations`` is all that
+selection receives, and it has no test column. ``HeldOut`` carries the test counts by run id; only
+tables, figures and the exported report look there, after the choice is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from analysis.runs.columns import FloatArray, IntArray, array, counts, doubles, objectives, required
+from analysis.runs.frontier import pareto_frontier
+from rkd_core.errors import UserError
+from rkd_core.metrics import (
+    average_accuracy,
+    binomial_error,
+    recalls,
+    worst_class_accuracy,
+    worst_k_accuracy,
+)
+
+__all__ = ["Combinations", "HeldOut", "Means", "combine"]
+
+_SETTINGS = ("teacher_objective", "alpha_t", "student_objective", "alpha_s", "temperature")
+_READ = (
+    "variant",
+    "tuned",
+    "run_id",
+    "teacher_id",
+    "seed",
+    *_SETTINGS,
+    "val_class_total",
+    "val_class_correct",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Accuracies of each combination, as means over its seeds, shape ``(combinations,)``.
+
+    Standard errors are over seeds where there are two or more. With one seed that of the average
+    accuracy is binomial (``rkd_core.metrics.binomial_error``), and that of the worst-k accuracy is
+    NaN.
+    """
+
+    average: FloatArray
+    average_se: FloatArray
+    worst_k: FloatArray
+    worst_k_se: FloatArray
+
+    def frontier(self) -> NDArray[np.intp]:
+        """Combinations that no other beats in both accuracies, from low average to high.
+
+        Means that differ by the order in which their seeds were added up count as equal.
+        """
+        return pareto_frontier(np.round(self.average, 12), np.round(self.worst_k, 12))
+
+
+@dataclass(frozen=True, eq=False)
+class Combinations:
+    """Combinations in a fixed order, and their runs. Validation only.
+
+    The runs of combination ``i`` are ``start[i]:start[i] + seeds[i]``, ordered by seed.
+    """
+
+    teacher_objective: IntArray
+    """Place in ``OBJECTIVES``, shape ``(combinations,)``, like all settings; -1 where null."""
+    alpha_t: FloatArray
+    """NaN where it means nothing, like ``alpha_s`` and ``temperature``."""
+    student_objective: IntArray
+    alpha_s: FloatArray
+    temperature: FloatArray
+    variant: pa.Array
+    """The method and its options; null where it is a cell of the grid."""
+    tuned: pa.Array
+    """What of the recipe a search has changed; null where it is the sweep's."""
+
+    start: IntArray
+    seeds: IntArray
+    """Number of seeds of each combination, shape ``(combinations,)``."""
+
+    run_id: pa.Array
+    """Shape ``(runs,)``, like ``teacher_id`` and ``seed``."""
+    teacher_id: pa.Array
+    seed: IntArray
+    class_total: IntArray
+    """Validation images per class, shape ``(runs, classes)``."""
+    class_correct: IntArray
+
+    def __len__(self) -> int:
+        return int(self.start.size)
+
+    @cached_property
+    def share(self) -> FloatArray:
+        """Each class's share of the validation images, shape ``(classes,)``; of the first run."""
+        return np.asarray(self.class_total[0] / self.class_total[0].sum())
+
+    def runs(self, index: int) -> slice:
+        """Where the runs of one combination stand."""
+        return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
+
+    def aside(self, index: int) -> str:
+        """What of a recipe is its own, to stand after its name: `` (learning_rate 0.05)``."""
+        tuned = self.tuned[index].as_py()
+        return f" ({tuned})" if tuned else ""
+
+    def run_ids(self, index: int) -> list[str]:
+        """Run ids of one combination, ordered by seed."""
+        return list(self.run_id[self.runs(index)].to_pylist())
+
+    def means(self, worst_k: int = 1) -> Means:
+        """Validation accuracies, with ``worst_k`` classes in the worst-k accuracy.
+
+        Raises:
+            UserError: ``worst_k`` is below 1 or above the number of classes present.
+        """
+        return _over_seeds(self, self.class_correct, self.class_total, worst_k)
+
+    def counted_average(self) -> tuple[FloatArray, FloatArray]:
+        """Return validation average accuracies and binomial standard errors, ``(combinations,)``.
+
+        All images of all seeds count as independent.
+        """
+        average = average_accuracy(self.class_correct, self.class_total)
+        average = np.add.reduceat(average, self.start) / self.seeds
+        images = np.add.reduceat(self.class_total.sum(axis=1), self.start)
+        return average, np.sqrt(np.maximum(average * (1 - average), 0) / images)
+
+    def recalls(self) -> FloatArray:
+        """Validation recalls, means over seeds, ``(combinations, classes)``; NaN if absent."""
+        r = recalls(self.class_correct, self.class_total)
+        return np.asarray(np.add.reduceat(r, self.start) / self.seeds[:, None])
+
+    def balanced_error(self) -> FloatArray:
+        """Standard error of the balanced accuracy, as that of the average; ``(combinations,)``."""
+        r = recalls(self.class_correct, self.class_total)
+        _, error = _mean_and_error(np.nanmean(r, axis=1), self.start, self.seeds)
+        first = r[self.start]
+        of_classes = binomial_error(first, self.class_total[self.start])
+        binomial = np.sqrt(np.nansum(np.where(np.isfinite(first), of_classes, 0) ** 2, axis=1))
+        return np.where(self.seeds == 1, binomial / np.isfinite(first).sum(axis=1), error)
+
+    def only(self, index: int) -> Combinations:
+        """One combination by itself."""
+        one, runs = slice(index, index + 1), self.runs(index)
+        return Combinations(
+            teacher_objective=self.teacher_objective[one],
+            alpha_t=self.alpha_t[one],
+            student_objective=self.student_objective[one],
+            alpha_s=self.alpha_s[one],
+            temperature=self.temperature[one],
+            variant=self.variant[one],
+            tuned=self.tuned[one],
+            start=np.zeros(1, dtype=np.int64),
+            seeds=self.seeds[one],
+            run_id=self.run_id[runs],
+            teacher_id=self.teacher_id[runs],
+            seed=self.seed[runs],
+            class_total=self.class_total[runs],
+            class_correct=self.class_correct[runs],
+        )
+
+    def mean_recalls(self) -> FloatArray:
+        """Validation recall per class ``(classes,)``, a mean over all runs; NaN if absent."""
+        return _mean_recalls(self.class_correct, self.class_total)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Test counts by run id. Never an argument of a selection."""
+
+    run_id: pa.Array
+    class_total: IntArray
+    """Test images per class, shape ``(runs, classes)``."""
+    class_correct: IntArray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> HeldOut:
+        """Take the test counts of a table of completed records.
+
+        Raises:
+            UserError: A record lacks its test counts, or has no test image.
+        """
+        table = table.select(["run_id", "test_class_total", "test_class_correct"]).combine_chunks()
+        total, correct = counts(table, "test")
+        return cls(array(table, "run_id"), total, correct)
+
+    def counts(self, combinations: Combinations) -> tuple[IntArray, IntArray]:
+        """Correct predictions and images of each run, both ``(runs, classes)``."""
+        rows = self._rows(combinations.run_id)
+        return self.class_correct[rows], self.class_total[rows]
+
+    def means(self, combinations: Combinations, worst_k: int = 1) -> Means:
+        """Test accuracies of the combinations, as ``Combinations.means``."""
+        correct, total = self.counts(combinations)
+        return _over_seeds(combinations, correct, total, worst_k)
+
+    def mean_recalls(self, combinations: Combinations) -> FloatArray:
+        """Test recall per class ``(classes,)``, a mean over all runs; NaN if absent."""
+        correct, total = self.counts(combinations)
+        return _mean_recalls(correct, total)
+
+    def _rows(self, run_ids: pa.Array) -> IntArray:
+        found = pc.index_in(run_ids, value_set=self.run_id)
+        if found.null_count:
+            raise KeyError("a run has no test counts here")
+        return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+def combine(table: pa.Table) -> Combinations:
+    """Group completed records by their settings, and each group by seed.
+
+    Args:
+        table: Completed records in the columns of ``rkd_core.records.SCHEMA``, students of one
+            family, or teachers (whose student settings are null), or students of other methods
+            (whose ``variant`` is not). No test column is read.
+
+    Raises:
+        UserError: Two runs have the same settings and seed, or a record is incomplete.
+    """
+    table = table.select(list(_READ)).combine_chunks()
+    pa.default_memory_pool().release_unused()  # Arrow would keep what the chunks took for a while
+    total, correct = counts(table, "val")
+    for name in ("run_id", "seed"):
+        required(table, name)
+    variant = array(table, "variant")
+    if variant.null_count:
+        on_grid = table.select(["run_id", "teacher_objective"]).filter(pc.is_null(variant))
+        required(on_grid.combine_chunks(), "teacher_objective")
+    teacher, student = (
+        objectives(table, name) for name in ("teacher_objective", "student_objective")
+    )
+    numbers = [doubles(table, name) for name in ("alpha_t", "alpha_s", "temperature")]
+    alpha_t, alpha_s, temperature = numbers
+    seed = array(table, "seed").to_numpy()
+    nulls_first = [np.where(np.isnan(column), -1.0, column) for column in numbers]  # none is < 0
+    tuned = array(table, "tuned")
+    names = _ranks(variant), _ranks(tuned)
+    settings = (*names, teacher, nulls_first[0], student, nulls_first[1], nulls_first[2])
+
+    order = np.lexsort((seed, *reversed(settings)))
+    differs = np.zeros(max(len(order) - 1, 0), dtype=bool)
+    for column in settings:
+        differs |= np.diff(column[order]) != 0
+    run_id = array(table, "run_id").take(pa.array(order))
+    seed = seed[order]
+    twice = np.flatnonzero(~differs & (np.diff(seed) == 0))
+    if twice.size:
+        one, other = run_id[int(twice[0])], run_id[int(twice[0]) + 1]
+        raise UserError(
+            f"runs {one} and {other} have the same combination and seed; "
+            "move one of the two records away, or name the runs to compare"
+        )
+    start = np.flatnonzero(np.r_[True, differs]) if len(order) else np.zeros(0, dtype=np.int64)
+    first = order[start]
+    return Combinations(
+        teacher_objective=teacher[first],
+        alpha_t=alpha_t[first],
+        student_objective=student[first],
+        alpha_s=alpha_s[first],
+        temperature=temperature[first],
+        variant=variant.take(pa.array(first)),
+        tuned=tuned.take(pa.array(first)),
+        start=start,
+        seeds=np.diff(np.r_[start, len(order)]),
+        run_id=run_id,
+        teacher_id=array(table, "teacher_id").take(pa.array(order)),
+        seed=seed,
+        class_total=total.take(order, axis=0),  # three times as fast as total[order]
+        class_correct=correct.take(order, axis=0),
+    )
+
+
+def _ranks(values: pa.Array) -> IntArray:
+    """Places in alphabetical order, equal where the texts are; -1 where null."""
+    encoded = values.dictionary_encode()
+    rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
+    places = pc.fill_null(encoded.indices, -1).to_numpy()
+    return np.where(places < 0, -1, np.r_[rank, -1][places])
+
+
+def _over_seeds(
+    combinations: Combinations, correct: IntArray, total: IntArray, worst_k: int
+) -> Means:
+    start, seeds = combinations.start, combinations.seeds
+    if start.size == 0:
+        nothing = np.zeros(0)
+        return Means(nothing, nothing, nothing, nothing)
+    try:
+        worst = (
+            worst_class_accuracy(correct, total)
+            if worst_k == 1  # the same number, without sorting the classes
+            else worst_k_accuracy(correct, total, worst_k)
+        )
+    except ValueError as error:
+        raise UserError(f"worst-k: {error}") from error
+    average, average_se = _mean_and_error(average_accuracy(correct, total), start, seeds)
+    worst, worst_se = _mean_and_error(worst, start, seeds)
+    binomial = binomial_error(average, total[start].sum(axis=-1))
+    return Means(average, np.where(seeds == 1, binomial, average_se), worst, worst_se)
+
+
+def _mean_and_error(
+    values: FloatArray, start: IntArray, seeds: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard error of each group of values; the error of a single value is NaN."""
+    mean = np.add.reduceat(values, start) / seeds
+    squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, start)
+    variance = np.divide(squares, seeds - 1, out=np.full(seeds.size, np.nan), where=seeds > 1)
+    return mean, np.sqrt(variance / seeds)
+
+
+def _mean_recalls(correct: IntArray, total: IntArray) -> FloatArray:
+    r = recalls(correct, total)
+    present = np.isfinite(r)
+    count = present.sum(axis=0)
+    total_recall = np.where(present, r, 0).sum(axis=0)
+    return np.divide(total_recall, count, out=np.full(count.size, np.nan), where=count > 0)

@@ -1,0 +1,168 @@
+"""Which runs of a results folder are compared with one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rkd_core import records
+from rkd_core.errors import UserError
+from rkd_core.storage import files
+from rkd_core.text import json_text
+
+__all__ = ["Runs", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Completed records that belong together.
+
+    Attributes:
+        students: Students of one family's grid, one row per run, at least one.
+        variants: Students of other methods on the same data with the same network and recipe.
+        teachers: Their teachers, as far as they have records.
+        notes: One line for each thing that was left out.
+        every: All records that were looked at, whatever became of the run.
+    """
+
+    students: pa.Table
+    variants: pa.Table
+    teachers: pa.Table
+    notes: tuple[str, ...]
+    every: pa.Table = field(default_factory=records.SCHEMA.empty_table)
+
+
+def load(results: Path, run_ids: Iterable[str] | None = None, family: str | None = None) -> Runs:
+    """Read the records of one sweep.
+
+    Args:
+        results: A results folder, with ``records/`` and perhaps the ``plan.json`` of a sweep.
+        run_ids: The runs to compare; None for those of ``plan.json``, or all if there is none.
+        family: Compare all completed students of this family, whatever sweep they belong to. None
+            for the one family there is, or the one with the most recently started student.
+
+    Raises:
+        UserError: There is nothing to compare there, or something there is not a record.
+    """
+    if not files.exists(results):
+        raise UserError(f"{results} does not exist; name the results folder of a sweep")
+    if not files.is_folder(results):
+        raise UserError(f"{results} is not a folder; name the results folder of a sweep")
+    folder = results / "records"
+    if not files.is_folder(folder):
+        raise UserError(f"{results} has no records folder; name the results folder of a sweep")
+    if run_ids is None and family is None:
+        run_ids = _planned(results / "plan.json")
+
+    table = records.read(folder, run_ids)
+    if len(table) == 0:
+        which = "" if run_ids is None else " of the planned runs"
+        raise UserError(f"{folder} holds no records{which}; run the sweep first")
+    is_completed = pc.equal(table["status"], "completed")
+    is_student = pc.equal(table["stage"], "student")
+    on_grid = table["variant"].is_null()
+    completed = table.filter(pc.and_(pc.and_(is_completed, is_student), on_grid))
+    if len(completed) == 0:
+        raise UserError(f"{folder} holds no completed student; run the sweep first")
+    latest, others = _families(completed)
+    if family is not None and family not in (latest, *others):
+        known = ", ".join([latest, *others][:5])
+        raise UserError(f"{folder} holds no completed student of family {family}; there is {known}")
+    chosen = family or latest
+    students = completed.filter(pc.equal(completed["family"], chosen))
+    same = _beside(table, students)
+    variants = table.filter(pc.and_(pc.and_(is_completed, pc.invert(on_grid)), same))
+
+    teachers = records.read(folder, pc.unique(students["teacher_id"].drop_null()).to_pylist())
+    teachers = teachers.filter(pc.equal(teachers["status"], "completed"))
+
+    notes = []
+    if len(completed) > len(students):
+        apart = [name for name in (latest, *others) if name != chosen]
+        notes.append(
+            f"{_runs(len(completed) - len(students), 'student')} of {len(apart)} other "
+            f"{'family' if len(apart) == 1 else 'families'} left out; this is family {chosen} "
+            f"(--family chooses: {', '.join(apart[:3])}{', ...' if len(apart) > 3 else ''})"
+        )
+    ended = pc.and_(pc.invert(is_completed), pc.or_(pc.invert(is_student), same))
+    ended = table.filter(ended)["status"]
+    for count in sorted(ended.value_counts().to_pylist(), key=lambda c: str(c["values"])):
+        notes.append(f"{_runs(count['counts'], count['values'] + ' run')} left out")
+    return Runs(students, variants, teachers, tuple(notes), table)
+
+
+def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
+    """Which records go with a family's students: its own, and its teachers'; and some students'
+    that have no teacher.
+
+    Those have a family of their own, since a family is a teacher's, too. What they must share is
+    the data, the network and the recipe. In the teachers' family are networks of theirs that were
+    changed without training.
+    """
+    example = students.slice(0, 1).to_pylist()[0]
+    setting = _setting(example)
+    alone = pc.and_(table["variant"].is_valid(), table["teacher_id"].is_null())
+    rows = [] if setting is None else table.filter(alone).to_pylist()
+    found = [row["run_id"] for row in rows if _setting(row) == setting]
+    families = pa.array({example["family"], _teachers_family(example)}, pa.string())
+    family = pc.is_in(table["family"], value_set=families, skip_nulls=True)
+    return pc.or_(family, pc.is_in(table["run_id"], value_set=pa.array(found, pa.string())))
+
+
+def _teachers_family(row: Mapping[str, Any]) -> str | None:
+    """The family of a student's teacher; None if unknown."""
+    try:
+        family = json_text.parse((row["spec"] or "").encode())["teacher"]["family"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return family if isinstance(family, str) else None
+
+
+def _setting(row: Mapping[str, Any]) -> object:
+    """What a student shares with those of its family, but for the teacher; None if unknown."""
+    try:
+        spec = json_text.parse((row["spec"] or "").encode())
+        fields = [spec[name] for name in ("architecture", "recipe", "scale_by_classes")]
+        # What an older record does not have is null or 0 in a newer one.
+        cut = {name: value for name, value in spec["data"].items() if value}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return row["data_fingerprint"], fields, cut
+
+
+def _planned(path: Path) -> list[str] | None:
+    """The run ids of a plan, or None if there is no plan."""
+    try:
+        run_ids = json_text.parse(files.read(path))["run_ids"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        run_ids = None
+    if not isinstance(run_ids, list) or not all(isinstance(r, str) for r in run_ids):
+        raise UserError(f"{path} is not the plan of a sweep (no list run_ids); move it away")
+    return run_ids
+
+
+def _families(students: pa.Table) -> tuple[str, list[str]]:
+    """The family with the most recently started student, and the others, latest first."""
+    if students["family"].null_count:
+        row = pc.index(students["family"].is_null(), True).as_py()
+        raise UserError(f"record {students['run_id'][row]} is completed but has no family")
+    started = students.group_by("family").aggregate([("started_at", "max")])
+    times = started["started_at_max"].cast(pa.int64()).fill_null(np.iinfo(np.int64).min)
+    order = pc.sort_indices(
+        pa.table({"time": times, "family": started["family"]}),
+        sort_keys=[("time", "descending"), ("family", "ascending")],
+    )
+    names = started["family"].take(order).to_pylist()
+    return names[0], names[1:]
+
+
+def _runs(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,346 @@
+"""Rules of selection: small typed objects, each saying what is admitted and what is maximized.
+
+A new rule is one class with the methods of ``Criterion``, and one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from analysis.runs.columns import FloatArray, IntArray
+from analysis.runs.combinations import Combinations, Means
+from analysis.selection.posterior import Draw
+from rkd_core.errors import UserError
+
+__all__ = [
+    "Accuracies",
+    "Constrained",
+    "Criterion",
+    "Floors",
+    "Group",
+    "Lexicographic",
+    "Measure",
+    "WeightedSum",
+]
+
+Measure = Literal["worst_k", "average", "balanced"]
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracies:
+    """What a criterion sees of the combinations, as counted or as estimated."""
+
+    combinations: Combinations
+    means: Means
+    """Accuracies at the criterion's ``worst_k``; the errors are always those of the counts."""
+    estimated: FloatArray | None = None
+    """Recalls ``(combinations, classes)`` where they are not those of the counts."""
+
+    @classmethod
+    def of_draw(cls, draw: Draw, counted: Accuracies) -> Accuracies:
+        """Accuracies of one draw."""
+        raw, average = counted.means, draw.average(counted.combinations.share)
+        means = Means(average, raw.average_se, draw.worst_k, raw.worst_k_se)
+        return cls(counted.combinations, means, draw.recalls)
+
+    @cached_property
+    def recalls(self) -> FloatArray:
+        """Mean over seeds, shape ``(combinations, classes)``; NaN for a class without images."""
+        if self.estimated is not None:
+            return self.estimated
+        return self.combinations.recalls()
+
+    @cached_property
+    def balanced(self) -> FloatArray:
+        """Mean recall over the classes present, shape ``(combinations,)``."""
+        return np.asarray(np.nanmean(self.recalls, axis=1))
+
+    @cached_property
+    def balanced_se(self) -> FloatArray:
+        """Standard error by the counts: over seeds, or binomial where there is one."""
+        return self.combinations.balanced_error()
+
+    def measure(self, name: Measure) -> FloatArray:
+        """One of the accuracies by name, shape ``(combinations,)``."""
+        if name == "balanced":
+            return self.balanced
+        return self.means.average if name == "average" else self.means.worst_k
+
+
+class Criterion(Protocol):
+    """A rule of selection. ``reference`` is the place of standard distillation, at its best T."""
+
+    @property
+    def worst_k(self) -> int:
+        """Number of classes in the worst-k accuracy."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+
+    def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
+        """What is maximized, and what one combination must have for it."""
+
+    def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """How much accuracy each lacks to be admitted, ``(combinations,)``; at most 0 if none."""
+
+    def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """How far below the reference each average may fall, ``(combinations,)``; NaN if free."""
+
+    def objective(self, accuracies: Accuracies) -> FloatArray:
+        """What is maximized, ``(combinations,)``; or ``(combinations, keys)``, the first first."""
+
+    def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """What is maximized if none is admitted, shape ``(combinations,)``."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Classes with a name, whose mean recall counts."""
+
+    name: str
+    classes: tuple[int, ...]
+
+    def accuracy(self, recalls: FloatArray) -> FloatArray:
+        """Mean recall of those classes, shape ``(combinations,)``."""
+        return np.asarray(np.nanmean(recalls[:, list(self.classes)], axis=1))
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """Maximize worst-k (or a group's) accuracy, average accuracy being at least something.
+
+    By default the criterion of Wang et al. 2023, section 4 ("Trading off accuracy and robustness"):
+    "at least as high average accuracy as standard distillation (within error margin)".
+
+    Attributes:
+        worst_k: Number of classes in the worst-k accuracy.
+        margin: Accuracy that may be given up, a fraction; None for standard errors.
+        errors: That many standard errors of the difference, ``sqrt(se_candidate^2 +
+            se_reference^2)``, of each candidate, if there is no ``margin``.
+        keep: The accuracy that is kept.
+        reference: What it is measured against: ``standard`` distillation, the ``best`` there is
+            of that accuracy, or a fraction.
+        group: Maximize the mean recall of these classes instead.
+
+    Raises:
+        UserError: ``margin`` or ``reference`` is not a fraction, or ``errors`` not a number.
+    """
+
+    worst_k: int = 1
+    margin: float | None = None
+    errors: float = 1.0
+    keep: Literal["average", "balanced"] = "average"
+    reference: Literal["standard", "best"] | float = "standard"
+    group: Group | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not abs(self.margin) <= 1:
+            raise UserError(f"margin must be a fraction, such as 0.005, not {self.margin:g}")
+        if not np.isfinite(self.errors):
+            raise UserError(f"margin must be a finite number of standard errors, not {self.errors}")
+        if not isinstance(self.reference, str) and not 0 <= self.reference <= 1:
+            raise UserError(
+                f"reference must be standard, best or a fraction, not {self.reference:g}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+        rule = "standard_error" if self.margin is None else "fixed"
+        return {"name": "constrained", **asdict(self), "margin_rule": rule}
+
+    def _least(self, a: Accuracies, reference: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The accuracy kept, what it is measured against, and the margins."""
+        values = a.measure(self.keep)
+        se = a.means.average_se if self.keep == "average" else a.balanced_se
+        if isinstance(self.reference, str):
+            place = reference if self.reference == "standard" else int(np.argmax(values))
+            against, error = values[place], se[place]
+        else:
+            against, error = np.float64(self.reference), np.float64(0.0)
+        if self.margin is not None:
+            return values, against, np.full(values.size, self.margin)
+        return values, against, self.errors * np.hypot(se, error)
+
+    def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
+        """What is maximized, and what one combination must have for it."""
+        _, against, margins = self._least(accuracies, reference)
+        margin = margins[index]
+        kind = "an average" if self.keep == "average" else "a balanced accuracy"
+        names = {"standard": "standard distillation's", "best": "the best there is"}
+        least = f"{kind} of {100 * (against - margin):.1f} or more"
+        if isinstance(self.reference, str):
+            least += f" ({names[self.reference]} less {100 * margin:.1f})"
+        what = _worst_name(self.worst_k) if self.group is None else self.group.name
+        return f"{what} accuracy", least
+
+    def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """The least that is asked for less the accuracy, shape ``(combinations,)``."""
+        values, against, margins = self._least(accuracies, reference)
+        return np.asarray(against - margins - values)
+
+    def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """How far below the reference each may fall, shape ``(combinations,)``."""
+        return self._least(accuracies, reference)[2]
+
+    def objective(self, accuracies: Accuracies) -> FloatArray:
+        """Mean worst-k accuracy, or that of the group, shape ``(combinations,)``."""
+        if self.group is not None:
+            return self.group.accuracy(accuracies.recalls)
+        return accuracies.means.worst_k
+
+    def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """The accuracy that is to be kept, shape ``(combinations,)``."""
+        return accuracies.measure(self.keep)
+
+
+@dataclass(frozen=True)
+class _Free:
+    """What rules without a constraint on the average have in common."""
+
+    worst_k: int = 1
+
+    def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """Nothing is asked for: all are admitted."""
+        return np.full(len(accuracies.combinations), -np.inf)
+
+    def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """The average may fall as it likes: NaN."""
+        return np.full(len(accuracies.combinations), np.nan)
+
+    def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """Never asked for, since all are admitted."""
+        return accuracies.means.average
+
+
+@dataclass(frozen=True)
+class WeightedSum(_Free):
+    """Maximize ``weight * worst-k + (1 - weight) * average`` accuracy.
+
+    Raises:
+        UserError: ``weight`` is not a fraction.
+    """
+
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise UserError(f"weight must be a fraction, such as 0.5, not {self.weight:g}")
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+        return {"name": "weighted_sum", **asdict(self)}
+
+    def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
+        """What is maximized, and what one combination must have for it."""
+        return f"{self.weight:g} × {_worst_name(self.worst_k)} + {1 - self.weight:g} × average", ""
+
+    def objective(self, accuracies: Accuracies) -> FloatArray:
+        """The weighted sum, shape ``(combinations,)``."""
+        m = accuracies.means
+        return np.asarray(self.weight * m.worst_k + (1 - self.weight) * m.average)
+
+
+@dataclass(frozen=True)
+class Lexicographic(_Free):
+    """Maximize the first accuracy; among those within a tolerance of its best, the next, and so on.
+
+    Raises:
+        UserError: ``tolerance`` is not a fraction of 0 or more, or an accuracy is not known.
+    """
+
+    order: tuple[Measure, ...] = ("worst_k", "average")
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise UserError(f"tolerance must be a fraction, not {self.tolerance:g}")
+        known = ("worst_k", "average", "balanced")
+        wrong = [name for name in self.order if name not in known]
+        if wrong or not self.order:
+            raise UserError(f"order must name some of {', '.join(known)}, not {', '.join(wrong)}")
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+        return {"name": "lexicographic", **asdict(self)}
+
+    def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
+        """What is maximized, and what one combination must have for it."""
+        order = [_worst_name(self.worst_k) if name == "worst_k" else name for name in self.order]
+        return ", then ".join(order) + " accuracy", ""
+
+    def objective(self, accuracies: Accuracies) -> FloatArray:
+        """A column for each accuracy, shape ``(combinations, keys)``.
+
+        All but the last are 0 for who is out of the running and 1 for who is in it.
+        """
+        values = [accuracies.measure(name) for name in self.order]
+        columns, running = [], np.ones(len(values[0]), dtype=bool)
+        for column in values[:-1]:
+            running &= column >= column[running].max() - self.tolerance - 1e-12
+            columns.append(running.astype(np.float64))
+        return np.column_stack([*columns, values[-1]])
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Maximize worst-k accuracy, each of some classes having at least its floor.
+
+    Attributes:
+        floors: Least recall by class.
+        names: What to call the classes, in label order.
+        worst_k: Number of classes in the worst-k accuracy.
+
+    Raises:
+        UserError: There is no floor, or one is not a fraction.
+    """
+
+    floors: Mapping[int, float]
+    names: tuple[str, ...] = field(repr=False)
+    worst_k: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.floors:
+            raise UserError("a floor is needed, such as cat=0.8")
+        for label, floor in self.floors.items():
+            if not 0 <= floor <= 1:
+                raise UserError(
+                    f"the floor of {self.names[label]} must be a fraction, not {floor:g}"
+                )
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, as plain data."""
+        floors = {self.names[label]: floor for label, floor in self.floors.items()}
+        return {"name": "floors", "worst_k": self.worst_k, "floors": floors}
+
+    def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
+        """What is maximized, and what one combination must have for it."""
+        least = [f"{100 * f:g} ({self.names[label]})" for label, f in self.floors.items()]
+        what = f"{_worst_name(self.worst_k)} accuracy"
+        return what, "accuracies of at least " + ", ".join(least)
+
+    def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """What the class that lacks most has too little, shape ``(combinations,)``."""
+        labels: IntArray = np.array(list(self.floors), dtype=np.int64)
+        lacking = np.array(list(self.floors.values())) - accuracies.recalls[:, labels]
+        return np.asarray(np.where(np.isnan(lacking), np.inf, lacking).max(axis=1))
+
+    def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """The average may fall as it likes: NaN."""
+        return np.full(len(accuracies.combinations), np.nan)
+
+    def objective(self, accuracies: Accuracies) -> FloatArray:
+        """Mean worst-k accuracy, shape ``(combinations,)``."""
+        return accuracies.means.worst_k
+
+    def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
+        """The one that lacks least, shape ``(combinations,)``."""
+        return -self.shortfall(accuracies, reference)
+
+
+def _worst_name(k: int) -> str:
+    return "worst-class" if k == 1 else f"worst-{k}"

@@ -1,0 +1,275 @@
+"""Covariance of the effects of combinations on classes: maximum likelihood in low rank.
+
+In whitened coordinates (noise of variance 1), rotated by the eigenvectors of the similarity of
+combinations, row i of the effects is ``N(0, variance[i] L)`` with
+
+    L = own diag(slope^2) + loadings^T loadings.
+
+``L`` is a factor analysis. It has a part of each class's own; two known directions along which a
+training moves all classes (the same amount on the logit scale, and more for harder classes); and a
+few directions that are estimated. Woodbury's identity gives likelihood and posterior in the space
+of the factors, so no ``(classes, classes)`` matrix is decomposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.linalg import eigh
+
+from analysis.runs.columns import FloatArray
+
+__all__ = ["Effects", "fit_effects"]
+
+_LENGTHS = (0.5, 1.0, 2.0, 4.0)
+"""Length scales of the kernel over combinations, in units of alpha."""
+_OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
+"""Share of the effects' variance that is each combination's own; 1 switches the kernel off."""
+_FACTORS = 4
+"""Maximum number of estimated directions."""
+_PENALTY = 0.35
+"""Penalty of a factor, in log likelihood per parameter and log row; BIC would take 0.5."""
+_COARSE, _FINE = 12, 100
+"""EM steps for the choice of the kernel, and the maximum for the fit with the chosen one."""
+_SETTLED = 0.02
+"""Gain in log likelihood below which EM stops."""
+_PRIOR_VARIANCE, _OWN_WEIGHT, _SHARED_WEIGHT = 0.5, 5.0, 0.5
+"""Prior variance of effects on the logit scale, and its weights: a number of values for the part
+that is each class's own, a number of rows for a known direction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Effects in rotated and whitened coordinates: their covariance and posterior."""
+
+    rotation: FloatArray
+    """Eigenvectors of the similarity of combinations, ``(combinations, rows)``."""
+    variance: FloatArray
+    """Their eigenvalues, ``(rows,)``."""
+    slope: FloatArray
+    """Change of each class per unit of effect on the logit scale, ``(classes,)``."""
+    own: float
+    """Variance of each class's own part on the logit scale."""
+    loadings: FloatArray
+    """Directions in which classes move together, ``(factors, classes)``."""
+
+    def covariance(self) -> FloatArray:
+        """Covariance of the classes ``L``, dense, ``(classes, classes)``."""
+        return np.asarray(np.diag(self.own * self.slope**2) + self.loadings.T @ self.loadings)
+
+    def conditional(self) -> Conditional:
+        """Return the posterior uncertainty given data of noise variance 1; see ``Conditional``."""
+        given = self.posterior(np.zeros((len(self.variance), len(self.slope))))
+        return Conditional(
+            own=np.sqrt(1 - 1 / given.diagonal),
+            rest=1 / given.diagonal,
+            root=np.asarray(np.linalg.cholesky(given.covariance), dtype=np.float64),
+            loadings=self.loadings,
+        )
+
+    def mean(self, rotated: FloatArray) -> FloatArray:
+        """Return the posterior means of the effects, ``(rows, classes)``."""
+        given = self.posterior(rotated)
+        common = given.scores @ self.loadings
+        return np.asarray(common + (1 - 1 / given.diagonal) * (rotated - common))
+
+    def posterior(self, rotated: FloatArray) -> Given:
+        """Return the distribution of the effects given data with noise of variance 1.
+
+        Args:
+            rotated: Data, ``(rows, classes)``.
+        """
+        x, b, v = rotated, self.loadings, self.variance
+        diagonal = 1 + v[:, None] * (self.own * self.slope**2)
+        weighted = x / diagonal
+        outer = (b[:, None] * b).reshape(-1, b.shape[1])
+        precision = ((1 / diagonal) @ outer.T).reshape(len(v), len(b), len(b))
+        precision += np.eye(len(b)) / v[:, None, None]
+        covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
+        right = weighted @ b.T
+        scores = np.einsum("ijk,ik->ij", covariance, right)
+        volume = -np.linalg.slogdet(covariance)[1] + len(b) * np.log(v)
+        fit = (x * weighted).sum(axis=1) - (right * scores).sum(axis=1)
+        likelihood = -0.5 * float((np.log(diagonal).sum(axis=1) + volume + fit).sum())
+        return Given(diagonal, weighted, scores, covariance, likelihood)
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional:
+    """Posterior uncertainty of the effects: independent parts, and factors beside them."""
+
+    own: FloatArray
+    """Standard deviations given the factors, ``(rows, classes)``."""
+    rest: FloatArray
+    """Share of the factors' contribution that the data do not correct, ``(rows, classes)``."""
+    root: FloatArray
+    """Cholesky factors of the covariances of the scores, ``(rows, factors, factors)``."""
+    loadings: FloatArray
+    """Directions of the factors, ``(factors, classes)``."""
+
+    def drawn(self, own: FloatArray, common: FloatArray) -> FloatArray:
+        """Turn standard normal numbers into deviations of the effects; overwrite ``own``.
+
+        Args:
+            own: Standard normal numbers, ``(draws, rows, classes)``.
+            common: Standard normal numbers, ``(draws, rows, factors)``.
+        """
+        own *= self.own
+        if len(self.loadings):
+            scores = np.einsum("ijk,dik->dij", self.root, common)
+            own += (scores @ self.loadings) * self.rest
+        return own
+
+    def variance(self) -> FloatArray:
+        """Return the variances of the effects, ``(rows, classes)``."""
+        moved = self.root.transpose(0, 2, 1) @ self.loadings
+        return np.asarray(self.own**2 + self.rest**2 * (moved**2).sum(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Distribution of the factors' scores, with intermediate results; see ``Effects.posterior``."""
+
+    diagonal: FloatArray
+    """Variance of the data without the factors, ``(rows, classes)``."""
+    weighted: FloatArray
+    """Data divided by that variance."""
+    scores: FloatArray
+    """Posterior means, ``(rows, factors)``."""
+    covariance: FloatArray
+    """Posterior covariances, ``(rows, factors, factors)``."""
+    likelihood: float
+    """Log likelihood of the data, up to a constant."""
+
+
+def fit_effects(
+    white: FloatArray,
+    root: FloatArray,
+    settings: FloatArray,
+    slope: FloatArray,
+    hardness: FloatArray,
+) -> Effects:
+    """Fit the kernel over combinations and the covariance of classes by maximum likelihood.
+
+    Args:
+        white: Effects with noise of variance 1, shape ``(combinations, classes)``.
+        root: Square roots of the numbers of seeds.
+        settings: Places of the combinations.
+        slope: Change per unit of effect on the logit scale, for each class of ``white``.
+        hardness: Standardized levels of the classes: the second known direction.
+    """
+    distance = np.sqrt(((settings[:, None] - settings) ** 2).sum(axis=-1))
+    known = _known(slope, hardness)
+    start = np.sqrt(_PRIOR_VARIANCE) * known
+    found = int(min(white.shape) > 2)
+    if len(white) == 1:  # one combination has no effect besides the levels
+        return Effects(np.zeros((1, 0)), np.zeros(0), slope, _PRIOR_VARIANCE, start)
+    best: tuple[float, Effects] | None = None
+    own = _PRIOR_VARIANCE
+    for share in _OWN_SHARES:
+        for length in _LENGTHS if share < 1 else _LENGTHS[:1]:
+            variance, rotation = _likeness(distance, root, share, length)
+            rotated = rotation.T @ white
+            effects = Effects(rotation, variance, slope, own, start)
+            if len(start) < len(known) + found:
+                effects = _with_another(effects, rotated)
+            effects, likelihood = _maximize(effects, rotated, known, _COARSE)
+            own, start = effects.own, effects.loadings
+            if best is None or likelihood > best[0]:
+                best = likelihood, effects
+    assert best is not None
+    return _with_best_factors(best[1], best[1].rotation.T @ white, known)
+
+
+def _known(slope: FloatArray, hardness: FloatArray) -> FloatArray:
+    """Return the known directions, ``(0 to 2, classes)``; none for one class."""
+    directions = [slope] if len(slope) > 1 else []
+    if len(slope) > 2 and hardness.any():
+        directions.append(slope * hardness)
+    return np.array(directions).reshape(-1, len(slope))
+
+
+def _likeness(
+    distance: FloatArray, root: FloatArray, share: float, length: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return eigenvalues and eigenvectors of the kernel over combinations, as contrasts."""
+    unit = root / np.sqrt(root @ root)
+    far = np.sqrt(3) * distance / length
+    like = (1 - share) * (1 + far) * np.exp(-far) + share * np.eye(len(root))
+    like *= root[:, None] * root
+    like -= unit[:, None] * (unit @ like)  # levels are free, so effects are contrasts
+    like -= (like @ unit)[:, None] * unit
+    variance, rotation = eigh(like)
+    kept = variance > 1e-9 * root.max() ** 2
+    return variance[kept], rotation[:, kept]
+
+
+def _with_best_factors(effects: Effects, rotated: FloatArray, known: FloatArray) -> Effects:
+    """Return effects with the number of directions that maximizes the penalized likelihood."""
+    rows, classes = rotated.shape
+    start = replace(effects, loadings=effects.loadings[: len(known)])
+    best: tuple[float, Effects] | None = None
+    for factors in range(min(_FACTORS, classes - 1, rows - 1) + 1):
+        if factors:
+            start = _with_another(start, rotated)
+        start, likelihood = _maximize(start, rotated, known, _FINE)
+        value = likelihood - _PENALTY * factors * classes * np.log(rows)
+        if best is not None and value <= best[0]:
+            break
+        best = value, start
+    return effects if best is None else best[1]
+
+
+def _with_another(effects: Effects, rotated: FloatArray) -> Effects:
+    """Return effects with one more direction: the largest one of the residuals."""
+    given = effects.posterior(rotated)
+    rest = rotated - given.scores @ effects.loadings
+    rest = rest / np.sqrt(effects.variance[:, None] + 1 / max(effects.own, 1e-9))
+    direction = np.linalg.svd(rest, full_matrices=False)[2][0]
+    size = np.sqrt(max(effects.own, 1e-6) * (effects.slope**2).mean())
+    direction *= size * np.sqrt(len(direction))
+    return replace(effects, loadings=np.vstack([effects.loadings, direction]))
+
+
+def _maximize(
+    effects: Effects, rotated: FloatArray, known: FloatArray, steps: int
+) -> tuple[Effects, float]:
+    """Raise the likelihood by EM; return the effects and their log likelihood."""
+    given = effects.posterior(rotated)
+    for _ in range(steps):
+        updated = _step(effects, given, rotated, known)
+        after = updated.posterior(rotated)
+        gained = after.likelihood - given.likelihood
+        effects, given = updated, after
+        if abs(gained) < _SETTLED:
+            break
+    return effects, given.likelihood
+
+
+def _step(effects: Effects, given: Given, x: FloatArray, directions: FloatArray) -> Effects:
+    """Return the effects after one step of EM."""
+    b, v, slope, known = effects.loadings, effects.variance, effects.slope, len(directions)
+    moments = given.covariance + given.scores[:, :, None] * given.scores[:, None, :]
+    shrink = 1 - 1 / given.diagonal
+    rest = x - given.scores @ b
+    outer = (b[:, None] * b).reshape(-1, b.shape[1])
+    unsure = given.covariance.reshape(len(v), -1) @ outer
+    squares = shrink**2 * (rest**2 + unsure) + shrink
+    total = float(((1 / v) @ squares) @ (1 / slope**2))
+    own = (total + _OWN_WEIGHT * _PRIOR_VARIANCE) / (x.size + _OWN_WEIGHT)
+
+    updated = b.copy()
+    if known:
+        spread = np.einsum("ijj,i->j", moments[:, :known, :known], 1 / v)
+        prior = _SHARED_WEIGHT * _PRIOR_VARIANCE * (directions**2).sum(1) / (b[:known] ** 2).sum(1)
+        updated[:known] *= np.sqrt((spread + prior) / (len(v) + _SHARED_WEIGHT))[:, None]
+    if len(b) > known:
+        weight = 1 / given.diagonal
+        second = (weight.T @ moments.reshape(len(v), -1)).reshape(-1, len(b), len(b))
+        first = given.weighted.T @ given.scores
+        first = first[:, known:] - np.einsum("kij,jk->ki", second[:, known:, :known], b[:known])
+        ridge = 1e-9 * np.eye(len(b) - known)
+        solved = np.linalg.solve(second[:, known:, known:] + ridge, first[:, :, None])
+        updated[known:] = solved[:, :, 0].T
+    return replace(effects, own=own, loadings=updated)

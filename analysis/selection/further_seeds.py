@@ -1,0 +1,205 @@
+"""What would settle a selection: which combinations to repeat with further seeds, and how often.
+
+A further seed of a combination is one more look at its classes, with the noise that the posterior
+has found a look to have. What it would do to the choice can be worked out before it is trained
+(Raiffa and Schlaifer 1961, preposterior analysis): draw accuracies, draw what further seeds would
+show of them, choose again, and see what is still given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.runs.columns import FloatArray
+from analysis.selection import Selection
+from analysis.selection.criteria import Accuracies, Constrained, Lexicographic
+from analysis.selection.posterior import Posterior, fit
+from analysis.selection.uncertainty import Uncertainty
+from rkd_core.errors import UserError
+
+__all__ = ["Settling", "one_more", "settle"]
+
+_HOW_MANY = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Combinations that may be repeated together, the likeliest to be best first."""
+_HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
+"""Further seeds of each."""
+_CONTENDERS = 8
+"""Combinations of which a single further seed is worth working out."""
+_DRAWS = 300
+_EVERY = 300
+"""Number of combinations for which a further seed is evaluated."""
+
+
+@dataclass(frozen=True)
+class Settling:
+    """Further seeds, and what they would leave of the expected regret."""
+
+    regret: float
+    """Expected now."""
+    target: float
+    places: tuple[int, ...]
+    """Combinations to repeat, standard distillation first if it is measured against; none if it
+    is settled."""
+    seeds: int
+    """Further seeds of each."""
+    after: float
+    """Expected regret when they are trained."""
+    beyond: Settling | None = None
+    """Proposal with more trainings than there are so far, which reaches the target or comes nearer
+    to it; None if the target needs none."""
+    another_grid: float | None = None
+    """Expected regret after one further seed of every combination; None if not evaluated."""
+
+    @property
+    def students(self) -> int:
+        """Further students."""
+        return len(self.places) * self.seeds
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing has to be repeated."""
+        return not self.places
+
+    @property
+    def reached(self) -> bool:
+        """Whether that brings it under the target."""
+        return self.after <= self.target
+
+
+def settle(selection: Selection, uncertainty: Uncertainty | None, target: float) -> Settling:
+    """Return the fewest further students that bring the expected regret to ``target`` or less.
+
+    It proposes at most as many students as have been trained, and with one seed only one further
+    seed: one seed does not show how far seeds differ. If that does not reach the target, the
+    proposal is the one that comes nearest, and ``beyond`` holds a larger one that comes nearer.
+
+    Args:
+        selection: By estimates.
+        uncertainty: Of it.
+        target: A fraction of accuracy, such as 0.005.
+
+    Raises:
+        UserError: The target is not above 0, or how sure the choice is cannot be said.
+    """
+    if not 0 < target < 1:
+        raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
+    if isinstance(selection.criterion, Lexicographic):
+        raise UserError("target-regret needs a rule with one figure to maximize, not --order")
+    posterior = None if uncertainty is None else fit(selection.combinations)
+    if uncertainty is None or posterior is None:
+        raise UserError("target-regret needs to know how sure the choice is, which is not known")
+    now = uncertainty.expected_regret
+    if now <= target:
+        return Settling(now, target, (), 0, now)
+    best: Settling | None = None
+    within: Settling | None = None
+    simulation = _Simulation(posterior, selection)
+    trained, alone = selection.combinations.seeds, int(selection.combinations.seeds.max()) == 1
+    for places, seeds in _candidates(selection, uncertainty):
+        after = simulation.regret(places, seeds)
+        if best is None or after < best.after:
+            best = Settling(now, target, places, seeds, min(after, now))
+        allowed = len(places) * seeds <= trained.sum() and not (alone and seeds > 1)
+        if allowed and (within is None or after < within.after):
+            within = Settling(now, target, places, seeds, min(after, now))
+        if best.reached:
+            break
+    assert best is not None
+    if within is None or within.after <= best.after:
+        return within or best
+    every = tuple(range(trained.size))
+    another = simulation.regret(every, 1) if trained.size <= _EVERY else None
+    return replace(within, beyond=best, another_grid=another and min(another, now))
+
+
+def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:
+    """What a further seed of one combination alone would take off the expected regret.
+
+    Of the likeliest to be best, of the selected one and of standard distillation; that of all
+    others is about nothing. Standard errors of draws are in it, so it may be 0 where it is small.
+    """
+    posterior = fit(selection.combinations)
+    if posterior is None:
+        return {}
+    order = np.argsort(-uncertainty.probability_best, kind="stable")[:_CONTENDERS].tolist()
+    simulation = _Simulation(posterior, selection)
+    now = simulation.regret((), 1)
+    contenders = dict.fromkeys((selection.selected, selection.reference, *order))
+    return {place: max(now - simulation.regret((place,), 1), 0.0) for place in contenders}
+
+
+def _candidates(
+    selection: Selection, uncertainty: Uncertainty
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Sets of combinations and further seeds of each, the fewest students first."""
+    rule, chance = selection.criterion, uncertainty.probability_best
+    order = [selection.selected, *np.argsort(-chance, kind="stable").tolist()]
+    against = isinstance(rule, Constrained) and rule.reference == "standard"
+    first = [selection.reference] if against else []  # what is paired with it is known better
+    contenders = [place for place in dict.fromkeys(order) if place not in first]
+    contenders = [place for place in contenders if chance[place] > 0][: max(_HOW_MANY)]
+    sizes = sorted({min(many, len(contenders)) for many in _HOW_MANY})
+    options = [((*first, *contenders[:many]), often) for many, often in product(sizes, _HOW_OFTEN)]
+    yield from sorted(options, key=lambda option: (len(option[0]) * option[1], len(option[0])))
+
+
+class _Simulation:
+    """Choices after further seeds, by the same draws whatever is repeated."""
+
+    def __init__(self, posterior: Posterior, selection: Selection) -> None:
+        self._posterior, self._selection = posterior, selection
+        self._spread, self._columns = posterior.modes()
+        rng = np.random.default_rng(1)
+        drawn = rng.standard_normal((_DRAWS, *self._spread.shape))
+        self._effects = posterior.rows @ (drawn * self._spread)
+        self._noise = rng.standard_normal((_DRAWS, *posterior.mean.shape))
+        self._half = rng.standard_normal((4, posterior.seed.size)) * posterior.seed
+        self._counted = Accuracies(selection.combinations, selection.means)
+        self._blocks = posterior.blocks(_DRAWS)
+        self._truths = [one for b in self._blocks for one in self._accuracies(self._effects[b])]
+
+    def regret(self, places: tuple[int, ...], seeds: int) -> float:
+        """Mean of what the best has over the one chosen after so many further seeds."""
+        gains, rows = self._gains(places, seeds), list(places)
+        truths, total = iter(self._truths), 0.0
+        for block in self._blocks:
+            # Of each draw a column for each mode.
+            shown = self._effects[block, rows] + self._noise[block, rows] / np.sqrt(seeds)
+            learnt = np.einsum("mcs,dsm->dcm", gains, shown, optimize=True)
+            for values, admitted in self._accuracies(learnt):
+                among = np.where(admitted, values, -np.inf) if admitted.any() else values
+                total += _given_up(next(truths), int(np.argmax(among)))
+        return total / _DRAWS
+
+    def _gains(self, places: tuple[int, ...], seeds: int) -> FloatArray:
+        """What is learnt of all from what is shown of some, ``(modes, combinations, places)``.
+
+        Rotated by the eigenvectors of the classes' covariance and divided by the noise of one
+        seed, modes are independent of each other and noise has variance 1.
+        """
+        p, rows = self._posterior, list(places)
+        covariance = np.einsum(
+            "ci,im,ri->mcr", p.rows, self._spread**2, p.rows[rows], optimize=True
+        )
+        among = covariance[:, rows] + np.eye(len(rows)) / seeds
+        return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
+
+    def _accuracies(self, effects: FloatArray) -> Iterator[tuple[FloatArray, NDArray[np.bool_]]]:
+        """The rule's objective and who is admitted, for each of some effects rotated as above."""
+        rule, p = self._selection.criterion, self._posterior
+        for draw in p.seen(p.mean + effects @ self._columns.T, self._half, rule.worst_k):
+            accuracies = Accuracies.of_draw(draw, self._counted)
+            admitted = rule.shortfall(accuracies, self._selection.reference) <= 0
+            yield rule.objective(accuracies), admitted
+
+
+def _given_up(truth: tuple[FloatArray, NDArray[np.bool_]], chosen: int) -> float:
+    values, admitted = truth
+    if not admitted.any():  # nothing is better where nothing will do
+        return 0.0
+    return max(float(values[admitted].max() - values[chosen]), 0.0)

@@ -1,0 +1,249 @@
+"""A selection together with what may be looked at once it is made: test figures and teachers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.runs.columns import OBJECTIVES, FloatArray
+from analysis.runs.combinations import Combinations, HeldOut, Means, combine
+from analysis.runs.loading import Runs
+from analysis.selection import Selection
+from analysis.selection.criteria import Criterion
+from analysis.selection.intervals import average_interval, interval, worst_k_interval
+from analysis.selection.uncertainty import Estimate, Uncertainty, decide
+from rkd_core.errors import UserError
+
+__all__ = [
+    "Beside",
+    "Interval",
+    "Outcome",
+    "Prospect",
+    "Prospects",
+    "Setting",
+    "assess",
+    "class_names",
+    "letters",
+    "objective_name",
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all the runs have in common, for titles and captions."""
+
+    dataset: str
+    teacher_architecture: str | None
+    """None if no teacher has a record."""
+    student_architecture: str
+    class_names: tuple[str, ...]
+    """Distinct, in label order."""
+    train_counts: tuple[int, ...] | None
+    """Training images per class; None if the records do not say."""
+    family: str
+
+    @property
+    def architectures(self) -> str:
+        """Teacher → student, as far as they are known."""
+        names = (self.teacher_architecture, self.student_architecture)
+        return " → ".join(name for name in names if name)
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What is shown beside the candidates and never selected, with its accuracies over seeds."""
+
+    combinations: Combinations
+    val: Means
+    test: Means
+    held_out: HeldOut
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its interval of confidence ``CONFIDENCE``."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, ends: FloatArray) -> Interval:
+        """Return an interval with ends from an array, ``(2,)``."""
+        return cls(float(value), float(ends[0]), float(ends[1]))
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Accuracies of the selected combination, each for one kind of claim."""
+
+    worst_k: Interval
+    average: Interval
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """Accuracies of the selected combination, with an interval for each kind of claim."""
+
+    other_images: Prospect | None
+    """Accuracies on further images, estimated from validation; None without an estimate."""
+    such_a_test: Prospect | None
+    """Predicted counts of a test set with as many images of each class, from validation."""
+    test_alone: Prospect
+    """Test figures as counted, with intervals of the true accuracies from those counts alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """All that the table, the figure and the selection file show."""
+
+    selection: Selection
+    held_out: HeldOut
+    test: Means
+    """Test accuracies of the combinations, at the criterion's ``worst_k``."""
+    teachers: Beside
+    """The teachers alone, one row per objective."""
+    methods: Beside
+    """Students of other methods, one row for each of their variants."""
+    fitted: tuple[str, ...]
+    """Methods among them that train nothing, and are fitted to validation."""
+    setting: Setting
+    uncertainty: Uncertainty | None
+    """How sure the selection is; None if that cannot be said."""
+    unsaid: str
+    """Why not, in a line; empty if it can."""
+    prospects: Prospects
+
+    @property
+    def subject(self) -> str:
+        """Student that the expected accuracies describe."""
+        sure = self.uncertainty
+        one = sure is None or np.isnan(sure.shared)
+        return "this trained student" if one else "a student of another seed"
+
+    @property
+    def worst_name(self) -> str:
+        """``worst-class`` or ``worst-k`` with its number."""
+        k = self.selection.criterion.worst_k
+        return "worst-class" if k == 1 else f"worst-{k}"
+
+
+def assess(
+    runs: Runs, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> Outcome:
+    """Select on validation, then attach the test figures and the teachers.
+
+    Raises:
+        UserError: As ``combine`` and ``select``; or validation and test differ in their classes.
+    """
+    selection, uncertainty, unsaid = decide(combine(runs.students), criterion, estimate)
+    worst_k = selection.criterion.worst_k
+    held_out = HeldOut.of(pa.concat_tables([runs.students, runs.variants]))
+    classes = selection.combinations.class_total.shape[1], held_out.class_total.shape[1]
+    if classes[0] != classes[1]:
+        raise UserError(
+            f"record {held_out.run_id[0]} has {classes[0]} classes in val_class_total and "
+            f"{classes[1]} in test_class_total"
+        )
+    test = held_out.means(selection.combinations, worst_k)
+    return Outcome(
+        selection=selection,
+        held_out=held_out,
+        test=test,
+        teachers=_beside(runs.teachers, worst_k),
+        methods=_beside(runs.variants, worst_k),
+        fitted=_fitted(runs.variants),
+        setting=_setting(runs),
+        uncertainty=uncertainty,
+        unsaid=unsaid,
+        prospects=_prospects(selection, test, held_out, uncertainty),
+    )
+
+
+def _prospects(
+    selection: Selection, test: Means, held_out: HeldOut, sure: Uncertainty | None
+) -> Prospects:
+    worst_k, best = selection.criterion.worst_k, selection.selected
+    correct, total = held_out.counts(selection.combinations.only(best))
+    alone = Prospect(
+        Interval.of(test.worst_k[best], worst_k_interval(correct, total, worst_k)),
+        Interval.of(test.average[best], average_interval(correct, total)),
+    )
+    if sure is None:
+        return Prospects(None, None, alone)
+    expected = Prospect(
+        Interval.of(sure.expected.worst_k[best], sure.worst_k_interval[:, best]),
+        Interval.of(sure.expected.average[best], sure.average_interval[:, best]),
+    )
+    counted = sure.outlook.counted(total[0], len(total), worst_k)
+    if np.isnan(counted[0]).any():  # a class without validation images has no estimate
+        return Prospects(expected, None, alone)
+    such = (Interval.of(float(draws.mean()), interval(draws)) for draws in counted)
+    return Prospects(expected, Prospect(*such), alone)
+
+
+def _fitted(variants: pa.Table) -> tuple[str, ...]:
+    untrained = variants.filter(pc.equal(variants["epochs"], 0))
+    return tuple(sorted(set(untrained["method"].to_pylist())))
+
+
+def _beside(table: pa.Table, worst_k: int) -> Beside:
+    rows = combine(table)
+    held_out = HeldOut.of(table)
+    return Beside(rows, rows.means(worst_k), held_out.means(rows, worst_k), held_out)
+
+
+def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
+    """``standard``, ``balanced``, ``robust``, the trade-off's alpha, or a dash for no student."""
+    if objective < 0:
+        return "—"
+    return OBJECTIVES[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
+
+
+def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
+    """What marks the other methods in figures, letter and name by place.
+
+    One variant of each method has a letter: the one of the best validation worst-k accuracy.
+    """
+    means = outcome.methods.val
+    names = [v.partition(" ")[0] for v in outcome.methods.combinations.variant.to_pylist()]
+    order = np.lexsort((-means.average, -means.worst_k)).tolist()
+    best = {names[place]: place for place in reversed(order)}
+    return {best[name]: (_letter(k), name) for k, name in enumerate(sorted(best))}
+
+
+def _letter(place: int) -> str:
+    """a to z, then numbers."""
+    return chr(ord("a") + place) if place < 26 else str(place + 1)
+
+
+def class_names(runs: Runs) -> tuple[str, ...]:
+    """Distinct names of the classes, in label order; their labels where there are none."""
+    student = runs.students.slice(0, 1).to_pylist()[0]
+    names = student["class_names"] or []
+    classes = len(student["val_class_total"] or names)
+    if len(names) != classes:
+        names = [str(label) for label in range(classes)]
+    # ImageNet has two classes named crane: a name that is not alone gets its label.
+    while len(count := Counter(names)) < classes:
+        names = [f"{n} ({label})" if count[n] > 1 else n for label, n in enumerate(names)]
+    return tuple(names)
+
+
+def _setting(runs: Runs) -> Setting:
+    student = runs.students.slice(0, 1).to_pylist()[0]
+    architecture = runs.teachers["architecture"][0].as_py() if len(runs.teachers) else None
+    counts = student["train_class_total"] or []
+    known = len(counts) == len(student["val_class_total"]) and None not in counts
+    return Setting(
+        dataset=str(student["dataset"]),
+        teacher_architecture=architecture,
+        student_architecture=str(student["architecture"]),
+        class_names=class_names(runs),
+        train_counts=tuple(counts) if known else None,
+        family=str(student["family"]),
+    )

@@ -1,0 +1,311 @@
+"""What counts of validation say of every combination's classes, all combinations taken together.
+
+A matrix normal model on the scale on which a count's noise does not depend on the accuracy: with
+``y = arcsin(sqrt(accuracy))`` (Anscombe 1948), combination c, seed s and class k have
+
+    y[c, s, k] = level[k] + effect[c, k] + seed[s, k] + noise[c, s, k],   effect ~ N(0, R x L).
+
+A class has its level from all combinations. ``R`` says which combinations are alike: a Matern 3/2
+kernel over their settings, and a share of each one's own. ``L`` says how classes move: each for
+itself, by as much on the logit scale as any other, and together by a few factors. Rotated
+by the eigenvectors of both, all is independent, so that likelihood and posterior are closed
+forms (Dawid 1981; Efron and Morris 1972 shrink a matrix so). ``L`` is fitted by EM and ``R`` by its
+marginal likelihood: empirical Bayes.
+
+All runs see the same images, so part of the luck of their draw is common to all, and counts alone
+do not say how much. The spread over seeds bounds it: what runs of one combination differ by is
+noise of comparisons; what independent images would have added to that is taken as common. With one
+seed the images count as independent, and a run's own luck in training as part of its accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.linalg import eigh
+
+from analysis.runs.columns import FloatArray, effective_alpha
+from analysis.runs.combinations import Combinations
+from analysis.selection.effects import Effects, fit_effects
+from analysis.selection.responses import responses
+
+__all__ = ["Draw", "Posterior", "fit"]
+
+_SEEDS = 8
+"""Seeds drawn, in antithetic pairs, for a mean over seeds."""
+_TOGETHER = 1_000_000
+"""Numbers that are worked on at a time, about."""
+_FARTHEST, _HALVINGS = 3.0, 40
+"""Range and bisection steps of the search for the shift of an average (arcsine scale)."""
+_UNTOLD = 0.5
+"""Assumed share of image noise that runs have in common, where one seed cannot tell; it affects
+intervals of accuracies only."""
+_LIMIT = 0.95
+"""Maximum shift of an average towards others, in standard errors of its count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """A draw from the posterior: accuracies as a further seed would have them on average.
+
+    Or many draws, of which arrays have an axis in front; they are iterated over.
+    """
+
+    recalls: FloatArray
+    """Shape ``(combinations, classes)``; NaN for a class without images."""
+    worst_k: FloatArray
+    """Mean over seeds of the worst-k accuracy, shape ``(combinations,)``."""
+
+    def average(self, share: FloatArray) -> FloatArray:
+        """Average accuracies, ``(combinations,)``; ``share`` is each class's of the images."""
+        return np.asarray(np.nan_to_num(self.recalls) @ share)
+
+    def __iter__(self) -> Iterator[Draw]:
+        return (Draw(*one) for one in zip(self.recalls, self.worst_k, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A normal posterior in rotated coordinates; see ``fit``. ``present`` classes only."""
+
+    mean: FloatArray
+    """On the arcsine scale, shape ``(combinations, present)``."""
+    effects: Effects
+    """Covariance of the effects, rotated and whitened."""
+    rows: FloatArray
+    """From rotated to combinations, shape ``(combinations, contrasts)``."""
+    scale: FloatArray
+    """Standard deviation of one run's noise in comparisons (undoes whitening), ``(present,)``."""
+    level: FloatArray
+    """Standard deviation of each class's level, common to all combinations, ``(present,)``."""
+    seed: FloatArray
+    """Standard deviation of a training over seeds, ``(present,)``; 0 where it cannot be told."""
+    untold: FloatArray
+    """Standard deviation of the image noise that all runs may share where one seed cannot tell,
+    ``(present,)``; 0 where several seeds can. It widens intervals of accuracies."""
+    shared: float
+    """Share of the noise of images that runs have in common, a lower bound; NaN with one seed."""
+    present: np.ndarray
+    """Which classes have images, shape ``(classes,)``."""
+
+    def blocks(self, number: int) -> list[slice]:
+        """Of so many draws, those that are worked on at a time."""
+        most = max(_TOGETHER // (_SEEDS * self.mean.size), 1)
+        return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
+
+    def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
+        """Draws from the posterior, the same ones each time."""
+        for many in self.many(number, worst_k):
+            yield from many
+
+    def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
+        """Yield the arrays of ``draws`` in blocks, with the draws as the first axis.
+
+        number: Total number of draws.
+            number: Draws in all.
+            worst_k: Number of classes in the worst-k accuracy.
+            untold: Whether levels include the noise of ``untold``.
+        """
+        rng, p = np.random.default_rng(0), self
+        conditional = p.effects.conditional()
+        r, k = conditional.own.shape
+        q = len(p.effects.loadings)
+        deviation = np.hypot(p.level, p.untold) if untold else p.level
+        parts = np.cumsum([r * k, r * q, k])
+        width = parts[-1] + _SEEDS // 2 * k
+        for block in p.blocks(number):
+            many = block.stop - block.start
+            drawn = rng.standard_normal((many, width))
+            own, common, level, half = np.split(drawn, parts, axis=1)
+            effect = conditional.drawn(own.reshape(many, r, k), common.reshape(many, r, q))
+            y = p.mean + p.rows @ effect * p.scale
+            y += (level * deviation)[:, None]
+            yield p.seen(y, half.reshape(many, -1, k) * p.seed, worst_k)
+
+    def modes(self) -> tuple[FloatArray, FloatArray]:
+        """Return deviations ``(contrasts, present)`` and directions of independent modes.
+
+        Directions are columns, ``(present, present)``, from modes to classes. Decomposes a matrix
+        of ``(present, present)``.
+        """
+        gains, vectors = eigh(self.effects.covariance())
+        signal = self.effects.variance[:, None] * np.maximum(gains, 0)
+        return np.sqrt(signal / (signal + 1)), self.scale[:, None] * vectors
+
+    def recalls(self) -> FloatArray:
+        """Return expected recalls of a further seed, ``(combinations, classes)``, or NaN."""
+        recalls = np.full((len(self.mean), self.present.size), np.nan)
+        recalls[:, self.present] = _expected(self.mean, self._variance())
+        return recalls
+
+    def _variance(self) -> FloatArray:
+        """Return the variance of each accuracy of a further seed, ``(combinations, present)``."""
+        effect = self.rows**2 @ self.effects.conditional().variance() * self.scale**2
+        return np.asarray(effect + self.level**2 + self.seed**2)
+
+    def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
+        """Accuracies on the arcsine scale, ``(..., combinations, present)``, as draws.
+
+        ``half`` of the seeds that a mean is over, shape ``(..., seeds, present)``; the others are
+        their opposites.
+        """
+        seeds = np.concatenate((half, -half), axis=-2) if self.seed.any() else half[..., :1, :]
+        each = _folded(y[..., None, :, :] + seeds[..., :, None, :])
+        recalls = np.full((*y.shape[:-1], self.present.size), np.nan)
+        recalls[..., self.present] = _expected(y, self.seed**2)
+        return Draw(recalls, _worst_k(each, worst_k).mean(axis=-2))
+
+
+def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return the mean of ``sin^2`` of a normal variable."""
+    return np.asarray((1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2)
+
+
+def _folded(y: FloatArray) -> FloatArray:
+    """Fold values into 0 to pi/2, where ``sin^2`` is the same; in place."""
+    np.abs(y, out=y)
+    y -= np.pi / 2
+    np.abs(y, out=y)
+    return np.subtract(np.pi / 2, y, out=y)
+
+
+def _worst_k(y: FloatArray, k: int) -> FloatArray:
+    if k == 1:
+        return np.asarray(np.sin(y.min(axis=-1)) ** 2)
+    lowest = np.partition(y, k - 1, axis=-1)[..., :k] if k < y.shape[-1] else y
+    return np.asarray((np.sin(lowest) ** 2).mean(axis=-1))
+
+
+def fit(combinations: Combinations) -> Posterior | None:
+    """Fit the model; None if the runs were not all measured on the same numbers of images.
+
+    Takes a few eigendecompositions of ``(combinations, combinations)``.
+    """
+    c = combinations
+    if (c.class_total != c.class_total[0]).any():
+        return None
+    present = c.class_total[0] > 0
+    n = c.class_total[0, present]
+    counts = responses(c.class_correct[:, present], n, c.start, c.seeds)
+    noise, common, seed = _noise(c, counts.values, counts.noise)
+    several = bool((c.seeds > 1).any())
+
+    weight = c.seeds.astype(np.float64)
+    y = np.add.reduceat(counts.values, c.start) / weight[:, None]
+    counted = weight @ y / weight.sum()
+    level, level_variance = _levels(counted, noise / weight.sum())
+    root, scale = np.sqrt(weight), np.sqrt(noise)
+    white = root[:, None] * (y - counted) / scale
+    slope = np.maximum(np.sin(2 * np.clip(level, 0, np.pi / 2)), 0.2) / 4
+    effects = fit_effects(white, root, _settings(c), slope / scale, _hardness(level))
+
+    rows = effects.rotation / root[:, None]
+    rotated = effects.rotation.T @ white
+    posterior = Posterior(
+        mean=level + rows @ effects.mean(rotated) * scale,
+        effects=effects,
+        rows=rows,
+        scale=scale,
+        level=np.sqrt(level_variance + common),
+        seed=seed,
+        untold=np.sqrt((0 if several else _UNTOLD) * counts.noise),
+        shared=max(float((1 - noise / counts.noise).mean()), 0.0) if several else float("nan"),
+        present=present,
+    )
+    return replace(posterior, mean=_calibrated(posterior, c))
+
+
+def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the levels of the classes, shrunk towards their mean, and their variances.
+
+    Empirical Bayes with the correction of Efron and Morris (1973) for few classes: three or fewer
+    are not shrunk. Only noise that runs do not share counts for the shrinkage. The shared part has
+    only a bound, and with few images a tenth of it would move the hardest class far.
+    """
+    classes = len(counted)
+    if classes < 4:
+        return counted, variance
+    spread = max(float(counted.var(ddof=1) - variance.mean()), 0.0)
+    weight = 1 / (spread + variance)
+    center = weight @ counted / weight.sum()
+    drawn = (classes - 3) / (classes - 1) * variance / (spread + variance)
+    return counted + drawn * (center - counted), (1 - drawn) * variance
+
+
+def _hardness(level: FloatArray) -> FloatArray:
+    """Return the levels on the logit scale, standardized; 0 if all are alike."""
+    accuracy = np.sin(np.clip(level, 0.1, np.pi / 2 - 0.1)) ** 2
+    logit = np.log(accuracy / (1 - accuracy))
+    apart = logit - logit.mean()
+    return np.asarray(apart / apart.std() if apart.std() > 1e-3 else np.zeros_like(apart))
+
+
+def _calibrated(posterior: Posterior, c: Combinations) -> FloatArray:
+    """Return means whose expected averages agree with the counts, ``(combinations, present)``.
+
+    An average over all images has a precise count of its own, so its estimate may move towards
+    other combinations by at most ``_LIMIT`` standard errors of the count (the limited translation
+    of Efron and Morris 1972). All classes of a combination move by the same amount on the logit
+    scale.
+    """
+    mean, variance = posterior.mean, posterior._variance()
+    share = c.share[posterior.present]
+    count, error = c.counted_average()
+    drawn = _expected(mean, variance) @ share - count
+    drawn -= c.seeds @ drawn / c.seeds.sum()
+    target = count + np.clip(drawn, -_LIMIT * error, _LIMIT * error)
+    direction = np.maximum(np.sin(2 * np.clip(mean, 0, np.pi / 2)), 0.05)
+    low, high = np.full(len(mean), -_FARTHEST), np.full(len(mean), _FARTHEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        moved = np.clip(mean + middle[:, None] * direction, 0, np.pi / 2)
+        under = _expected(moved, variance) @ share < target
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return np.asarray(np.clip(mean + high[:, None] * direction, 0, np.pi / 2))
+
+
+def _noise(
+    c: Combinations, y: FloatArray, images: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Variance of one run in comparisons, variance common to all, deviation over seeds; per class.
+
+    The spread within combinations, less what each seed does to all of them.
+    """
+    within = y - np.repeat(np.add.reduceat(y, c.start) / c.seeds[:, None], c.seeds, axis=0)
+    names, place = np.unique(c.seed, return_inverse=True)
+    several = np.repeat(c.seeds, c.seeds) > 1
+    free = int((c.seeds - 1).sum()) - (len(names) - 1)
+    if free < 1:
+        return images, np.zeros_like(images), np.zeros_like(images)
+    count = np.maximum(np.bincount(place[several], minlength=len(names)), 1)[:, None]
+    together = np.zeros((len(names), y.shape[1]))
+    np.add.at(together, place[several], within[several])
+    together /= count
+    rest = within - np.where(several[:, None], together[place], 0)
+    ratio = (rest**2).sum(axis=0) / free / images
+    ratio = np.maximum((free * ratio + 10 * ratio.mean()) / (free + 10), 0.01)
+    by_seed = (together**2).sum(axis=0) / (len(names) - 1) / images - ratio / count.mean()
+    noise, of_seeds = ratio * images, max(float(by_seed.mean()), 0.0) * images
+    common = max(float(1 - ratio.mean()), 0.0) * images + of_seeds / len(names)
+    return noise, common, np.sqrt(of_seeds + _positive(ratio - 1) * images)
+
+
+def _positive(shares: FloatArray) -> FloatArray:
+    """Positive parts that add up to no more than all do, so that noise around 0 stays 0."""
+    positive = np.maximum(shares, 0)
+    return positive * max(float(shares.sum()), 0.0) / max(float(positive.sum()), 1e-12)
+
+
+def _settings(c: Combinations) -> FloatArray:
+    """Places of the combinations, shape ``(combinations, 5)``; standard is an axis of its own."""
+    axes = []
+    for objective, alpha in (
+        (c.teacher_objective, c.alpha_t),
+        (c.student_objective, c.alpha_s),
+    ):
+        amount = effective_alpha(objective, alpha)
+        axes += [np.maximum(amount, 0), amount < 0]
+    temperature = np.where(c.temperature > 0, c.temperature, 1.0)  # NaN where it means nothing
+    return np.column_stack([*axes, np.log2(temperature) / 2])

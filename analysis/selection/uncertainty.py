@@ -1,0 +1,225 @@
+"""How sure a selection is: intervals, chances and regret, from draws of the posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from analysis.runs.columns import FloatArray
+from analysis.runs.combinations import Combinations, Means
+from analysis.selection import Selection, select
+from analysis.selection.criteria import Accuracies, Criterion
+from analysis.selection.intervals import CONFIDENCE, Outlook, interval
+from analysis.selection.posterior import Posterior, fit
+
+__all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "choose", "decide"]
+
+Estimate = Literal["raw", "shrunk"]
+MOST = 1000
+"""Combinations; of more only the counts are looked at."""
+_NUMBERS = 10_000_000
+"""Draws times combinations times classes, about; at most and at least so many draws:"""
+_DRAWS = 300, 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """What the posterior says of each combination, shape ``(combinations,)``, and of the choice.
+
+    Accuracies are those to expect of a further seed on further images; with one seed those of the
+    trained students on further images. Intervals hold ``CONFIDENCE``, shape ``(2, combinations)``.
+    """
+
+    expected: Means
+    """Posterior means; the errors are posterior standard deviations."""
+    worst_k_interval: FloatArray
+    average_interval: FloatArray
+    worst_k_gain: FloatArray
+    """Interval of the difference to standard distillation; what both have in common cancels."""
+    average_gain: FloatArray
+    probability_best: FloatArray
+    """That it is the one that the criterion would select if it knew the accuracies."""
+    probability_admitted: FloatArray
+    """That it keeps the criterion's constraint."""
+    expected_regret: float
+    """Objective that the best admitted combination has more than the selected one, on average."""
+    optimism: float
+    """Validation objective of the selected one less its posterior mean."""
+    corrected: float
+    """Posterior mean of the selected one's objective."""
+    interval: FloatArray
+    """Of the selected one's objective, ``(2,)``."""
+    shared: float
+    """Share of the noise of images that runs have in common, at least; NaN with one seed."""
+    outlook: Outlook
+    """Predictive distribution of the selected combination's counts on a test set of any size."""
+
+
+def decide(
+    combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> tuple[Selection, Uncertainty | None, str]:
+    """Select, and say how sure it is.
+
+    Args:
+        combinations: Students of one family.
+        criterion: The rule; None for ``Constrained()``.
+        estimate: What the rule is applied to: ``shrunk`` for posterior means, ``raw`` for the
+            accuracies as counted.
+
+    Returns:
+        The selection, what the posterior says of it, and an empty text; or the selection by raw
+        accuracies, None, and the reason.
+
+    Raises:
+        UserError: As ``select``.
+    """
+    selection = select(combinations, criterion)
+    if len(combinations) > MOST:
+        reason = f"no intervals for {len(combinations):,} combinations, more than {MOST:,}"
+        return selection, None, reason
+    posterior = fit(combinations)
+    if posterior is None:
+        return selection, None, "no intervals: the runs have different numbers of validation images"
+    counted, rule = selection.seen, selection.criterion
+    accuracies, worst_k, average = _expected(posterior, counted, rule)
+    if estimate == "shrunk":
+        selection = select(combinations, rule, accuracies)
+    sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average)
+    return selection, sure, ""
+
+
+def choose(
+    combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+) -> Selection:
+    """As ``decide``, without how sure it is, in half the time."""
+    selection = select(combinations, criterion)
+    posterior = fit(combinations) if estimate == "shrunk" and len(combinations) <= MOST else None
+    if posterior is None:
+        return selection
+    rule = selection.criterion
+    return select(combinations, rule, _expected(posterior, selection.seen, rule)[0])
+
+
+def _number(posterior: Posterior) -> int:
+    least, most = _DRAWS
+    return int(np.clip(_NUMBERS // posterior.mean.size, least, most))
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Figures of each draw, and all recalls of the selected combination."""
+
+    worst_k: FloatArray
+    """Worst-k accuracy, ``(draws, combinations)``."""
+    average: FloatArray
+    """Average accuracy, ``(draws, combinations)``."""
+    objective: FloatArray
+    """Objective of the selected combination, ``(draws,)``."""
+    recalls: FloatArray
+    """Recalls of the selected combination, ``(draws, classes)``."""
+
+
+def _expected(
+    posterior: Posterior, counted: Accuracies, rule: Criterion
+) -> tuple[Accuracies, FloatArray, FloatArray]:
+    """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
+
+    No average is farther from its count than the standard error of the count.
+    """
+    number, share = _number(posterior), counted.combinations.share
+    worst_k = np.empty((number, len(counted.combinations)))
+    average = np.empty_like(worst_k)
+    blocks = zip(posterior.blocks(number), posterior.many(number, rule.worst_k), strict=True)
+    for block, many in blocks:
+        worst_k[block] = many.worst_k
+        average[block] = many.average(share)
+    raw, recalls = counted.means, posterior.recalls()
+    mean, error = counted.combinations.counted_average()
+    expected = np.clip(np.nan_to_num(recalls) @ share, mean - error, mean + error)
+    means = Means(expected, raw.average_se, worst_k.mean(axis=0), raw.worst_k_se)
+    return Accuracies(counted.combinations, means, recalls), worst_k, average
+
+
+def _assess(
+    posterior: Posterior,
+    selection: Selection,
+    counted: Accuracies,
+    expected: Means,
+    worst_k: FloatArray,
+    average: FloatArray,
+) -> Uncertainty:
+    """Apply the criterion to every draw; its reference and margins stay those of the selection."""
+    rule, reference, chosen = selection.criterion, selection.reference, selection.selected
+    number = len(worst_k)
+    best = np.zeros(len(selection.combinations))
+    admissible = np.zeros_like(best)
+    regret, objective = np.zeros(number), np.zeros(number)
+    recalls = np.empty((number, posterior.present.size))
+    for i, draw in enumerate(posterior.draws(number, rule.worst_k)):
+        accuracies = Accuracies.of_draw(draw, counted)
+        values = rule.objective(accuracies)
+        admitted = rule.shortfall(accuracies, reference) <= 0
+        admissible += admitted
+        columns = values.reshape(len(values), -1)
+        objective[i], recalls[i] = columns[chosen, -1], draw.recalls[chosen]
+        rows = np.flatnonzero(admitted)
+        if rows.size == 0:  # nothing is better where nothing will do
+            continue
+        for key in columns.T:
+            rows = rows[key[rows] >= key[rows].max()]
+        best[rows[0]] += 1
+        regret[i] = max(columns[rows[0], -1] - objective[i], 0.0)
+    wide = _Draws(worst_k, average, objective, recalls)
+    if posterior.untold.any():
+        wide = _widened(posterior, selection, counted, wide)
+    said = rule.objective(counted).reshape(len(best), -1)[chosen, -1]
+    seed = np.zeros(posterior.present.size)
+    seed[posterior.present] = posterior.seed
+    return Uncertainty(
+        expected=replace(expected, average_se=average.std(0), worst_k_se=worst_k.std(0)),
+        worst_k_interval=_interval(wide.worst_k),
+        average_interval=_interval(wide.average),
+        worst_k_gain=interval(worst_k - worst_k[:, [reference]]),
+        average_gain=interval(average - average[:, [reference]]),
+        probability_best=best / number,
+        probability_admitted=admissible / number,
+        expected_regret=float(regret.mean()),
+        optimism=float(said - objective.mean()),
+        corrected=float(objective.mean()),
+        interval=_interval(wide.objective),
+        shared=posterior.shared,
+        outlook=Outlook(wide.recalls, seed, float(np.nan_to_num(posterior.shared))),
+    )
+
+
+def _interval(draws: FloatArray) -> FloatArray:
+    """Return the ends of an interval of accuracies, ``(2, ...)``."""
+    return np.clip(interval(draws), 0, 1)
+
+
+def _widened(
+    posterior: Posterior, selection: Selection, counted: Accuracies, draws: _Draws
+) -> _Draws:
+    """Return draws that include the image noise that one seed cannot separate from accuracy.
+
+    Means stay those of ``draws``, since the counts already have that noise.
+    """
+    rule, chosen = selection.criterion, selection.selected
+    worst_k, average = np.empty_like(draws.worst_k), np.empty_like(draws.average)
+    objective, recalls = np.empty_like(draws.objective), np.empty_like(draws.recalls)
+    blocks = posterior.blocks(len(worst_k))
+    for block, many in zip(blocks, posterior.many(len(worst_k), rule.worst_k, True), strict=True):
+        worst_k[block] = many.worst_k
+        average[block] = many.average(counted.combinations.share)
+        recalls[block] = many.recalls[:, chosen]
+        for place, draw in zip(range(block.start, block.stop), many, strict=True):
+            values = rule.objective(Accuracies.of_draw(draw, counted))
+            objective[place] = values.reshape(len(values), -1)[chosen, -1]
+    return _Draws(
+        worst_k=worst_k + (draws.worst_k.mean(axis=0) - worst_k.mean(axis=0)),
+        average=average + (draws.average.mean(axis=0) - average.mean(axis=0)),
+        objective=objective + (draws.objective.mean() - objective.mean()),
+        recalls=recalls,
+    )

@@ -1,0 +1,160 @@
+"""How to settle a selection, in words and as the command that trains exactly what it takes."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.runs.columns import effective_alpha
+from analysis.runs.combinations import Combinations
+from analysis.selection.further_seeds import Settling
+from rkd_core.storage import files
+from rkd_core.text import json_text
+
+__all__ = ["advice", "described"]
+
+Cell = tuple[str, str, str]
+
+
+def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
+    """Return lines that say what to repeat; the last is the command if the folder has a plan.
+
+    Args:
+        settling: What to repeat.
+        combinations: That it speaks of.
+        results: Results folder; its ``plan.json`` has the command of the sweep.
+    """
+    now, target = (f"{100 * regret:.2f}" for regret in (settling.regret, settling.target))
+    if settling.settled:
+        return [f"Settled: the expected regret is {now} points, of {target} that were asked for"]
+    after = f"{100 * settling.after:.2f}"
+    count, teachers = _trainings(settling, combinations)
+    seeds = "a further seed" if settling.seeds == 1 else f"{settling.seeds} further seeds"
+    lines = [
+        f"To bring the expected regret from {now} points to {after} ({target} asked for): {seeds} "
+        f"of {len(settling.places)} combinations, {count} students and at most {teachers} teachers"
+    ]
+    lines += _limits(settling, combinations, target)
+    command = _command(settling, combinations, results)
+    return [*lines, *([] if command is None else [command])]
+
+
+def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
+    """Say what is out of reach, what it would take, and what is cheaper."""
+    lines, beyond = [], settling.beyond
+    furthest = beyond or settling
+    if not furthest.reached:
+        lines.append(f"No number of seeds that was tried brings it to {target}; that is the best")
+    if beyond is not None:
+        lines[:] = [
+            f"{target if beyond.reached else f'{100 * beyond.after:.2f}'} would take "
+            f"{beyond.students:,} students ({beyond.seeds} further seeds of {len(beyond.places)} "
+            f"combinations; the grid has {int(c.seeds.sum()):,} students so far): a weaker target, "
+            f"such as --target-regret {_above(settling.after)}, is reached by the seeds above",
+            *(lines if not beyond.reached else []),
+        ]
+    if settling.another_grid is not None:
+        lines.append(
+            f"One further seed of the whole grid, {len(c):,} students, would leave "
+            f"{100 * settling.another_grid:.2f}"
+        )
+    if int(c.seeds.max()) == 1:
+        images = int(c.class_total[0].sum())
+        lines.append(
+            "One seed does not show how far seeds differ: train a second seed of these first and "
+            "ask again. More validation images need no further training: four times the "
+            f"{images:,} there are halve the noise of counting"
+        )
+    return lines
+
+
+def _above(regret: float) -> str:
+    """Return a fraction rounded up to two digits, for a command line."""
+    if regret <= 0:
+        return "0.0001"
+    digits = 1 - math.floor(math.log10(regret))
+    return f"{math.ceil(regret * 10**digits) / 10**digits:.12g}"
+
+
+def described(settling: Settling | None, combinations: Combinations) -> dict[str, Any] | None:
+    """The same as plain data, for ``selection.json``."""
+    if settling is None:
+        return None
+    return {
+        "target_regret": settling.target,
+        "expected_regret_after": settling.after,
+        "seeds": settling.seeds,
+        "combinations": [
+            "/".join(_cell(combinations, place)) + combinations.aside(place)
+            for place in settling.places
+        ],
+        "reached": settling.reached,
+        "students": settling.students,
+        "students_so_far": int(combinations.seeds.sum()),
+        "expected_regret_after_another_grid": settling.another_grid,
+        "beyond": None
+        if settling.beyond is None
+        else {
+            "expected_regret_after": settling.beyond.after,
+            "seeds": settling.beyond.seeds,
+            "combinations": len(settling.beyond.places),
+            "students": settling.beyond.students,
+            "reached": settling.beyond.reached,
+        },
+    }
+
+
+def _trainings(settling: Settling, c: Combinations) -> tuple[int, int]:
+    rows = list(settling.places)
+    teachers = set(effective_alpha(c.teacher_objective, c.alpha_t)[rows].tolist())
+    return len(rows) * settling.seeds, len(teachers) * settling.seeds
+
+
+def _command(settling: Settling, combinations: Combinations, results: Path) -> str | None:
+    """The sweep's own command, and what to repeat beside what it repeats already."""
+    try:
+        plan = json_text.parse(files.read(results / "plan.json"))
+        words = [str(word) for word in plan["command"]]
+        seeds, repeats = len(plan["settings"]["seeds"]), _repeated(plan["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(combinations.aside(place) for place in settling.places):
+        return None  # --repeat names combinations of the sweep's recipe
+    for place in settling.places:
+        cell = _cell(combinations, place)
+        more = max(int(combinations.seeds[place]) - seeds, 0)  # as far as they are trained
+        repeats[cell] = max(more + settling.seeds, repeats.get(cell, 0))
+    named = [f"{'/'.join(cell)}={number}" for cell, number in repeats.items()]
+    return shlex.join(["python", *_without(words, "--repeat"), "--repeat", *named])
+
+
+def _repeated(settings: Mapping[str, Any]) -> dict[Cell, int]:
+    return {
+        (_amount(r["alpha_t"]), _amount(r["alpha_s"]), f"{r['temperature']:.12g}"): int(r["seeds"])
+        for r in settings.get("repeats", ())
+    }
+
+
+def _cell(c: Combinations, place: int) -> Cell:
+    alpha_t = effective_alpha(c.teacher_objective, c.alpha_t)[place]
+    alpha_s = effective_alpha(c.student_objective, c.alpha_s)[place]
+    return _amount(alpha_t), _amount(alpha_s), f"{c.temperature[place]:.12g}"
+
+
+def _amount(alpha: float | None) -> str:
+    return "standard" if alpha is None or alpha < 0 else f"{np.float64(alpha):.12g}"
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """A command line without an option and its values."""
+    kept, inside = [], False
+    for word in words:
+        inside = word == option or (inside and not word.startswith("--"))
+        if not inside and not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept

@@ -1,0 +1,161 @@
+"""The last answer of a results folder, kept so that unchanged results are not computed again.
+
+A hidden file holds a key of everything that the answer depends on: the content of every record,
+the plan, the options, and the versions of the program and its libraries. It also holds the
+SHA-256 of each written file and the printed text. If the key differs, or a file is missing or has
+changed, the answer is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import analysis
+import rkd_core
+from rkd_core import records
+from rkd_core.storage import files
+from rkd_core.text import json_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis.selection.rule_options import Rule
+
+__all__ = ["Answer", "key_of", "load", "save", "screen_of"]
+
+NAME = ".answer.json"
+
+_LIBRARIES = ("jinja2", "matplotlib", "numpy", "plotly", "pyarrow", "rich", "scipy")
+_PROGRAM = (".py", ".html", ".css", ".js")
+_SCREENS = 4  # printed texts that are kept, for consoles that differ
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The last answer of a results folder.
+
+    Attributes:
+        key: Digest of its inputs; empty if there is no answer.
+        files: SHA-256 of the written files, by name.
+        screens: Printed texts, by the ``screen_of`` of their console.
+    """
+
+    key: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    screens: Mapping[str, str] = field(default_factory=dict)
+
+    def stands(self, results: Path, names: Iterable[str]) -> bool:
+        """Return whether the files of these names are still those that were written."""
+        return all(self.files.get(name, "-") == _sum(results / name) for name in names)
+
+    def wrote(self, results: Path, names: Iterable[str]) -> Answer:
+        """Return the answer with the current digests of the files of these names."""
+        sums = {name: _sum(results / name) for name in names}
+        return replace(self, files={**self.files, **sums})
+
+    def printed(self, screen: str, text: str) -> Answer:
+        """Return the answer with the text printed on one console; drop the oldest text."""
+        kept = list(self.screens.items())[1 - _SCREENS :]
+        return replace(self, screens={**dict(kept), screen: text})
+
+
+def key_of(
+    results: Path, rule: Rule, run_ids: Iterable[str] | None, family: str | None, *others: object
+) -> str:
+    """Return a digest of everything that an answer depends on.
+
+    Args:
+        results: The results folder.
+        rule: Selection rule.
+        run_ids: Runs to compare. None stands for the runs of the plan; naming them is the same.
+        family: Family to compare instead; None for no other.
+        others: All other options; their ``repr`` must describe them fully.
+    """
+    plan, of_record = _plan(results), records.digests(results / "records")
+    if run_ids is None and family is None and isinstance(plan, dict):
+        run_ids = plan.get("run_ids")
+    try:
+        compared = None if run_ids is None else sorted({*run_ids})
+    except TypeError:  # a malformed plan, which its next reader refuses
+        compared = None
+    groups = "" if rule.groups_file is None else _sum(rule.groups_file)
+    asked = repr((rule, family, others))
+    rests_on = of_record, plan, compared, groups, asked, _program()
+    return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
+
+
+def screen_of(console: Console, results: Path) -> str:
+    """Return everything that the text on a console depends on besides ``key_of``."""
+    shape = console.width, console.encoding, console.color_system, console.no_color
+    return repr((*shape, console.is_terminal, console.soft_wrap, str(results)))
+
+
+def load(results: Path) -> Answer:
+    """Return the last answer of a results folder, or an empty one."""
+    try:
+        found = json_text.parse_object(files.read(results / NAME))
+        answer = Answer(found["key"], found["files"], found["screens"])
+        texts = {**answer.files, **answer.screens}
+        whole = _seal(answer) == found["seal"] and all(isinstance(t, str) for t in texts.values())
+    except (OSError, ValueError, KeyError, TypeError):
+        return Answer()
+    return answer if whole else Answer()
+
+
+def save(results: Path, answer: Answer) -> None:
+    """Keep an answer, unless the folder cannot be written."""
+    content = asdict(answer) | {"seal": _seal(answer)}
+    try:
+        files.replace_file(results / NAME, json.dumps(content).encode())
+    except OSError:
+        return
+
+
+def _seal(answer: Answer) -> str:
+    return hashlib.sha256(json.dumps(asdict(answer), sort_keys=True).encode()).hexdigest()
+
+
+def _sum(path: Path) -> str:
+    """Return the SHA-256 of a file; empty if it cannot be read."""
+    try:
+        return files.digest(path)
+    except OSError:
+        return ""
+
+
+def _plan(results: Path) -> Any:
+    """Return the plan without its time stamp, which each repetition of the command renews."""
+    try:
+        content = files.read(results / "plan.json")
+    except OSError:  # there is no plan, or its next reader reports the error
+        return None
+    try:
+        return json_text.parse_object(content) | {"written_at": None}
+    except ValueError:
+        return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _program() -> dict[str, str]:
+    """Return the versions of the libraries that compute an answer, and this program's digest."""
+    digest = hashlib.sha256()
+    for package, folders in ((analysis, (".",)), (rkd_core, ("metrics", "records"))):
+        root = Path(str(package.__file__)).parent
+        sources = (p for folder in folders for p in (root / folder).rglob("*"))
+        for path in sorted(p for p in sources if p.suffix in _PROGRAM):
+            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    found = {"program": digest.hexdigest(), "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # for example plotly, without which no report is written
+            found[name] = ""
+    return found

@@ -1,0 +1,46 @@
+"""The selection among the students there are so far, as two lines for a progress display."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.runs.combinations import combine
+from analysis.selection import select
+from analysis.selection.criteria import Constrained
+from analysis.selection.outcome import objective_name
+from rkd_core.errors import UserError
+
+__all__ = ["best_so_far"]
+
+
+def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = None) -> str | None:
+    """The selected student beside standard distillation, on validation.
+
+    Args:
+        students: Completed student records in the columns of ``rkd_core.records.SCHEMA``; those
+            of other methods than the grid's are no candidates.
+        worst_k: As in the selection.
+        margin: As in the selection.
+
+    Returns:
+        Two lines, or None while there is no standard distillation to measure against.
+    """
+    students = students.filter(pc.is_null(students["variant"]))
+    try:
+        selection = select(combine(students), Constrained(worst_k, margin))
+    except UserError:
+        return None
+    c, means = selection.combinations, selection.means
+
+    def figures(index: int) -> str:
+        return f"{means.worst_k[index]:6.1%} worst, {means.average[index]:6.1%} average"
+
+    best = selection.selected
+    teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best])
+    student = objective_name(int(c.student_objective[best]), c.alpha_s[best])
+    return (
+        f"best so far  {figures(best)}: teacher {teacher}, student {student}, "
+        f"T {c.temperature[best]:g}{c.aside(best)}\n"
+        f"standard     {figures(selection.reference)}: standard distillation"
+    )

@@ -1,0 +1,208 @@
+"""The selection as a file: strict JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from analysis.runs.columns import OBJECTIVES, FloatArray, IntArray
+from analysis.runs.combinations import Combinations, Means
+from analysis.runs.groups import Groupings, accuracies, groupings
+from analysis.selection.outcome import Outcome
+from analysis.selection.recommendation import recommendation
+from analysis.selection.uncertainty import CONFIDENCE, Uncertainty
+from rkd_core.metrics.class_groups import DEFINITION
+from rkd_core.storage.files import replace_file
+
+__all__ = ["SCHEMA_VERSION", "document", "write_json"]
+
+SCHEMA_VERSION = 1
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """The content of ``selection.json``: plain data, None where a number is not defined.
+
+    Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` rest on
+    validation alone; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
+    single worst class, ``worst_k`` the criterion's k classes. ``class_groups`` are by training
+    images (none where records have no counts, or where there are fewer than three classes; no group
+    is empty); a group's accuracy is the mean recall of its classes.
+    ``methods`` are students of other methods, on validation and on test; nothing was selected
+    among them. ``recommendation`` says whether the selected one can be shipped, and if not, why
+    and what to change; ``selected`` holds it in either case. ``optimism`` is the excess of its
+    validation figure over ``corrected``, the figure to expect; intervals hold ``confidence``; a
+    gain is against standard distillation. ``prospects`` are accuracies of the selected one with
+    intervals: ``other_images`` is estimated from validation and is of the ``subject``,
+    ``such_a_test`` predicts the counts of a test set with as many images of each class, and
+    ``test_alone`` gives the test figures, with intervals of the true accuracies by test alone.
+    """
+    selection, setting = outcome.selection, outcome.setting
+    means, reference = selection.means, selection.reference
+    rows = _rows(selection.combinations, selection.criterion.worst_k)
+    for row, margin, admitted in zip(rows, selection.margin, selection.admitted, strict=True):
+        row.update(margin=_number(margin), feasible=bool(admitted))
+    if outcome.uncertainty is not None:
+        for row, chances in zip(rows, _chances(outcome.uncertainty), strict=True):
+            row.update(chances)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": setting.dataset,
+        "teacher_architecture": setting.teacher_architecture,
+        "student_architecture": setting.student_architecture,
+        "family": setting.family,
+        "criterion": selection.criterion.describe(),
+        "constraint": {
+            "reference_run_ids": selection.combinations.run_ids(reference),
+            "reference_val_average_accuracy": _number(means.average[reference]),
+            "reference_val_average_accuracy_se": _number(means.average_se[reference]),
+            "margin": _number(selection.margin[selection.selected]),
+            "least_val_average_accuracy": selection.least_average,
+        },
+        "feasible": selection.feasible,
+        "recommendation": recommendation(outcome).document(setting.class_names),
+        **_uncertainty(outcome),
+        "prospects": {"subject": outcome.subject, **asdict(outcome.prospects)},
+        "class_groups": {
+            grouping: {
+                name: [setting.class_names[label] for label in labels]
+                for name, labels in groups.items()
+            }
+            for grouping, groups in groupings(setting.train_counts).items()
+        },
+        "class_groups_definition": {
+            "head_medium_tail": DEFINITION,
+            "many_medium_few": "more than 100, 20 to 100, and fewer than 20 training images",
+        },
+        "selected": _figures(outcome, selection.selected),
+        "standard_distillation": _figures(outcome, reference),
+        "combinations": rows,
+        "frontier": selection.frontier.tolist(),
+        "methods": _methods(outcome),
+    }
+
+
+def _uncertainty(outcome: Outcome) -> dict[str, Any]:
+    """How sure the choice is; None of each where that cannot be said."""
+    sure, selection = outcome.uncertainty, outcome.selection
+    names = ("expected_regret", "optimism", "corrected", "interval", "shared_image_noise")
+    if sure is None:
+        return {"estimate": "raw", "probability_best": None, **dict.fromkeys(names)}
+    return {
+        "estimate": "raw" if selection.seen.estimated is None else "shrunk",
+        "confidence": CONFIDENCE,
+        "probability_best": _number(sure.probability_best[selection.selected]),
+        "expected_regret": _number(sure.expected_regret),
+        "optimism": _number(sure.optimism),
+        "corrected": _number(sure.corrected),
+        "interval": _numbers(sure.interval),
+        "shared_image_noise": _number(sure.shared),
+    }
+
+
+def _chances(sure: Uncertainty) -> list[dict[str, Any]]:
+    """What the posterior says of every combination."""
+    columns: dict[str, list[Any]] = {
+        "probability_best": _numbers(sure.probability_best),
+        "probability_feasible": _numbers(sure.probability_admitted),
+        "expected_worst_k_accuracy": _numbers(sure.expected.worst_k),
+        "expected_average_accuracy": _numbers(sure.expected.average),
+        "worst_k_interval": sure.worst_k_interval.T.tolist(),
+        "average_interval": sure.average_interval.T.tolist(),
+        "worst_k_gain_interval": sure.worst_k_gain.T.tolist(),
+        "average_gain_interval": sure.average_gain.T.tolist(),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write strict JSON atomically; a NaN in the content is an error."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    replace_file(path, (text + "\n").encode())
+
+
+def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
+    """Settings, seeds and validation accuracies of every combination."""
+    c = combinations
+    run_ids, seed, stop = c.run_id.to_pylist(), c.seed.tolist(), (c.start + c.seeds).tolist()
+    runs = [slice(*ends) for ends in zip(c.start.tolist(), stop, strict=True)]
+    columns: dict[str, list[Any]] = {
+        "run_ids": [run_ids[rows] for rows in runs],
+        "teacher_objective": _objectives(c.teacher_objective),
+        "alpha_t": _numbers(c.alpha_t),
+        "student_objective": _objectives(c.student_objective),
+        "alpha_s": _numbers(c.alpha_s),
+        "temperature": _numbers(c.temperature),
+        "tuned": c.tuned.to_pylist(),
+        "seeds": [seed[rows] for rows in runs],
+        **_accuracies("val", c.means(), c.means(worst_k)),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _methods(outcome: Outcome) -> list[dict[str, Any]]:
+    """Variant, seeds and accuracies of every student of another method."""
+    c, worst_k = outcome.methods.combinations, outcome.selection.criterion.worst_k
+    rows = _rows(c, worst_k)
+    for index, row in enumerate(rows):
+        only = c.only(index)
+        test = _accuracies(
+            "test", outcome.held_out.means(only), outcome.held_out.means(only, worst_k)
+        )
+        row.update({name: column[0] for name, column in test.items()})
+        for name in ("student_objective", "alpha_s"):
+            del row[name]
+    return [{"variant": v, **row} for v, row in zip(c.variant.to_pylist(), rows, strict=True)]
+
+
+def _figures(outcome: Outcome, index: int) -> dict[str, Any]:
+    """One combination in full, with its test figures and per-class recalls."""
+    held_out, names = outcome.held_out, outcome.setting.class_names
+    worst_k = outcome.selection.criterion.worst_k
+    only = outcome.selection.combinations.only(index)
+    test = _accuracies("test", held_out.means(only), held_out.means(only, worst_k))
+    recalls = {"val": only.mean_recalls(), "test": held_out.mean_recalls(only)}
+    by_group = groupings(outcome.setting.train_counts)
+    return {
+        **_rows(only, worst_k)[0],
+        "teacher_ids": only.teacher_id.to_pylist(),
+        **{name: column[0] for name, column in test.items()},
+        **{f"{split}_group_accuracies": _by_group(r, by_group) for split, r in recalls.items()},
+        **{
+            f"{split}_recalls": dict(zip(names, _numbers(r), strict=True))
+            for split, r in recalls.items()
+        },
+    }
+
+
+def _by_group(recalls: FloatArray, groupings: Groupings) -> dict[str, dict[str, float | None]]:
+    return {
+        grouping: {name: _number(value) for name, value in accuracies(recalls, groups).items()}
+        for grouping, groups in groupings.items()
+    }
+
+
+def _accuracies(split: str, worst_class: Means, worst_k: Means) -> dict[str, list[float | None]]:
+    """One column per accuracy and standard error."""
+    return {
+        f"{split}_average_accuracy": _numbers(worst_class.average),
+        f"{split}_average_accuracy_se": _numbers(worst_class.average_se),
+        f"{split}_worst_class_accuracy": _numbers(worst_class.worst_k),
+        f"{split}_worst_class_accuracy_se": _numbers(worst_class.worst_k_se),
+        f"{split}_worst_k_accuracy": _numbers(worst_k.worst_k),
+        f"{split}_worst_k_accuracy_se": _numbers(worst_k.worst_k_se),
+    }
+
+
+def _objectives(places: IntArray) -> list[str | None]:
+    return [OBJECTIVES[place] if place >= 0 else None for place in places.tolist()]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _numbers(values: FloatArray) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]

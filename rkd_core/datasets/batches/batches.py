@@ -1,0 +1,308 @@
+"""Batches for training and evaluation, as torch tensors on the wanted device.
+
+The order and the augmentation of an epoch are a function of the seed and the epoch alone: drawn
+on the CPU from a frozen stream, untouched by torch's or numpy's global generators, by the device
+or by the number of workers. So students of one seed see identical batches.
+
+Sets in memory live on the device as uint8 and are cropped and mirrored a batch at a time. Sets
+that are streamed come from the worker processes of a ``DataLoader``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rkd_core.datasets.batches import heartbeat
+from rkd_core.datasets.batches.augmentation import Augmentation
+from rkd_core.datasets.batches.statistics import Statistics, normalization_statistics
+from rkd_core.datasets.batches.workers import EVALUATION, Rows, WorkerPool
+from rkd_core.datasets.image_set import ImageSet
+from rkd_core.datasets.streamed_set import StreamedImageSet
+from rkd_core.seeds import stream
+from rkd_core.specs import Recipe
+
+__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch of images.
+
+    Attributes:
+        images: float32 ``(batch, channels, height, width)``, normalised, channels last in memory.
+        labels: int64 ``(batch,)``.
+        indices: int64 ``(batch,)``, positions in the image set.
+        views: int64 ``(batch,)``, which view of its image each is (see ``augmentation``); None
+            for evaluation and for streamed sets, whose views are not numbered.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    views: Tensor | None = None
+
+
+class TrainingBatches:
+    """The training set in a new random order each epoch, augmented as the recipe says.
+
+    With ``crop_padding``, images in memory are padded with ``crop_fill`` by that many pixels and
+    cropped back to size at random; streamed images, which come in all sizes, take a random
+    resized crop instead.
+
+    Args:
+        image_set: What to train on.
+        recipe: Batch size, ``drop_last``, augmentation and normalization.
+        seed: Of the order and the augmentation.
+        sampling: ``all``: an epoch is a permutation of the set. ``class_uniform``: it is as many
+            images, drawn with replacement, of a class that is drawn first; an image that is drawn
+            twice in an epoch shows one view.
+        device: Where the batches are wanted.
+        statistics: Mean and standard deviation to normalise with; None for those of the set.
+        workers: Processes that decode a streamed set; None for one per CPU core, at most 8.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet | StreamedImageSet,
+        recipe: Recipe,
+        *,
+        seed: int,
+        sampling: Literal["all", "class_uniform"] = "all",
+        device: str | torch.device = "cpu",
+        statistics: Statistics | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self._recipe, self._seed = recipe, seed
+        self._count = len(image_set)
+        self._by_class: list[NDArray[np.int64]] | None = None
+        if sampling == "class_uniform":
+            labels = np.asarray(image_set.labels)
+            self._by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        statistics = statistics or normalization_statistics(image_set, recipe)
+        where = torch.device(device)
+        self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
+
+    def __len__(self) -> int:
+        """Steps per epoch: at least one, even if its batch is short."""
+        full, rest = divmod(self._count, self._recipe.batch_size)
+        return max(full, 1) if self._recipe.drop_last else full + (rest > 0)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 0; the same ones however often it is called.
+
+        Args:
+            epoch: From 0.
+            first: The batch to begin with, from 0.
+        """
+        order, size = self._order(epoch), self._recipe.batch_size
+        starts = range(first * size, len(order), size)
+        return self._pixels.batches([order[start : start + size] for start in starts], epoch)
+
+    def seen(self, epochs: int) -> NDArray[np.int64]:
+        """What a training of so many epochs sees: ``index * views + view``, ascending, each once.
+
+        Raises:
+            ValueError: The views have no number.
+        """
+        if not isinstance(self._pixels, _Resident):
+            raise ValueError("the views of a streamed set are not numbered")
+        per_image = self._recipe.views
+        seen = np.zeros(self._count * per_image, dtype=bool)
+        for epoch in range(epochs):
+            order = self._order(epoch)
+            seen[order * per_image + self._pixels.draw(epoch)[order]] = True
+        return np.flatnonzero(seen)
+
+    def look(self, keys: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+        """Batches of the views with these keys, as ``seen`` gives them."""
+        if not isinstance(self._pixels, _Resident):
+            raise ValueError("the views of a streamed set are not numbered")
+        parts = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+        return self._pixels.look(parts)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions in the order of the epoch, without those that ``drop_last`` drops."""
+        random = stream(self._seed, epoch)
+        if self._by_class is None:
+            order = random.permutation(self._count)
+        else:
+            sizes = np.array([len(rows) for rows in self._by_class])
+            starts = np.cumsum(sizes) - sizes
+            classes = random.randint(len(sizes), size=self._count)
+            within = (random.random_sample(self._count) * sizes[classes]).astype(np.int64)
+            order = np.concatenate(self._by_class)[starts[classes] + within]
+        return order[: len(self) * self._recipe.batch_size].astype(np.int64)
+
+
+class EvaluationBatches:
+    """An image set in its own order, not augmented; can be iterated over again and again.
+
+    Args:
+        image_set: What to evaluate on.
+        recipe: Its normalization.
+        batch_size: Images per batch; the last batch may be smaller.
+        device: Where the batches are wanted.
+        statistics: Mean and standard deviation of the *training* set; None if this is it.
+        workers: Processes that decode a streamed set; None for one per CPU core, at most 8.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet | StreamedImageSet,
+        recipe: Recipe,
+        *,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        statistics: Statistics | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self._count, self._batch_size = len(image_set), batch_size
+        statistics = statistics or normalization_statistics(image_set, recipe)
+        where = torch.device(device)
+        self._pixels = _pixels(image_set, recipe, None, where, statistics, workers)
+
+    def __len__(self) -> int:
+        return math.ceil(self._count / self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.at(np.arange(self._count))
+
+    def at(self, positions: NDArray[np.int64]) -> Iterator[Batch]:
+        """Batches of the images at these positions of the set, in this order."""
+        starts = range(0, len(positions), self._batch_size)
+        rows = [positions[start : start + self._batch_size] for start in starts]
+        return self._pixels.batches(rows, EVALUATION)
+
+
+def _pixels(
+    image_set: ImageSet | StreamedImageSet,
+    recipe: Recipe,
+    seed: int | None,
+    device: torch.device,
+    statistics: Statistics,
+    workers: int | None,
+) -> _Resident | _Streamed:
+    """Where batches of pixels come from; no seed for evaluation only."""
+    normalize = _Normalization(statistics, device)
+    if isinstance(image_set, ImageSet):
+        return _Resident(image_set, recipe, seed or 0, device, normalize)
+    pool = WorkerPool(
+        image_set,
+        seed or 0,
+        crop=recipe.crop_padding > 0,
+        flip=recipe.flip,
+        workers=workers,
+        persistent=seed is not None,
+        pinned=device.type == "cuda",
+    )
+    return _Streamed(pool, device, normalize)
+
+
+class _Normalization:
+    """``(x / 255 - mean) / std`` as one multiplication and one subtraction."""
+
+    def __init__(self, statistics: Statistics, device: torch.device) -> None:
+        mean, std = (value.to(device, torch.float64) for value in statistics)
+        self._scale = (1 / (255 * std)).float()
+        self._shift = (mean / std).float()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Normalize levels ``(b, h, w, c)``; return float32 ``(b, c, h, w)``, channels last.
+
+        Levels are uint8, or float32, which is then overwritten.
+        """
+        count, height, width, channels = pixels.shape
+        # In rows of whole lines: three channels at a time would be too few for vector units.
+        lines = pixels.reshape(count * height, width * channels).to(torch.float32)
+        lines.mul_(self._scale.repeat(width)).sub_(self._shift.repeat(width))
+        return lines.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _Resident:
+    """An image set in memory, on the device where it fits there."""
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        normalize: _Normalization,
+    ) -> None:
+        self._seed, self._device = seed, device
+        self.augmentation = Augmentation(recipe)
+        self._normalize = normalize
+        images, labels = _shared(image_set.images), _shared(image_set.labels)
+        self._images = images.to(_home(image_set.nbytes, device))
+        self._labels = labels.to(device)
+
+    def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
+        """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
+        if epoch == EVALUATION:
+            for indices in self._sent(rows):
+                yield self._batch(indices, None)
+        else:
+            views = torch.from_numpy(self.draw(epoch)).to(self._device)
+            for indices in self._sent(rows):
+                yield self._batch(indices, views[indices])
+
+    def look(self, keys: Rows) -> Iterator[Batch]:
+        """One batch for each array of keys, ``index * views + view``."""
+        for key in self._sent(keys):
+            yield self._batch(key // self.augmentation.views, key % self.augmentation.views)
+
+    def draw(self, epoch: int) -> NDArray[np.int64]:
+        """The view that the epoch shows of every image of the set, int64 ``(n,)``."""
+        return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
+
+    def _batch(self, indices: Tensor, views: Tensor | None) -> Batch:
+        heartbeat.beat()
+        pixels = self._images.index_select(0, indices.to(self._images.device)).to(self._device)
+        if views is not None:
+            pixels = self.augmentation.apply(pixels, views)
+        return Batch(self._normalize(pixels), self._labels[indices], indices, views)
+
+    def _sent(self, rows: Rows) -> tuple[Tensor, ...]:
+        """All rows on the device with one copy: a copy a step would wait for the step before."""
+        whole = torch.from_numpy(np.concatenate(rows)).to(self._device)
+        return whole.split([len(part) for part in rows])
+
+
+class _Streamed:
+    """An image set that worker processes decode."""
+
+    def __init__(self, pool: WorkerPool, device: torch.device, normalize: _Normalization) -> None:
+        self._pool, self._device, self._normalize = pool, device, normalize
+
+    def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
+        """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
+        for views in self._pool.read(rows, epoch):
+            heartbeat.beat()
+            pixels, labels, indices = (value.to(self._device, non_blocking=True) for value in views)
+            yield Batch(self._normalize(pixels), labels, indices)
+
+
+def _shared(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor on the same memory, which may be a file's or another process's.
+
+    torch warns that it cannot protect read-only memory; nothing here writes to it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _home(nbytes: int, device: torch.device) -> torch.device:
+    """The device, unless the pixels would take more than half of its free memory."""
+    if device.type == "cuda" and nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return torch.device("cpu")
+    return device

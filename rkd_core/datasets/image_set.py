@@ -1,0 +1,142 @@
+"""What ``load`` returns: images with labels, cut into training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.preparation.pixel_scales import AS_THEY_ARE, Decoding
+from rkd_core.datasets.readers.base import Inventory, Provenance
+from rkd_core.datasets.streamed_set import StreamedImageSet, count_levels
+
+__all__ = ["Dataset", "ImageSet"]
+
+_CHUNK = 1024  # images whose levels are counted at once
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Decoded images with their labels, in memory or memory-mapped.
+
+    Attributes:
+        images: uint8 ``(n, height, width, channels)``, 1 or 3 channels.
+        labels: int64 ``(n,)``, from 0 to classes - 1.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(f"images are uint8 NHWC, not {self.images.dtype} {self.images.shape}")
+        if self.images.shape[3] not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels, not {self.images.shape[3]}")
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
+            raise ValueError(f"labels are int64 (n,), not {self.labels.dtype} {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of each image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels."""
+        return self.images.nbytes
+
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """Occurrences of each pixel level, int64 ``(channels, 256)``; counted once per set."""
+        chunks = (self.images[start : start + _CHUNK] for start in range(0, len(self), _CHUNK))
+        return count_levels(chunks, self.images.shape[3])
+
+    def subset(self, rows: NDArray[np.int64]) -> ImageSet:
+        """The images at ``rows``; a copy, unless that is all of them in order."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
+        return ImageSet(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset, cut and ready to train on.
+
+    Attributes:
+        name: For people; see ``display_name``.
+        class_names: In label order.
+        train: What is trained on, after the long-tail profile and the limit.
+        val: The validation set of the source, or half of its test set; selection reads it.
+        test: The test set, or its other half; only reports read it.
+        fingerprint: SHA-256 of the source's content, wherever it lies.
+        skipped_images: How many undecodable images were left out.
+        train_indices: int64 rows of ``train`` in the source's training set, ascending.
+        val_indices: int64 rows of ``val`` in the source's validation set if it has one, else
+            in its test set, ascending.
+        test_indices: int64 rows of ``test`` in the source's test set, ascending.
+        decoding: Rules by which the images are decoded, and counts.
+        provenance: Origin of the splits in the source.
+        inventory: Inventory of the source.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: ImageSet | StreamedImageSet
+    val: ImageSet | StreamedImageSet
+    test: ImageSet | StreamedImageSet
+    fingerprint: str
+    skipped_images: int
+    train_indices: NDArray[np.int64] = field(repr=False)
+    val_indices: NDArray[np.int64] = field(repr=False)
+    test_indices: NDArray[np.int64] = field(repr=False)
+    decoding: Decoding = AS_THEY_ARE
+    provenance: Provenance = field(default=Provenance(), repr=False)
+    inventory: Inventory = field(default_factory=Inventory, repr=False)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Origin of each split in the source, such as ``half of val``."""
+        source = self.provenance
+        half = f"half of {source.test}"
+        if source.val is None:
+            return {"train": source.train, "val": half, "test": half}
+        return {"train": source.train, "val": source.val, "test": source.test}
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: 1 for gray images, 3 for color."""
+        return self.train.shape[2]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.train.shape[:2]
+
+    def with_training_rows(self, rows: NDArray[np.int64]) -> Dataset:
+        """The same with these rows of ``train`` only, ascending."""
+        return replace(self, train=self.train.subset(rows), train_indices=self.train_indices[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels in the three sets; 0 for sets that are streamed."""
+        return self.train.nbytes + self.val.nbytes + self.test.nbytes
+
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Images per class, int64 ``(classes,)``.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+        """
+        sets = {"train": self.train, "val": self.val, "test": self.test}
+        return np.bincount(sets[split].labels, minlength=self.classes).astype(np.int64)

@@ -1,0 +1,279 @@
+"""From a source to image sets: decoded once where that is feasible, else streamed.
+
+A source is kept in the cache in one of three forms, written down in the entry's ``meta.json``:
+
+- ``arrays``: the decoded pixels, which are memory-mapped;
+- ``packed``: the encoded images of a Parquet source too large to decode;
+- ``files``: nothing but the labels, for image files that are streamed from where they lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets import cache
+from rkd_core.datasets.image_set import ImageSet
+from rkd_core.datasets.preparation import fingerprint
+from rkd_core.datasets.preparation.decode_image import BadImageError, is_gray, open_image
+from rkd_core.datasets.preparation.decode_source import decode_source
+from rkd_core.datasets.preparation.leakage import shared_images
+from rkd_core.datasets.preparation.packed import PackedImages, pack
+from rkd_core.datasets.preparation.pixel_scales import Decoding
+from rkd_core.datasets.preparation.sinks import ArraySink, FileSink
+from rkd_core.datasets.preparation.survey import survey
+from rkd_core.datasets.readers.base import ArrayImages, Location, Provenance, Source, check_labels
+from rkd_core.datasets.readers.image_folder import FileImages
+from rkd_core.datasets.streamed_set import DEFAULT_SIDE, StreamedImageSet
+from rkd_core.errors import UserError
+from rkd_core.text import json_text
+
+__all__ = ["Options", "Prepared", "prepare", "prepare_in_memory"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Format of cache entries, raised when older entries must not be read. Version 2 turns images
+upright, shows transparency over white, and decides the scale of deep gray values by data set."""
+
+SAMPLE = 256
+"""Images whose headers tell whether a source is too large to decode."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a source is prepared.
+
+    Attributes:
+        side: Side in pixels that images are resized and cropped to; None keeps their size.
+        skip: Leave out images that cannot be decoded.
+        limit: Most bytes of decoded pixels; a larger source is streamed.
+    """
+
+    side: int | None
+    skip: bool
+    limit: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The splits of a source, and information on them.
+
+    Attributes:
+        class_names: Class names in label order.
+        splits: ``train``, ``val`` if the source has one, and ``test``.
+        fingerprint: SHA-256 of the content.
+        skipped: Rows of the source that were left out as undecodable, by split.
+        decoding: Rules by which images are decoded, and counts.
+        provenance: Origin of the splits.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, ImageSet | StreamedImageSet]
+    fingerprint: str
+    skipped: dict[str, list[int]]
+    decoding: Decoding
+    provenance: Provenance
+
+    @property
+    def train(self) -> ImageSet | StreamedImageSet:
+        """The training set."""
+        return self.splits["train"]
+
+    @property
+    def test(self) -> ImageSet | StreamedImageSet:
+        """The original test set."""
+        return self.splits["test"]
+
+
+def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
+    """Prepare a source by way of the cache, or without it where it cannot be written.
+
+    Raises:
+        UserError: The source is bad input, or can only be streamed through the cache.
+    """
+    key = cache.key_of(location, FORMAT, options.side, options.skip, options.limit)
+    try:
+        return cache.open_or_build(
+            cache_folder,
+            key,
+            location,
+            partial(_open, location),
+            partial(_build, location, options),
+        )
+    except OSError as error:
+        logger.warning("the cache folder %s cannot be used: %s", cache_folder, error)
+        return prepare_in_memory(location.read(), options, str(location.root))
+
+
+def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
+    """Prepare a source without the cache.
+
+    Raises:
+        UserError: The source is bad input, or too large to decode and packed in Parquet.
+    """
+    names = source.class_names
+    form, channels = _form(source, options, where)
+    if form == "packed":
+        raise UserError(
+            f"{where} is too large to decode into memory, and streaming it from Parquet "
+            "needs a cache folder that can be written"
+        )
+    if form == "files":
+        decoding, skipped = survey(source, options.skip, channels)
+        channels = 3 if decoding.late_color else channels
+        value = fingerprint.of_listing(source, skipped, decoding.changes())
+        splits = _streamed_files(source, skipped, _streamed_shape(options, channels), decoding)
+        return Prepared(names, splits, value, skipped, decoding, source.provenance)
+    decoded = decode_source(source, options.side, options.skip, ArraySink)
+    check_labels(decoded.labels, names, where)
+    sets: dict[str, ImageSet | StreamedImageSet] = {
+        name: ImageSet(images, decoded.labels[name]) for name, images in decoded.images.items()
+    }
+    provenance = _with_shared(source.provenance, decoded.images)
+    return Prepared(names, sets, decoded.fingerprint, decoded.skipped, decoded.decoding, provenance)
+
+
+def _build(location: Location, options: Options, folder: Path) -> tuple[str, cache.Notes]:
+    """Fill the folder of a new entry; return its name, and the origin of the splits."""
+    source = location.read()
+    where = str(location.root)
+    form, channels = _form(source, options, where)
+    provenance = source.provenance
+    if form == "arrays":
+        decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
+        value, skipped, decoding = decoded.fingerprint, decoded.skipped, decoded.decoding
+        provenance = _with_shared(provenance, decoded.images)
+    else:
+        decoding, skipped = survey(source, options.skip, channels)
+        channels = 3 if decoding.late_color else channels
+        if form == "files":
+            value = fingerprint.of_listing(source, skipped, decoding.changes())
+        else:
+            content = fingerprint.Fingerprint(source.class_names)
+            for name, split in source.splits.items():
+                pack(content.reading(split), folder / f"{name}.bin", skipped[name])
+            value = content.value(skipped, decoding.changes())
+    labels = {name: np.delete(s.labels, skipped[name]) for name, s in source.splits.items()}
+    check_labels(labels, source.class_names, where)
+    for name, array in labels.items():
+        np.save(folder / f"{name}_labels.npy", array)
+    meta = {
+        "format": FORMAT,
+        "form": form,
+        "class_names": source.class_names,
+        "fingerprint": value,
+        "skipped": skipped,
+        "decoding": decoding.as_json(),
+        "shape": _streamed_shape(options, channels),
+        "labels": {name: _checksum(array) for name, array in labels.items()},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    way = hashlib.sha256(json.dumps([FORMAT, form, options.side, channels]).encode()).hexdigest()
+    return f"{value[:32]}-{way[:8]}", dataclasses.asdict(provenance)
+
+
+def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
+    """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
+    meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text(encoding="utf-8"))
+    if meta["format"] != FORMAT:
+        raise cache.DamagedError(folder)
+    names, value, skipped = tuple(meta["class_names"]), meta["fingerprint"], meta["skipped"]
+    height, width, channels = meta["shape"]
+    decoding = Decoding.parse(meta["decoding"])
+    provenance = Provenance.from_json(notes)
+    if meta["form"] == "files":
+        shape = height, width, channels
+        splits = _streamed_files(location.read(), skipped, shape, decoding)
+        return Prepared(names, splits, value, skipped, decoding, provenance)
+    sets: dict[str, ImageSet | StreamedImageSet] = {}
+    for name, checksum in meta["labels"].items():
+        labels = np.load(folder / f"{name}_labels.npy")
+        if _checksum(labels) != checksum:
+            raise cache.DamagedError(folder)
+        if meta["form"] == "arrays":
+            sets[name] = ImageSet(_mapped(folder / f"{name}.npy", len(labels)), labels)
+        else:
+            packed = PackedImages(folder / f"{name}.bin", np.load(folder / f"{name}.offsets.npy"))
+            if len(packed) != len(labels) or packed.path.stat().st_size != packed.offsets[-1]:
+                raise cache.DamagedError(folder)
+            rows = np.arange(len(labels))
+            shape = height, width, channels
+            sets[name] = StreamedImageSet(packed, rows, labels, shape, decoding.scales)
+    return Prepared(names, sets, value, skipped, decoding, provenance)
+
+
+def _with_shared(provenance: Provenance, images: dict[str, NDArray[np.uint8]]) -> Provenance:
+    """Return a provenance with warnings about images that splits have in common."""
+    warnings = (*provenance.warnings, *shared_images(images))
+    return dataclasses.replace(provenance, warnings=warnings)
+
+
+def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="r")
+    if len(array) != count or path.stat().st_size != array.offset + array.nbytes:
+        raise cache.DamagedError(path)
+    # As a plain array: numpy pickles a memmap by value, but hands the bytes of an array to Ray's
+    # object store as they are, where all workers read the one copy.
+    return array.view(np.ndarray)
+
+
+def _checksum(labels: NDArray[np.int64]) -> str:
+    return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
+
+
+def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
+    """Form of the entry, and the channels of what would be streamed, judged by a sample.
+
+    Raises:
+        UserError: The labels are bad, or the source is too large and cannot be streamed.
+    """
+    splits = source.splits
+    check_labels({name: s.labels for name, s in splits.items()}, source.class_names, where)
+    logger.info("%s: the original test set is its split %s", where, source.provenance.test)
+    areas: list[int] = []
+    gray = True
+    for encoded in source.train.images.sample(SAMPLE):
+        try:
+            image = open_image(encoded)
+        except BadImageError:
+            continue
+        gray &= is_gray(image)
+        areas.append(image.width * image.height)
+    channels = 1 if gray else 3
+    area = options.side**2 if options.side else np.mean(areas or [0])
+    count = sum(len(split.labels) for split in splits.values())
+    if count * area * channels <= options.limit:
+        return "arrays", 0
+    if isinstance(source.train.images, ArrayImages):
+        size = f"--image-size {options.side}" if options.side else "its own size"
+        raise UserError(
+            f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "
+            f"{options.limit / 2**30:.1f} GiB that may be decoded, and cannot be streamed"
+        )
+    return ("files" if isinstance(source.train.images, FileImages) else "packed"), channels
+
+
+def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
+    side = options.side or DEFAULT_SIDE
+    return side, side, channels
+
+
+def _streamed_files(
+    source: Source, skipped: dict[str, list[int]], shape: tuple[int, int, int], decoding: Decoding
+) -> dict[str, ImageSet | StreamedImageSet]:
+    sets: dict[str, ImageSet | StreamedImageSet] = {}
+    for name, split in source.splits.items():
+        rows = np.delete(np.arange(len(split.labels)), skipped[name])
+        files = cast(FileImages, split.images)
+        sets[name] = StreamedImageSet(files, rows, split.labels[rows], shape, decoding.scales)
+    return sets

@@ -1,0 +1,1 @@
+"""Readers of the accepted layouts: image folders, lists, Parquet, CIFAR, digits."""

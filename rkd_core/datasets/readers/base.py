@@ -1,0 +1,231 @@
+"""What every reader of a layout returns, and the checks that hold for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.readers.paths import Listing, escaped, is_plain, unreadable
+from rkd_core.errors import UserError
+from rkd_core.text.nouns import counted
+
+__all__ = [
+    "SPLIT_ADJECTIVES",
+    "ArrayImages",
+    "Encoded",
+    "Images",
+    "Inventory",
+    "Location",
+    "Provenance",
+    "Source",
+    "Split",
+    "check_class_names",
+    "check_labels",
+    "spread",
+]
+
+SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
+
+Encoded = bytes | NDArray[np.uint8]
+"""An image file's bytes (empty where there is none), or uint8 pixels (height, width, channels)."""
+
+
+class Images(Protocol):
+    """The images of one split, in order, as they lie in the source."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Encoded]: ...
+
+    def describe(self, row: int) -> str:
+        """Where an image is, for error messages."""
+        ...
+
+    def sample(self, count: int) -> list[Encoded]:
+        """At most ``count`` images to judge sizes by; the same ones each time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a source; ``labels`` is int64 ``(n,)``."""
+
+    images: Images
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origin of each split of a source, and the parts of the source that are not used.
+
+    Attributes:
+        train: Name of the training split in the source, such as the folder's name.
+        test: Name of the original test set.
+        val: Name of the validation set; None if half of the test set replaces it.
+        remarks: Sentences for the plan.
+        warnings: Sentences about probable mistakes.
+    """
+
+    train: str = "train"
+    test: str = "test"
+    val: str | None = None
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Provenance:
+        """Return the object that ``dataclasses.asdict`` and JSON turned into ``content``.
+
+        Raises:
+            TypeError: The content describes something else.
+        """
+        lines: dict[str, Any] = {
+            name: tuple(fields[name]) for name in ("remarks", "warnings") if name in fields
+        }
+        return cls(**(fields | lines))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Contents of a source, for telling later how it has changed.
+
+    Attributes:
+        class_names: Class names in label order.
+        counts: Number of images of each class in each split of the source.
+        files: Path, size and modification time of its files; none if they are too many.
+    """
+
+    class_names: tuple[str, ...] = ()
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    files: Listing = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as published: a training set, a test set and perhaps a validation set."""
+
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    val: Split | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Splits by name: ``train``, ``val`` if there is one, ``test``."""
+        val = {} if self.val is None else {"val": self.val}
+        return {"train": self.train} | val | {"test": self.test}
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images that need no decoding: uint8 ``(n, height, width, channels)``."""
+
+    pixels: NDArray[np.uint8]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return iter(self.pixels)
+
+    def describe(self, row: int) -> str:
+        """The set's name and the row."""
+        return f"{self.name} row {row}"
+
+    def sample(self, count: int) -> list[Encoded]:
+        """The first images; all have one size."""
+        return list(self.pixels[:count])
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder that one of the readers can read.
+
+    Attributes:
+        root: The folder.
+        files: All files below it, by which a change is noticed.
+        rules: JSON of everything else that the reader depends on, such as the names of splits.
+        reader: Reads the labels, and prepares to read the images.
+    """
+
+    root: Path
+    files: Listing
+    rules: tuple[object, ...]
+    reader: Callable[[], Source]
+
+    def read(self) -> Source:
+        """Read the labels, and prepare to read the images.
+
+        Raises:
+            UserError: The source is bad input, or cannot be read.
+        """
+        try:
+            source = self.reader()
+        except OSError as error:  # or it would be taken for the cache's
+            raise unreadable(error, self.root) from error
+        check_class_names(source.class_names, str(self.root))
+        return source
+
+
+def spread(total: int, count: int) -> NDArray[np.int64]:
+    """At most ``count`` of ``total`` rows at even distances, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
+
+
+def check_class_names(names: tuple[str, ...], where: str) -> None:
+    """Refuse names that records, tables and reports could not hold.
+
+    Raises:
+        UserError: A name is not valid Unicode, such as a folder name with bytes that are not
+            UTF-8, or has control characters, or there is only one class.
+    """
+    for name in names:
+        if not is_plain(name):
+            raise UserError(
+                f"{where}: the class name {escaped(name)} has bytes that are not UTF-8, or control "
+                "characters: rename it"
+            )
+    if len(names) == 1:
+        raise UserError(f"{where}: there is one class ({names[0]}); a classifier needs two or more")
+
+
+def check_labels(
+    labels: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...], where: str
+) -> None:
+    """Refuse labels that no training could use.
+
+    Args:
+        labels: int64 ``(n,)`` of each split, by its name.
+        class_names: In label order.
+        where: The source, for the message.
+
+    Raises:
+        UserError: A split is empty, a label is negative or beyond the classes, or a class has no
+            training image.
+    """
+    classes = len(class_names)
+    for name, of_split in labels.items():
+        split = SPLIT_ADJECTIVES[name]
+        if len(of_split) == 0:
+            raise UserError(f"{where}: the {split} split is empty")
+        low, high = int(of_split.min()), int(of_split.max())
+        if low < 0:
+            raise UserError(f"{where}: label {low} in the {split} split; labels must be 0 or more")
+        if high >= classes:
+            raise UserError(
+                f"{where}: label {high} in the {split} split, but the training set has "
+                f"{counted(classes, 'class', 'classes')}, from 0 to {classes - 1}"
+            )
+    absent = np.flatnonzero(np.bincount(labels["train"], minlength=classes) == 0)
+    if len(absent):
+        name = class_names[absent[0]]
+        raise UserError(
+            f"{where}: class {absent[0]} ({name}) has no training image; labels must have no gaps"
+        )

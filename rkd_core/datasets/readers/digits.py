@@ -1,0 +1,49 @@
+"""The embedded default: scikit-learn's 1,797 real handwritten digits, 8x8 grey, 10 classes.
+
+From the UCI "Optical Recognition of Handwritten Digits" test set (Alpaydin and Kaynak, 1998).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.readers.base import ArrayImages, Source, Split
+from rkd_core.datasets.splits import pick
+
+__all__ = ["read"]
+
+TRAIN_PER_CLASS = 100
+
+
+def read() -> Source:
+    """100 training images of each class by a fixed seed; the other 797 are the test set."""
+    levels, labels = _table()
+    pixels = np.rint(levels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    chosen = pick(labels, [TRAIN_PER_CLASS] * 10, seed=0)
+    rest = np.setdiff1d(np.arange(len(labels)), chosen)
+    return Source(
+        tuple("0123456789"),
+        Split(ArrayImages(pixels[chosen], "digits train"), labels[chosen]),
+        Split(ArrayImages(pixels[rest], "digits test"), labels[rest]),
+    )
+
+
+def _table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Levels from 0 to 16 ``(1797, 64)``, and labels.
+
+    Read from the file that scikit-learn brings, since importing scikit-learn takes a second.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.exists():
+            table = np.loadtxt(path, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits  # of a release that keeps it elsewhere
+
+    bunch = load_digits()
+    return bunch.data, bunch.target.astype(np.int64)

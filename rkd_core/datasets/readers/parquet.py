@@ -1,0 +1,349 @@
+"""Hugging Face style image Parquet: ``train.parquet`` with a test split beside it, or shards.
+
+The image column holds ``{bytes, path}`` or plain bytes; its name, the class names and the label
+column are taken from the ``huggingface`` metadata of the schema where it is there. Labels are
+integers, or text, in which case the classes are the sorted texts of the training split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from rkd_core.datasets.readers.base import Encoded, Provenance, Source, Split, spread
+from rkd_core.datasets.readers.parquet_columns import (
+    HIDDEN,
+    Columns,
+    Labels,
+    Schema,
+    class_names_of,
+    features_of,
+    labels_of,
+)
+from rkd_core.datasets.readers.paths import is_ignored
+from rkd_core.datasets.readers.split_names import SplitRule, spelling
+from rkd_core.errors import UserError
+from rkd_core.text.nouns import counted
+
+__all__ = ["ParquetImages", "find_folder", "read"]
+
+SUBFOLDERS = ("", "plain_text", "data", "cifar100", "default")
+"""Where Hugging Face's repositories keep their files, below the folder of the dataset."""
+
+SHARD = re.compile(r"(?P<split>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?")
+"""A shard's name; the Hub's older ones end in a digest of the content."""
+
+
+BATCH_ROWS = 512
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """The image column of a split's files, read in order.
+
+    Attributes:
+        folder: Where ``path`` is looked for when an image's ``bytes`` are null.
+        files: The split's shards.
+        rows: Rows of each shard.
+        column: Name of the image column.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    rows: tuple[int, ...]
+    column: str
+
+    def __len__(self) -> int:
+        return sum(self.rows)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        for file, rows in zip(self.files, self.rows, strict=True):
+            yield from self._read(file, rows, np.arange(rows))
+
+    def describe(self, row: int) -> str:
+        """File and row."""
+        for file, rows in zip(self.files, self.rows, strict=True):
+            if row < rows:
+                return f"{file} row {row}"
+            row -= rows
+        raise IndexError(row)
+
+    def sample(self, count: int) -> list[Encoded]:
+        """Images at even distances; only the row groups that they lie in are read."""
+        wanted = spread(len(self), count)
+        found: list[Encoded] = []
+        for file, rows in zip(self.files, self.rows, strict=True):
+            found += self._read(file, rows, _between(wanted, 0, rows))
+            wanted = wanted - rows
+        return found
+
+    def _read(self, file: Path, rows: int, wanted: NDArray[np.int64]) -> Iterator[Encoded]:
+        """The images at ``wanted`` rows of one file, ascending."""
+        try:
+            with pq.ParquetFile(file) as source:
+                metadata, start = source.metadata, 0
+                if metadata.num_rows != rows:
+                    raise UserError(
+                        f"{file} changed while it was read: {metadata.num_rows} rows, not {rows}"
+                    )
+                for group in range(metadata.num_row_groups):
+                    end = start + metadata.row_group(group).num_rows
+                    if len(_between(wanted, start, end)) == 0:
+                        start = end
+                        continue
+                    for batch in source.iter_batches(
+                        BATCH_ROWS, row_groups=[group], columns=[self.column]
+                    ):
+                        here = _between(wanted, start, start + len(batch))
+                        column = batch.column(self.column)  # take() does not support views
+                        for row in here.tolist():
+                            yield self._encoded(column[row - start].as_py(), f"{file} row {row}")
+                        start += len(batch)
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+            raise _unreadable(file, error) from error
+
+    def _encoded(self, value: bytes | dict[str, Any] | None, where: str) -> bytes:
+        if not isinstance(value, dict):
+            return value or b""
+        if value.get("bytes") is not None:
+            return bytes(value["bytes"])
+        if not value.get("path"):
+            return b""
+        if not isinstance(value["path"], str) or "\0" in value["path"]:
+            raise UserError(f"{where}: {value['path']!r} is no path of a file in {self.folder}")
+        path = self.folder / value["path"]
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise UserError(f"{where}: the path {value['path']!r} leads out of {self.folder}")
+        return path.read_bytes() if path.is_file() else b""
+
+
+def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
+    """Those of ascending rows that are from ``start`` to ``end - 1``."""
+    first, last = np.searchsorted(rows, (start, end))
+    return rows[first:last]
+
+
+def find_folder(root: Path) -> Path | None:
+    """Return the folder at or below ``root`` that holds a training split, if there is one."""
+    for name in SUBFOLDERS:
+        if (root / name).is_dir() and spelling("train", _split_files(root / name)):
+            return root / name
+    return None
+
+
+def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
+    """Read labels and class names; images are read when they are iterated over.
+
+    Args:
+        folder: Folder with ``train.parquet``, ``train-00000-of-00002.parquet`` and so on, or with
+            a folder ``train`` of Parquet files.
+        rule: Rule for the other splits that are used.
+        columns: Columns that the user chose.
+
+    Raises:
+        UserError: A file is damaged or missing, a column is missing or must be chosen, or labels
+            are null, or neither integers nor text.
+    """
+    there = _split_files(folder)
+    train_name = spelling("train", there) or "train"
+    present = {name: actual for name in rule.names if (actual := spelling(name, there))}
+    wanted = " or ".join(f"{name}.parquet" for name in rule.names if name not in present)
+    if not present:
+        raise UserError(f"{folder} has a training split but no test split: add {wanted}")
+    train = _Table.read(folder, train_name, there[train_name], columns)
+    names = train.class_names()
+    train_split = train.split(names)
+    tables: dict[str, _Table] = {}
+    seen: list[_Table] = []
+    for name, actual in present.items():
+        table = _Table.read(folder, actual, there[actual], columns, may_lack_labels=True)
+        if train.names and table.names and train.names != table.names:
+            raise UserError(f"{folder}: the class names of {train_name} and {actual} differ")
+        seen.append(table)
+        if not table.is_hidden:
+            tables[name] = table
+            if not rule.all_three:
+                break
+    if not tables:
+        add = f": add {wanted} with labels" if wanted else ""
+        hidden = " and ".join(present.values())
+        missing = all(table.column == "" for table in seen)
+        how = "missing" if missing else "hidden (-1)"
+        raise UserError(f"{folder}: all labels of {hidden} are {how}{add}")
+    test_name, val_name = rule.choose([*tables])
+    used = {train_name, present[test_name]} | ({present[val_name]} if val_name else set())
+    unused = sorted({*there} - used)
+    remarks = (*train.remarks, *([f"not used: {', '.join(unused)}"] if unused else []))
+    return Source(
+        names,
+        train_split,
+        tables[test_name].split(names),
+        tables[val_name].split(names) if val_name else None,
+        Provenance(
+            train_name, present[test_name], present[val_name] if val_name else None, remarks
+        ),
+    )
+
+
+def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each split, sorted: one file, shards, or those of a folder."""
+    found: dict[str, tuple[Path, ...]] = {}
+    folders = []
+    for path in sorted(folder.iterdir()):
+        if is_ignored(path.name):
+            continue
+        if path.suffix == ".parquet" and path.is_file():
+            match = SHARD.fullmatch(path.stem)
+            split = match["split"] if match else path.stem
+            found[split] = (*found.get(split, ()), path)
+        elif path.is_dir():
+            folders.append(path)
+    if spelling("train", found) is None:
+        for path in folders:
+            inside = tuple(sorted(p for p in path.glob("*.parquet") if not is_ignored(p.name)))
+            if inside:
+                found.setdefault(path.name, inside)
+    return found
+
+
+def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
+    """Refuse a split that exists in two forms or lacks a shard."""
+    shards = [match for path in files if (match := SHARD.fullmatch(path.stem))]
+    if not shards:
+        return
+    if len(shards) < len(files):
+        whole = next(path for path in files if SHARD.fullmatch(path.stem) is None)
+        raise UserError(f"{folder} has both {whole.name} and {shards[0][0]}.parquet: keep one form")
+    parts = int(shards[0]["parts"])
+    if [int(match["part"]) for match in shards] != list(range(parts)):
+        raise UserError(
+            f"{folder} has {counted(len(shards), 'file')} for the {counted(parts, 'shard')} of "
+            f"{split}; all must be there, once"
+        )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Data of a split without its images.
+
+    Attributes:
+        images: The image column.
+        labels: Integers, or text.
+        column: Name of the label column.
+        names: Class names that the metadata of the schema hold; none where there are none.
+        remarks: Remarks on other columns that might be meant.
+    """
+
+    images: ParquetImages
+    labels: Labels
+    column: str
+    names: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def read(
+        cls,
+        folder: Path,
+        split: str,
+        files: tuple[Path, ...],
+        columns: Columns,
+        *,
+        may_lack_labels: bool = False,
+    ) -> _Table:
+        """Read the labels of a split; if they may be missing and are, all are hidden."""
+        _check_whole(folder, split, files)
+        image = label = ""
+        names: tuple[str, ...] = ()
+        remarks: tuple[str, ...] = ()
+        parts: list[Labels] = []
+        for file in files:
+            try:
+                with pq.ParquetFile(file) as source:
+                    schema = source.schema_arrow
+                    if file is files[0]:
+                        found = Schema(schema, features_of(schema), file)
+                        image = found.image_column(columns.image)
+                        lacks = may_lack_labels and not found.may_have_labels(columns.label)
+                        label = "" if lacks else found.label_column(columns.label)
+                        names = class_names_of(found.features.get(label, {}))
+                        remarks = found.remarks(image, label, columns)
+                    for column in filter(None, (image, label)):
+                        if (times := schema.names.count(column)) == 0:
+                            raise UserError(
+                                f"{file} has no column {column!r}, unlike {files[0].name}"
+                            )
+                        if times > 1:
+                            raise UserError(f"{file} has {times} columns {column!r}: keep one")
+                    if not label:
+                        parts.append(np.full(source.metadata.num_rows, HIDDEN))
+                        continue
+                    # By name, since Parquet also reads 'label.x' where 'label' is asked for.
+                    values = source.read(columns=[label])[label]
+                    parts.append(labels_of(values, label, file, may_lack_labels))
+            except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+                raise _unreadable(file, error) from error
+        images = ParquetImages(folder, files, tuple(map(len, parts)), image)
+        return cls(images, _joined(parts, f"{folder}: labels in {label!r}"), label, names, remarks)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether there are images and none has a label."""
+        return (
+            isinstance(self.labels, np.ndarray)
+            and len(self.labels) > 0
+            and bool(np.all(self.labels == HIDDEN))
+        )
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names in label order, from the metadata or from the labels."""
+        if self.names:
+            return self.names
+        if isinstance(self.labels, list):
+            return tuple(sorted({*self.labels}))
+        highest = int(self.labels.max(initial=-1))
+        if highest >= len(self.labels):
+            raise UserError(
+                f"{self.images.folder}: label {highest} among "
+                f"{counted(len(self.labels), 'training image')}; "
+                "labels must run from 0 without gaps"
+            )
+        return tuple(str(label) for label in range(highest + 1))
+
+    def split(self, class_names: tuple[str, ...]) -> Split:
+        """Return images and labels, with text replaced by its index among the class names."""
+        if not isinstance(self.labels, list):
+            return Split(self.images, self.labels)
+        label_of = {name: label for label, name in enumerate(class_names)}
+        unknown = next((text for text in self.labels if text not in label_of), None)
+        if unknown is not None:
+            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(
+                f"{self.images.files[0]}: label {unknown!r} in {self.column!r} is none of the "
+                f"classes {known}"
+            )
+        labels = [label_of[text] for text in self.labels]
+        return Split(self.images, np.asarray(labels, dtype=np.int64))
+
+
+def _joined(parts: list[Labels], what: str) -> Labels:
+    """Return the labels of all files of a split."""
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    texts = [part for part in parts if isinstance(part, list)]
+    if arrays and texts:
+        raise UserError(f"{what} are integers in some files and text in others")
+    if texts:
+        return [text for part in texts for text in part]
+    return np.concatenate(arrays)
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{file} cannot be read as Parquet: {reason}")

@@ -1,0 +1,187 @@
+"""Sets too large to decode once: each image is decoded when a batch asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkd_core.datasets.preparation.decode_image import (
+    NO_SCALES,
+    BadImageError,
+    Scales,
+    decode_image,
+    open_image,
+    pillow,
+)
+from rkd_core.datasets.preparation.survey import parallelism
+from rkd_core.datasets.readers.base import spread
+from rkd_core.errors import UserError
+from rkd_core.seeds import stream
+
+__all__ = ["RandomAccessImages", "StreamedImageSet", "count_levels", "random_resized_crop_box"]
+
+DEFAULT_SIDE = 224
+RESIZED_SHARE = 256 / 224
+"""Shorter side before the center crop of evaluation, as a multiple of the crop's side."""
+
+SCALE = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+
+_SAMPLE = 1024
+"""Images, at even distances, that stand for all when levels are counted."""
+
+
+class RandomAccessImages(Protocol):
+    """Encoded images that can be read in any order, from any process."""
+
+    def read(self, row: int) -> bytes:
+        """One image's encoded bytes."""
+        ...
+
+    def describe(self, row: int) -> str:
+        """Where it is, for error messages."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImageSet:
+    """Encoded images with their labels, decoded on demand. Can be pickled.
+
+    Attributes:
+        source: The encoded images.
+        rows: int64 ``(n,)``, rows of this set's images in the source.
+        labels: int64 ``(n,)``, from 0 to classes - 1.
+        shape: Height, width and channels of what is decoded; height equals width.
+        scales: Scales of gray images of more than 8 bits.
+    """
+
+    source: RandomAccessImages
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    shape: tuple[int, int, int]
+    scales: Scales = NO_SCALES
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """0: no decoded pixels are kept."""
+        return 0
+
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """Occurrences of each pixel level in the evaluation views of a sample; counted once.
+
+        int64 ``(channels, 256)``.
+        """
+        rows = spread(len(self), _SAMPLE).tolist()
+        with ThreadPoolExecutor(parallelism()) as pool:
+            return count_levels(pool.map(self.evaluation_view, rows), self.shape[2])
+
+    def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
+        """The images at ``rows`` of this set."""
+        return replace(self, rows=self.rows[rows], labels=self.labels[rows])
+
+    @property
+    def resized(self) -> int:
+        """Length in pixels of an image's shorter side before the center crop of evaluation."""
+        return round(self.shape[0] * RESIZED_SHARE)
+
+    def evaluation_view(self, index: int) -> NDArray[np.uint8]:
+        """Resize and center crop, uint8 ``(height, width, channels)``.
+
+        Raises:
+            UserError: The image cannot be decoded.
+        """
+        return self._view(index, None, self.resized, flip=False)
+
+    def training_view(
+        self, index: int, seed: int, epoch: int, *, crop: bool, flip: bool
+    ) -> NDArray[np.uint8]:
+        """Random resized crop and mirroring, uint8 ``(height, width, channels)``.
+
+        The draws depend on seed, epoch and index alone, not on who decodes the image or when.
+
+        Args:
+            index: Position in this set.
+            seed: Of the training.
+            epoch: From 0.
+            crop: Whether to crop at random (Szegedy et al. 2015); else as for evaluation.
+            flip: Whether to mirror with probability one half.
+
+        Raises:
+            UserError: The image cannot be decoded.
+        """
+        rng = stream(seed, epoch, index)
+        mirrored = bool(rng.random_sample() < 0.5) and flip
+        return self._view(index, rng if crop else None, self.resized, flip=mirrored)
+
+    def _view(
+        self, index: int, rng: np.random.RandomState | None, resized: int, *, flip: bool
+    ) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        preprocess = pillow()
+        row, side = int(self.rows[index]), self.shape[0]
+        try:
+            image = open_image(self.source.read(row))
+            image = decode_image(image, self.shape[2], self.scales)
+        except BadImageError as error:
+            raise UserError(f"{self.source.describe(row)} cannot be decoded: {error}") from error
+        if rng is None:
+            image = preprocess.center_crop(image, side, resized)
+        else:
+            box = random_resized_crop_box(image.width, image.height, rng)
+            image = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels: NDArray[np.uint8] = preprocess.pixels(image)
+        return pixels
+
+
+def random_resized_crop_box(
+    width: int, height: int, rng: np.random.RandomState
+) -> tuple[int, int, int, int]:
+    """Draw a crop of 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
+
+    The rule is that of torchvision's ``RandomResizedCrop``: ten tries, then the largest center
+    crop of an allowed ratio.
+
+    Returns:
+        Left, top, right and bottom in pixels.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*SCALE)
+        ratio = np.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(width - w + 1), rng.randint(height - h + 1)
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < RATIO[0]:
+        h = round(width / RATIO[0])
+    elif width / height > RATIO[1]:
+        w = round(height * RATIO[1])
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def count_levels(chunks: Iterable[NDArray[np.uint8]], channels: int) -> NDArray[np.int64]:
+    """Occurrences of each level in each channel, int64 ``(channels, 256)``.
+
+    Args:
+        chunks: uint8 pixels ``(..., channels)``, few enough at a time to count them at once.
+        channels: Of the images.
+    """
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for chunk in chunks:
+        flat = chunk.reshape(-1, channels)
+        counts += np.stack([np.bincount(channel, minlength=256) for channel in flat.T])
+    return counts

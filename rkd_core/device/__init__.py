@@ -1,0 +1,1 @@
+"""Devices, precision, threads and hardware. Imports no torch."""

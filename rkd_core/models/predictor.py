@@ -1,0 +1,46 @@
+"""A trained model as others use it: a network, or the mean of several iterates' logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rkd_core import models
+from rkd_core.results.artifacts import Artifact
+
+__all__ = ["AveragedLogits", "rebuild"]
+
+
+class AveragedLogits(nn.Module):
+    """Mean of the logits of several iterates: the output of Algorithm 1 (Wang et al. 2023)."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.iterates = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
+        return torch.stack([network(images) for network in self.iterates]).mean(dim=0)
+
+
+def rebuild(artifact: Artifact) -> nn.Module:
+    """The model of an artifact, in evaluation mode, its parameters frozen."""
+    description: dict[str, Any] = artifact.model
+
+    def network() -> nn.Module:
+        height, width = description["image_size"]
+        return models.build(
+            description["architecture"],
+            description["classes"],
+            description["channels"],
+            (height, width),
+            seed=0,
+        )
+
+    iterates = description["iterates"]
+    model = network() if iterates is None else AveragedLogits([network() for _ in range(iterates)])
+    model.load_state_dict(artifact.weights)
+    return model.eval().requires_grad_(False)

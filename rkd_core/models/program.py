@@ -1,0 +1,81 @@
+"""A trained model as a program: PyTorch alone loads it, and it takes images as they are decoded."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from torch import Tensor, nn
+
+from rkd_core.models.predictor import rebuild
+from rkd_core.results.artifacts import Artifact
+
+__all__ = ["Classifier", "program"]
+
+_AGREES = 1e-4  # relative; kernels may add up in another order
+
+
+class Classifier(nn.Module):
+    """A network with the normalisation that it was trained behind.
+
+    Args:
+        network: From normalised images ``(n, channels, height, width)`` to logits.
+        mean: Per channel, on the scale where white is 1.
+        std: Per channel.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.network = network
+        # As in training, rkd_core.datasets.batches.batches: one multiplication and one subtraction.
+        means, stds = (torch.tensor(v, dtype=torch.float32).double() for v in (mean, std))
+        self.register_buffer("scale", (1 / (255 * stds)).float()[:, None, None])
+        self.register_buffer("shift", (means / stds).float()[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 ``(n, classes)``.
+
+        Args:
+            images: uint8 ``(n, height, width, channels)``.
+        """
+        pixels = images.permute(0, 3, 1, 2).float()
+        logits: Tensor = self.network(pixels * self.scale - self.shift)
+        return logits
+
+
+def program(artifact: Artifact) -> bytes:
+    """The artifact's model as a ``torch.export`` archive, for any number of images.
+
+    It runs in float32. What it says of random pixels is compared with what the model says.
+
+    Returns:
+        A file for ``torch.export.load``, whose ``.module()`` is called as :class:`Classifier`.
+
+    Raises:
+        RuntimeError: The program does not agree with the model.
+    """
+    description = artifact.model
+    model = Classifier(rebuild(artifact), **description["normalization"]).eval()
+    shape = (*description["image_size"], description["channels"])
+    generator = torch.Generator().manual_seed(0)
+
+    def pixels(n: int) -> Tensor:
+        return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+
+    exported = torch.export.export(
+        model, (pixels(2),), dynamic_shapes={"images": {0: torch.export.Dim("n")}}
+    )
+    archive = io.BytesIO()
+    torch.export.save(exported, archive)
+    archive.seek(0)
+    loaded = torch.export.load(archive).module()
+    for n in (1, 3):
+        images = pixels(n)
+        with torch.no_grad():
+            expected, found = model(images), loaded(images)
+        if not torch.allclose(found, expected, _AGREES, _AGREES * float(expected.abs().max())):
+            raise RuntimeError(f"the exported program differs from the model on {n} images")
+    return archive.getvalue()

@@ -1,0 +1,42 @@
+"""Rows of records in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rkd_core.records.schema import SCHEMA, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from rkd_core.specs import TrainingSpec
+
+__all__ = ["identity"]
+
+
+def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any]:
+    """The start of every record: what was, or should have been, trained; all else is None."""
+    from rkd_core.specs import family_id
+
+    teacher = spec.teacher
+    teaching = spec if spec.stage == "teacher" else teacher  # whose objective the teacher's is
+    on_grid = spec.stage == "student" and spec.variant is None
+    return dict.fromkeys(SCHEMA.names) | {
+        "run_id": run_id,
+        "teacher_id": None if teacher is None else teacher.run_id,
+        "family": family_id(spec, fingerprint),
+        "stage": spec.stage,
+        "method": spec.method,
+        "variant": None if spec.variant is None else spec.variant.label,
+        "teacher_objective": None if teaching is None else teaching.objective,
+        "student_objective": spec.objective if on_grid else None,
+        "alpha_t": None if teaching is None else teaching.alpha,
+        "alpha_s": spec.alpha if on_grid else None,
+        "temperature": spec.temperature,
+        "tuned": spec.tuning,
+        "dataset": spec.dataset,
+        "data_fingerprint": fingerprint,
+        "architecture": spec.architecture,
+        "seed": spec.seed,
+        "epochs": spec.epochs,
+        "spec": spec.model_dump_json(),
+        "schema_version": SCHEMA_VERSION,
+    }

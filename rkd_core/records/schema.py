@@ -1,0 +1,88 @@
+"""Columns of a record."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["SCHEMA", "SCHEMA_VERSION"]
+
+SCHEMA_VERSION = 1
+
+_COUNTS, _MEANS = pa.list_(pa.int64()), pa.list_(pa.float64())
+
+SCHEMA = pa.schema(
+    [
+        # What was trained.
+        ("run_id", pa.string()),
+        ("teacher_id", pa.string()),  # null for a teacher
+        ("family", pa.string()),  # rkd_core.specs.family_id: what one sweep holds fixed
+        ("stage", pa.string()),  # teacher, student
+        ("method", pa.string()),
+        ("variant", pa.string()),  # the method and its options; null for teachers and the grid
+        ("teacher_objective", pa.string()),  # null for a student without a teacher
+        ("student_objective", pa.string()),  # null for a teacher, and for variants
+        ("alpha_t", pa.float64()),  # null unless the teacher's objective is tradeoff
+        ("alpha_s", pa.float64()),  # null unless the student's objective is tradeoff
+        ("temperature", pa.float64()),  # null for a teacher, and where a method has none
+        ("tuned", pa.string()),  # what of the recipe is not the sweep's; null where all is
+        ("dataset", pa.string()),
+        ("data_fingerprint", pa.string()),
+        ("class_names", pa.list_(pa.string())),  # in label order
+        ("train_class_total", _COUNTS),
+        ("architecture", pa.string()),
+        ("parameters", pa.int64()),
+        ("seed", pa.int64()),
+        ("epochs", pa.int64()),
+        ("epochs_trained", pa.int64()),  # fewer where it was pruned
+        # How good it is: images and correct predictions per class, in label order.
+        ("val_class_total", _COUNTS),
+        ("val_class_correct", _COUNTS),
+        ("test_class_total", _COUNTS),
+        ("test_class_correct", _COUNTS),
+        ("val_average_accuracy", pa.float64()),  # of a pruned run, where it stopped
+        ("val_worst_class_accuracy", pa.float64()),
+        ("test_average_accuracy", pa.float64()),
+        ("test_worst_class_accuracy", pa.float64()),
+        # Epochs after which validation was looked at on the way, and what was correct then.
+        ("val_epochs", _COUNTS),
+        ("val_epoch_class_correct", pa.list_(_COUNTS)),
+        # How sure it is: mean log-loss -log p_y and mean margin p_y - max of the others, per
+        # class; null for a class without images.
+        ("val_class_log_loss", _MEANS),
+        ("val_class_margin", _MEANS),
+        ("test_class_log_loss", _MEANS),
+        ("test_class_margin", _MEANS),
+        # For a teacher: rkd_core.metrics.calibration.Bins, a list for each class. For a student:
+        # the errors of its teacher's probabilities on validation, at its temperature.
+        *(
+            (f"{split}_calibration_{name}", pa.list_(type_))
+            for split in ("val", "test")
+            for name, type_ in (
+                ("images", _COUNTS),
+                ("positives", _COUNTS),
+                ("probability", _MEANS),
+            )
+        ),
+        ("teacher_calibration_error", _MEANS),
+        # Of a student: images whose label it finds more probable than its teacher does, per class.
+        ("train_regularization_samples", _COUNTS),
+        ("val_regularization_samples", _COUNTS),
+        ("multipliers", pa.list_(pa.float64())),  # at the end; null without multipliers
+        ("train_loss", pa.float64()),  # mean over the last epoch
+        # Cost and place.
+        ("train_seconds", pa.float64()),  # of an array of n, an n-th part
+        ("trained_together", pa.int64()),  # trainings in the array that this one was part of
+        ("teacher_pass", pa.string()),  # table, live; null for a teacher
+        ("started_at", pa.timestamp("us", tz="UTC")),
+        ("host", pa.string()),
+        ("device", pa.string()),
+        ("precision", pa.string()),
+        ("versions", pa.string()),  # JSON: this program, python, torch, torchvision, numpy
+        # How it ended.
+        ("status", pa.string()),  # completed, failed, pruned
+        ("cause", pa.string()),  # null unless failed
+        ("spec", pa.string()),  # the whole spec as JSON
+        ("schema_version", pa.int64()),
+    ]
+)
+"""Names, types and order of a record's columns. Columns may be added; none changes its meaning."""

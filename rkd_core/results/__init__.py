@@ -1,0 +1,1 @@
+"""Files of a results folder: artifacts, checkpoints, initial weights and the ledger."""

@@ -1,0 +1,43 @@
+"""Specs: frozen descriptions of trainings, and the run ids that are their digests."""
+
+from rkd_core.specs.identity import (
+    MATH_VERSION,
+    array_key,
+    family_id,
+    revision,
+    run_id,
+)
+from rkd_core.specs.spec import (
+    DataOptions,
+    Derivation,
+    HoldoutRule,
+    MultiplierOptions,
+    Normalization,
+    Objective,
+    Recipe,
+    Stage,
+    TeacherRef,
+    TrainingSpec,
+    Tuned,
+    Variant,
+)
+
+__all__ = [
+    "MATH_VERSION",
+    "DataOptions",
+    "Derivation",
+    "HoldoutRule",
+    "MultiplierOptions",
+    "Normalization",
+    "Objective",
+    "Recipe",
+    "Stage",
+    "TeacherRef",
+    "TrainingSpec",
+    "Tuned",
+    "Variant",
+    "array_key",
+    "family_id",
+    "revision",
+    "run_id",
+]

@@ -1,0 +1,100 @@
+"""Run ids: digests of a spec, the data and the version of the mathematics.
+
+Two specs with the same run id on the same data are the same training: the second is found, not
+trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from rkd_core.specs.spec import TrainingSpec
+
+__all__ = ["MATH_VERSION", "array_key", "family_id", "revision", "run_id"]
+
+MATH_VERSION = 1
+"""Part of every run id. Raise it when, and only when, every spec would train differently."""
+
+_REVISIONS: dict[str, dict[str, int]] = {
+    "architecture": {"resnet32_google": 2, "resnet56_google": 2},
+    "method": {"cat_kd": 2},
+}
+"""Revisions of networks and methods whose computation or training has changed; others have 1.
+
+A revision above 1 enters the digests of those runs alone, so raise it here when one network or
+method changes (``docs/run-ids.md`` lists them).
+"""
+
+
+def array_key(spec: TrainingSpec) -> tuple[object, ...]:
+    """Trainings with equal keys see the same batches and teacher: they can run side by side."""
+    teacher = None if spec.teacher is None else spec.teacher.run_id
+    needs = None if spec.variant is None else spec.variant.build().needs
+    sampling = "all" if needs is None else needs.sampling
+    looks = needs is not None and (needs.features or needs.maps)  # into the teacher, batch by batch
+    images = spec.dataset, spec.data, spec.held_out, sampling
+    return spec.stage, images, spec.recipe, spec.epochs, spec.seed, teacher, looks
+
+
+def revision(kind: Literal["architecture", "method"], name: str) -> int:
+    """Return the revision of a network or method; 1 if it has not changed."""
+    return _REVISIONS[kind].get(name, 1)
+
+
+_SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed", "variant", "initial")
+
+
+def run_id(spec: TrainingSpec, fingerprint: str) -> str:
+    """Digest of the resolved spec, the data's fingerprint and the version of the mathematics.
+
+    Moving the data, renaming it, changing the device or the number of workers leaves it as it
+    is. A student's spec holds its teacher's run id, so the whole lineage is in the digest.
+    """
+    method = getattr(spec.variant, "method", "")
+    return _digest(_fields(spec, "dataset"), fingerprint, spec.architecture, method)
+
+
+def family_id(spec: TrainingSpec, fingerprint: str) -> str:
+    """Digest of what one sweep holds fixed: all of the spec but objective, method, temperature and
+    seed.
+
+    Only runs of one family may be compared with one another: a folder may hold several, such as
+    a first try of one epoch and the real sweep. A student's family includes its teacher's; what is
+    no training, but its teacher's network changed, stays in the teacher's family; so does a
+    teacher that is derived from another one, and in the sweep's a student that a search has tuned.
+    """
+    if spec.derived is not None:
+        return spec.derived.source.family
+    if spec.teacher is not None and spec.epochs == 0:
+        return spec.teacher.family
+    if spec.tuned is not None:
+        of_sweep = spec.tuned.model_dump(exclude_none=True, exclude={"multiplier_step_size"})
+        recipe = spec.recipe.model_copy(update=of_sweep)
+        spec = spec.model_copy(update={"recipe": recipe, "tuned": None})
+    fields = _fields(spec, "dataset", *_SWEPT)
+    if spec.teacher is not None:
+        fields["teacher"] = spec.teacher.family
+    return _digest(fields, fingerprint, spec.architecture)
+
+
+def _fields(spec: TrainingSpec, *but: str) -> dict[str, Any]:
+    """What a digest sees: the fields that differ from their defaults.
+
+    So a field that is added later, at a default that means "as before", changes no run id.
+    Defaults are therefore never changed (a test pins them).
+    """
+    return spec.model_dump(mode="json", exclude=set(but), exclude_defaults=True)
+
+
+def _digest(fields: dict[str, Any], fingerprint: str, architecture: str, method: str = "") -> str:
+    value: dict[str, Any] = {"spec": fields, "data": fingerprint, "mathematics": MATH_VERSION}
+    revisions = {
+        "architecture": revision("architecture", architecture),
+        "method": revision("method", method),
+    }
+    if later := {kind: number for kind, number in revisions.items() if number > 1}:
+        value["revisions"] = later
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

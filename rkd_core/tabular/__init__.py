@@ -1,0 +1,1 @@
+"""Tabular data and forests: the experiments on UCI Adult."""

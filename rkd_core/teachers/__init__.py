@@ -1,0 +1,1 @@
+"""Stored teachers and their logits on the images that students see."""

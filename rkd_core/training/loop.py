@@ -1,0 +1,367 @@
+"""Train and measure: specs in, records out.
+
+``train`` reads top to bottom as a training does: find what exists, gather data and targets, loop
+over epochs, measure, commit. Every random choice is a pure function of the spec.
+
+Trainings that see the same batches (one stage, seed, recipe and teacher) run side by side as an
+array: one data stream, one question to the teacher, and for each its own weights, optimiser
+state, costs and multipliers. On one CPU core that costs as much as one after the other and gives
+the same records; on a GPU it fills the chip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rkd_core import records
+from rkd_core.datasets import Dataset, default_imbalance, load
+from rkd_core.datasets.array_data import Setting
+from rkd_core.device.execution import Execution
+from rkd_core.errors import DivergedError, UserError
+from rkd_core.results import ledger
+from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
+from rkd_core.storage.files import location
+from rkd_core.teachers.answers import Teacher
+from rkd_core.teachers.holdouts import Holdouts
+from rkd_core.training import warm_start
+from rkd_core.training.completion import completed, description
+from rkd_core.training.logit_shift import Shifted
+from rkd_core.training.measurement import measure
+from rkd_core.training.optimizer import learning_rate
+from rkd_core.training.run import Run
+from rkd_core.training.saving import Saving
+from rkd_core.training.steps import CudaRecorder, EagerSteps, RecordedSteps, Steps
+from rkd_core.training.validation_schedule import Looks
+
+__all__ = ["Progress", "train"]
+
+_REPORTED = ("val_average_accuracy", "val_worst_class_accuracy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after an epoch; validation figures only now and then, before the last."""
+
+    run_id: str
+    epoch: int
+    epochs: int
+    train_loss: float
+    learning_rate: float
+    val_average_accuracy: float | None = None
+    val_worst_class_accuracy: float | None = None
+
+
+def train(
+    specs: Sequence[TrainingSpec],
+    *,
+    out: Path | str | None = None,
+    data: Dataset | None = None,
+    data_dir: Path | str | None = None,
+    execution: Execution | None = None,
+    report: Callable[[Progress], None] | None = None,
+    checkpoint_every: int | None = None,
+    looks: Looks | None = None,
+    until: int | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[dict[str, Any]]:
+    """Train what the specs describe and return their records, in their order.
+
+    Specs that differ in objective, alpha, temperature, multipliers, method or network only are
+    trained side by side, all of them at once: on a GPU, give as many as its memory holds.
+
+    Args:
+        specs: Teachers, or students whose teachers are in ``out`` already or come before them.
+        out: Results folder, or ``s3://`` or ``gs://`` and a prefix. Weights go to ``artifacts/``,
+            then a record to ``records/``, and a teacher's answers to ``teacher_logits/``; a run
+            that is completed there is returned, not trained again, and one with a checkpoint in
+            ``checkpoints/`` goes on from it, to the same record. Without it nothing is written,
+            and only teachers can be trained.
+        data: The data of all the specs; by default ``spec.dataset`` is looked up.
+        data_dir: Where to look for it first.
+        execution: Device and precision; by default the first GPU, else the CPU, in the precision
+            that is faster there.
+        report: Called after every epoch of every training.
+        checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
+        looks: When validation is looked at on the way; None: up to ten times, where that costs
+            little.
+        until: Stop after so many epochs. What has more to go is saved, and its row is ``pruned``:
+            of validation only, as it is then. The same call with more epochs goes on from there.
+        stop: Asked before every step. When it says yes, what is under way is saved.
+
+    Returns:
+        One row per spec in the columns of ``rkd_core.records.SCHEMA``.
+
+    Raises:
+        UserError: Data or a teacher's artifact is missing or damaged.
+        DivergedError: A loss or a logit is no longer finite. Trainings beside it are completed
+            and committed first; ``causes`` says which are not.
+        StoppedError: ``stop`` said so. The same call goes on from there.
+    """
+    folder = None if out is None else location(out)
+    execution = execution or Execution.best()
+    loaded: dict[tuple[str, DataOptions], Dataset] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and epochs done
+    identities = []
+    for spec in specs:
+        source = spec.dataset, spec.data
+        if source not in loaded:
+            directory = None if data_dir is None else Path(data_dir)
+            loaded[source] = _load(spec, directory) if data is None else data
+        identity = run_id(spec, loaded[source].fingerprint)
+        identities.append(identity)
+        existing = None if folder is None else ledger.find(folder, identity)
+        if existing is None:
+            done = 0 if folder is None else Checkpoints(folder, identity).newest()
+            arrays.setdefault((array_key(spec), done), {})[identity] = spec
+        else:
+            rows[identity] = existing
+    causes: dict[str, str] = {}
+    for (_, done), array in arrays.items():
+        first = next(iter(array.values()))
+        dataset = loaded[first.dataset, first.data]
+        prepared = execution.prepared(dataset.image_size)
+        if first.epochs == 0 and first.initial_weights is None:
+            outcomes = _shift(array, dataset, folder, prepared)
+        else:
+            outcomes = _train_array(
+                array,
+                dataset,
+                folder,
+                prepared,
+                report,
+                done=done,
+                checkpoint_every=checkpoint_every,
+                looks=looks or Looks(),
+                until=until,
+                stop=stop,
+            )
+        for identity, outcome in outcomes.items():
+            if isinstance(outcome, str):
+                causes[identity] = outcome
+            else:
+                rows[identity] = outcome
+            pruned = identity in rows and rows[identity]["status"] == "pruned"
+            if folder is not None and not pruned:
+                Checkpoints(folder, identity).delete()
+    if causes:
+        error = DivergedError("; ".join(dict.fromkeys(causes.values())))
+        error.causes = causes
+        raise error
+    return [rows[identity] for identity in identities]
+
+
+def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
+    ratio = default_imbalance(spec.dataset)
+    if ratio is not None and spec.data.imbalance is None:
+        # The digest has to say what is trained on, and it does not hold the name.
+        raise UserError(
+            f"a spec of {spec.dataset} states its imbalance: DataOptions(imbalance={ratio:g})"
+        )
+    return load(spec.dataset, spec.data, data_dir=data_dir)
+
+
+def _train_array(
+    specs: dict[str, TrainingSpec],
+    dataset: Dataset,
+    out: Path | None,
+    execution: Execution,
+    report: Callable[[Progress], None] | None,
+    *,
+    done: int,
+    checkpoint_every: int | None,
+    looks: Looks,
+    until: int | None,
+    stop: Callable[[], bool] | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Train specs of one ``array_key`` on from ``done`` steps.
+
+    Returns:
+        Each run's record, or why it was given up.
+    """
+    started_at = datetime.now(UTC)
+
+    # ---- Data, teacher, networks --------------------------------------------------------------
+    began, first = time.perf_counter(), next(iter(specs.values()))
+    recipe = first.recipe
+    setting = Setting(first, dataset, execution)
+    teacher = _teacher(first, setting, out)
+    holdouts = Holdouts(setting, teacher, out)
+    rate = torch.tensor(recipe.learning_rate, device=execution.device) if execution.on_gpu else None
+    runs = [
+        Run(spec, identity, setting, teacher, rate, holdouts.of(spec))
+        for identity, spec in specs.items()
+    ]
+    warm_start.begin([] if done else runs, out)  # a checkpoint holds all that it needs
+    saving = Saving(out, runs, done, checkpoint_every, stop, began)
+    steps = _steps(runs, rate, setting)
+
+    # ---- Epochs -------------------------------------------------------------------------------
+    count = len(setting.batches)
+    total = recipe.epochs * count
+    last = recipe.epochs if until is None else min(until, recipe.epochs)
+    losses = torch.zeros(count, len(runs), device=execution.device)
+    losses[: done % count] = saving.losses.to(execution.device)
+    validated = looks.epochs(recipe.epochs, len(dataset.train), len(dataset.val)) - {last}
+    for epoch in range(done // count, last):
+        if not any(_alive(runs)):
+            break
+        for run in runs:
+            run.begin_epoch(epoch)
+        begin = max(done - epoch * count, 0)
+        for step, batch in enumerate(setting.batches.epoch(epoch, begin), begin):
+            saving.step_begins(epoch * count + step, losses[:step])
+            for run in _alive(runs):
+                with _noted(run):
+                    run.raise_multipliers(step)
+            now = learning_rate(recipe, epoch * count + step, total)
+            answers = None if teacher is None else teacher.logits(batch)
+            losses[step] = steps(batch, answers, now)
+        for run, curve in zip(runs, losses.cpu().unbind(dim=1), strict=True):
+            if run.cause is None:
+                with _noted(run):
+                    run.end_epoch(epoch, curve)
+                    seen = run.look(epoch + 1) if epoch + 1 in validated else {}
+                    if report is not None:
+                        at = epoch + 1, recipe.epochs
+                        figures = map(seen.get, _REPORTED)
+                        report(Progress(run.run_id, *at, run.train_loss, now, *figures))
+        saving.epoch_ended(epoch + 1, count, last)
+    if last < recipe.epochs:
+        return _prune(runs, saving, setting, started_at, max(last * count, done), out)
+
+    # ---- Measure, commit ----------------------------------------------------------------------
+    return _complete(runs, saving, setting, started_at, teacher, out)
+
+
+def _complete(
+    runs: Sequence[Run],
+    saving: Saving,
+    setting: Setting,
+    started_at: datetime,
+    teacher: Teacher | None,
+    out: Path | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Measure what has been trained to its end, and commit it."""
+    final = {run.run_id: run.final() for run in _alive(runs)}
+    measured: dict[str, dict[str, Any]] = {}
+    for run in _alive(runs):
+        with _noted(run):
+            model = final[run.run_id]
+            measured[run.run_id] = measure(model, setting, run.spec, teacher)
+    saving.count_seconds()
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    for run in runs:
+        if run.cause is not None:
+            outcomes[run.run_id] = run.cause
+            continue
+        model = final[run.run_id]
+        columns = measured[run.run_id] | {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "multipliers": run.multipliers,
+            "epochs_trained": setting.recipe.epochs,
+            **run.looks,
+            "train_loss": run.train_loss if setting.recipe.epochs else None,
+            "train_seconds": run.seconds,
+            "trained_together": len(runs),
+            "teacher_pass": "live" if run.asks_live else teacher and teacher.asked,
+        }
+        row = completed(run.spec, run.run_id, setting, started_at, columns)
+        if out is not None:
+            network = description(run.spec.architecture, setting, run.iterates)
+            row = ledger.commit(out, run.spec, network, model.state_dict(), row)
+        outcomes[run.run_id] = row
+    return outcomes
+
+
+def _prune(
+    runs: Sequence[Run],
+    saving: Saving,
+    setting: Setting,
+    started_at: datetime,
+    done: int,
+    out: Path | None,
+) -> dict[str, dict[str, Any] | str]:
+    """Save trainings that have done so many steps, and record what validation says of them."""
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    epochs = done // len(setting.batches)
+    seen: dict[str, dict[str, Any]] = {}
+    for run in _alive(runs):
+        with _noted(run):
+            seen[run.run_id] = run.look(epochs)
+    saving.save(done, saving.losses[:0])
+    saving.count_seconds()
+    for run in runs:
+        if run.cause is not None:
+            outcomes[run.run_id] = run.cause
+            continue
+        figures = seen[run.run_id] | run.looks | {"epochs_trained": epochs}
+        figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
+        row = completed(run.spec, run.run_id, setting, started_at, figures) | {"status": "pruned"}
+        if out is not None:
+            records.write(out / "records", row)
+        outcomes[run.run_id] = row
+    return outcomes
+
+
+def _shift(
+    specs: dict[str, TrainingSpec], dataset: Dataset, out: Path | None, execution: Execution
+) -> dict[str, dict[str, Any] | str]:
+    """Find, measure and commit shifts; see ``_train_array``."""
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    for identity, spec in specs.items():
+        started_at = datetime.now(UTC)
+        setting = Setting(spec, dataset, execution)
+        shifted = Shifted(spec, setting, _needed(out))
+        figures = measure(shifted.model, setting, spec) | {
+            "parameters": sum(p.numel() for p in shifted.network.parameters()),
+            "multipliers": shifted.multipliers,
+            "epochs_trained": 0,
+            "train_seconds": shifted.seconds,
+            "trained_together": 1,
+        }
+        row = completed(spec, identity, setting, started_at, figures)
+        weights = shifted.network.state_dict()
+        outcomes[identity] = ledger.commit(_needed(out), spec, shifted.description, weights, row)
+    return outcomes
+
+
+def _teacher(spec: TrainingSpec, setting: Setting, out: Path | None) -> Teacher | None:
+    return None if spec.teacher is None else Teacher(spec.teacher, setting, _needed(out))
+
+
+def _needed(out: Path | None) -> Path:
+    if out is None:
+        raise UserError("a student needs `out`, the results folder that holds its teacher")
+    return out
+
+
+def _steps(runs: Sequence[Run], rate: Tensor | None, setting: Setting) -> Steps:
+    """Recorded where the trainings were made for it, with a rate that a recording can read."""
+    if rate is None:
+        return EagerSteps(runs)
+    recorder = CudaRecorder(setting.execution.device, len(runs))
+    return RecordedSteps(runs, rate, setting.recipe.batch_size, recorder)
+
+
+def _alive(runs: Iterable[Run]) -> Iterator[Run]:
+    return (run for run in runs if run.cause is None)
+
+
+@contextlib.contextmanager
+def _noted(run: Run) -> Iterator[None]:
+    """Give up a training that diverges, and no other."""
+    try:
+        yield
+    except DivergedError as error:
+        run.cause = str(error)

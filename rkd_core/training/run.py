@@ -1,0 +1,297 @@
+"""One training under way: its network, optimiser state, targets, costs and multipliers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rkd_core import models
+from rkd_core.datasets.array_data import Setting
+from rkd_core.errors import DivergedError
+from rkd_core.methods.common.losses import Loss
+from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
+from rkd_core.models.features import look, looks_inside, shapes
+from rkd_core.models.predictor import AveragedLogits
+from rkd_core.objectives import class_costs, margin_loss
+from rkd_core.seeds import stream_seed
+from rkd_core.specs import TrainingSpec
+from rkd_core.teachers.answers import Teacher
+from rkd_core.training.measurement import validate
+from rkd_core.training.multiplier_updates import Ascent
+from rkd_core.training.optimizer import optimizer_for
+from rkd_core.training.targets import OneHotTargets, Targets, TeacherTargets, true_probabilities
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What belongs to one training alone; what it shares with others is its setting.
+
+    Args:
+        spec: What to train.
+        run_id: Its digest.
+        setting: Data, batches and device.
+        teacher: Of a student.
+        rate: Learning rate to read from a tensor; by default ``set_rate`` sets it.
+        held_out: By what its method judges a teacher; None for a method that does not.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        run_id: str,
+        setting: Setting,
+        teacher: Teacher | None,
+        rate: Tensor | None = None,
+        held_out: HeldOut | None = None,
+    ) -> None:
+        dataset, device = setting.dataset, setting.execution.device
+        self.spec, self.run_id = spec, run_id
+        self.cause: str | None = None  # why it was given up, if it was
+        self.train_loss = math.nan  # mean over the last epoch
+        self.seconds = 0.0  # spent so far
+        self._setting = setting
+        self._needs = Needs() if spec.variant is None else spec.variant.build().needs
+        self.model = (
+            models.build(
+                spec.architecture,
+                dataset.classes,
+                dataset.channels,
+                dataset.image_size,
+                seed=stream_seed("weights", spec.stage, spec.seed),
+                class_maps=self._needs.maps,
+            )
+            .to(device)
+            .to(memory_format=torch.channels_last)
+        )
+        head = spec.derived is not None and spec.derived.by == "head"
+        self.model.train(not head)
+        if head:  # a linear layer: what is below it runs, and stays, as it was trained
+            self.model.requires_grad_(False)
+            self.model.classifier.requires_grad_(True)
+        self._teacher = teacher if looks_inside(self._needs) else None
+        if self._needs.maps and self.model.classifier.bias is not None:
+            nn.init.zeros_(self.model.classifier.bias).requires_grad_(False)
+        self.loss = _loss(spec, setting, held_out)
+        # What a loss trains beside the student is optimised like the student.
+        self._trained = nn.ModuleList(
+            [self.model] if self.loss is None else [self.model, self.loss]
+        )
+        self._epoch = torch.ones((), device=device)  # changes in place, for a recorded step
+        self.optimizer = optimizer_for(self._trained, spec.recipe, rate)
+        self._targets: Targets = (
+            OneHotTargets(dataset, device)
+            if teacher is None or spec.temperature is None
+            else TeacherTargets(teacher, spec.temperature)
+        )
+        self.ascent: Ascent | None = None
+        if spec.multipliers is not None:
+            true = teacher is None or spec.multipliers.val_labels == "true"
+            labels = true_probabilities(dataset, device) if true else self._targets.validation
+            self.ascent = Ascent(spec.multipliers, labels, setting)
+        # Costs change in place: a recorded step reads them where they are.
+        self._costs = self._current_costs()
+        self._iterates: list[dict[str, Tensor]] = []
+        self._looks: dict[int, list[int]] = {}  # correct by class, by epochs done
+
+    @property
+    def asks_live(self) -> bool:
+        """Whether the teacher is run on every batch, for more than the logits that are at hand."""
+        return self._teacher is not None
+
+    @property
+    def multipliers(self) -> list[float] | None:
+        """lambda now, by class; None without."""
+        return None if self.ascent is None else self.ascent.log_multipliers.exp().tolist()
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps."""
+        self.optimizer.rate = rate
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The next steps are of this epoch, counted from 0."""
+        self._epoch.fill_(epoch + 1)
+
+    def changing(self) -> list[Tensor]:
+        """What a step changes in place, but for momentum: weights, statistics, a loss's state."""
+        return list(self._trained.state_dict().values())
+
+    def raise_multipliers(self, step: int) -> None:
+        """Update the multipliers, and with them the costs, where that is due before this step."""
+        if self.ascent is not None and self.ascent.due(step):
+            self.ascent.update(self.model)
+            self._costs.copy_(self._current_costs())
+
+    def step(self, images: Tensor, labels: Tensor, logits: Tensor | None) -> Tensor:
+        """One step of SGD; returns the loss of the batch before it, a scalar on the device.
+
+        Args:
+            images: float32 ``(batch, channels, height, width)``.
+            labels: int64 ``(batch,)``.
+            logits: The teacher's, float32 ``(batch, classes)``; None without a teacher.
+        """
+        with self._setting.execution.autocast():
+            own = look(self.model, images, self._needs)
+        if self.loss is None:
+            wanted = self._targets(labels, logits)
+            loss = margin_loss(own.logits, wanted, self._costs, self.spec.scale_by_classes)
+        else:
+            other = None if self._teacher is None else self._teacher.look(images, self._needs)
+            inputs = LossInputs(
+                labels,
+                own.logits,
+                logits,
+                student_features=own.features,
+                teacher_features=None if other is None else other.features,
+                student_maps=own.maps,
+                teacher_maps=None if other is None else other.maps,
+                epoch=self._epoch,
+            )
+            loss = self.loss(inputs)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def end_epoch(self, epoch: int, losses: Tensor) -> None:
+        """Check an epoch's losses, and keep the weights if this is an iterate to be averaged.
+
+        Args:
+            epoch: From 0.
+            losses: Of its steps, float32 ``(steps,)`` on the CPU.
+
+        Raises:
+            DivergedError: A loss is not finite.
+        """
+        self.train_loss = float(losses.double().mean())
+        if not math.isfinite(self.train_loss):
+            bad = int((~torch.isfinite(losses)).nonzero()[0])
+            raise DivergedError(f"the loss is {float(losses[bad])} at epoch {epoch}, step {bad}")
+        n = None if self.spec.multipliers is None else self.spec.multipliers.averaged_iterates
+        epochs = self.spec.recipe.epochs
+        if n is not None and epoch + 1 in {(k * epochs) // n for k in range(1, n + 1)}:
+            weights = self.model.state_dict().items()
+            self._iterates.append({name: value.detach().clone() for name, value in weights})
+
+    def look(self, epochs: int) -> dict[str, Any]:
+        """Columns of a record: validation as the model is now, after so many epochs. Kept."""
+        columns = validate(self.model, self._setting)
+        self._looks[epochs] = columns["val_class_correct"]
+        return columns
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """Columns of a record: what was seen of validation on the way."""
+        return {
+            "val_epochs": list(self._looks),
+            "val_epoch_class_correct": list(self._looks.values()),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """All that changes while it trains; see ``load``."""
+        state = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        if self.loss is not None:
+            state |= {f"loss/{name}": value for name, value in self.loss.state_dict().items()}
+        for place, parameter in enumerate(self._trained.parameters()):
+            momentum = self.optimizer.momentum_buffers.get(parameter)
+            if momentum is not None:
+                state[f"momentum/{place}"] = momentum
+        if self.ascent is not None:
+            state["multipliers/log"] = self.ascent.log_multipliers
+            state["multipliers/updates"] = torch.tensor(self.ascent.updates)
+        for number, weights in enumerate(self._iterates):
+            state |= {f"iterate/{number}/{name}": value for name, value in weights.items()}
+        if self._looks:
+            looks = [[epochs, *correct] for epochs, correct in self._looks.items()]
+            state["looks"] = torch.tensor(looks)
+        state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
+        return state
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state: what follows is, to the last bit, what would have followed it."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            return {name: value.to(self._setting.execution.device) for name, value in found.items()}
+
+        self.model.load_state_dict(part("model/"))
+        if self.loss is not None:
+            self.loss.load_state_dict(part("loss/"))
+        momenta = part("momentum/")
+        for place, parameter in enumerate(self._trained.parameters()):
+            if str(place) in momenta:
+                momentum = torch.empty_like(parameter).copy_(momenta[str(place)])
+                self.optimizer.momentum_buffers[parameter] = momentum.detach()
+        if self.ascent is not None:
+            self.ascent.log_multipliers = part("multipliers/")["log"]
+            self.ascent.updates = int(state["multipliers/updates"])
+            self._costs.copy_(self._current_costs())
+        while weights := part(f"iterate/{len(self._iterates)}/"):
+            self._iterates.append(weights)
+        if "looks" in state:
+            self._looks = {look[0]: look[1:] for look in state["looks"].tolist()}
+        self.seconds = float(state["seconds"])
+
+    @property
+    def iterates(self) -> int | None:
+        """Iterates that the final model averages; None if it is the last one."""
+        return len(self._iterates) or None
+
+    def final(self) -> nn.Module:
+        """The model that is measured and kept."""
+        if not self._iterates:
+            return self.model
+        dataset, networks = self._setting.dataset, []
+        for weights in self._iterates:
+            network = models.build(
+                self.spec.architecture,
+                dataset.classes,
+                dataset.channels,
+                dataset.image_size,
+                seed=0,
+            )
+            network.load_state_dict(weights)
+            networks.append(network)
+        averaged = AveragedLogits(networks).to(self._setting.execution.device)
+        return averaged.to(memory_format=torch.channels_last).eval()
+
+    def _current_costs(self) -> Tensor:
+        """float64 ``(classes,)``."""
+        multipliers = None if self.ascent is None else self.ascent.log_multipliers.exp()
+        return class_costs(self.spec.objective, self._targets.priors, multipliers, self.spec.alpha)
+
+
+def _loss(spec: TrainingSpec, setting: Setting, held_out: HeldOut | None) -> Loss | None:
+    """A variant's own loss; None where the margin loss is the spec's."""
+    if spec.variant is None:
+        return None
+    method = spec.variant.build()
+    if method.cell is not None:
+        return None
+    dataset = setting.dataset
+    context = Context(
+        classes=dataset.classes,
+        device=setting.execution.device,
+        seed=spec.seed,
+        epochs=spec.recipe.epochs,
+        class_counts=tuple(dataset.class_counts("train").tolist()),
+        held_out=held_out,
+    )
+    if spec.teacher is not None and looks_inside(method.needs):
+        size = dataset.classes, dataset.channels, dataset.image_size
+        student, teacher = (
+            shapes(n, *size) for n in (spec.architecture, spec.teacher.architecture)
+        )
+        context = replace(
+            context,
+            student_shapes=student[0],
+            teacher_shapes=teacher[0],
+            student_width=student[1],
+            teacher_width=teacher[1],
+        )
+    return method.loss(context)

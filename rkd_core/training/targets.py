@@ -1,0 +1,76 @@
+"""What a training learns from: the true labels, or a teacher's probabilities on the same view."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rkd_core.datasets import Dataset
+from rkd_core.objectives import class_priors
+from rkd_core.teachers.answers import Teacher
+
+__all__ = ["OneHotTargets", "Targets", "TeacherTargets", "true_probabilities"]
+
+
+class Targets(Protocol):
+    """The labels q of a training, and the statistics of them that costs and risks need."""
+
+    priors: Tensor
+    """pi-hat: mean of q over the training set, float64 ``(classes,)``."""
+    validation: Tensor
+    """q on the validation set, float64 ``(n_val, classes)``."""
+
+    def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
+        """q of a training batch, float32 ``(batch, classes)``.
+
+        Args:
+            labels: int64 ``(batch,)``.
+            logits: The teacher's, float32 ``(batch, classes)``; None without a teacher.
+        """
+        ...
+
+
+class OneHotTargets:
+    """True labels: a teacher's targets."""
+
+    def __init__(self, dataset: Dataset, device: str) -> None:
+        self._classes = dataset.classes
+        counts = torch.from_numpy(np.asarray(dataset.class_counts("train"), dtype=np.float64))
+        self.priors = (counts / counts.sum()).to(device)
+        self.validation = true_probabilities(dataset, device)
+
+    def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
+        """One-hot labels of a training batch."""
+        return F.one_hot(labels, self._classes).float()
+
+
+class TeacherTargets:
+    """Teacher probabilities softmax(z / T).
+
+    The temperature divides the teacher's logits only (Wang et al. 2023; Lukasik et al. 2022).
+    The priors are one clean pass over the training set at the same temperature (Algorithm 1).
+    """
+
+    def __init__(self, teacher: Teacher, temperature: float) -> None:
+        self._temperature = temperature
+        self.priors = class_priors(self._soften(teacher.clean))
+        self.validation = self._soften(teacher.validation.to(torch.float64))
+
+    def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
+        """Teacher probabilities of a training batch."""
+        if logits is None:
+            raise ValueError("a student's targets need its teacher's logits")
+        return self._soften(logits)
+
+    def _soften(self, logits: Tensor) -> Tensor:
+        return F.softmax(logits / self._temperature, dim=1)
+
+
+def true_probabilities(dataset: Dataset, device: str) -> Tensor:
+    """One-hot validation labels, float64 ``(n_val, classes)``."""
+    labels = torch.from_numpy(np.asarray(dataset.val.labels)).to(device)
+    return F.one_hot(labels, dataset.classes).to(torch.float64)

@@ -1,0 +1,56 @@
+"""Weights that trainings start from instead of random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from rkd_core.errors import UserError
+from rkd_core.results import artifacts, initial_weights
+from rkd_core.training.run import Run
+
+__all__ = ["begin"]
+
+
+def begin(runs: Sequence[Run], out: Path | None) -> None:
+    """Load the weights that new trainings start from, where their specs name any.
+
+    A spec names a file of weights, or the teacher that it derives from. A final layer for another
+    number of classes keeps its random weights.
+
+    Raises:
+        UserError: The weights are not in ``out``, are damaged, or are not of these networks.
+    """
+    read: dict[Path, dict[str, Tensor]] = {}
+    for run in runs:
+        spec = run.spec
+        if spec.initial_weights is None and spec.derived is None:
+            continue
+        if out is None:
+            raise UserError("initial weights need `out`, the results folder that holds them")
+        if spec.derived is not None:
+            path = out / "artifacts" / spec.derived.source.run_id
+            read[path] = read.get(path) or artifacts.load(path.parent, path.name).weights
+        else:
+            path = out / initial_weights.FOLDER / str(spec.initial_weights)
+            read[path] = read.get(path) or initial_weights.load(out, path.name)
+        _load(run, read[path], path)
+
+
+def _load(run: Run, weights: Mapping[str, Tensor], path: Path) -> None:
+    own = run.model.state_dict()
+    redrawn = {
+        name
+        for name in ("classifier.weight", "classifier.bias")
+        if name in weights and name in own and len(weights[name]) != len(own[name])
+    }
+    if redrawn and run.spec.recipe.epochs == 0:
+        raise UserError(f"{path} has another number of classes: it needs epochs of training")
+    kept = {name: own[name] if name in redrawn else value for name, value in weights.items()}
+    try:
+        run.model.load_state_dict(kept)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} is not of {run.spec.architecture}: {reason}") from error

@@ -1,0 +1,1 @@
+"""Command-line options and the checks that need nothing but them."""

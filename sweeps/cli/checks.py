@@ -1,0 +1,189 @@
+"""Checks of options that need nothing but the options."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+
+from rkd_core import models
+from rkd_core.datasets.readers.paths import escaped, is_unicode
+from rkd_core.errors import UserError, require, unknown_name
+from rkd_core.specs import HoldoutRule, recipes
+from rkd_core.storage.files import is_local, location
+from sweeps.cli import method_names
+from sweeps.cli.economy_checks import check_economy, check_temperature
+from sweeps.cli.options import Options, Tracking
+
+__all__ = ["check"]
+
+_SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
+
+
+def check(options: Options) -> None:
+    """Refuse what is wrong whatever the data are, before anything slow is done.
+
+    Raises:
+        UserError: One line that names the option and what would be right.
+    """
+    data, grid, training, machine = options.data, options.grid, options.training, options.machine
+    for alpha in grid.alphas or ():
+        require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
+    for temperature in grid.temperatures or ():
+        check_temperature("--temperatures", temperature)
+    for seed in grid.seeds:
+        require(0 <= seed < 2**31, f"--seeds must be from 0 to 2147483647, not {seed}")
+    for name, values in (
+        ("alphas", grid.alphas),
+        ("temperatures", grid.temperatures),
+        ("seeds", grid.seeds),
+    ):
+        require(values is None or len(values) > 0, f"--{name} needs at least one value")
+        _no_duplicates(f"--{name}", values or ())
+    method_names.chosen(grid.methods)
+    check_economy(options)
+    ratio = data.imbalance
+    require(
+        ratio is None or (math.isfinite(ratio) and ratio >= 1),
+        f"--imbalance must be 1 or more, not {ratio}",
+    )
+    _at_least("--classes", data.classes, 2)
+    _at_least("--class-seed", data.class_seed, 0)
+    _at_least("--limit-train", data.limit_train, 1)
+    _at_least("--image-size", data.image_size, 4)
+    _at_least("--split-seed", data.split_seed, 0)
+    _at_least("--subset-seed", data.subset_seed, 0)
+    _at_least("--epochs", training.epochs, 1)
+    _at_least("--teacher-epochs", training.teacher_epochs, 0)
+    judged = [name for name in method_names.chosen(grid.methods) if _holds_out(name)]
+    require(
+        training.teacher_epochs != 0 or not judged,
+        f"--teacher-epochs 0 leaves no image unseen that {', '.join(judged)} could judge a teacher "
+        f"by: leave {'it' if len(judged) == 1 else 'them'} out, or say NAME:holdout=validation",
+    )
+    _at_least("--batch-size", training.batch_size, 1)
+    _at_least("--averaged-iterates", training.averaged_iterates, 2)
+    _at_least("--worst-k", options.selection.worst_k, 1)
+    _at_least("--max-concurrent", machine.max_concurrent, 1)
+    _at_least("--students-per-trial", machine.students_per_trial, 1)
+    _at_least("--checkpoint-every", machine.checkpoint_every, 1)
+    _at_least("--validate-every", machine.validate_every, 1)
+    _at_least("--max-failures", machine.max_failures, 0)
+    _at_least("--hang-timeout", machine.hang_timeout, 0)
+    if training.multiplier_period != "epoch":
+        _at_least("--multiplier-period", training.multiplier_period, 1)
+    for flag, value, low in (
+        ("--learning-rate", training.learning_rate, "above 0"),
+        ("--teacher-learning-rate", training.teacher_learning_rate, "above 0"),
+        ("--weight-decay", training.weight_decay, "0 or more"),
+        ("--multiplier-step-size", training.multiplier_step_size, "above 0"),
+    ):
+        good = value is None or (
+            math.isfinite(value) and (value > 0 if low == "above 0" else value >= 0)
+        )
+        require(good, f"{flag} must be {low}, not {value}")
+    margin = options.selection.margin
+    require(
+        margin is None or 0 <= margin <= 1,
+        f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
+    )
+    cpus, gpus = machine.cpus, machine.gpus_per_trial
+    require(
+        math.isfinite(cpus) and cpus >= _SHARE,
+        f"--cpus-per-trial must be {_SHARE} or more, not {cpus:g}",
+    )
+    if gpus:
+        whole = math.isfinite(gpus) and gpus >= 1 and gpus % 1 == 0
+        require(
+            whole or _SHARE <= gpus < 1,
+            f"--gpus-per-trial must be 0, a fraction from {_SHARE} on, or whole, not {gpus:g}",
+        )
+    for flag, architecture in (
+        ("--teacher-architecture", training.teacher_architecture),
+        ("--student-architecture", training.student_architecture),
+    ):
+        _known(flag, architecture, models.architectures())
+    require(
+        training.teacher_epochs != 0 or training.teacher_weights is not None,
+        "--teacher-epochs 0 needs --teacher-weights, the weights that are used as they are",
+    )
+    require(
+        training.teacher_weights is None or training.teacher_architecture is not None,
+        "--teacher-weights needs --teacher-architecture, the network that they are of",
+    )
+    if training.recipe is not None:
+        recipes.get(training.recipe)
+    require(
+        machine.address is None or not options.display.calibrate,
+        "--calibrate measures this machine, not a cluster: leave it out with --address",
+    )
+    for flag, text in (
+        ("--dataset", data.dataset),
+        ("--out", machine.out),
+        ("--storage", machine.storage),
+        ("--address", machine.address),
+    ):
+        require(text is None or text.strip() != "", f"{flag} is empty")
+    _known_place("--out", machine.out)
+    _known_place("--storage", machine.storage)
+    _check_tracking(options.tracking, machine.serial)
+    folder = data.data_dir
+    if folder is not None:
+        try:
+            require(folder.exists(), f"--data-dir {folder} does not exist")
+            require(folder.is_dir(), f"--data-dir {folder} is not a folder")
+        except OSError as error:
+            raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
+
+
+def _holds_out(name: str) -> bool:
+    return any(isinstance(m.needs.holdout, HoldoutRule) for m in method_names.variants(name))
+
+
+def _at_least(flag: str, value: float | None, low: int) -> None:
+    require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
+
+
+def _no_duplicates(flag: str, values: Sequence[float]) -> None:
+    repeated = [value for value in values if list(values).count(value) > 1]
+    require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
+
+
+def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
+    if name is not None and name not in known:
+        raise unknown_name(flag, name, known)
+
+
+def _known_place(flag: str, place: str | None) -> None:
+    try:
+        folder = location(place or ".")
+        whole = str(folder.absolute() if is_local(folder) else folder)
+        require(
+            is_unicode(whole),
+            f"{escaped(whole)} has bytes that are not UTF-8: give another folder",
+        )
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from None
+
+
+def _check_tracking(choice: Tracking, serial: bool) -> None:
+    """Refuse what cannot be tracked, before anything slow is done.
+
+    Raises:
+        UserError: A tracker is not installed, has no name, or there is no Ray to go through.
+    """
+    uri, project = choice.mlflow, choice.wandb
+    for name, given in (("mlflow", uri), ("wandb", None if project is None else (project,))):
+        if given is None:
+            continue
+        if len(given) > 1:
+            raise UserError(f"--{name} takes one URI, not {len(given)}")
+        if not all(text.strip() for text in given):
+            raise UserError(f"--{name} is empty")
+        if serial:
+            raise UserError(f"--{name} goes through Ray: leave --serial out")
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # or a folder of logs of that name
+            raise UserError(
+                f"--{name}: the package {name} is not installed here; pip install -e '.[{name}]'"
+            )

@@ -1,0 +1,83 @@
+"""Checks of the options that reduce the number of trainings, many of which exclude one another."""
+
+from __future__ import annotations
+
+from rkd_core.errors import require
+from sweeps.cli import method_names
+from sweeps.cli.budget import Budget, search_of
+from sweeps.cli.options import Options
+from sweeps.cli.repeats import repeats
+
+__all__ = ["check_economy", "check_temperature"]
+
+_TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
+
+
+def check_economy(options: Options) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        UserError: One line that names the option and what would be right.
+    """
+    _check_repeats(options)
+    _check_teachers(options)
+    _check_search(options)
+
+
+def check_temperature(flag: str, temperature: float) -> None:
+    """Refuse a temperature that is none."""
+    low, high = _TEMPERATURES
+    require(
+        low <= temperature <= high, f"{flag} must be from {low} to {high:g}, not {temperature:g}"
+    )
+
+
+def _check_repeats(options: Options) -> None:
+    for repeat in repeats(options.grid.repeat):
+        check_temperature("--repeat: temperatures", repeat.temperature)
+        require(
+            repeat.alpha_t is None or options.training.teacher_epochs != 0,
+            "--repeat: with --teacher-epochs 0 there is but the standard teacher",
+        )
+        last = max(options.grid.seeds) + repeat.seeds
+        require(last < 2**31, f"--repeat: seed {last} would exceed 2147483647")
+
+
+def _check_teachers(options: Options) -> None:
+    kind, training = options.economy.teachers, options.training
+    if kind == "trained":
+        return
+    require(
+        training.averaged_iterates is None,
+        f"--teachers {kind} starts from one network, not from --averaged-iterates",
+    )
+    require(
+        training.teacher_epochs != 0,
+        f"--teachers {kind}: with --teacher-epochs 0 there is but the standard teacher",
+    )
+
+
+def _check_search(options: Options) -> None:
+    economy, grid = options.economy, options.grid
+    if economy.budget is not None:
+        Budget.parse(economy.budget)
+    search = search_of(economy)
+    if search != "optuna":
+        for flag, given in (
+            ("--sampler", economy.sampler != "tpe"),
+            ("--objectives", economy.objectives != "constrained"),
+            ("--continuous", economy.continuous),
+            ("--tune", economy.tune),
+        ):
+            require(not given, f"{flag} goes with --search optuna")
+    if search is None:
+        return
+    require(
+        method_names.chosen(grid.methods) == (method_names.DEFAULT,),
+        f"--search {search} is over the grid: leave --methods out",
+    )
+    require(not grid.repeat, f"--search {search} chooses seeds itself: leave --repeat out")
+    require(
+        options.training.teacher_epochs != 0,
+        f"--search {search}: with --teacher-epochs 0 there is but one teacher, train its students",
+    )

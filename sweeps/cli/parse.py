@@ -1,0 +1,106 @@
+"""Command line to options: bad input is one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar, overload
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from rkd_core.datasets.readers.paths import escaped, is_unicode
+from rkd_core.errors import UserError
+from rkd_core.storage.files import expanded
+from sweeps.cli.options import Options
+
+__all__ = ["parse"]
+
+T = TypeVar("T")
+
+_PATHS = ConstructorRegistry()
+
+
+@_PATHS.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Expand ``~`` in every option that is a ``Path``."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda arguments: _expanded(arguments[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+class _RefusedError(Exception):
+    """A refusal that passes through tyro, which replaces the text of a ``ValueError``."""
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return expanded(text)
+    except UserError as error:
+        raise _RefusedError(str(error)) from error
+
+
+@overload
+def parse(arguments: Sequence[str] | None = None) -> Options: ...
+@overload
+def parse(arguments: Sequence[str] | None, program: str, options: type[T]) -> T: ...
+def parse(
+    arguments: Sequence[str] | None = None,
+    program: str = "pareto.py",
+    options: type[T] | type[Options] = Options,
+) -> T | Options:
+    """The options of a command line, ``pareto.py``'s or another's.
+
+    Raises:
+        UserError: A flag or a value is wrong, or is not UTF-8; the line names it.
+        SystemExit: ``--help`` was asked for; it is printed and the code is 0.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for argument in given:
+        if not is_unicode(argument):
+            raise UserError(
+                f"{escaped(argument)} has bytes that are not UTF-8, which records and reports "
+                "cannot hold: rename the folder or file"
+            )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                options,
+                prog=program,
+                args=given,
+                config=(tyro.conf.FlagCreatePairsOff,),
+                registry=_PATHS,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+    except _RefusedError as refused:
+        raise UserError(str(refused)) from None
+
+
+def _one_line(box: str) -> str:
+    """tyro explains over a box of lines; the first paragraph names what is wrong."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [re.sub(r"^-{3,}$", "───", line.strip("│|╭╮╰╯+ \t")) for line in text.splitlines()]
+    paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))
+    first = re.sub(r"^(─+ )+", "", " ".join(paragraphs[0].split()))
+    value = re.match(r"Error parsing (--[\w-]+): (.*)", first)
+    if value:
+        given = re.findall(r"'([^']*)'", value[2].rsplit("from [", 1)[-1])
+        first = f"{value[1]} cannot be {', '.join(given)}"
+    close = next((p for p in paragraphs[1:] if p.lstrip().startswith("Perhaps you meant")), "")
+    suggestion = re.search(r"--[\w-]+", close)
+    hint = f"; did you mean {suggestion[0]}?" if suggestion else ""
+    return f"{first.rstrip('.')}{hint} (see --help)"

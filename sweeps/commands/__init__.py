@@ -1,0 +1,1 @@
+"""The commands: option values in, exit codes out."""

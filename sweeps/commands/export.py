@@ -1,0 +1,228 @@
+"""The export of one trained model as a folder that needs PyTorch, NumPy and Pillow alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from analysis.selection.recommendation import of_record
+from rkd_core.errors import UserError
+from rkd_core.results import artifacts
+from rkd_core.storage import bundles, files
+from rkd_core.storage.files import location
+from rkd_core.text import json_text
+from sweeps.cli.options import OptionalName, OptionalPath
+from sweeps.commands.model_card import Choice, model_card
+
+if TYPE_CHECKING:
+    from rkd_core.results.artifacts import Artifact
+
+__all__ = ["FOLDER", "Options", "run"]
+
+FOLDER = "student"
+"""Where the export goes in a results folder."""
+
+_CARD, _LABELS, _PREPROCESSING = "README.md", "labels.json", "preprocessing.json"
+_WEIGHTS, _PROGRAM, _CODE = "model.safetensors", "model.pt2", "preprocess.py"
+_FILES = {_CARD, _LABELS, _PREPROCESSING, _WEIGHTS, _PROGRAM, _CODE}
+_IMPORTED = "__pycache__"  # left by an import of preprocess.py
+
+_DECODING_BEFORE = {
+    "integers": (0, 65535),
+    "floats": (0, 255),
+    "upright": False,
+    "over_white": False,
+}
+"""Decoding of images for models that do not state it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write the selected student of a sweep as a folder that needs nothing of this product.
+
+    model.pt2 (torch.export, includes the normalization), model.safetensors, labels.json,
+    preprocess.py (decodes images as in training) with preprocessing.json, and a model card.
+    """
+
+    results: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
+    """results of a sweep: a folder, s3:// or gs://"""
+    to: OptionalPath = None
+    """folder to write (default: RESULTS/student)"""
+    run_id: OptionalName = None
+    """another run than the selected one, a teacher or a student (default: of the selected
+    combination's seeds the one with the best worst-class accuracy on validation)"""
+
+
+def run(options: Options) -> Path:
+    """Choose, check, export; the folder appears complete or not at all.
+
+    An export that is there already is replaced if it is as it was written.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is nothing to export, it is damaged, or the folder is somebody else's.
+        OSError: The folder cannot be written.
+    """
+    results = location(options.results)
+    if not files.is_folder(results):
+        raise UserError(f"{results} does not exist; name the results folder of a sweep")
+    if options.to is None and not files.is_local(results):
+        raise UserError("give a folder of this machine: --to FOLDER")
+    to = (results / FOLDER if options.to is None else options.to).absolute()
+    standing = _standing(to)
+    choice, row = _choose(results, options.run_id)
+    run_id = str(row["run_id"])
+    artifact = artifacts.load(results / "artifacts", run_id)
+    _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
+    warning = of_record(row)
+    if warning:
+        print(f"export.py: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
+    return to
+
+
+def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
+    """What to export, and its record, as it was committed with the weights."""
+    if run_id is not None:
+        return Choice((run_id,)), _committed(results, run_id, "name a completed run")
+    path = results / "selection.json"
+    try:
+        selection = json_text.parse_object(files.read(path))
+        run_ids = selection["selected"]["run_ids"]
+        if not run_ids or not all(isinstance(name, str) for name in run_ids):
+            raise ValueError("run_ids")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: select with python -m analysis.select, or name a run with --run-id"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged; make it anew with python -m analysis.select"
+        ) from error
+    hint = "select again with python -m analysis.select"
+    rows = [_committed(results, name, hint) for name in run_ids]
+    best = max(rows, key=_on_validation)  # the first of equals: the smaller seed
+    return Choice(tuple(run_ids), selection), best
+
+
+def _on_validation(row: dict[str, Any]) -> tuple[float, float]:
+    return row["val_worst_class_accuracy"], row["val_average_accuracy"]
+
+
+def _committed(results: Path, run_id: str, hint: str) -> dict[str, Any]:
+    row = artifacts.committed_record(results / "artifacts", run_id)
+    if row is None:
+        raise UserError(f"{results / 'artifacts'} has no run {run_id}; {hint}")
+    return row
+
+
+def _teacher(results: Path, row: dict[str, Any]) -> dict[str, Any] | None:
+    """The teacher's record, if it still is there."""
+    teacher = row["teacher_id"]
+    return artifacts.committed_record(results / "artifacts", teacher) if teacher else None
+
+
+def _contents(
+    artifact: Artifact, row: dict[str, Any], choice: Choice, teacher: dict[str, Any] | None
+) -> dict[str, bytes]:
+    import torch
+    from safetensors.torch import save
+
+    from rkd_core.datasets import preprocess
+    from rkd_core.models.program import program
+
+    model = artifact.model
+    preprocessing = _preprocessing(model)
+    card = model_card(artifact.spec, row, preprocessing, choice, teacher, torch.__version__)
+    return {
+        _CARD: card.encode(),
+        _LABELS: _json(model["class_names"]),
+        _PREPROCESSING: _json(preprocessing),
+        _WEIGHTS: save(artifact.weights, {"format": "pt", "run_id": str(row["run_id"])}),
+        _PROGRAM: program(artifact),
+        _CODE: Path(preprocess.__file__).read_bytes(),
+    }
+
+
+def _preprocessing(model: dict[str, Any]) -> dict[str, Any]:
+    height, width = model["image_size"]
+    resized = model.get("resized")
+    steps = {
+        "shorter_side": resized,
+        "interpolation": "bilinear, antialiased",
+        "centre_crop": [height, width],
+    }
+    return {
+        "input": {
+            "dtype": "uint8",
+            "shape": ["n", height, width, model["channels"]],
+            "colour": "grey" if model["channels"] == 1 else "RGB",
+        },
+        "decoding": model.get("decoding", _DECODING_BEFORE),
+        "resize": None if resized is None else steps,
+        "normalization": {
+            "in_program": True,
+            "formula": "(pixels / 255 - mean) / std",
+            **model["normalization"],
+        },
+        "output": {"dtype": "float32", "shape": ["n", model["classes"]], "meaning": "logits"},
+    }
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _standing(folder: Path) -> bool:
+    """Whether an export is there already, and may be replaced.
+
+    Raises:
+        UserError: Something else is there, or an export that was changed since.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    if not folder.is_dir() or folder.is_symlink():
+        raise UserError(f"--to {folder} is no folder; give a new one")
+    names = set(files.names(folder))
+    if not names:
+        return False
+    strangers = sorted(names - _FILES - {bundles.MANIFEST, _IMPORTED})
+    if strangers:
+        raise UserError(f"--to {folder} holds other files ({strangers[0]}); give a new folder")
+    try:
+        manifest = json_text.parse_object(files.read(folder / bundles.MANIFEST))
+        run_id = str(manifest["run_id"])
+        written = _FILES.intersection(bundles.checksums(folder, run_id))
+        bundles.check(folder, run_id, sorted(written | (_FILES - {_CODE})))  # older exports lack it
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--to {folder} is not as it was written ({error}); move it away, or give a new folder"
+        ) from error
+    return True
+
+
+def _commit(folder: Path, run_id: str, contents: dict[str, bytes], standing: bool) -> None:
+    """Put the new folder in the place of the standing export, if there is one."""
+    new, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
+    try:
+        bundles.write(new, run_id, contents)
+        if standing:
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if standing:
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    files.sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)

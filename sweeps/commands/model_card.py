@@ -1,0 +1,292 @@
+"""The model card of an exported model: what it is, how good on which class, where it is from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.selection.recommendation import of_record
+from analysis.views.markup import markdown_text
+from rkd_core.specs import TrainingSpec
+
+__all__ = ["Choice", "model_card"]
+
+Row = Mapping[str, Any]
+
+_USE = """\
+```python
+import json, torch
+from pathlib import Path
+
+import preprocess  # preprocess.py of this folder; it needs NumPy and Pillow
+
+folder = Path(preprocess.__file__).parent
+model = torch.export.load(folder / "model.pt2").module()
+labels = json.loads((folder / "labels.json").read_bytes())
+images = torch.from_numpy(preprocess.load_image("image.png"))[None]
+print(labels[model(images).argmax()])
+```"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why this model: the runs it was chosen from, and the selection that named them."""
+
+    run_ids: tuple[str, ...]
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """Content of ``selection.json``; empty if the run was named."""
+
+
+def model_card(
+    spec: TrainingSpec,
+    row: Row,
+    preprocessing: Row,
+    choice: Choice,
+    teacher: Row | None,
+    torch_version: str,
+) -> str:
+    """Return the card, as Markdown.
+
+    Args:
+        spec: Of the exported training.
+        row: Its record.
+        preprocessing: Content of ``preprocessing.json``.
+        choice: Why this one.
+        teacher: Its teacher's record, if there is one.
+        torch_version: What the program was exported with.
+    """
+    return "\n\n".join(
+        [
+            f"# {markdown_text(spec.dataset)}: {spec.architecture}, {spec.stage}",
+            _summary(spec, row),
+            *_warning(row),
+            "## Use",
+            _USE,
+            _input(preprocessing, row, torch_version),
+            "## Accuracy",
+            _accuracies(row, bool(choice.selection)),
+            _classes(row),
+            _reading(row),
+            "## How it was chosen",
+            _chosen(choice, row),
+            "## Lineage",
+            _lineage(spec, row, teacher),
+            "## Licence",
+            "None is stated here: that is for whoever publishes the model, and depends on the "
+            "licence of the data.",
+            "",
+        ]
+    )
+
+
+def _summary(spec: TrainingSpec, row: Row) -> str:
+    images = row["train_class_total"] or []
+    size = "" if row["parameters"] is None else f" of {row['parameters']:,} parameters"
+    text = (
+        f"A {spec.architecture}{size} that tells {len(row['class_names'])} classes apart, trained "
+        f"on {sum(images):,} images of {markdown_text(spec.dataset)}"
+    )
+    if images and min(images) < max(images):
+        text += f" ({min(images):,} to {max(images):,} a class)"
+    averaged = spec.multipliers.averaged_iterates if spec.multipliers else None
+    if averaged is not None:
+        text += f", as the mean logits of {averaged} iterates"
+    if spec.teacher is not None:
+        text += f", with a {spec.teacher.architecture} as teacher"
+    if not spec.epochs:
+        text += (
+            ". It is its teacher's network: nothing was trained, and its logits are shifted by "
+            "class to fit validation, so only the test figures tell how good it is"
+        )
+    return f"{text}."
+
+
+def _warning(row: Row) -> list[str]:
+    """Return a reason not to use the model, if there is one."""
+    reason = of_record(row)
+    return [f"**Not to be used as it is:** {markdown_text(reason)}."] if reason else []
+
+
+def _input(preprocessing: Row, row: Row, torch_version: str) -> str:
+    _, height, width, channels = preprocessing["input"]["shape"]
+    color = preprocessing["input"]["colour"]
+    text = (
+        f"The program takes uint8 images `(n, {height}, {width}, {channels})`, {color}, as "
+        "`load_image` gives them, normalizes them itself, and gives float32 logits "
+        f"`(n, {len(row['class_names'])})`. `preprocess.py` is the code that training decoded "
+        f"images with. {_decoding(preprocessing)} "
+        f"`model.pt2` was exported with PyTorch {torch_version}; others may refuse it."
+    )
+    if row["precision"] not in (None, "float32"):
+        text += f" It computes in float32; the figures below were measured in {row['precision']}."
+    return text
+
+
+def _decoding(preprocessing: Row) -> str:
+    """Describe the decoding of an image file."""
+    decoding, resize = preprocessing["decoding"], preprocessing["resize"]
+    steps = [
+        "turned by the EXIF orientation"
+        if decoding["upright"]
+        else "left as stored, whatever the EXIF orientation",
+        "shown over white where transparent"
+        if decoding["over_white"]
+        else "stripped of the alpha channel",
+    ]
+    if resize is not None:
+        steps.append(
+            f"resized to a shorter side of {resize['shorter_side']} pixels "
+            f"({resize['interpolation']}) and cut to the center"
+        )
+    text = f"Images are {', '.join(steps)}."
+    for kind, name in (("integers", "of more than 8 bits"), ("floats", "of floats")):
+        if decoding[kind] is not None:
+            low, high = decoding[kind]
+            text += f" Gray values {name} are scaled: {low:.10g} to {high:.10g} become 0 to 255."
+    return text
+
+
+def _accuracies(row: Row, selected: bool) -> str:
+    looked = "what the model was chosen by, so too high" if selected else "what trainings look at"
+    lines = []
+    for split, remark in (
+        ("test", "measured once, and nothing was chosen by it"),
+        ("val", f"**{looked}**"),
+    ):
+        correct, total = sum(row[f"{split}_class_correct"]), sum(row[f"{split}_class_total"])
+        worst, average = (row[f"{split}_{n}_accuracy"] for n in ("worst_class", "average"))
+        name = "Test" if split == "test" else "Validation"
+        lines.append(
+            f"- {name}, {total:,} images, {remark}: worst class {_percent(worst)}, average "
+            f"{_percent(average)} (95 % interval {_interval(correct, total)})."
+        )
+    return "\n".join(lines)
+
+
+def _classes(row: Row) -> str:
+    trained = row["train_class_total"] or [None] * len(row["class_names"])
+    counts = [row[f"{s}_class_{n}"] for s in ("test", "val") for n in ("total", "correct")]
+    rows = []
+    for name, images, n, correct, val_n, val_correct in zip(
+        row["class_names"], trained, *counts, strict=True
+    ):
+        rows.append(
+            [
+                markdown_text(name),
+                "" if images is None else f"{images:,}",
+                f"{n:,}",
+                _percent(correct / n) if n else "",
+                _interval(correct, n),
+                _percent(val_correct / val_n) if val_n else "",
+            ]
+        )
+    heading = ["class", "training images", "test images", "test", "95 % interval", "validation \\*"]
+    return _table(heading, rows, right=5)
+
+
+def _reading(row: Row) -> str:
+    text = (
+        "Intervals are Wilson score intervals, of each class by itself. \\* What choices are made "
+        "by, and multipliers learn from: not a result."
+    )
+    if 0 in row["test_class_total"]:
+        text += " Of a class without test images nothing is known."
+    return text
+
+
+def _chosen(choice: Choice, row: Row) -> str:
+    if not choice.selection:
+        return "The run was named (`--run-id`), not selected."
+    selection, lines = choice.selection, []
+    if len(choice.run_ids) > 1:
+        lines.append(
+            f"Of the {len(choice.run_ids)} seeds of the selected combination, this is seed "
+            f"{row['seed']}: the one with the best worst-class accuracy on **validation** (then "
+            "the best average)."
+        )
+    advised = selection.get("recommendation")
+    if isinstance(advised, dict) and advised.get("ship") is False:
+        text = f"{advised.get('title', '')}. {advised.get('text', '')}"
+        lines.append(f"**The selection does not recommend it.** {markdown_text(text)}")
+    if selection.get("feasible") is False:
+        lines.append("No combination met the constraint; the selection says what it took instead.")
+    lines.append("The selection, as in `selection.json`:")
+    combinations = selection.get("combinations")
+    facts = {
+        "combinations compared": len(combinations) if isinstance(combinations, list) else None,
+        "criterion": selection.get("criterion"),
+        "constraint": selection.get("constraint"),
+        **{name: selection.get(name) for name in ("probability_best", "expected_regret")},
+        "optimism": selection.get("optimism"),
+    }
+    return "\n\n".join([*lines, _facts(facts)])
+
+
+def _lineage(spec: TrainingSpec, row: Row, teacher: Row | None) -> str:
+    ref = spec.teacher
+    facts: dict[str, Any] = {"run": row["run_id"], "method": row["variant"] or spec.method}
+    if spec.variant is None:
+        facts |= {"objective": spec.objective, "alpha": spec.alpha}
+    facts["temperature"] = spec.temperature
+    if ref is not None:
+        facts |= {
+            "teacher's run": ref.run_id,
+            "teacher's network": ref.architecture,
+            "teacher's objective": ref.objective,
+            "teacher's alpha": ref.alpha,
+        }
+    if teacher is not None:
+        facts["teacher on test"] = (
+            f"worst class {_percent(teacher['test_worst_class_accuracy'])}, average "
+            f"{_percent(teacher['test_average_accuracy'])}"
+        )
+    facts |= {
+        "seed": spec.seed,
+        "epochs": spec.epochs,
+        "data": spec.data.model_dump(mode="json", exclude_defaults=True) or None,
+        "data fingerprint": row["data_fingerprint"],
+        "recipe": spec.recipe.model_dump(mode="json", exclude_defaults=True),
+        "trained": None if row["started_at"] is None else f"{row['started_at']:%Y-%m-%d}",
+        "device, precision": f"{row['device']}, {row['precision']}",
+        "versions": json.loads(row["versions"] or "null"),
+    }
+    return _facts(facts)
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    """Two columns; what is None is left out."""
+    rows = [[name, _shown(value)] for name, value in facts.items() if value is not None]
+    return _table(["", ""], rows)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{_plain(k)} {_shown(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else markdown_text(str(value))
+
+
+def _plain(name: str) -> str:
+    return markdown_text(name.replace("_", " "))
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], right: int = 0) -> str:
+    rule = ["---"] * (len(heading) - right) + ["---:"] * right
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(correct: int, total: int) -> str:
+    """Wilson score interval, 95 %."""
+    if not total:
+        return ""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"

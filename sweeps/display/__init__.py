@@ -1,0 +1,1 @@
+"""Messages before, during and after a sweep."""

@@ -1,0 +1,399 @@
+"""What a person sees while a sweep runs: a live display, or plain lines where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from analysis.views.best_so_far import best_so_far
+from rkd_core import records
+from rkd_core.specs import Stage
+from sweeps.planning.cost import CostModel, Kind, duration, kind_of, span
+from sweeps.planning.plan import Plan, PlannedRun
+
+__all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
+
+_BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
+_RUNNING_LINES = 8
+_BESIDE_BARS = 28  # columns for the names and numbers beside a bar
+
+
+@dataclass
+class _Running:
+    """A training under way."""
+
+    run: PlannedRun
+    began: float
+    together: int
+    """Trainings that share its time, itself among them."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Tally:
+    """What has happened so far; the displays only show it.
+
+    Args:
+        plan: The whole plan.
+        completed: Run ids that were completed before.
+        out: Results folder, for the records behind the best-so-far line.
+        costs: Past durations; learns from every training that ends.
+        images: Training images.
+        slots: Trainings at a time.
+        worst_k: As in the selection.
+        margin: As in the selection.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        completed: set[str],
+        out: Path,
+        costs: CostModel,
+        *,
+        images: int,
+        slots: int,
+        worst_k: int,
+        margin: float | None,
+    ) -> None:
+        self.teachers, self.students = len(plan.teachers), len(plan.students)
+        self.ended = {"teacher": 0, "student": 0}
+        self.failures = self.pruned = 0
+        self.running: dict[str, _Running] = {}
+        self.began = time.monotonic()
+        self._first_end = math.inf  # time when the first training ended
+        self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
+        for run in plan.runs:
+            if run.run_id in completed:
+                self.ended[run.spec.stage] += 1
+            else:
+                self._left[kind_of(run), run.spec.epochs] += 1
+        self._out, self._costs, self._images = out, costs, images
+        self._slots, self._worst_k, self._margin = slots, worst_k, margin
+        self._unread = [run.run_id for run in plan.students if run.run_id in completed]
+        self._students = records.SCHEMA.empty_table()
+        self._best: tuple[float, str | None] = (float("-inf"), None)
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        for run in runs:
+            self._left[kind_of(run), run.spec.epochs] += 1
+        teachers = sum(run.spec.stage == "teacher" for run in runs)
+        self.teachers, self.students = (
+            self.teachers + teachers,
+            self.students + len(runs) - teachers,
+        )
+
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+        now = time.monotonic()
+        self.running |= {run.run_id: _Running(run, now, len(runs)) for run in runs}
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        self.running[run.run_id].progress = progress
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        now = time.monotonic()
+        under_way = self.running.get(run.run_id) or _Running(run, now, 1)
+        first = under_way.began <= self._first_end  # includes the start of its process
+        self._first_end = min(self._first_end, now)
+        self._end(run)
+        if run.spec.epochs:
+            slot = (now - under_way.began) / under_way.together
+            self._learn(run, 0.0 if first else slot, row["train_seconds"])
+        if run.spec.stage == "student":
+            self._unread.append(run.run_id)
+
+    def _learn(self, run: PlannedRun, slot: float, trained: float) -> None:
+        """Learn how long a training occupies its slot, which is longer than it trains."""
+        kind, epochs = kind_of(run), run.spec.epochs
+        if slot > trained:
+            self._costs.see(kind, slot, self._costs.work(kind, epochs), self._images)
+        else:
+            self._costs.see(kind, trained, epochs, self._images)
+
+    def retried(self, run: PlannedRun) -> None:
+        """A training has failed, and will be begun again."""
+        self.running.pop(run.run_id, None)
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way, for good if it is pruned."""
+        self.running.pop(run.run_id, None)
+        if pruned:
+            self._end(run)
+            self.pruned += 1
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._end(run)
+        self.failures += 1
+
+    def _end(self, run: PlannedRun) -> None:
+        self.running.pop(run.run_id, None)
+        self._left[kind_of(run), run.spec.epochs] -= 1
+        self.ended[run.spec.stage] += 1
+
+    def seconds_left(self) -> tuple[float, float] | Stage:
+        """Return the least and most seconds to expect, or a stage without any estimate yet.
+
+        Takes as long as there are kinds and trainings under way, however many trainings are left.
+        """
+        low = high = 0.0
+        for (kind, epochs), count in self._left.items():
+            if count:
+                found = self._costs.range_of(kind, epochs, self._images)
+                if found is None:
+                    return kind.stage
+                low, high = low + count * found[0], high + count * found[1]
+        now = time.monotonic()
+        for running in self.running.values():
+            spent = (now - running.began) / running.together
+            run = running.run
+            found = self._costs.range_of(kind_of(run), run.spec.epochs, self._images) or (0.0, 0.0)
+            low, high = low - min(spent, found[0]), high - min(spent, found[1])
+        return max(0.0, low) / self._slots, max(0.0, high) / self._slots
+
+    def left(self) -> str:
+        """Return the time left as text; empty if no training is left."""
+        if not +self._left:
+            return ""
+        found = self.seconds_left()
+        if isinstance(found, str):
+            return f"time left unknown until a {found} has ended"
+        return f"{span(*found)} left"
+
+    def best(self) -> str | None:
+        """The best feasible student so far, and standard distillation, a line each."""
+        now = time.monotonic()
+        if now - self._best[0] >= _BEST_SECONDS:
+            new = records.read(self._out / "records", self._unread)
+            self._unread = []
+            self._students = pa.concat_tables([self._students, new]).combine_chunks()
+            line = best_so_far(self._students, worst_k=self._worst_k, margin=self._margin)
+            self._best = (now, line)
+        return self._best[1]
+
+
+class LiveDisplay:
+    """Bars, what is under way, the best so far and the time left, redrawn in place."""
+
+    def __init__(self, tally: Tally, console: Console) -> None:
+        self._tally, self._console = tally, console
+        self._lock = threading.Lock()  # rich draws in a thread of its own
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # what others print goes to the log, not onto the display
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        with self._lock:
+            self._tally.added(runs)
+
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+        with self._lock:
+            self._tally.started(runs)
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        with self._lock:
+            self._tally.progressed(run, progress)
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        with self._lock:
+            self._tally.completed(run, row)
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way."""
+        with self._lock:
+            self._tally.paused(run, pruned)
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again; said at once, above the display."""
+        with self._lock:
+            self._tally.retried(run)
+        self._live.console.print(Text(f"failed: {run.label}: {cause}", style="yellow"))
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed; said at once, above the display."""
+        with self._lock:
+            self._tally.failed(run, cause)
+        self._live.console.print(Text(f"failed: {run.label}: {cause}", style="red"))
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            return self._draw()
+
+    def _draw(self) -> RenderableType:
+        tally = self._tally
+        room = max(4, min(32, self._console.width - _BESIDE_BARS))
+        bars = Table.grid(padding=(0, 2))
+        bars.add_column(style="bold")
+        bars.add_column(width=room)
+        bars.add_column(justify="right")
+        for name, stage, total in (
+            ("teachers", "teacher", tally.teachers),
+            ("students", "student", tally.students),
+        ):
+            done = tally.ended[stage]
+            bars.add_row(name, ProgressBar(total, done, width=room), f"{done} of {total}")
+        lines: list[RenderableType] = [bars, Text()]
+        running = list(tally.running.values())
+        for one in running[:_RUNNING_LINES]:
+            lines.append(_running_line(one.run, one.progress))
+        if len(running) > _RUNNING_LINES:
+            lines.append(Text(f"and {len(running) - _RUNNING_LINES} more", style="dim"))
+        lines.append(Text())
+        best = tally.best()
+        if best:
+            lines.append(Text(best))
+        left = tally.left()
+        clock = f"{duration(time.monotonic() - tally.began)} so far" + (f", {left}" if left else "")
+        if tally.pruned:
+            clock += f", {tally.pruned} pruned"
+        if tally.failures:
+            clock += f", {tally.failures} failed"
+        lines.append(Text(clock, style="dim"))
+        return Group(*lines)
+
+
+class PlainLines:
+    """One line for every training that ends, for logs and pipes."""
+
+    def __init__(self, tally: Tally, console: Console) -> None:
+        self._tally, self._console = tally, console
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+        self._tally.added(runs)
+
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+        self._tally.started(runs)
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+        self._tally.progressed(run, progress)
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+        self._tally.completed(run, row)
+        left = self._tally.left()
+        self._print(
+            f"{run.label}: validation worst-class {row['val_worst_class_accuracy']:.1%}, "
+            f"average {row['val_average_accuracy']:.1%} in {duration(row['train_seconds'])}"
+            + (f"; {left}" if left else "")
+        )
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way; said if it is for good."""
+        self._tally.paused(run, pruned)
+        if pruned:
+            self._print(f"pruned: {run.label}")
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
+        self._tally.retried(run)
+        self._print(f"failed: {run.label}: {cause}")
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._tally.failed(run, cause)
+        self._print(f"failed: {run.label}: {cause}")
+
+    def _print(self, line: str) -> None:
+        tally = self._tally
+        ended, total = sum(tally.ended.values()), tally.teachers + tally.students
+        self._console.print(
+            f"[{ended}/{total}] {line}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+class Silence:
+    """Failures only, for ``--quiet``."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended."""
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger."""
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way."""
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, or cannot be done."""
+        self._console.print(f"failed: {run.label}: {cause}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def display_for(
+    tally: Tally, console: Console, quiet: bool
+) -> Iterator[LiveDisplay | PlainLines | Silence]:
+    """Yield the display for the output: live on a terminal, plain lines elsewhere, or none.
+
+    A pipe gets plain lines even if colors are forced, and so does a dumb terminal.
+    """
+    if quiet:
+        yield Silence(console)
+        return
+    redraws = console.is_interactive and not console.is_dumb_terminal and console.file.isatty()
+    kind = LiveDisplay if redraws else PlainLines
+    with kind(tally, console) as display:
+        yield display
+
+
+def _running_line(run: PlannedRun, progress: Mapping[str, Any]) -> Text:
+    line = Text(run.label, no_wrap=True, overflow="ellipsis")
+    if "epoch" in progress:
+        line.append(f"  epoch {progress['epoch']} of {progress['epochs']}", style="dim")
+        line.append(f"  loss {progress['train_loss']:.3f}", style="dim")
+    else:
+        line.append("  starting", style="dim")
+    return line

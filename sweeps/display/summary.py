@@ -1,0 +1,225 @@
+"""What the command says before and after: the plan and its cost, the registries, the failures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from rkd_core import datasets, methods, models
+from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES
+from rkd_core.device.execution import Execution
+from rkd_core.specs import recipes
+from rkd_core.teachers.table_or_live import TeacherPass, answers_per_image
+from rkd_core.text.console import hanging
+from rkd_core.text.nouns import counted
+from sweeps.cli.budget import Budget
+from sweeps.cli.method_names import DEFAULT
+from sweeps.planning.cost import span
+from sweeps.planning.packing import PerTrial
+from sweeps.planning.plan import Plan, PlannedRun
+from sweeps.planning.settings import Settings
+from sweeps.running.sweep import Failure
+from sweeps.search.search import Search
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "log_ways",
+    "print_cost",
+    "print_economy",
+    "print_failures",
+    "print_methods",
+    "print_plan",
+    "print_registries",
+    "print_search",
+    "split_lines",
+]
+
+
+def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
+    """Say what failed and why, the first few, and what to do."""
+    if not failures:
+        return
+    errors.print(f"{len(failures)} of {planned} trainings failed; the first of them:", style="red")
+    for run, cause in failures[:5]:
+        errors.print(f"  {run.label}: {cause}", markup=False, highlight=False)
+    errors.print(
+        f"More in {log}. The same command tries them again; where the cause is in the training "
+        "itself, change the options",
+        markup=False,
+        highlight=False,
+    )
+
+
+def print_search(console: Console, kind: str, budget: Budget) -> None:
+    """Say that not all of it will be trained."""
+    how = {"informed": "those expected to add most for their cost, first"}
+    console.print(
+        f"Of these, {how.get(kind, 'what Optuna proposes')}, for {budget}", highlight=False
+    )
+
+
+def print_economy(
+    console: Console, search: Search | None, pruned: Sequence[PlannedRun], students: int
+) -> None:
+    """Say what a search has spent and what more would bring, and who was pruned."""
+    if search is not None:
+        plan = search.plan
+        line = (
+            f"{counted(len(plan.teachers), 'teacher')} and "
+            f"{counted(len(plan.students), 'student')}: {100 * search.cost:.0f}% of the grid's cost"
+        )
+        outlook = search.outlook()
+        if outlook is not None:
+            label, gain = outlook
+            line += f". Next would be {label}, expected to add {100 * gain:.2f} points"
+        console.print(f"{line}. A larger --budget goes on from here", highlight=False)
+    if pruned:
+        console.print(
+            f"{len(pruned)} of {counted(students, 'student')} pruned as hopeless; the same command "
+            "without --prune goes on with them",
+            highlight=False,
+        )
+
+
+def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, plan: Plan) -> None:
+    """Say what is wanted: scale, networks, epochs, recipe and data."""
+    skipped = dataset.skipped_images
+    teaching, epochs = settings.teaching.epochs, counted(settings.recipe.epochs, "epoch")
+    if teaching not in (0, settings.recipe.epochs):
+        epochs = f"{teaching} and {epochs}"
+    start = " from given weights" if teaching else " as given, not trained"
+    console.print(
+        f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
+        f"({settings.teacher_architecture}{start if settings.initial_weights else ''}) and "
+        f"{counted(len(plan.students), 'student')} ({settings.student_architecture}), "
+        f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
+        highlight=False,
+    )
+    if not teaching and DEFAULT in settings.methods:
+        console.print("Weights as given are the standard teacher; alphas are the students' alone")
+    bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
+    console.print(f"{dataset.classes} classes{bad}", highlight=False)
+    for line in (*split_lines(dataset), *dataset.provenance.remarks):
+        console.print(f"  {line}", markup=False, highlight=False)
+    for line in dataset.decoding.statements():
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+_FEW = 10
+"""Largest number of classes whose images the plan counts one by one."""
+
+
+def split_lines(dataset: datasets.Dataset) -> list[str]:
+    """Return a line for each split: its origin, and the number of images of each class."""
+    lines = []
+    for split, origin in dataset.origins.items():
+        counts = dataset.class_counts(split)
+        if counts.min() == counts.max():
+            of_class = f"{counts[0]:,} of each class"
+        elif len(counts) <= _FEW:
+            pairs = zip(dataset.class_names, counts.tolist(), strict=True)
+            of_class = ", ".join(f"{name} {count:,}" for name, count in pairs)
+        else:
+            of_class = (
+                f"{counts.min():,} to {counts.max():,} of a class, median {np.median(counts):,g}"
+            )
+        total = int(counts.sum())
+        images = f"{total:,} {'image' if total == 1 else 'images'}"
+        lines.append(f"{SPLIT_ADJECTIVES[split]}: {images} ({origin}), {of_class}")
+    return lines
+
+
+def print_methods(console: Console, settings: Settings) -> None:
+    """Say which methods are trained besides the grid."""
+    if settings.methods != (DEFAULT,):
+        console.print(f"Methods: {', '.join(settings.methods)}", highlight=False)
+
+
+def print_cost(
+    console: Console,
+    planned: int,
+    missing: Sequence[PlannedRun],
+    passes: int,
+    seconds: tuple[float, float] | None,
+    slots: int,
+    pruned: int = 0,
+) -> None:
+    """Say how much is there already, and what the rest will cost."""
+    or_pruned = " or pruned" if pruned else ""
+    if not missing:
+        console.print(f"All {planned} are trained{or_pruned} already.", highlight=False)
+        return
+    there = planned - len(missing)
+    console.print(
+        (
+            f"{there} are trained{or_pruned} already, {len(missing)} to go"
+            if there
+            else f"{planned} to train"
+        )
+        + f", {passes:,} images through a network: "
+        + (
+            f"{span(seconds[0] / slots, seconds[1] / slots)} with {slots} at a time"
+            if seconds is not None
+            else f"{slots} at a time, time unknown until some have ended (or --calibrate)"
+        ),
+        highlight=False,
+    )
+
+
+def log_ways(
+    settings: Settings,
+    dataset: datasets.Dataset,
+    asked: TeacherPass,
+    execution: Execution,
+    per_trial: PerTrial,
+) -> None:
+    """Log the splits, and how trainings run where there is a choice."""
+    for line in (*split_lines(dataset), *dataset.provenance.remarks):
+        log.info("%s: %s", dataset.name, line)
+    for line in dataset.provenance.warnings:
+        log.warning("%s: %s", dataset.name, line)
+    each = answers_per_image(settings.recipe)
+    way = {
+        "table": f"once about {counted(each, 'view')} of each image; students read its answers",
+        "live": "on every batch, since a table of its answers would be too large",
+    }
+    log.info("teachers are asked %s", way[asked])
+    log.info(
+        "%s, precision %s, side by side up to %s and %s",
+        execution.device,
+        execution.precision,
+        counted(per_trial.teachers, "teacher"),
+        counted(per_trial.students, "student"),
+    )
+
+
+_LEAST = 34
+"""Least number of columns for a description beside a name."""
+_OWN = {
+    "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
+    "(--train-list, --val-list, --test-list)"
+}
+
+
+def print_registries(console: Console) -> None:
+    """List the data sets, methods, networks and recipes with a line each."""
+    for title, entries in (
+        ("Data sets", datasets.names() | _OWN),
+        ("Methods", methods.descriptions()),
+        ("Networks", models.architectures()),
+        ("Recipes", recipes.descriptions()),
+    ):
+        console.print(title, style="bold")
+        width = max(map(len, entries))
+        beside = console.soft_wrap or console.width >= width + _LEAST
+        for name, line in entries.items():
+            if beside:
+                console.print(hanging(Text(f"  {name:<{width}}  {line}"), width + 2))
+            else:
+                console.print(hanging(Text(f"  {name}")), hanging(Text(f"    {line}"), 0), sep="")

@@ -1,0 +1,1 @@
+"""Ownership, lease, log and inventory of a results folder."""

@@ -1,0 +1,94 @@
+"""A results folder before and after a sweep: what is damaged, room, weights, what can go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from rkd_core import datasets, models
+from rkd_core.errors import UserError
+from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
+from rkd_core.storage import bundles
+from rkd_core.teachers.table_or_live import FOLDER as ANSWERS
+from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
+from sweeps.cli.options import TrainingChoice
+from sweeps.planning.cluster import Cluster
+from sweeps.planning.packing import PerTrial
+from sweeps.planning.plan import Plan, PlannedRun
+from sweeps.planning.settings import Settings, teacher_weights
+
+__all__ = ["bytes_needed", "keep_weights", "set_damaged_aside", "tidy"]
+
+
+def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
+    """Teachers that are wanted again, but whose artifacts no longer are what was written."""
+    missing = (run for run in plan.runs if run.run_id not in completed)
+    wanted = {needed for run in missing for needed in run.depends_on}
+    damaged = set()
+    for run in plan.runs:
+        if run.run_id in wanted & completed:
+            try:
+                artifacts.check(out / "artifacts", run.run_id)
+            except UserError as error:
+                errors.print(f"{error}; it is set aside and trained again", markup=False)
+                ledger.set_aside(out, run.run_id)
+                damaged.add(run.run_id)
+    return damaged
+
+
+def keep_weights(
+    training: TrainingChoice, dataset: datasets.Dataset, out: Path, missing: Sequence[PlannedRun]
+) -> None:
+    """Put the weights that runs start from where they find them.
+
+    The file is read again, rather than held in memory from the plan to the end of the sweep.
+    """
+    wanted = {run.spec.initial_weights for run in missing} - {None}
+    weights = teacher_weights(training, dataset) if wanted else None
+    if weights is None:
+        return
+    if weights.digest not in wanted:
+        raise UserError(f"--teacher-weights {training.teacher_weights} is being written to")
+    try:
+        initial_weights.keep(out, weights)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
+def tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
+    """Delete what only trainings under way need, also what a death has left behind.
+
+    What was pruned keeps its checkpoint, to go on from.
+    """
+    kept = {run.run_id for run in hopeless}
+    named = [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights)]
+    names = [name for name in named if name and name not in kept]
+    for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
+        bundles.forget(out / folder, names)
+
+
+def bytes_needed(
+    settings: Settings,
+    dataset: datasets.Dataset,
+    missing: Sequence[PlannedRun],
+    asked: TeacherPass,
+    cluster: Cluster,
+    per_trial: PerTrial,
+) -> int:
+    """Weights of all runs, teachers' answers, checkpoints, given weights, Ray and the logs."""
+    parameters = max(
+        models.parameters(settings.teacher_architecture),
+        models.parameters(settings.student_architecture),
+    )
+    iterates = settings.multipliers.averaged_iterates or 1
+    images, classes = len(dataset.train), dataset.classes
+    table = table_bytes(settings.recipe, images, classes) if asked == "table" else 0
+    answers = table + (images + len(dataset.val)) * classes * 4
+    teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
+    weights = parameters * 4 * iterates
+    saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
+    given = parameters * 4 if settings.initial_weights else 0
+    runs = len(missing) * (weights + 200_000)
+    return runs + teachers * answers + saved + given + 100_000_000

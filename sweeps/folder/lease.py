@@ -1,0 +1,228 @@
+"""The lease of a results folder: one command trains there at a time, and its workers know it.
+
+``.in-use.json`` says who holds the folder. It is made put-if-absent, changes every few seconds
+as a sign of life, and goes when the command ends. Workers read it too: they save and stop when it
+says so, or when it is not their sweep's any more, as after a hung machine wakes up.
+
+The lease spares work; it is not what keeps results safe. Commits are exclusive by themselves, so
+even two holders, which a file system without locks may allow for a moment, cannot lose a byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rkd_core.errors import UserError
+from rkd_core.storage.files import create, is_local, make_folder, read, remove, replace_file
+from rkd_core.text import json_text
+from sweeps.stop import Stop
+
+__all__ = ["FILES", "hold", "taken_away"]
+
+log = logging.getLogger(__name__)
+
+FILES = ".in-use"
+"""What the names of the lease's files begin with."""
+
+_BEAT = 5.0  # seconds between signs of life
+_SILENCE = 20.0  # of a holder on another machine that is taken for dead
+_LOOK = 1.0  # seconds between a worker's looks, and of one on an object store
+_LOOK_FAR = 5.0
+
+
+@dataclass(frozen=True)
+class _Lease:
+    token: str
+    pid: int
+    host: str
+    since: str
+    beat: int = 0
+    stopping: bool = False
+
+    @property
+    def who(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+@contextlib.contextmanager
+def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+    """Keep other commands from training in this folder meanwhile.
+
+    Args:
+        out: Results folder; made if it is missing.
+        stop: Its reasons are passed on to the workers; it is asked if the lease is lost.
+        notify: Told if this takes a while.
+
+    Yields:
+        The token that workers know their sweep by.
+
+    Raises:
+        UserError: Another command does; the line says which. Or the folder cannot be written.
+    """
+    path = out / f"{FILES}.json"
+    mine = _Lease(
+        uuid.uuid4().hex, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            make_folder(out)
+            locked = is_local(out) and _lock(out, path, stack)
+            _take(path, mine, out, locked, notify)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written: {error}") from error
+        keeper = _Keeper(path, mine, stop)
+        stop.on_asked(keeper.beat)
+        stack.callback(keeper.end)
+        yield mine.token
+
+
+def taken_away(out: Path, token: str) -> Callable[[], bool]:
+    """For a worker: whether its sweep is stopping, or holds the folder no more.
+
+    The function that is returned can be called at every step; it looks once a second.
+    """
+    path = out / f"{FILES}.json"
+    pause = _LOOK if is_local(out) else _LOOK_FAR
+    looked, answer = time.monotonic(), False
+
+    def look() -> bool:
+        nonlocal looked, answer
+        now = time.monotonic()
+        if now - looked >= pause:
+            looked = now
+            with contextlib.suppress(OSError):  # it will be there again
+                lease = _read(path)
+                answer = lease is None or lease.token != token or lease.stopping
+        return answer
+
+    return look
+
+
+def _lock(out: Path, path: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock the folder against processes of this machine; the system unlocks it when we end.
+
+    Returns:
+        Whether it did: some file systems have no locks, and others lock this machine only.
+    """
+    lock = FileLock(out / f"{FILES}.lock", timeout=0)
+    try:
+        stack.enter_context(lock)
+    except Timeout:
+        lease = _read(path)
+        raise _in_use(out, "it has just begun" if lease is None else lease.who) from None
+    except (OSError, NotImplementedError) as error:
+        log.info("%s cannot be locked: %s", out, error)
+        return False
+    return True
+
+
+def _take(
+    path: Path, mine: _Lease, out: Path, locked: bool, notify: Callable[[str], object]
+) -> None:
+    """Become the holder, from a dead one if need be."""
+    content = _content(mine)
+    while not create(path, content):
+        holder = _read(path)
+        if holder is None:
+            continue  # it has just ended
+        if not (locked and holder.host == mine.host):  # or it would hold the lock
+            notify(f"--out {out} is held by {holder.who}; waiting for a sign of life")
+            if _alive(path, holder):
+                raise _in_use(out, holder.who)
+            log.warning("%s was held by %s, which is silent", out, holder.who)
+        _remove(path, holder)
+
+
+def _alive(path: Path, holder: _Lease) -> bool:
+    """Watch for a while; by our own clock, since theirs may differ."""
+    began = time.monotonic()
+    while time.monotonic() - began < _SILENCE:
+        time.sleep(_BEAT / 5)
+        if _read(path) != holder:
+            return True
+    return False
+
+
+def _remove(path: Path, holder: _Lease) -> None:
+    """Take the file of a dead holder away; if somebody else was faster, leave theirs."""
+    if _read(path) == holder:
+        remove(path)
+
+
+def _in_use(out: Path, who: str) -> UserError:
+    return UserError(
+        f"--out {out} is in use by another command ({who}); wait for its end, or give another "
+        "folder"
+    )
+
+
+class _Keeper:
+    """Gives signs of life, in a thread, until the end."""
+
+    def __init__(self, path: Path, mine: _Lease, stop: Stop) -> None:
+        self._path, self._mine, self._stop = path, mine, stop
+        self._lock = threading.RLock()  # a signal's handler may want it too
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(_BEAT):
+            self.beat()
+
+    def beat(self) -> None:
+        """Change the file, or stop if it is another's."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            try:
+                found = _read(self._path)
+                if found is not None and found.token != self._mine.token:
+                    self._ended.set()
+                    self._stop.ask(f"{found.who} has taken over")
+                    return
+                beat = self._mine.beat + 1
+                self._mine = replace(self._mine, beat=beat, stopping=self._stop.asked)
+                replace_file(self._path, _content(self._mine))
+            except OSError as error:  # a full disk, a server that is away: the next one may do
+                log.info("no sign of life in %s: %s", self._path, error)
+
+    def end(self) -> None:
+        """Give the folder back."""
+        with self._lock:
+            lost = self._ended.is_set()
+            self._ended.set()
+            if not lost:
+                with contextlib.suppress(OSError):
+                    _remove(self._path, self._mine)
+        self._thread.join()
+
+
+def _content(lease: _Lease) -> bytes:
+    return (json.dumps(asdict(lease), indent=1) + "\n").encode()
+
+
+def _read(path: Path) -> _Lease | None:
+    """Who holds the folder; None if nobody does.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        return _Lease(**json_text.parse(read(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return _Lease("damaged", 0, "an unknown host", "an unknown time")

@@ -1,0 +1,181 @@
+"""The results folder of a sweep: whose it is, what was asked for, and how the data were split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rkd_core import datasets
+from rkd_core.errors import UserError
+from rkd_core.specs import DataOptions
+from rkd_core.storage import files
+from rkd_core.storage.files import replace_file
+from rkd_core.text import json_text
+from sweeps.folder import inventory, lease
+from sweeps.planning.plan import Plan
+from sweeps.planning.settings import Settings
+
+__all__ = ["check_folder", "check_space", "open_folder", "write_plan"]
+
+_OWNER = "dataset.json"
+
+
+def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
+    """Refuse a folder that is not, or cannot become, the results of this data set.
+
+    Raises:
+        UserError: It is a file, holds something else, or holds results of other data.
+    """
+    try:
+        _check_owner(out, name, dataset)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be read: {error.strerror or error}") from error
+
+
+def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
+    if not files.exists(out):
+        return
+    if not files.is_folder(out):
+        raise UserError(f"--out {out} is a file; give a folder")
+    for folder in ("records", "artifacts"):
+        if files.exists(out / folder) and not files.is_folder(out / folder):
+            raise UserError(f"{out / folder} is a file; give another --out")
+    try:
+        owner = json_text.parse(files.read(out / _OWNER))
+        fingerprint, owned = str(owner["fingerprint"]), str(owner["dataset"])
+    except FileNotFoundError:
+        names = files.names(out)
+        ours = (name for name in names if name.startswith(lease.FILES) or files.is_leftover(name))
+        strangers = sorted({*names} - {*ours})
+        if strangers:
+            raise UserError(
+                f"--out {out} holds other files ({strangers[0]}); give an empty or a new folder"
+            ) from None
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / _OWNER} is damaged; give another --out") from error
+    registered = datasets.names()
+    renamed = owned != name and owned in registered and name in registered
+    if fingerprint != dataset.fingerprint or renamed:
+        raise _other_data(out, owned, name, dataset)
+
+
+def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> UserError:
+    """Return the error for a folder of another data set, or of an earlier state of this one."""
+    differences = inventory.changes(out, dataset) if owned == name else None
+    if differences:
+        how = f": {'; '.join(differences)}"
+    elif owned == name:
+        how = " (its inventory was not stored)"
+    else:
+        return UserError(
+            f"--out {out} holds results of another data set ({owned}); give another folder"
+        )
+    return UserError(
+        f"--out {out} holds results of an earlier state of {owned}; the data set has changed "
+        f"since{how}. Give another --out, or restore the data"
+    )
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for; an object store has.
+
+    Raises:
+        UserError: Less than ``needed`` bytes are free, the folder cannot be written, or the store
+            does not keep commits apart.
+    """
+    if not files.is_local(out):
+        try:
+            files.check_exclusive(out)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written: {error}") from error
+        return
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK) or existing.is_relative_to("/proc"):
+        raise UserError(f"--out {out}: {existing} cannot be written; give another folder")
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"--out {out}: {free / 1e6:,.0f} MB are free where about {needed / 1e6:,.0f} MB are "
+            "needed; make room or give another folder"
+        )
+
+
+def open_folder(
+    out: Path, dataset: datasets.Dataset, plan: Plan, settings: Settings, command: Sequence[str]
+) -> None:
+    """Make the folder, and store whose it is, which images went where, and what was asked for.
+
+    ``splits/<digest>.npz`` has int64 rows of the source's sets (``train`` of its training set,
+    ``val`` of its validation set where it has one, else of its test set, ``test`` of its test set)
+    for the options in the JSON file beside it; ``plan.json`` the command, its settings, the origin
+    and images of each split, and the run ids that selection goes by.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        files.make_folder(out)
+        if not files.exists(out / _OWNER):
+            owner = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
+            _write_json(out / _OWNER, owner)
+        inventory.write(out, dataset.inventory)
+        _write_splits(out / "splits", dataset, settings.data)
+        write_plan(out, plan, settings, command, dataset)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
+def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions) -> None:
+    files.make_folder(folder)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, train=dataset.train_indices, val=dataset.val_indices, test=dataset.test_indices
+    )
+    digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:20]
+    replace_file(folder / f"{digest}.npz", content.getvalue())
+    replace_file(folder / f"{digest}.json", options.model_dump_json(indent=1).encode())
+
+
+def write_plan(
+    out: Path,
+    plan: Plan,
+    settings: Settings,
+    command: Sequence[str],
+    dataset: datasets.Dataset,
+) -> None:
+    """Store what was asked for: ``plan.json``, see ``open_folder``."""
+    resolved = dataclasses.asdict(settings)
+    resolved["teacher_recipe"] = settings.teaching
+    for name in ("data", "recipe", "multipliers", "teacher_recipe"):
+        resolved[name] = resolved[name].model_dump(mode="json")
+    content = {
+        "command": list(command),
+        "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "settings": resolved,
+        "splits": {
+            split: {
+                "from": origin,
+                "images": dict(
+                    zip(dataset.class_names, dataset.class_counts(split).tolist(), strict=True)
+                ),
+            }
+            for split, origin in dataset.origins.items()
+        },
+        "run_ids": [run.run_id for run in plan.runs],
+    }
+    _write_json(out / "plan.json", content)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    replace_file(path, (json.dumps(content, indent=1) + "\n").encode())

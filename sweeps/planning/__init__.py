@@ -1,0 +1,1 @@
+"""Settings, plan, schedule and cost of a sweep."""

@@ -1,0 +1,55 @@
+"""CPUs and GPUs of the machines, and the trainings that fit on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rkd_core.device.hardware import cpu_count, gpu_count
+from rkd_core.errors import UserError
+from sweeps.cli.options import Machine
+
+__all__ = ["Cluster"]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to run on, and how many trainings fit at a time."""
+
+    gpus: int
+    gpus_per_trial: float
+    slots: int
+
+    @classmethod
+    def fit(cls, nodes: Sequence[tuple[float, float]], machine: Machine) -> Cluster:
+        """Fit trainings onto nodes, each with its CPUs and GPUs.
+
+        Raises:
+            UserError: No node has room for even one.
+        """
+        cpus = max((cpus for cpus, _ in nodes), default=0.0)
+        gpus = max((gpus for _, gpus in nodes), default=0.0)
+        wanted = machine.gpus_per_trial
+        per_trial = (1.0 if gpus else 0.0) if wanted is None else wanted
+
+        def room(cpus: float, gpus: float) -> int:
+            slots = int(cpus / machine.cpus + 1e-9)
+            return min(slots, int(gpus / per_trial + 1e-9)) if per_trial else slots
+
+        slots = sum(room(*node) for node in nodes)
+        if slots < 1:
+            if machine.cpus > cpus:
+                too_much = f"--cpus-per-trial {machine.cpus:g} exceeds the {cpus:g} CPUs"
+            elif per_trial > gpus:
+                too_much = f"--gpus-per-trial {per_trial:g} exceeds the {gpus:g} GPUs"
+            else:
+                too_much = "--cpus-per-trial and --gpus-per-trial together exceed what"
+            raise UserError(f"{too_much} one machine has")
+        total = int(sum(gpus for _, gpus in nodes))
+        return cls(total, per_trial, min(slots, machine.max_concurrent or slots))
+
+    @classmethod
+    def local(cls, machine: Machine) -> Cluster:
+        """This machine, before Ray is started on it; one training at a time if ``--serial``."""
+        cluster = cls.fit([(cpu_count(), gpu_count())], machine)
+        return replace(cluster, slots=1) if machine.serial else cluster

@@ -1,0 +1,83 @@
+"""Layout of trainings: the number side by side in one trial, their device and threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rkd_core.device.execution import Execution
+from rkd_core.device.hardware import gpu_memory, thread_count
+from rkd_core.errors import UserError
+from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
+
+if TYPE_CHECKING:
+    from rkd_core.datasets import Dataset
+    from sweeps.cli.options import Machine
+    from sweeps.planning.cluster import Cluster
+    from sweeps.planning.settings import Settings
+
+__all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
+
+_ON_GPU = 8  # trainings whose kernels fill the chip together
+_SHARING = 4  # on a CPU they share the live teacher's pass: a quarter of it each
+_UNKNOWN_GPU = 16 * 2**30  # of a cluster whose GPUs this machine does not see
+_USABLE = 0.8  # of a GPU's memory
+
+
+class PerTrial(NamedTuple):
+    """Trainings side by side, at the most."""
+
+    teachers: int = 1
+    students: int = 1
+
+
+ONE = PerTrial()
+"""Trainings one by one."""
+
+
+def trainings_per_trial(
+    machine: Machine, settings: Settings, dataset: Dataset, cluster: Cluster, asked: TeacherPass
+) -> PerTrial:
+    """What ``--students-per-trial`` says, or what pays and fits.
+
+    On a CPU trainings side by side cost as much as one after the other, so there are several only
+    where they can share a teacher that is asked live.
+    """
+    given = machine.students_per_trial
+    if not cluster.gpus_per_trial:
+        return PerTrial(1, given or (1 if asked == "table" else _SHARING))
+    if given is not None:
+        return PerTrial(given, given)
+    from rkd_core.models.memory import training_bytes
+
+    memory = _UNKNOWN_GPU if machine.address else gpu_memory() or _UNKNOWN_GPU
+    usable = memory * min(1.0, cluster.gpus_per_trial) * _USABLE
+    usable -= min(dataset.nbytes, usable / 2)  # images live on the GPU, up to half of it
+    if asked == "table":
+        usable -= table_bytes(settings.recipe, len(dataset.train), dataset.classes)
+
+    def fitting(architecture: str) -> int:
+        half = machine.precision != "float32"
+        each = training_bytes(architecture, settings.recipe, dataset, half=half)
+        return max(1, min(_ON_GPU, int(usable / each)))
+
+    return PerTrial(fitting(settings.teacher_architecture), fitting(settings.student_architecture))
+
+
+def execution_of(machine: Machine, cluster: Cluster) -> Execution:
+    """Return the device, precision and threads of each training.
+
+    Raises:
+        UserError: PyTorch cannot use the GPU of this machine.
+    """
+    gpu = cluster.gpus_per_trial > 0
+    if gpu and machine.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its "
+                "CUDA build, or pass --gpus-per-trial 0"
+            )
+    alone = machine.serial and machine.cpus_per_trial is None
+    threads = thread_count() if alone else max(1, int(machine.cpus))
+    return Execution("cuda" if gpu else "cpu", machine.precision, threads)

@@ -1,0 +1,163 @@
+"""What can start now: the dependencies of a plan as a state machine, without Ray or threads."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Sequence
+
+from rkd_core.specs import array_key
+from sweeps.planning.plan import Plan, PlannedRun
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """Hands out the runs of a plan, each once, when what it depends on is completed.
+
+    Runs that others depend on go first, so that no slot waits for them at the end; then the longest
+    first; among equals the plan's order holds. There is no barrier between teachers and students.
+
+    Args:
+        plan: The whole plan.
+        completed: Run ids that need no training any more.
+    """
+
+    def __init__(self, plan: Plan, completed: Collection[str] = ()) -> None:
+        self._completed = set(completed)
+        self._rank: dict[str, tuple[bool, float, int]] = {}
+        self._runs: dict[str, PlannedRun] = {}
+        self._waiting: dict[str, list[PlannedRun]] = {}  # by what is awaited
+        self._unmet: dict[str, set[str]] = {}  # what each that waits still waits for
+        self._ready: dict[str, PlannedRun] = {}
+        # The ready ones in order: all of them, and apart for each array that they could share.
+        # Who is taken from one heap stays in the other until it comes to the top there.
+        self._queue: _Heap = []
+        self._queues: dict[tuple[object, ...], _Heap] = {}
+        self._alone: set[str] = set()
+        self._running: dict[str, PlannedRun] = {}
+        self.add(plan.runs)
+
+    def add(self, runs: Sequence[PlannedRun]) -> None:
+        """Take on further runs; what they depend on is known, or among them."""
+        awaited = {needed for run in runs for needed in run.depends_on}
+        for run in runs:
+            place = len(self._rank)
+            self._rank[run.run_id] = (run.run_id not in awaited, -run.work, place)
+            self._runs[run.run_id] = run
+        for run in runs:
+            if run.run_id in self._completed:
+                continue
+            unmet = set(run.depends_on).difference(self._completed)
+            if not unmet:
+                self._release(run)
+                continue
+            self._unmet[run.run_id] = unmet
+            for needed in unmet:
+                self._waiting.setdefault(needed, []).append(run)
+
+    @property
+    def ready(self) -> int:
+        """How many runs can start now."""
+        return len(self._ready)
+
+    def take(self, teachers: int = 1, students: int = 1) -> list[PlannedRun]:
+        """Take runs that can start now, side by side: all of them share the array of the first.
+
+        Args:
+            teachers: How many at the most, if they are teachers.
+            students: How many at the most, if they are students.
+
+        Returns:
+            None of them if all that is left waits for what is under way.
+        """
+        first = self._pop(self._queue)
+        if first is None:
+            return []
+        runs, beside = [first], self._queues[array_key(first.spec)]
+        most = (
+            1
+            if first.run_id in self._alone
+            else students
+            if first.spec.stage == "student"
+            else teachers
+        )
+        while len(runs) < most and (run := self._pop(beside, company=True)) is not None:
+            runs.append(run)
+        return runs
+
+    def waiting_for(self, run_id: str) -> Sequence[PlannedRun]:
+        """Runs that need this one, and that nothing else keeps from ever starting."""
+        return [run for run in self._waiting.get(run_id, ()) if run.run_id in self._unmet]
+
+    def complete(self, run_id: str) -> None:
+        """A run taken earlier is completed; what waits for it can start."""
+        del self._running[run_id]
+        self._completed.add(run_id)
+        for run in self.waiting_for(run_id):
+            self._unmet[run.run_id].remove(run_id)
+            if not self._unmet[run.run_id]:
+                del self._unmet[run.run_id]
+                self._release(run)
+        self._waiting.pop(run_id, None)
+
+    def go_on(self, run_id: str) -> None:
+        """A run taken earlier has stopped on the way, and can go on."""
+        self._release(self._running.pop(run_id))
+
+    def prune(self, run_id: str) -> None:
+        """A run taken earlier is left where it has stopped. Nothing waits for it."""
+        del self._running[run_id]
+
+    def retry(self, run_id: str) -> PlannedRun:
+        """A run taken earlier has failed and can start again, from now on without company.
+
+        Of trainings side by side nobody knows which one took the others with it.
+        """
+        run = self._running.pop(run_id)
+        self._alone.add(run_id)
+        self._release(run)
+        return run
+
+    def fail(self, run_id: str) -> list[PlannedRun]:
+        """A run taken earlier has failed.
+
+        Returns:
+            The run, then all that wait for it, directly or not: they cannot be trained.
+        """
+        lost = [self._running.pop(run_id)]
+        for run in lost:  # grows while it is walked
+            for waiting in self.waiting_for(run.run_id):
+                del self._unmet[waiting.run_id]
+                lost.append(waiting)
+        return lost
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to start and nothing is under way."""
+        return not self._ready and not self._running and not self._unmet
+
+    def unfinished(self) -> Iterable[PlannedRun]:
+        """Runs that were neither completed nor failed."""
+        yield from self._running.values()
+        yield from self._ready.values()
+        yield from (self._runs[run_id] for run_id in self._unmet)
+
+    def _release(self, run: PlannedRun) -> None:
+        self._ready[run.run_id] = run
+        entry = self._rank[run.run_id], run.run_id
+        heapq.heappush(self._queue, entry)
+        heapq.heappush(self._queues.setdefault(array_key(run.spec), []), entry)
+
+    def _pop(self, heap: _Heap, *, company: bool = False) -> PlannedRun | None:
+        while heap:
+            run_id = heapq.heappop(heap)[1]
+            if company and run_id in self._alone:
+                continue
+            run = self._ready.pop(run_id, None)
+            if run is not None:
+                self._running[run.run_id] = run
+                return run
+        return None
+
+
+_Heap = list[tuple[tuple[bool, float, int], str]]

@@ -1,0 +1,226 @@
+"""Settings of a sweep: its options with every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ValidationError
+
+from rkd_core import datasets, models
+from rkd_core.datasets.readers.parquet_columns import Columns
+from rkd_core.errors import UserError, require
+from rkd_core.metrics.class_groups import is_long_tailed
+from rkd_core.models import Pretrained
+from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, recipes
+from sweeps.cli import method_names
+from sweeps.cli.options import Options, TrainingChoice
+from sweeps.cli.repeats import Repeat, repeats
+from sweeps.planning.defaults import Defaults, Scale, defaults_for
+
+__all__ = ["Settings", "data_options", "load_data", "resolve", "teacher_weights"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one sweep trains: resolved, and independent of machine and place."""
+
+    dataset: str
+    data: DataOptions
+    scale: Scale
+    teacher_architecture: str
+    student_architecture: str
+    recipe_name: str
+    recipe: Recipe
+    multipliers: MultiplierOptions
+    scale_by_classes: bool
+    alphas: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...] = (method_names.DEFAULT,)
+    repeats: tuple[Repeat, ...] = ()
+    teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
+    teacher_recipe: Recipe | None = None
+    """None: that of the students."""
+    initial_weights: str | None = None
+    """SHA-256 of the file that teachers start from."""
+    classes: int | None = None
+    """Number of classes; None where plans do not depend on it."""
+
+    @property
+    def teaching(self) -> Recipe:
+        """The recipe of the teachers; without epochs, there is but the standard one."""
+        return self.teacher_recipe or self.recipe
+
+
+def data_options(options: Options) -> DataOptions:
+    """How the data are cut, with the imbalance that goes with an ``-lt`` name."""
+    data = options.data
+    ratio = data.imbalance
+    if ratio is None:
+        ratio = datasets.default_imbalance(data.dataset)
+    return DataOptions(
+        classes=data.classes,
+        class_seed=data.class_seed,
+        imbalance=ratio,
+        profile=data.profile,
+        limit_train=data.limit_train,
+        subset_seed=data.subset_seed,
+        image_size=data.image_size,
+        split_seed=data.split_seed,
+        stratified=data.stratified,
+    )
+
+
+def load_data(options: Options) -> datasets.Dataset:
+    """Load the data set that the options name.
+
+    Raises:
+        UserError: The data are bad input; the line says what would be right.
+    """
+    data = options.data
+    return datasets.load(
+        data.dataset,
+        data_options(options),
+        data_dir=data.data_dir,
+        train_list=data.train_list,
+        test_list=data.test_list,
+        val_list=data.val_list,
+        columns=Columns(data.label_column, data.image_column),
+        skip_bad_images=data.skip_bad_images,
+    )
+
+
+def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pretrained | None:
+    """The weights that teachers start from; None where they are drawn.
+
+    Raises:
+        UserError: The file is not of the teachers' network, or cannot be used as it is.
+    """
+    path, architecture = training.teacher_weights, training.teacher_architecture
+    if path is None or architecture is None:
+        return None
+    try:
+        weights = models.read_pretrained(
+            path, architecture, dataset.classes, dataset.channels, dataset.image_size
+        )
+    except UserError as error:
+        raise UserError(f"--teacher-weights {error}") from None
+    require(
+        training.teacher_epochs != 0 or weights.classes == dataset.classes,
+        f"--teacher-epochs 0: {path} tells {weights.classes} classes apart, {dataset.name} has "
+        f"{dataset.classes}; its classifier has to be made anew and trained",
+    )
+    return weights
+
+
+def resolve(
+    options: Options, dataset: datasets.Dataset, gpu: bool, weights: Pretrained | None = None
+) -> Settings:
+    """Options with the defaults of the data set and the scale filled in.
+
+    Args:
+        options: Checked options.
+        dataset: The data; their size decides some defaults.
+        gpu: Whether a GPU is at hand, which makes ``paper`` the default scale.
+        weights: That teachers start from.
+
+    Raises:
+        UserError: Options that do not go together.
+    """
+    training, grid = options.training, options.grid
+    scale: Scale = training.scale or ("paper" if gpu else "small")
+    data = data_options(options)
+    name = options.data.dataset
+    base = name.removesuffix("-lt") if name in datasets.names() else None
+    listed = options.data.train_list is not None  # whatever tail is in the list
+    long_tailed = listed and is_long_tailed(dataset.class_counts("train").tolist())
+    defaults = defaults_for(
+        base,
+        long_tailed or data.imbalance is not None,
+        dataset.image_size,
+        len(dataset.train),
+        scale,
+    )
+    recipe_name = training.recipe or defaults.recipe
+    try:
+        recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
+        teaching = _teaching(recipe, training, dataset, weights)
+        multipliers = _multipliers(training, defaults)
+        averaged = multipliers.averaged_iterates
+        fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
+        if averaged is not None and averaged > fewest:
+            raise UserError(f"--averaged-iterates {averaged} exceeds the {fewest} epochs")
+    except ValidationError as error:
+        raise UserError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    worst_k = options.selection.worst_k
+    require(
+        worst_k <= dataset.classes,
+        f"--worst-k {worst_k} exceeds the {dataset.classes} classes of {dataset.name}",
+    )
+    return Settings(
+        dataset=dataset.name,
+        data=data,
+        scale=scale,
+        teacher_architecture=training.teacher_architecture or defaults.teacher_architecture,
+        student_architecture=training.student_architecture or defaults.student_architecture,
+        recipe_name=recipe_name,
+        recipe=recipe,
+        multipliers=multipliers,
+        scale_by_classes=training.scale_by_classes,
+        alphas=tuple(sorted(a + 0.0 for a in grid.alphas or defaults.alphas)),  # -0.0 is 0
+        temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
+        seeds=grid.seeds,
+        methods=method_names.chosen(grid.methods),
+        repeats=repeats(grid.repeat),
+        teachers=options.economy.teachers,
+        teacher_recipe=teaching,
+        initial_weights=None if weights is None else weights.digest,
+        classes=dataset.classes,
+    )
+
+
+def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> Recipe:
+    changes = {
+        "epochs": training.epochs or default_epochs,
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+    }
+    fields = recipes.get(name).model_dump()
+    return Recipe(**(fields | {k: v for k, v in changes.items() if v is not None}))
+
+
+def _teaching(
+    recipe: Recipe,
+    training: TrainingChoice,
+    dataset: datasets.Dataset,
+    weights: Pretrained | None,
+) -> Recipe:
+    """The teachers' recipe. Published weights are of color images, normalised in their own way."""
+    color = dataset.channels == 3
+    require(
+        color or training.teacher_normalization != "imagenet",
+        f"--teacher-normalization imagenet is for color images, and {dataset.name} is grey",
+    )
+    published = weights.normalization if weights is not None and color else None
+    changes = {
+        "epochs": training.teacher_epochs,
+        "learning_rate": training.teacher_learning_rate,
+        "normalization": training.teacher_normalization or published,
+    }
+    return Recipe(**(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None}))
+
+
+def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOptions:
+    fields = defaults.multipliers.model_dump()
+    fields |= {
+        "val_labels": training.val_labels,
+        "averaged_iterates": training.averaged_iterates,
+    }
+    if training.multiplier_step_size is not None:
+        fields["step_size"] = training.multiplier_step_size
+    if training.multiplier_period is not None:
+        period = training.multiplier_period
+        fields["period"] = None if period == "epoch" else period
+    return MultiplierOptions(**fields)

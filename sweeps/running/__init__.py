@@ -1,0 +1,1 @@
+"""Execution of a plan: serially or on Ray, with pruning and failures."""

@@ -1,0 +1,1 @@
+"""Execution on Ray Tune. The only package that imports ray."""

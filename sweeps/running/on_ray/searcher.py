@@ -1,0 +1,122 @@
+"""The sweep as a Ray Tune searcher, which releases a student when its teacher is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from sweeps.running.failures import loss
+from sweeps.running.sweep import Sweep
+
+__all__ = ["Obituaries", "PlanSearcher"]
+
+
+class PlanSearcher(Searcher):
+    """Suggests what can start now, and says "not yet" while a teacher is under way.
+
+    Use it with ``num_samples=-1``: the end is this searcher's to announce. With a fixed number
+    Ray 2.60 counts each "not yet" and silently drops as many trainings.
+
+    Args:
+        sweep: Says what can start.
+        slots: How many trials fit at present, which may change; by default there is no limit.
+    """
+
+    def __init__(self, sweep: Sweep, slots: Callable[[], int] | None = None) -> None:
+        super().__init__()  # it optimises nothing, so it has no metric
+        self._sweep = sweep
+        self._slots = slots
+        self._under_way: dict[str, set[str]] = {}  # run ids that have not ended, by trial
+        self._last_words: dict[str, str] = {}  # of processes that had to go, by run id
+        self._losses: dict[str, str] = {}  # why a trial's process has gone, by trial
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's config, None for not yet, FINISHED for no more."""
+        trial = self._sweep.next() if self._room() else None
+        if trial is None:
+            return Searcher.FINISHED if self._sweep.over else None
+        self._under_way[trial_id] = {run.run_id for run in trial.runs}
+        run = trial.runs[0]
+        alone = len(trial.runs) == 1
+        return {
+            "run_id": run.run_id,  # the trial's name
+            "label": run.label + ("" if alone else f" and {len(trial.runs) - 1} more"),
+            "alpha_t": run.spec.alpha if run.spec.teacher is None else run.spec.teacher.alpha,
+            "alpha_s": run.spec.alpha if alone and run.spec.teacher is not None else None,
+            "temperature": run.spec.temperature if alone else None,
+            "seed": run.spec.seed,
+            "until": trial.until,
+            "specs": [run.spec.model_dump_json() for run in trial.runs],
+            "students": [spec.model_dump_json() for spec in trial.students],
+        }
+
+    def _room(self) -> bool:
+        if self._slots is None:
+            return True
+        slots = self._slots()
+        self._sweep.slots = max(1, slots)
+        return len(self._under_way) < slots
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass an epoch's figures, or how a run ended, on to the sweep.
+
+        A trial whose process died is begun again, and reports once more what had ended.
+        """
+        run_id = str(result.get("run_id"))
+        if run_id not in self._under_way.get(trial_id, ()):
+            return
+        if result.get("status") == "dying":
+            self._last_words[run_id] = str(result["cause"])
+        elif "status" in result:
+            self._under_way[trial_id].remove(run_id)
+            self._sweep.ended(result)
+        else:
+            prefix = f"{run_id}/"  # of figures of trainings side by side
+            self._sweep.progressed(run_id, {k.removeprefix(prefix): result[k] for k in result})
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the sweep that what a trial has not said to have ended will not.
+
+        A training that raised reports its cause itself; what is left lost its process.
+        """
+        if result is not None:
+            self.on_trial_result(trial_id, result)
+        cause = self._losses.pop(trial_id, loss(""))
+        for run_id in self._under_way.pop(trial_id):
+            self._sweep.lost(run_id, self._last_words.pop(run_id, cause))
+
+    def lost(self, trial_id: str, cause: str) -> None:
+        """A trial's process has gone; ``on_trial_complete`` follows."""
+        self._losses[trial_id] = cause
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into its own files; the sweep is not for it to keep."""
+        return self.__dict__ | {"_sweep": None, "_slots": None}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger of records is the only truth, and a restart reads it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore; see ``save``."""
+
+
+class Obituaries(FIFOScheduler):
+    """First come, first served; and tells the searcher what Ray says of a process that has gone.
+
+    Tune tells a searcher of an error, but not which. It tells its scheduler first.
+    """
+
+    def __init__(self, searcher: PlanSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Read what Tune has just written of the error."""
+        said = Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
+        self._searcher.lost(trial.trial_id, loss(said))

@@ -1,0 +1,80 @@
+"""What a Ray actor runs: one trial from its config, whatever ran in the actor before.
+
+Nothing may survive from one trial to the next in a reused actor. Every random choice of a
+training is seeded by its spec, and ``Execution.prepared`` sets what is global to a process.
+
+The driver imports this as well, to name the function; so what a trial needs is imported in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rkd_core.specs import TrainingSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rkd_core.datasets import Dataset
+    from rkd_core.device.execution import Execution
+    from rkd_core.training import Progress
+    from rkd_core.training.validation_schedule import Looks
+
+__all__ = ["train_trial"]
+
+_REPORT_SECONDS = 0.5  # a report costs the driver about 2 ms, and nobody reads faster
+
+
+def train_trial(
+    config: dict[str, Any],
+    *,
+    dataset: Dataset,
+    out: Path,
+    execution: Execution,
+    checkpoint_every: int | None = None,
+    looks: Looks | None = None,
+    token: str | None = None,
+    hang_timeout: float = 0,
+) -> None:
+    """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
+
+    Figures of several trainings are reported under their run ids, so that each has its own curve
+    in TensorBoard. With the ``token`` of a lease, they save and stop when the lease ends. A process
+    that makes no batch for ``hang_timeout`` seconds ends itself, see ``sweeps.running.hangs``.
+    """
+    from ray import tune
+
+    from sweeps.folder.lease import taken_away
+    from sweeps.running.hangs import ending_the_process, watched
+    from sweeps.running.trial import carry_out
+
+    alone = len(config["specs"]) == 1
+    began = time.monotonic()
+    reported: defaultdict[str, float] = defaultdict(lambda: began)
+
+    def report(progress: Progress) -> None:
+        run_id, now = progress.run_id, time.monotonic()
+        if now - reported[run_id] >= _REPORT_SECONDS or progress.val_average_accuracy is not None:
+            reported[run_id] = now
+            figures = {k: v for k, v in asdict(progress).items() if v is not None}
+            named = figures if alone else {run_id: figures}
+            # `timesteps_total` is TensorBoard's abscissa.
+            tune.report(named | {"run_id": run_id, "timesteps_total": progress.epoch})
+
+    for outcome in carry_out(
+        [TrainingSpec.model_validate_json(text) for text in config["specs"]],
+        [TrainingSpec.model_validate_json(text) for text in config["students"]],
+        dataset=dataset,
+        out=out,
+        execution=execution,
+        report=report,
+        checkpoint_every=checkpoint_every,
+        looks=looks,
+        until=config.get("until"),
+        stop=None if token is None else taken_away(out, token),
+        watching=lambda run_ids: watched(hang_timeout, ending_the_process(out, run_ids)),
+    ):
+        tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

@@ -1,0 +1,260 @@
+"""A sweep under way: the schedule, the ledger of its failures, and whoever watches."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rkd_core import records
+from rkd_core.results import ledger
+from rkd_core.specs import TrainingSpec, array_key
+from sweeps.planning.packing import ONE, PerTrial
+from sweeps.planning.plan import Plan, PlannedRun
+from sweeps.planning.schedule import Schedule
+from sweeps.running.hangs import note_of
+from sweeps.running.pruning import Pruner
+from sweeps.search.search import Search
+from sweeps.stop import Stop
+
+__all__ = ["Failure", "Sweep", "Trial", "Watcher"]
+
+Failure = tuple[PlannedRun, str]
+"""A run and the cause of its failure."""
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Somebody who is told what happens, such as the progress display."""
+
+    def added(self, runs: Sequence[PlannedRun]) -> None:
+        """The plan has grown."""
+
+    def started(self, runs: Sequence[PlannedRun]) -> None:
+        """Trainings have begun, side by side."""
+
+    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
+        """An epoch has ended; ``progress`` has the fields of ``rkd_core.training.Progress``."""
+
+    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
+        """A training is in the ledger; ``row`` has its record's accuracies and seconds."""
+
+    def paused(self, run: PlannedRun, pruned: bool) -> None:
+        """A training has stopped on the way: for good if it is pruned, or to go on later."""
+
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed, and will be begun again."""
+
+    def failed(self, run: PlannedRun, cause: str) -> None:
+        """A training has failed for good, or cannot be done because its teacher has."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained at a time, in one process."""
+
+    runs: tuple[PlannedRun, ...]
+    """Side by side."""
+    students: tuple[TrainingSpec, ...]
+    """Of those that wait for these runs, one for each array: its teacher is asked for its answers
+    at once, so that no two students find them missing at the same time."""
+    until: int | None = None
+    """Epochs after which to stop and look; None: at the end."""
+
+
+class Sweep:
+    """What the engines share: they take trials, and say how each of their runs ended.
+
+    Args:
+        plan: The whole plan.
+        completed: Run ids with a completed record.
+        out: Results folder; failed runs are recorded there with their cause.
+        fingerprint: Of the data.
+        watcher: Told of everything.
+        per_trial: Trainings side by side in one trial.
+        slots: Trials at a time. The last trials are kept small, so that all slots have some.
+        max_failures: How often a training is begun again after it has failed.
+        stop: Once it is asked, nothing is begun any more.
+        pruner: Says which students need not go on; None: all do.
+        search: Says what else to train, when all that can start has; None: nothing.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        completed: set[str],
+        out: Path,
+        fingerprint: str,
+        watcher: Watcher,
+        *,
+        per_trial: PerTrial = ONE,
+        slots: int = 1,
+        max_failures: int = 0,
+        stop: Stop | None = None,
+        pruner: Pruner | None = None,
+        search: Search | None = None,
+    ) -> None:
+        self.schedule = Schedule(plan, completed)
+        self.failures: list[Failure] = []
+        self._runs = {run.run_id: run for run in plan.runs}
+        self._out = out
+        self._fingerprint = fingerprint
+        self._watcher = watcher
+        self._per_trial, self.slots = per_trial, slots
+        self._max_failures = max_failures
+        self._stop = stop or Stop()
+        self._failed: Counter[str] = Counter()
+        self.pruned: list[PlannedRun] = []
+        self._pruner, self._search = pruner, search
+
+    def next(self) -> Trial | None:
+        """Take what can start now; None if what is left waits for what is under way, or is over."""
+        if self._stop.asked:
+            return None
+        runs: list[PlannedRun] = []
+        while not runs and (self.schedule.ready or self._grow()):
+            share = math.ceil(self.schedule.ready / self.slots)
+            taken = self.schedule.take(*(min(most, share) for most in self._per_trial))
+            runs = [run for run in taken if not self._prune(run)]
+        if not runs:
+            return None
+        for run in runs:
+            log.info("started %s %s", run.run_id, run.label)
+        self._watcher.started(runs)
+        waiting = (w.spec for run in runs for w in self.schedule.waiting_for(run.run_id))
+        students = {array_key(spec): spec for spec in waiting if spec.teacher is not None}
+        return Trial(tuple(runs), tuple(students.values()), self._until(runs))
+
+    def _grow(self) -> bool:
+        """Take on what the search proposes; False if that is nothing at present."""
+        runs = [] if self._search is None else self._search.propose()
+        self._runs |= {run.run_id: run for run in runs}
+        self.schedule.add(runs)
+        self._watcher.added(runs)
+        return bool(runs)
+
+    def _until(self, runs: Sequence[PlannedRun]) -> int | None:
+        if self._pruner is None:
+            return None
+        stops = [self._pruner.until(run) for run in runs]
+        return min((epochs for epochs in stops if epochs is not None), default=None)
+
+    def _prune(self, run: PlannedRun) -> bool:
+        """Leave a run that was taken where it is, if it is hopeless and nothing waits for it."""
+        if self._pruner is None or self.schedule.waiting_for(run.run_id):
+            return False
+        if not self._pruner.hopeless(run):
+            return False
+        log.info("pruned %s %s", run.run_id, run.label)
+        self.schedule.prune(run.run_id)
+        self.pruned.append(run)
+        if self._search is not None:
+            self._search.ended(run, self._row(run.run_id))
+        self._watcher.paused(run, pruned=True)
+        return True
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will be begun any more."""
+        searching = self._search is not None and not self._search.over
+        return self._stop.asked or (self.schedule.finished and not searching)
+
+    def progressed(self, run_id: str, progress: Mapping[str, Any]) -> None:
+        """Pass on an epoch's figures."""
+        self._watcher.progressed(self._runs[run_id], progress)
+
+    def ended(self, outcome: Mapping[str, Any]) -> None:
+        """A run has ended, as ``sweeps.running.trial.carry_out`` says."""
+        run_id, status = outcome["run_id"], outcome["status"]
+        if status == "completed":
+            self.completed(run_id, outcome)
+            return
+        if status == "pruned":
+            self._stopped(self._runs[run_id])
+            return
+        if status == "halted":  # all others would meet the same
+            self._stop.ask(outcome["cause"])
+        if self._stop.asked:
+            log.info("%s %s: %s", status, run_id, outcome["cause"])
+        else:
+            self.failed(run_id, outcome["cause"], outcome.get("details", ""))
+
+    def _stopped(self, run: PlannedRun) -> None:
+        """A run has stopped to be looked at; ``next`` prunes it, or goes on with it."""
+        if self._pruner is not None:
+            self._pruner.see(run, self._row(run.run_id))
+        self.schedule.go_on(run.run_id)
+        self._watcher.paused(run, pruned=False)
+
+    def lost(self, run_id: str, cause: str) -> None:
+        """A run's process has gone; what it committed before is completed all the same."""
+        row = ledger.find(self._out, run_id)
+        if row is not None:
+            self.completed(run_id, row)
+        elif not self._stop.asked:
+            self.failed(run_id, *(note_of(self._out, run_id) or (cause,)))
+
+    def completed(self, run_id: str, row: Mapping[str, Any]) -> None:
+        """A run's record is in the ledger."""
+        run = self._runs[run_id]
+        self.schedule.complete(run_id)
+        if self._pruner is not None or self._search is not None:
+            record = self._row(run_id)
+            if self._pruner is not None:
+                self._pruner.see(run, record)
+            if self._search is not None:
+                self._search.ended(run, record)
+        log.info(
+            "completed %s %s: validation worst-class %.4f, average %.4f",
+            run_id,
+            run.label,
+            row["val_worst_class_accuracy"],
+            row["val_average_accuracy"],
+        )
+        self._watcher.completed(run, row)
+
+    def failed(self, run_id: str, cause: str, details: str = "") -> None:
+        """A run has failed: begin it again, or record it and all that wait for it as failed."""
+        if details:
+            log.error("%s", details)
+        self._failed[run_id] += 1
+        if self._failed[run_id] <= self._max_failures:
+            run = self.schedule.retry(run_id)
+            again = f"(retry {self._failed[run_id]} of {self._max_failures})"
+            log.warning("failed %s %s: %s %s", run_id, run.label, cause, again)
+            self._watcher.retried(run, f"{cause} {again}")
+            return
+        lost = self.schedule.fail(run_id)
+        own = lost[0]
+        self._record(own, cause)
+        for run in lost[1:]:
+            self._record(run, f"{own.spec.stage} {own.run_id} failed: {cause}")
+
+    def _row(self, run_id: str) -> dict[str, Any]:
+        """The whole record of a run that has one."""
+        (row,) = records.read(self._out / "records", [run_id]).to_pylist()
+        return dict(row)
+
+    def _record(self, run: PlannedRun, cause: str) -> None:
+        log.error("failed %s %s: %s", run.run_id, run.label, cause)
+        self.failures.append((run, cause))
+        row = records.identity(run.spec, run.run_id, self._fingerprint)
+        row |= {"status": "failed", "cause": cause, "started_at": datetime.now(UTC)}
+        records.write(self._out / "records", row)
+        self._watcher.failed(run, cause)
+        if self._search is not None:
+            self._search.ended(run, None)
+
+    def all_failures(self) -> list[Failure]:
+        """What failed, and what an engine that ended early neither completed nor failed."""
+        if self._stop.asked:
+            return self.failures
+        return self.failures + [
+            (run, "it was never started; see sweep.log") for run in self.schedule.unfinished()
+        ]

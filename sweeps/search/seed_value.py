@@ -1,0 +1,77 @@
+"""Which further seeds are worth their cost: those that take most off the selection's regret.
+
+``analysis.selection.further_seeds.one_more`` computes what one further seed of a combination would
+do to the choice. Seeds go to the combinations between which the choice is open, and to none once it
+is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from sweeps.search.strategy import Cell, Goal, Point
+
+__all__ = ["gains"]
+
+_FEWEST = 6
+"""Combinations of which the posterior can say something."""
+
+_COLUMNS = ("val_class_total", "val_class_correct")
+
+
+def gains(seen: Mapping[Point, Mapping[str, Any]], goal: Goal) -> dict[Cell, float]:
+    """Accuracy that one further seed is expected to add to the choice, a fraction.
+
+    Args:
+        seen: Records of completed students.
+        goal: Of the selection.
+
+    Returns:
+        Of combinations that contend; empty while too few are known to say, or none is standard.
+    """
+    from analysis.runs.combinations import combine
+    from analysis.selection.criteria import Constrained
+    from analysis.selection.further_seeds import one_more
+    from analysis.selection.uncertainty import decide
+
+    cells = {point.cell for point in seen}
+    if len(cells) < _FEWEST or not any(cell.is_standard for cell in cells):
+        return {}
+    combinations = combine(pa.Table.from_pylist([_row(p, r) for p, r in seen.items()], _SCHEMA))
+    selection, sure, _ = decide(combinations, Constrained(goal.worst_k, goal.margin))
+    if sure is None:
+        return {}
+    worth = one_more(selection, sure)
+    return {Cell.at(selection.combinations, place): gain for place, gain in worth.items()}
+
+
+_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("run_id", "teacher_id", "variant", "tuned")]
+    + [(name, pa.string()) for name in ("teacher_objective", "student_objective")]
+    + [(name, pa.float64()) for name in ("alpha_t", "alpha_s", "temperature")]
+    + [("seed", pa.int64())]
+    + [(name, pa.list_(pa.int64())) for name in _COLUMNS]
+)
+
+
+def _row(point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the selection looks at."""
+    cell = point.cell
+    return {
+        "run_id": f"{cell} {point.seed}",
+        "teacher_id": f"{cell.alpha_t} {point.seed}",
+        "teacher_objective": _objective(cell.alpha_t),
+        "student_objective": _objective(cell.alpha_s),
+        "alpha_t": cell.alpha_t,
+        "alpha_s": cell.alpha_s,
+        "temperature": cell.temperature,
+        "seed": point.seed,
+        **{name: row[name] for name in _COLUMNS},
+    }
+
+
+def _objective(alpha: float | None) -> str:
+    return "standard" if alpha is None else "tradeoff"

@@ -1,0 +1,167 @@
+"""What would settle a selection, worked out before it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.runs.combinations import Combinations, combine
+from analysis.selection.criteria import Lexicographic
+from analysis.selection.further_seeds import Settling, _Simulation, settle
+from analysis.selection.posterior import fit
+from analysis.selection.uncertainty import decide
+from analysis.views.advice import advice, described
+from rkd_core.errors import UserError
+from tests.analysis import worlds
+
+
+def grid(**options: object) -> Combinations:
+    rows = worlds.sweep(("standard", 0.0, 1.0), ("standard", 0.5), (1.0,), **options)  # type: ignore[arg-type]
+    return combine(worlds.table(row for row in rows if row["stage"] == "student"))
+
+
+def test_what_is_learnt_is_the_conditional_mean_of_the_joint_normal() -> None:
+    c = grid(seeds=2, images=60)
+    posterior = fit(c)
+    assert posterior is not None
+    simulation = _Simulation(posterior, decide(c)[0])
+    places, seeds = (1, 4), 3
+    gains = simulation._gains(places, seeds)
+    rows, (spread, _) = posterior.rows, posterior.modes()
+    size = len(rows)
+    for mode in range(spread.shape[1]):
+        # Joint covariance of all effects and of the means of three looks at two of them.
+        effects = [[0.0] * size for _ in range(size)]
+        for a in range(size):
+            for b in range(size):
+                for i in range(rows.shape[1]):
+                    effects[a][b] += rows[a, i] * spread[i, mode] ** 2 * rows[b, i]
+        looks = np.array([[effects[a][b] + (a == b) / seeds for b in places] for a in places])
+        cross = np.array([[effects[a][b] for b in places] for a in range(size)])
+        np.testing.assert_allclose(gains[mode], cross @ np.linalg.inv(looks), atol=1e-9)
+
+
+def test_more_seeds_leave_less_and_all_of_them_nothing() -> None:
+    c = grid(seeds=2, images=60)
+    posterior, selection = fit(c), decide(c)[0]
+    assert posterior is not None
+    simulation = _Simulation(posterior, selection)
+    everything = tuple(range(len(c)))
+    left = [simulation.regret(everything, seeds) for seeds in (1, 10, 100, 10**9)]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > 0.001
+    assert left[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_it_advises_the_fewest_that_reach_the_target() -> None:
+    c = grid(seeds=2, images=60)
+    selection, sure, _ = decide(c)
+    assert sure is not None
+    now = sure.expected_regret
+    some = settle(selection, sure, now / 2)
+    more = settle(selection, sure, now / 4)
+    assert some.reached
+    assert some.after <= now / 2
+    assert len(some.places) * some.seeds < len(more.places) * more.seeds
+    assert some.places[0] == selection.reference  # all are measured against it
+    assert selection.selected in some.places
+    assert settle(selection, sure, now / 2) == some
+
+
+def test_no_more_is_proposed_than_the_grid_has_without_saying_so() -> None:
+    """One seed of few images, and a target that takes hundreds of students."""
+    c = grid(seeds=1, images=40)
+    selection, sure, _ = decide(c)
+    settling = settle(selection, sure, 1e-4)
+    assert settling.beyond is not None
+    assert settling.seeds == 1  # of one seed another one comes first
+    assert settling.students <= len(c) < settling.beyond.students
+    assert settling.beyond.after < settling.after <= settling.regret
+    assert settling.another_grid == pytest.approx(settling.after, abs=settling.regret)
+    text = "\n".join(advice(settling, c, Path("none")))
+    assert f"would take {settling.beyond.students:,} students" in text
+    assert "the grid has 6 students so far" in text
+    assert "One further seed of the whole grid, 6 students, would leave" in text
+    assert "four times the 400 there are halve the noise" in text
+    weaker = text.partition("--target-regret ")[2].partition(",")[0]
+    again = settle(selection, sure, float(weaker))
+    assert again.reached
+    assert again.beyond is None
+    content = described(settling, c)
+    assert content is not None
+    assert content["students"] == settling.students
+    assert content["beyond"]["students"] == settling.beyond.students
+    json.dumps(content, allow_nan=False)
+
+
+def test_two_seeds_may_be_repeated_more_than_once() -> None:
+    c = grid(seeds=2, images=60)
+    selection, sure, _ = decide(c)
+    settling = settle(selection, sure, 1e-9)
+    assert settling.students <= 12
+    text = "\n".join(advice(settling, c, Path("none")))
+    assert "With one seed" not in text
+
+
+def test_what_is_sure_enough_is_settled() -> None:
+    selection, sure, _ = decide(grid(seeds=2, images=60))
+    assert sure is not None
+    settling = settle(selection, sure, 0.9)
+    assert settling.settled
+    assert settling.places == ()
+    (line,) = advice(settling, selection.combinations, Path("none"))
+    assert line.startswith("Settled: the expected regret is ")
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    selection, sure, _ = decide(grid(seeds=2, images=60))
+    settling = settle(selection, sure, 1e-9)
+    assert not settling.reached
+    lines = advice(settling, selection.combinations, Path("none"))
+    assert any("No number of seeds that was tried" in line for line in lines)
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, 1.0, float("nan")])
+def test_a_target_that_is_none_is_refused(target: float) -> None:
+    selection, sure, _ = decide(grid(images=60))
+    with pytest.raises(UserError, match="target-regret must be a fraction above 0"):
+        settle(selection, sure, target)
+
+
+def test_where_nothing_is_said_nothing_is_advised() -> None:
+    c = grid(images=60)
+    selection, sure, _ = decide(c)
+    with pytest.raises(UserError, match="how sure the choice is"):
+        settle(selection, None, 0.01)
+    in_turn = dataclasses.replace(selection, criterion=Lexicographic())
+    with pytest.raises(UserError, match="not --order"):
+        settle(in_turn, sure, 0.01)
+
+
+def test_the_command_repeats_beside_what_is_repeated_already(tmp_path: Path) -> None:
+    rows = worlds.sweep(("standard", 0.5), ("standard", 1.0), (1.0, 3.0), seeds=2)
+    rows = [r for r in rows if r["stage"] == "student"]
+    again = worlds.student("again", 0.5, 1.0, 3.0, seed=2, val_class_correct=[250] * 10)
+    c = combine(worlds.table([*rows, again | {"val_class_total": [500] * 10}]))
+    assert c.seeds.tolist().count(3) == 1
+    repeated = {"alpha_t": 0.5, "alpha_s": 1.0, "temperature": 3.0, "seeds": 1}
+    plan = {
+        "command": ["sweeps/pareto.py", "--repeat", "0.5/1/3=1", "--seeds", "0", "1", "--quiet"],
+        "settings": {"seeds": [0, 1], "repeats": [repeated]},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    plain = int(np.flatnonzero((c.teacher_objective == 0) & (c.student_objective == 0))[0])
+    twice = int(np.argmax(c.seeds))
+    settling = Settling(0.02, 0.01, (plain, twice), 2, 0.009)
+    *lines, command = advice(settling, c, tmp_path)
+    assert command == (
+        "python sweeps/pareto.py --seeds 0 1 --quiet --repeat 0.5/1/3=3 standard/standard/1=2"
+    )
+    assert lines == [
+        "To bring the expected regret from 2.00 points to 0.90 (1.00 asked for): 2 further seeds "
+        "of 2 combinations, 4 students and at most 4 teachers"
+    ]

@@ -1,0 +1,44 @@
+"""Which GPUs are counted, by what the environment names."""
+
+import pytest
+
+from rkd_core.device import hardware
+from rkd_core.device.hardware import gpu_count, gpu_memory
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "memory"),
+    [
+        (None, 3, 10),
+        ("", 0, None),
+        ("-1", 0, None),
+        ("0", 1, 30),
+        ("1,0", 2, 10),
+        ("0,2", 2, 20),
+        ("MIG-1f2e", 1, None),  # part of a GPU, of a size that its whole does not tell
+        ("0,7", 2, None),
+    ],
+)
+def test_visible_gpus(monkeypatch, visible, count, memory):
+    monkeypatch.setattr(hardware, "_gpu_memories", lambda: [30, 10, 20])
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert (gpu_count(), gpu_memory()) == (count, memory)
+
+
+def test_without_a_driver_there_are_none(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(hardware, "_gpu_memories", list)
+    assert (gpu_count(), gpu_memory()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"), [("3", 3), ("4,2", 4), ("", None), ("0", None), ("many", None)]
+)
+def test_threads_are_all_cores_unless_openmp_is_told(monkeypatch, text, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert hardware.thread_count() == (threads or hardware.cpu_count())
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert hardware.thread_count() == hardware.cpu_count()
