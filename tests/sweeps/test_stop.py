@@ -17,7 +17,7 @@ import signal, sys, time
 ignored = int(sys.argv[4]) if len(sys.argv) > 4 else None
 for number in signal.SIGINT, signal.SIGHUP:  # where tests run in the background they are ignored
     signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
-from sweeps import stopping
+from sweeps import stop as stopping
 stopping._GENTLY, stopping._PATIENCE = map(float, sys.argv[2:4])
 stop = stopping.Stop()
 stop.handle_signals()

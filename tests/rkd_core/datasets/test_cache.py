@@ -170,12 +170,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from rkd_core import datasets
-from rkd_core.datasets import decoded, prepare
+from rkd_core.datasets.preparation import decode_source, prepare
 from rkd_core.specs import DataOptions
 
 def announced(*arguments):
     print("decoding")
-    return decoded.decode_source(*arguments)
+    return decode_source.decode_source(*arguments)
 
 prepare.decode_source = announced
 dataset = datasets.load(sys.argv[1], DataOptions(), cache_dir=Path(sys.argv[2]))

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys
 from pathlib import Path
-from sweeps.lease import hold
-from sweeps.stopping import Stop
+from sweeps.folder.lease import hold
+from sweeps.stop import Stop
 with hold(Path(sys.argv[1]), Stop()):
     print("held", flush=True)
     sys.stdin.read()

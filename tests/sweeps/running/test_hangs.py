@@ -102,7 +102,7 @@ def test_without_ray_it_is_interrupted_and_retried(
 def test_the_process_ends_and_leaves_a_note(tmp_path):
     code = f"""
 import pathlib, time
-from sweeps import hangs
+from sweeps.running import hangs
 with hangs.watched(0.2, hangs.ending_the_process(pathlib.Path({str(tmp_path)!r}), ["a", "b"])):
     time.sleep(60)
 """

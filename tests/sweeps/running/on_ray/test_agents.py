@@ -11,8 +11,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[4]
 CODE = """
 import time
-from sweeps.engine import connect
-from sweeps.options import Machine
+from sweeps.running.on_ray.tuner import connect
+from sweeps.cli.options import Machine
 with connect(Machine()) as ready:
     ready()
     print("ready", flush=True)
