@@ -1,11 +1,11 @@
 """Records in a store are compared by the versions in its listing, without a request for each."""
 
 from rkd_core import records
-from rkd_core.records import compaction
+from rkd_core.records import compaction, parquet
 from rkd_core.storage import files
 from tests.rkd_core.records.test_records import ROW
 
-NUMBER = records._MANY + 2
+NUMBER = parquet._MANY + 2
 
 
 def row(number, **changes):

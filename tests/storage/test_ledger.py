@@ -13,6 +13,7 @@ import torch
 from rkd_core import records
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
+from rkd_core.records import parquet
 from rkd_core.results import artifacts, ledger
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.storage import bundles, files
@@ -96,7 +97,7 @@ def test_a_success_that_comes_while_a_failure_is_written_stands(out, monkeypatch
         commit(out)
         return table
 
-    monkeypatch.setattr(records, "parse", late)
+    monkeypatch.setattr(parquet, "parse", late)
     assert not records.write(out / "records", FAILED | {"cause": "of a zombie"})
     assert ledger.find(out, ID)["status"] == "completed"
     (row,) = records.read(out / "records").to_pylist()

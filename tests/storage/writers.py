@@ -36,8 +36,8 @@ def commit_and_die(place, after):
 
         return wrapped
 
-    files.stores.put = counted(files.stores.put)
-    files.stores.create = counted(files.stores.create)
+    files.object_store.put = counted(files.object_store.put)
+    files.object_store.create = counted(files.object_store.create)
     commit(files.location(place), train_loss=float(after))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from analysis.papers import TABLES, definitions
+from analysis.papers import TABLES, table
 from analysis.papers.definitions import (
     Cell,
     Finding,
@@ -36,7 +36,7 @@ SETS = ("cifar10", "cifar10-lt", "cifar100", "cifar100-lt", "imagenet-lt", "digi
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("dataset", SETS)
 def test_every_table_is_whole(name: str, dataset: str) -> None:
-    found = definitions(name, dataset)
+    found = table(name, dataset)
     for shown in (found, found.small):
         keys = [(c.row, c.column, metric) for c in shown.cells for metric in c.paper]
         assert len(keys) == len(set(keys))
@@ -59,7 +59,7 @@ def test_every_table_is_whole(name: str, dataset: str) -> None:
 )
 def test_the_papers_findings_hold_for_the_papers_figures(name: str, dataset: str) -> None:
     """Where the paper draws a conclusion from a table, its numbers say the same."""
-    found = definitions(name, dataset)
+    found = table(name, dataset)
     values = {(c.row, c.column, m): float(v) for c in found.cells for m, v in c.paper.items() if v}
     values |= {(c.row, c.column, m): 0.0 for c in found.cells for m, v in c.paper.items() if v == 0}
     wrong = [finding.text for finding in found.findings if not finding.holds(values)]
@@ -84,8 +84,8 @@ def test_worst_10_is_of_long_tailed_tinyimagenet_alone(name: str) -> None:
     """So say the caption of Wang et al.'s Table 1 and the columns' heads of Table 2."""
     for dataset in (*SETS, "tiny-imagenet", "tiny-imagenet-lt"):
         worst = "worst-10" if dataset == "tiny-imagenet-lt" else "worst-1"
-        assert set(definitions(name, dataset).metrics) == {"average", worst}
-    tiny = definitions("wang-2", "tiny-imagenet")
+        assert set(table(name, dataset).metrics) == {"average", worst}
+    tiny = table("wang-2", "tiny-imagenet")
     numbers = {cell.row: cell.paper for cell in tiny.cells}
     assert numbers["standard distillation"] == {"average": 57.83, "worst-1": 6.32}
 
@@ -256,11 +256,11 @@ def test_the_selected_pair_is_that_of_its_worst_k(worst_k: int, expected: float)
 
 
 def test_the_small_scale_leaves_out_what_is_not_trained_there() -> None:
-    found = definitions("ltkd-main", "imagenet-lt")
+    found = table("ltkd-main", "imagenet-lt")
     assert {cell.part for cell in found.cells} == set(range(6))
     assert {cell.part for cell in found.small.cells} == {0, 1, 2}
     assert found.small.parts == found.parts  # cells name them by place
-    whole = definitions("wang-1", "cifar10")
+    whole = table("wang-1", "cifar10")
     assert whole.small == whole
 
 
@@ -320,7 +320,7 @@ def test_findings_say_how_sure_they_are() -> None:
 
 def test_names_and_records_that_fit_nothing() -> None:
     with pytest.raises(UserError, match="did you mean wang-1"):
-        definitions("wang1", "cifar10")
+        table("wang1", "cifar10")
     cell = Cell("gone", "", Of("kd"), {"average": None})
     with pytest.raises(UserError, match="no completed training belongs to a cell of made"):
         measure(a_table(cell), {0: records([student("std", 0, [5, 5, 5])])})

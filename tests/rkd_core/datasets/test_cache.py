@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rkd_core import datasets
-from rkd_core.datasets.preparation import cache, decode_source, prepare
+from rkd_core.datasets import cache
+from rkd_core.datasets.preparation import decode_source, prepare
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from tests.rkd_core.datasets.on_disk import image_folder, parquet_folder, settle

@@ -9,10 +9,10 @@ import pytest
 
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.records import compaction
+from rkd_core.records import compaction, parquet
 from tests.rkd_core.records.test_records import ROW
 
-NUMBER = records._MANY + 8
+NUMBER = parquet._MANY + 8
 
 
 def row(number, **changes):
@@ -56,7 +56,7 @@ def parsed(monkeypatch):
         names.append(path.stem)
         return parse(path, content)
 
-    monkeypatch.setattr(records, "parse", counting)
+    monkeypatch.setattr(parquet, "parse", counting)
     return names
 
 
@@ -132,7 +132,7 @@ def test_a_compaction_that_is_not_sound_is_made_again(folder, parsed, damage, mo
         path.unlink()
         path.mkdir()
     elif damage == "columns":
-        monkeypatch.setattr(records, "SCHEMA", pa.schema([*records.SCHEMA, ("new", pa.int64())]))
+        monkeypatch.setattr(parquet, "SCHEMA", pa.schema([*records.SCHEMA, ("new", pa.int64())]))
     elif damage == "version":
         path.write_bytes(content.replace(b"records 1 ", b"records 2 ", 1))
     else:
@@ -190,11 +190,11 @@ def test_few_records_have_none(tmp_path):
 
 def test_reading_a_part_keeps_the_rest(folder, parsed):
     """Reading some of the records keeps the others in the compaction."""
-    for number in range(100, 100 + records._MANY):
+    for number in range(100, 100 + parquet._MANY):
         (folder / f"run{number}.parquet").write_bytes(records.serialize(row(number)))
-    assert len(records.read(folder, ids(range(100, 100 + records._MANY)))) == records._MANY
+    assert len(records.read(folder, ids(range(100, 100 + parquet._MANY)))) == parquet._MANY
     parsed.clear()
-    assert len(records.read(folder)) == NUMBER + records._MANY
+    assert len(records.read(folder)) == NUMBER + parquet._MANY
     assert parsed == []
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.records import parquet
 
 ROW = {
     "run_id": "a" * 20,
@@ -149,7 +150,7 @@ def test_a_later_versions_file_reads_and_is_checked(tmp_path, monkeypatch):
     path = tmp_path / "x.parquet"
     row = {"run_id": "x", "status": "completed", "schema_version": 1, "seed": 3}
     with monkeypatch.context() as patched:
-        patched.setattr(records, "SCHEMA", later)
+        patched.setattr(parquet, "SCHEMA", later)
         path.write_bytes(records.serialize(row | {"later": [1, 2]}))
     (read,) = records.read(tmp_path).to_pylist()
     assert read["seed"] == 3

@@ -81,7 +81,7 @@ def test_run_id_depends_on_the_version_of_the_mathematics(monkeypatch):
 
 def test_run_id_is_the_same_in_another_process_and_for_equal_numbers():
     code = (
-        "import sys; from rkd_core.specs.spec import *;"
+        "import sys; from rkd_core.specs import *;"
         "print(run_id(TrainingSpec.model_validate_json(sys.stdin.read()), 'data'))"
     )
     text = json.dumps(json.loads(STUDENT.model_dump_json()) | {"temperature": 3})

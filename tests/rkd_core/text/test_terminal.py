@@ -12,7 +12,7 @@ from rkd_core.text.console import Console
 from rkd_core.text.terminal import shown, transliterate
 
 ROOT = Path(__file__).resolve().parents[3]
-PREPARE = "import sys; from rkd_core import terminal; terminal.prepare(own_process=True)\n"
+PREPARE = "import sys; from rkd_core.text import terminal; terminal.prepare(own_process=True)\n"
 
 
 def run(code, *, shell="", environment=(), **options):

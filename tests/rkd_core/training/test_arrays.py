@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from rkd_core import models, training
+from rkd_core import models
 from rkd_core.datasets.array_data import Setting
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.teachers.answers import Teacher
-from rkd_core.training import train
+from rkd_core.training import loop, train
 from rkd_core.training.run import Run
 from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 from tests.rkd_core.training.test_loop import (
@@ -199,13 +199,13 @@ def test_warming_up_leaves_no_trace():
 def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
     """Their optimiser reads its rate from the tensor that the steps fill."""
     made = {}
-    monkeypatch.setattr(training, "CudaRecorder", lambda device, n: made.update(n=n) or Replay())
+    monkeypatch.setattr(loop, "CudaRecorder", lambda device, n: made.update(n=n) or Replay())
     setting = Setting(teacher_spec(architecture="resnet8", data=DataOptions()), colourful(), CPU)
     rate = torch.tensor(0.1)
     runs = [Run(teacher_spec(recipe=RECIPE), str(i), setting, None, rate) for i in range(2)]
-    assert isinstance(training._steps(runs, rate, setting), RecordedSteps)
+    assert isinstance(loop._steps(runs, rate, setting), RecordedSteps)
     assert made == {"n": 2}
-    assert isinstance(training._steps(runs, None, setting), EagerSteps)
+    assert isinstance(loop._steps(runs, None, setting), EagerSteps)
     assert all(run.optimizer.rate is rate for run in runs)
 
 
