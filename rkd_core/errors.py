@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-__all__ = ["DivergedError", "StoppedError", "UserError", "require", "unknown_name"]
+__all__ = ["DivergedError", "StoppedError", "UserError", "first_line", "require", "unknown_name"]
 
 _LONGEST = 2000  # characters
 
@@ -53,6 +53,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> 
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UserError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(names)}{more}")
+
+
+def first_line(error: BaseException, default: str | None = None) -> str:
+    """Return the first line of an error's message.
+
+    Args:
+        error: The error.
+        default: Text for an error without a message; by default the name of its class.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else default or type(error).__name__
 
 
 def require(condition: bool, line: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def read(path: Path) -> tuple[str, list[Stored]]:
     except pickle.UnpicklingError as error:  # its own message says how to run the code all the same
         raise UserError(f"{path} cannot be read as weights: {_refused(content, error)}") from error
     except Exception as error:  # damaged files raise errors of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{path} cannot be read as weights: {reason}") from error
     if not isinstance(found, Mapping):
         raise UserError(f"{path} holds a {type(found).__name__}, not a state dict")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 from rkd_core.records import compaction
 from rkd_core.records.schema import SCHEMA
 from rkd_core.storage import files
@@ -253,7 +253,7 @@ def parse(path: Path, content: bytes) -> pa.Table:
         added = {name: table.column(name)[0].as_py() for name in set(names) - {*SCHEMA.names}}
         sum_of_values = _checksum(record.to_pylist()[0] | added)
     except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{path} is not a record of this program: {reason}") from error
     if (table.schema.metadata or {}).get(_SUM, sum_of_values) != sum_of_values:
         raise UserError(f"{path} is damaged: its values differ from their SHA-256; move it away")
@@ -276,5 +276,5 @@ def _cast(table: pa.Table) -> pa.Table:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
+    reason = first_line(error)
     return UserError(f"{path} cannot be read as a record: {reason}; move it away")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rkd_core import records
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 from rkd_core.specs import TrainingSpec, revision
 from rkd_core.storage import bundles
 from rkd_core.text import json_text
@@ -94,7 +94,7 @@ def load(folder: Path, run_id: str) -> Artifact:
         try:
             read[name] = reader(contents[name])
         except (ValueError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"{folder / run_id / name} is of another version: {reason}") from error
     _check_revision(folder / run_id / _MODEL, read[_MODEL])
     digest = bundles.checksums(folder / run_id, run_id)[_WEIGHTS]

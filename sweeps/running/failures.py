@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 
-from rkd_core.errors import StoppedError, UserError
+from rkd_core.errors import StoppedError, UserError, first_line
 
 __all__ = ["describe", "details", "halts", "loss"]
 
@@ -14,8 +14,7 @@ def describe(error: BaseException) -> str:
     """One line for the record."""
     if isinstance(error, UserError):
         return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {first_line(error, 'no message')}"
 
 
 def details(error: BaseException) -> str:

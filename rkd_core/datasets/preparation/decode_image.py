@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from rkd_core.datasets.readers.base import Encoded
+from rkd_core.errors import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,8 +119,7 @@ def _guarded(function: Callable[..., T]) -> Callable[..., T]:
             formats = ", ".join(pillow().formats())
             raise BadImageError(f"it is not an image of a known format ({formats})") from error
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadImageError(reason) from error
+            raise BadImageError(first_line(error)) from error
 
     return guarded
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets.readers.base import ArrayImages, Source, Split
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 
 __all__ = ["download", "is_cifar", "read"]
 
@@ -115,7 +115,7 @@ def download(folder_name: str, target: Path) -> None:
             fetch(hidden, download=True)
             shutil.move(Path(hidden) / folder_name, target / folder_name)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad checksum is the other
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"{folder_name} is nowhere on this machine and cannot be downloaded to {target} "
             f"({reason}): put it, or its Parquet files, into a folder and name that as data_dir"
@@ -165,7 +165,7 @@ def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
                 raise pickle.UnpicklingError(f"it numbers a value {argument}")
         value = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{path} cannot be read as a batch of CIFAR: {reason}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a batch of CIFAR: it holds no dictionary")

@@ -30,7 +30,7 @@ from rkd_core.datasets.readers.parquet_columns import (
 )
 from rkd_core.datasets.readers.paths import is_ignored
 from rkd_core.datasets.readers.split_names import SplitRule, spelling
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 from rkd_core.text.nouns import counted
 
 __all__ = ["ParquetImages", "find_folder", "read"]
@@ -345,5 +345,5 @@ def _joined(parts: list[Labels], what: str) -> Labels:
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return UserError(f"{file} cannot be read as Parquet: {reason}")

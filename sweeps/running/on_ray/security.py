@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 
 __all__ = ["check_cluster", "check_confined", "close_to_others"]
 
@@ -73,7 +73,7 @@ def check_cluster(address: str) -> None:
         found = canonicalize_bootstrap_address(address)
     except (ConnectionError, ValueError) as error:
         found = None
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
     if found is None:
         raise UserError(f"--address {address}: {reason}")
     host, _, port = found.rpartition(":")
@@ -134,8 +134,8 @@ def _admitted(found: str, address: str) -> bool:
     except AuthenticationError:
         return False
     except Exception as error:  # Ray raises what its RPC layer does
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"--address {address}: no Ray answers at {found} ({reason[0]})") from error
+        reason = first_line(error)
+        raise UserError(f"--address {address}: no Ray answers at {found} ({reason})") from error
     return True
 
 

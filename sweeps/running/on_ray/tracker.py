@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.logger import LoggerCallback
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 
 __all__ = ["Tracker"]
 
@@ -47,7 +47,7 @@ class Tracker(LoggerCallback):
         try:
             inner.setup()
         except Exception as error:
-            raise UserError(f"{flag}: {_reason(error)}") from error
+            raise UserError(f"{flag}: {first_line(error)}") from error
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Done already, before anything was trained."""
@@ -80,7 +80,7 @@ class Tracker(LoggerCallback):
         except Exception as error:  # whatever it is, training goes on
             self._inner = None
             log.warning("%s", self._flag, exc_info=error)
-            self._notify(f"{self._flag} failed ({_reason(error)}); training goes on without it")
+            self._notify(f"{self._flag} failed ({first_line(error)}); training goes on without it")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles callbacks into its own files; a connection is not for it to keep."""
@@ -114,7 +114,3 @@ class _Shown:
         found = {name: own[name] for name in _FIGURES if own.get(name) is not None}
         steps = {name: result[name] for name in _STEPS if name in result}
         return steps | (found if self._alone else {run_id: found})
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rkd_core.datasets import Dataset
 from rkd_core.device.hardware import gpu_count
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, first_line
 from rkd_core.storage.files import location, pyarrow_system
 from rkd_core.training.validation_schedule import Looks
 from sweeps.cli.options import Machine
@@ -165,7 +165,7 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
     except UserError:
         raise
     except Exception as error:  # Ray raises this very class if its processes take too long
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if machine.address is None:
             failure = explain(f"Ray did not start on this machine: {reason}")
             raise UserError(f"{failure}; --serial trains without Ray") from error
