@@ -13,20 +13,30 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from report import ROOT, quick_and_data_dir
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root
 
-WITH_DATA = ("batches", "train_core", "teacher_cache", "packing", "precision", "mini_sweep")
-WITHOUT = (
-    "method_cost",
-    "simulate",
-    "select_million",
-    "selection_truth",
-    "search_replay",
-    "engine",
-    "makespan",
-    "start",
+from benchmarks.report import ROOT, quick_and_data_dir
+
+WITH_DATA = (
+    "training/batches",
+    "training/train_core",
+    "training/teacher_cache",
+    "training/packing",
+    "training/precision",
+    "sweep/mini_sweep",
+)
+WITHOUT_DATA = (
+    "training/method_cost",
+    "sweep/simulate",
+    "selection/million_records",
+    "selection/truth",
+    "search/replay",
+    "sweep/engine",
+    "sweep/makespan",
+    "sweep/start",
 )
 
 
@@ -36,7 +46,7 @@ def main() -> None:
     options = ["--quick"] if small else []
     found = ["--data-dir", str(data_dir)] if data_dir is not None else []
     rows: list[tuple[str, dict[str, Any]]] = []
-    for name in (*WITH_DATA[:4], *WITHOUT, *WITH_DATA[4:]):
+    for name in (*WITH_DATA[:4], *WITHOUT_DATA, *WITH_DATA[4:]):
         script = ROOT / "benchmarks" / f"{name}.py"
         start = time.monotonic()
         done = subprocess.run(

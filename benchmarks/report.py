@@ -1,8 +1,4 @@
-"""What the benchmarks share: rows of figures, fresh processes, memory. Standard library only.
-
-Importing it also puts the clone first on the path, so that a benchmark runs without installing
-and measures the code that lies beside it.
-"""
+"""What the benchmarks share: rows of figures, fresh processes, memory. Standard library only."""
 
 from __future__ import annotations
 
@@ -30,7 +26,6 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 
 def quick() -> bool:
@@ -51,7 +46,8 @@ def quick_and_data_dir() -> tuple[bool, Path | None]:
 
 def _parsed(usage: str, arguments: Sequence[str]) -> bool:
     if set(arguments) - {"--quick"}:
-        raise SystemExit(f"usage: python benchmarks/{Path(sys.argv[0]).name} {usage}")
+        script = Path(sys.argv[0]).resolve().relative_to(ROOT)
+        raise SystemExit(f"usage: python {script} {usage}")
     return "--quick" in arguments
 
 

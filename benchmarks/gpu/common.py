@@ -14,16 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from rkd_core.datasets import Dataset, ImageSet  # noqa: E402
-from rkd_core.datasets.array_data import Setting  # noqa: E402
-from rkd_core.device.execution import Execution  # noqa: E402
-from rkd_core.specs import (  # noqa: E402
+from rkd_core.datasets import Dataset, ImageSet
+from rkd_core.datasets.array_data import Setting
+from rkd_core.device.execution import Execution
+from rkd_core.specs import (
     DataOptions,
     MultiplierOptions,
     TeacherRef,
@@ -32,8 +31,8 @@ from rkd_core.specs import (  # noqa: E402
     recipes,
     run_id,
 )
-from rkd_core.training.run import Run  # noqa: E402
-from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps  # noqa: E402
+from rkd_core.training.run import Run
+from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 
 GPU = torch.cuda.is_available()
 TINY = not GPU or bool(os.environ.get("TINY"))

@@ -10,17 +10,17 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = {
-    "gpu_array": {"array"},
-    "batches": {"batches"},
-    "engine": {"engine"},
-    "gpu_grid": {"grid"},
-    "makespan": {"makespan"},
-    "method_cost": {"method_cost"},
-    "mini_sweep": {"mini_sweep"},
-    "packing": {"packing"},
-    "precision": {"precision_average", "precision_worst_class"},
-    "select_million": {"select_million"},
-    "selection_truth": {
+    "gpu/students_together": {"array"},
+    "training/batches": {"batches"},
+    "sweep/engine": {"engine"},
+    "gpu/whole_grid": {"grid"},
+    "sweep/makespan": {"makespan"},
+    "training/method_cost": {"method_cost"},
+    "sweep/mini_sweep": {"mini_sweep"},
+    "training/packing": {"packing"},
+    "training/precision": {"precision_average", "precision_worst_class"},
+    "selection/million_records": {"select_million"},
+    "selection/truth": {
         "chances",
         "corrected_bias",
         "coverage",
@@ -29,24 +29,24 @@ ROWS = {
         "settling",
         "shared_images",
     },
-    "search_replay": {"prune_drops_winner", "search_cost", "search_vs_random"},
-    "simulate": {"simulate"},
-    "start": {"start"},
-    "gpu_step": {"step"},
-    "teacher_cache": {"teacher_cache_resnet20", "teacher_cache_resnet56"},
-    "train_core": {"train_core_resnet20", "train_core_resnet56"},
+    "search/replay": {"prune_drops_winner", "search_cost", "search_vs_random"},
+    "sweep/simulate": {"simulate"},
+    "sweep/start": {"start"},
+    "gpu/single_student": {"step"},
+    "training/teacher_cache": {"teacher_cache_resnet20", "teacher_cache_resnet56"},
+    "training/train_core": {"train_core_resnet20", "train_core_resnet56"},
 }
 WITHOUT_DATA = {
-    "engine",
-    "makespan",
-    "method_cost",
-    "search_replay",
-    "select_million",
-    "selection_truth",
-    "simulate",
-    "start",
+    "search/replay",
+    "selection/million_records",
+    "selection/truth",
+    "sweep/engine",
+    "sweep/makespan",
+    "sweep/simulate",
+    "sweep/start",
+    "training/method_cost",
 }
-ON_A_GPU = {"gpu_array", "gpu_grid", "gpu_step"}
+ON_A_GPU = {"gpu/single_student", "gpu/students_together", "gpu/whole_grid"}
 
 
 def quickly(name, *arguments, folder):
@@ -94,8 +94,18 @@ def test_an_unknown_argument_is_refused(name, tmp_path):
 
 def test_every_script_is_in_the_table_and_in_the_docs():
     folder = ROOT / "benchmarks"
-    scripts = {p.stem for p in folder.glob("*.py") if 'if __name__ == "__main__":' in p.read_text()}
-    assert scripts == {*ROWS, "all", "search_figure", "selection_figure", "worlds"}
+    scripts = {
+        str(p.relative_to(folder).with_suffix(""))
+        for p in folder.rglob("*.py")
+        if 'if __name__ == "__main__":' in p.read_text()
+    }
+    assert scripts - {"naive/sweep", "gpu/check", "gpu/fused", "gpu/measure"} == {
+        *ROWS,
+        "all",
+        "search/recorded_grids",
+        "search/replay_figure",
+        "selection/truth_figure",
+    }
     told = (ROOT / "docs" / "performance.md").read_text()
     assert [name for name in ROWS if f"benchmarks/{name}.py" not in told] == []
 

@@ -1,6 +1,6 @@
 """Dependent trainings on Ray for real, asleep instead of training: wall time over its lower bound.
 
-    python benchmarks/makespan.py [--quick]
+    python benchmarks/sweep/makespan.py [--quick]
 
 8 teachers and 64 students on 4 slots through the command's own engine: Ray on this machine, Tune,
 the searcher and the ledger. Only the function that Tune calls is another one: it sleeps for a
@@ -15,6 +15,7 @@ It takes about 4 minutes.
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,8 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import made_plan
-from report import print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import print_row, quick, spread
+from benchmarks.sweep import synthetic_plan
 
 if TYPE_CHECKING:
     from sweeps.planning.plan import PlannedRun
@@ -66,7 +69,7 @@ def sleep_trial(
     tune.report(figures | moments | {"run_id": config["run_id"]})
 
 
-class Moments(made_plan.Watcher):
+class Moments(synthetic_plan.Watcher):
     """A watcher that keeps when each training began and ended."""
 
     def __init__(self) -> None:
@@ -87,9 +90,9 @@ def main() -> None:
 
     small = quick()
     mean, repetitions = (0.2, 1) if small else (2.0, 5)
-    plan = made_plan.plan(2, 1, seeds=1) if small else made_plan.plan(4, 2, seeds=2)
-    lengths = made_plan.lengths(plan, mean)
-    bound = made_plan.lower_bound(plan, lengths, SLOTS)
+    plan = synthetic_plan.plan(2, 1, seeds=1) if small else synthetic_plan.plan(4, 2, seeds=2)
+    lengths = synthetic_plan.lengths(plan, mean)
+    bound = synthetic_plan.lower_bound(plan, lengths, SLOTS)
 
     machine = Machine(cpus_per_trial=cpu_count() / SLOTS, gpus_per_trial=0)
     walls, before, after = [], [], []
@@ -105,7 +108,7 @@ def main() -> None:
         for _ in range(repetitions):
             with tempfile.TemporaryDirectory(prefix="rkd-makespan-") as folder:
                 moments = Moments()
-                sweep = Sweep(plan, set(), Path(folder), made_plan.FINGERPRINT, moments)
+                sweep = Sweep(plan, set(), Path(folder), synthetic_plan.FINGERPRINT, moments)
                 start = time.time()
                 run_on_ray(sweep, lengths, Path(folder), machine, cluster, None)  # type: ignore[arg-type]
                 end = time.time()

@@ -1,6 +1,6 @@
 """K ResNet-56 students side by side on a GPU against one after the other, eager.
 
-    python benchmarks/gpu_array.py [--quick] [--data-dir DIR]
+    python benchmarks/gpu/students_together.py [--quick] [--data-dir DIR]
 
 All students of an array are recorded into one CUDA graph, a branch for each; the other side takes
 its steps one by one without recording, as a single student's training would. Batch 128 on
@@ -13,8 +13,13 @@ where nothing is gained.
 
 from __future__ import annotations
 
-from report import print_row, spread
-from side_by_side import FLOOR, Array, arguments
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.gpu.student_array import FLOOR, Array, arguments
+from benchmarks.report import print_row, spread
 
 GOAL = ">= 6 and >= 150,000 images/s"
 STUDENTS = (1, 2, 4, 8, 12, 16)

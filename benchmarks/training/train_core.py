@@ -1,6 +1,6 @@
 """Training ResNet-20 and ResNet-56 on one core: images a second against the naive loop.
 
-    python benchmarks/train_core.py [--quick] [--data-dir DIR]
+    python benchmarks/training/train_core.py [--quick] [--data-dir DIR]
 
 The loop proper: batches, forward, backward, update, from labels with the standard objective, on
 images of CIFAR-10-LT in batches of 128. Ours is ``rkd_core.training.train`` as a sweep runs it on
@@ -15,11 +15,14 @@ minutes.
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import fresh, one_core, print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, one_core, print_row, quick_and_data_dir, spread
 
 if TYPE_CHECKING:
     from rkd_core.datasets import Dataset
@@ -42,7 +45,7 @@ def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Speeds]
     import torch
 
     torch.set_num_threads(1)
-    from workload import BATCH, images
+    from benchmarks.training.workload import BATCH, images
 
     sides = {"naive": _naive, "ours": _ours}
     speeds: dict[str, Speeds] = {}
@@ -59,8 +62,7 @@ def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Speeds]
 
 def _ours(architecture: str, dataset: Dataset) -> float:
     """Seconds of all epochs but the first."""
-    from workload import OURS, teacher
-
+    from benchmarks.training.workload import OURS, teacher
     from rkd_core.training import train
 
     moments: list[float] = []
@@ -77,10 +79,10 @@ def _naive(architecture: str, dataset: Dataset) -> float:
     """Seconds of all epochs but the first."""
     import torch
     from torch.nn import functional as F
-    from workload import recipe
 
     from benchmarks.naive.data import Loaders
     from benchmarks.naive.train import network, optimizer_and_schedule, train_one_epoch
+    from benchmarks.training.workload import recipe
 
     settings = recipe(EPOCHS)
     loader = Loaders(dataset, settings).training

@@ -1,6 +1,8 @@
 """Grids that were trained in full, kept as records, for searches to be replayed on.
 
-    python benchmarks/worlds.py RESULTS NAME      # keeps a finished sweep as worlds/NAME.parquet
+    python benchmarks/search/recorded_grids.py RESULTS NAME
+
+keeps a finished sweep as benchmarks/worlds/NAME.parquet.
 
 A world has every combination with every seed, and what validation said on the way
 (``--validate-every``). Only columns that a search or a selection looks at are kept.
@@ -14,12 +16,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from report import ROOT
 
+from benchmarks.report import ROOT
 from rkd_core import records
 from rkd_core.metrics import average_accuracy, worst_class_accuracy
 from sweeps.search.strategy import Cell, Point, Space

@@ -1,6 +1,6 @@
 """A whole small sweep on CIFAR-10-LT: the command's wall time against the naive stack's.
 
-    python benchmarks/mini_sweep.py [--quick] [--data-dir DIR]
+    python benchmarks/sweep/mini_sweep.py [--quick] [--data-dir DIR]
 
 3 teachers (standard, balanced, robust) and, on each, the 3 students at 3 temperatures: 27, all
 ResNet-20. A grid of n teachers has n * n students for each temperature, so 24 students on 3
@@ -39,7 +39,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from report import ROOT, print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import ROOT, print_row, quick_and_data_dir, spread
 
 GOAL = ">= 4.0"
 TEST_IMAGES = 2000

@@ -1,6 +1,6 @@
 """The whole CIFAR-10-LT grid of Wang et al. on a GPU, as minutes of the command.
 
-    python benchmarks/gpu_grid.py [--quick] [--data-dir DIR]
+    python benchmarks/gpu/whole_grid.py [--quick] [--data-dir DIR]
 
 6 teachers and 108 students, ResNet-56, 200 epochs: ``sweeps/pareto.py`` from the start of the
 process to its end, in a fresh folder; without Ray if that is not installed. ``ratio_median`` is
@@ -19,8 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from report import ROOT, print_row, spread
-from side_by_side import arguments
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.gpu.student_array import arguments
+from benchmarks.report import ROOT, print_row, spread
 
 GOAL = "< 45 minutes"
 FULL = shlex.split(

@@ -1,6 +1,6 @@
 """Students of a ResNet-56 teacher: reading its answers from a table against asking it live.
 
-    python benchmarks/teacher_cache.py [--quick] [--data-dir DIR]
+    python benchmarks/training/teacher_cache.py [--quick] [--data-dir DIR]
 
 ``rkd_core.training.train`` on images of CIFAR-10-LT in batches of 128, on one core and one thread,
 with the views of each epoch answered from the teacher's table, or by the live teacher with its
@@ -15,11 +15,14 @@ It takes about 3 minutes.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from report import fresh, one_core, print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, one_core, print_row, quick_and_data_dir, spread
 
 STUDENTS = {  # training images, and the goal
     "resnet56": (4 * 128, ">= 1.15"),
@@ -40,8 +43,7 @@ def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Sample]
 
 
 def _measure(architecture: str, pairs: int, small: bool, data_dir: Path | None) -> Sample:
-    from workload import OURS, images, student, teacher
-
+    from benchmarks.training.workload import OURS, images, student, teacher
     from rkd_core.teachers import table_or_live
     from rkd_core.training import train
 

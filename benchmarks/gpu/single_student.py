@@ -1,6 +1,6 @@
 """One ResNet-56 student on a GPU: its step recorded into a CUDA graph against eager.
 
-    python benchmarks/gpu_step.py [--quick] [--data-dir DIR]
+    python benchmarks/gpu/single_student.py [--quick] [--data-dir DIR]
 
 Batch 128 on CIFAR-10-LT in bfloat16, channels last, teacher's answers from the table; batches are
 made on the device and count on both sides. In turns. The row is images a second recorded over
@@ -12,8 +12,13 @@ where recording buys nothing.
 
 from __future__ import annotations
 
-from report import print_row, spread
-from side_by_side import FLOOR, Array, arguments
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.gpu.student_array import FLOOR, Array, arguments
+from benchmarks.report import print_row, spread
 
 GOAL = ">= 2.5"
 

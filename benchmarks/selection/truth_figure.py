@@ -1,15 +1,21 @@
-"""Draw docs/selection.png from worlds of ``selection_truth.py``.
+"""Draw docs/selection.png from worlds of ``truth.py``.
 
-    python benchmarks/selection_figure.py
+    python benchmarks/selection/truth_figure.py
 
 It takes about a minute.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
 import numpy as np
-from report import ROOT
-from selection_truth import SHAPES, Cell, judge, world
+
+from benchmarks.report import ROOT
+from benchmarks.selection.truth import SHAPES, Cell, judge, world
 
 GREY, BLUE, RED = "#9a9a9a", "#1f5fa8", "#b3372f"
 WORLDS = (16, 8, 5)

@@ -1,6 +1,6 @@
 """Selection in worlds whose truth is known: coverage, optimism, regret, chances.
 
-    python benchmarks/selection_truth.py [--quick]
+    python benchmarks/selection/truth.py [--quick]
 
 108 combinations, as 6 teachers, 6 students and 3 temperatures; 10 classes of 500 validation images,
 100 of 50, 200 of 25, or 1,000 of 5; one seed or three, with and without noise of seeds. Three kinds
@@ -17,15 +17,20 @@ and compares what is then given up with what it said. It takes about twenty minu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 import numpy as np
 import pyarrow as pa
-from report import print_row, quick, spread
 from scipy.special import expit, logit, ndtri
+
+from benchmarks.report import print_row, quick, spread
 
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations

@@ -1,6 +1,6 @@
 """Augmented training batches a second on one core: ours against PIL in a DataLoader.
 
-    python benchmarks/batches.py [--quick] [--data-dir DIR]
+    python benchmarks/training/batches.py [--quick] [--data-dir DIR]
 
 Batches of 128 images of CIFAR-10-LT, shuffled, padded, cropped, flipped and normalised, as
 float32 tensors: ``TrainingBatches`` against torchvision's transforms over PIL images made of uint8
@@ -13,12 +13,15 @@ It takes half a minute.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from report import fresh, one_core, print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, one_core, print_row, quick_and_data_dir, spread
 
 GOAL = ">= 10"
 EPOCHS = 2
@@ -31,9 +34,8 @@ def measure(repetitions: int, small: bool, data_dir: Path | None) -> dict[str, l
     import torch
 
     torch.set_num_threads(1)
-    from workload import images, recipe
-
     from benchmarks.naive.data import Loaders
+    from benchmarks.training.workload import images, recipe
     from rkd_core.datasets.batches.batches import TrainingBatches
 
     dataset, settings = images(small, data_dir), recipe(1)

@@ -1,6 +1,6 @@
 """Two trainings of one thread at once, or one of two threads after the other: the throughputs.
 
-    python benchmarks/packing.py [--quick] [--data-dir DIR]
+    python benchmarks/training/packing.py [--quick] [--data-dir DIR]
 
 The same work either way: two trainings of ResNet-20 on images of CIFAR-10-LT in batches of 128, by
 ``rkd_core.training.train`` in the precision of ``workload.OURS``. One way two processes take one
@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import print_row, quick_and_data_dir, spread
 
 if TYPE_CHECKING:
     from rkd_core.datasets import Dataset
@@ -34,8 +37,7 @@ def train_one(threads: int, small: bool, data_dir: Path | None) -> int:
     """Train once in this process; returns the images trained on."""
     from dataclasses import replace
 
-    from workload import BATCH, OURS, teacher
-
+    from benchmarks.training.workload import BATCH, OURS, teacher
     from rkd_core.training import train
 
     dataset, epochs = _dataset(small, data_dir), 1 if small else EPOCHS
@@ -47,7 +49,7 @@ def train_one(threads: int, small: bool, data_dir: Path | None) -> int:
 @functools.cache
 def _dataset(small: bool, data_dir: Path | None) -> Dataset:
     """Read while this process warms up."""
-    from workload import images
+    from benchmarks.training.workload import images
 
     return images(small, data_dir, LIMIT)
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import quick_and_data_dir
+from benchmarks.report import quick_and_data_dir
 
 if TYPE_CHECKING:
     from rkd_core.datasets.array_data import Setting
@@ -46,8 +46,7 @@ class Array:
     """
 
     def __init__(self, small: bool, data_dir: Path | None) -> None:
-        from workload import images, student, teacher
-
+        from benchmarks.training.workload import images, student, teacher
         from rkd_core.datasets.array_data import Setting
         from rkd_core.device.execution import Execution
         from rkd_core.teachers.answers import Teacher

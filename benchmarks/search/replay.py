@@ -1,24 +1,28 @@
-"""What a search reaches for what it costs, replayed on grids that were trained in full.
+"""Replay search strategies on grids that were trained in full.
 
-    python benchmarks/search_replay.py [--quick]
+    python benchmarks/search/replay.py [--quick]
 
-The grids are the records in ``benchmarks/worlds`` (``benchmarks/worlds.py`` says how they come
-there). A replay is a grid that might have been: the seed is drawn for each teacher anew, and all
-of its students are those of that seed; so a world of S seeds and T teachers holds S**T grids of one
-seed. A strategy asks, is told what the record says, and pays for a student, and for its teacher if
-it is the first on it, by their epochs. At each share of the grid's cost the selection
-(``uncertainty.choose``) is made among the students so far; a choice is worth its mean test
-accuracies over all seeds of the world, which no strategy sees. It is held against what is chosen
-from the whole grid, and against the same grid in a random order. ``several seeds`` are replays in
-which the grid has three seeds, in an order of its own for each teacher, and a strategy says of
-which combinations it wants further ones. ``points_to_the_grid`` are on test, ``points_expected``
-what the whole grid's validation says to expect.
+The grids are the records in ``benchmarks/worlds``, written by
+``benchmarks/search/recorded_grids.py``. A replay draws a seed for each teacher, and all of its
+students have that seed, so S seeds and T teachers give S**T possible grids of one seed. A strategy
+proposes a student and gets its record. It pays for the student, and for its teacher if this is the
+teacher's first student, by the number of epochs. At each share of the grid's cost the selection
+(``uncertainty.choose``) is made among the students so far. The value of a choice is its mean test
+accuracy over all recorded seeds, which no strategy sees. It is compared with the choice from the
+whole grid and with the same grid in random order. In the replays named ``several seeds`` the grid
+has three seeds, in an independent order for each teacher, and a strategy decides which combinations
+get further seeds. ``points_to_the_grid`` is measured on test; ``points_expected`` is what the
+validation of the whole grid predicts.
 
-Rows: ``search_cost``, the share of the grid's cost at which the choice first is within half a point
-of the grid's in worst-class accuracy; ``search_vs_random``, the median of that over the median of a
-random order's; ``prune_drops_winner``, the share of replays in which ``--prune`` stops what the
-whole grid would choose. The details have each grid and strategy, with curves, from which
-``search_figure.py`` draws docs/budget.png.
+Rows:
+
+- ``search_cost``: the share of the grid's cost at which the choice is first within half a point of
+  the grid's choice in worst-class accuracy;
+- ``search_vs_random``: the median of that share over the median for a random order;
+- ``prune_drops_winner``: the share of replays in which ``--prune`` stops the whole grid's choice.
+
+The details have the curves of each grid and strategy, from which ``replay_figure.py`` draws
+docs/budget.png.
 """
 
 from __future__ import annotations
@@ -34,14 +38,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from report import print_row, quick, spread
 from scipy import stats
 from threadpoolctl import threadpool_limits
-from worlds import World, load, names
 
 from analysis.runs.combinations import combine
 from analysis.selection import Selection
 from analysis.selection.uncertainty import choose
+from benchmarks.report import print_row, quick, spread
+from benchmarks.search.recorded_grids import World, load, names
 from rkd_core.errors import UserError
 from sweeps.search.informed import Informed
 from sweeps.search.optuna_strategy import WithOptuna

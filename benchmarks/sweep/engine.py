@@ -1,6 +1,6 @@
 """64 short real trainings through Ray: how much of the slots' time is training.
 
-    python benchmarks/engine.py [--quick]
+    python benchmarks/sweep/engine.py [--quick]
 
 64 teachers, one for each seed, of about two seconds each (ResNet-20 on made 32 x 32 images,
 augmented) through the command's own engine: Tune, the searcher, the trainable and the ledger, one
@@ -16,6 +16,7 @@ It takes about 4 minutes.
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,8 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import made_plan
-from report import print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import print_row, quick, spread
+from benchmarks.sweep import synthetic_plan
 
 if TYPE_CHECKING:
     from sweeps.planning.plan import PlannedRun
@@ -33,7 +36,7 @@ GOAL = ">= 0.93"
 IMAGES = 6 * 128
 
 
-class Moments(made_plan.Watcher):
+class Moments(synthetic_plan.Watcher):
     """A watcher that keeps when the first training began and the last one ended."""
 
     def __init__(self) -> None:
@@ -50,8 +53,7 @@ class Moments(made_plan.Watcher):
 
 def main() -> None:
     """Run the plan on one Ray several times, and print the row."""
-    from workload import made_images, recipe
-
+    from benchmarks.training.workload import made_images, recipe
     from rkd_core.device.execution import Execution
     from sweeps.cli.options import Machine
     from sweeps.planning.plan import Plan
@@ -61,10 +63,10 @@ def main() -> None:
     small = quick()
     dataset = replace(
         made_images(8 if small else 32, 128 if small else IMAGES),
-        fingerprint=made_plan.FINGERPRINT,
+        fingerprint=synthetic_plan.FINGERPRINT,
     )
     network, seeds, repetitions = ("resnet8", 4, 1) if small else ("resnet20", 64, 3)
-    made = made_plan.plan(1, 1, seeds, architecture=network, recipe=recipe(1 if small else 2))
+    made = synthetic_plan.plan(1, 1, seeds, architecture=network, recipe=recipe(1 if small else 2))
     plan = Plan(made.teachers)
     machine, execution = Machine(gpus_per_trial=0), Execution("cpu", "auto", 1)
     shares, warm, starts = [], [], []

@@ -1,6 +1,6 @@
 """Selection among 1,000,000 records: seconds from columns to the choice, and memory.
 
-    python benchmarks/select_million.py [--quick]
+    python benchmarks/selection/million_records.py [--quick]
 
 100 teacher objectives, 100 student objectives, 10 temperatures and 10 seeds, in shuffled order, as
 one Parquet file in the columns of the record schema that selection needs. Each repetition is a
@@ -15,11 +15,14 @@ It takes a quarter of a minute.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from report import fresh, peak_mib, print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, peak_mib, print_row, quick, spread
 
 GOAL = "< 2 s, in < 1024 MiB"
 CLASSES = 10

@@ -1,6 +1,6 @@
 """A sweep of 10,000 students over 100 teachers on 64 slots, with trainings of simulated length.
 
-    python benchmarks/simulate.py [--quick]
+    python benchmarks/sweep/simulate.py [--quick]
 
 Everything but the trainings and Ray's own processes is real: the grid becomes a plan, the plan a
 schedule, the searcher that Ray Tune asks hands out the runs and is told how they ended, the plain
@@ -18,13 +18,16 @@ from __future__ import annotations
 import heapq
 import io
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import made_plan
-from report import fresh, peak_mib, print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, peak_mib, print_row, quick, spread
+from benchmarks.sweep import synthetic_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +57,7 @@ def simulate(seeds: int, side: int) -> dict[str, float]:
 
     memory_before = peak_mib()
     began = time.perf_counter()
-    plan = made_plan.plan(side, side, seeds)
+    plan = synthetic_plan.plan(side, side, seeds)
     planned = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="rkd-simulate-") as folder:
         lines = io.StringIO()
@@ -87,13 +90,13 @@ def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
     from sweeps.running.on_ray.searcher import PlanSearcher
     from sweeps.running.sweep import Sweep
 
-    seconds = made_plan.lengths(plan, 60.0)
+    seconds = synthetic_plan.lengths(plan, 60.0)
     runs = {run.run_id: run for run in plan.runs}
     under_way: list[tuple[float, str, str]] = []  # when it ends, trial id, run id
     clock, trials, ledger = 0.0, 0, 0.0
     tally = Tally(plan, set(), out, CostModel(), images=1000, slots=SLOTS, worst_k=1, margin=None)
     with display_for(tally, console, quiet=False) as watcher:
-        searcher = PlanSearcher(Sweep(plan, set(), out, made_plan.FINGERPRINT, watcher))
+        searcher = PlanSearcher(Sweep(plan, set(), out, synthetic_plan.FINGERPRINT, watcher))
         while True:
             while len(under_way) < SLOTS:
                 config = searcher.suggest(f"{trials}")
@@ -110,7 +113,7 @@ def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
             records.write(out / "records", row)
             ledger += time.perf_counter() - before
             searcher.on_trial_complete(trial_id, row)
-    return clock / made_plan.lower_bound(plan, seconds, SLOTS), ledger
+    return clock / synthetic_plan.lower_bound(plan, seconds, SLOTS), ledger
 
 
 def _record(run: PlannedRun, seconds: float) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _record(run: PlannedRun, seconds: float) -> dict[str, Any]:
     correct = [50 + int(digit, 16) for digit in run.run_id[:10]]
     figures = {f"{split}_class_total": [100] * 10 for split in ("train", "val", "test")}
     figures |= {f"{split}_class_correct": correct for split in ("val", "test")}
-    return records.identity(run.spec, run.run_id, made_plan.FINGERPRINT) | {
+    return records.identity(run.spec, run.run_id, synthetic_plan.FINGERPRINT) | {
         **figures,
         "val_average_accuracy": sum(correct) / 1000,
         "val_worst_class_accuracy": min(correct) / 100,

@@ -1,6 +1,6 @@
 """Whether bfloat16 changes the answer: the same trainings in both precisions, over seeds.
 
-    python benchmarks/precision.py [--quick] [--data-dir DIR]
+    python benchmarks/training/precision.py [--quick] [--data-dir DIR]
 
 For each of five seeds a robust ResNet-8 teacher and a robust student of it (multipliers, so that
 small errors could add up) on 4,000 images of CIFAR-10-LT for 8 epochs, in float32 and in bfloat16:
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from report import print_row, quick_and_data_dir, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import print_row, quick_and_data_dir, spread
 
 SEEDS, IMAGES, EPOCHS = 5, 4000, 8
 PRECISIONS = ("float32", "bfloat16")
@@ -31,8 +34,8 @@ GOAL = "< 1"
 def measure(seed: int, precision: str, small: bool, data_dir: Path | None) -> dict[str, float]:
     """Accuracies of a teacher and of its student, by ``stage metric``."""
     import numpy as np
-    from workload import images, made_images, recipe, robust, student, teacher
 
+    from benchmarks.training.workload import images, made_images, recipe, robust, student, teacher
     from rkd_core.device.execution import Execution
     from rkd_core.metrics import average_accuracy, worst_class_accuracy
     from rkd_core.training import train

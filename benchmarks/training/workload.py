@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from report import ROOT  # imported first: it puts the clone on the path
 
 from rkd_core.datasets import Dataset, ImageSet, load
 from rkd_core.device.execution import Execution
@@ -15,7 +14,6 @@ from rkd_core.specs import DataOptions, Recipe, TeacherRef, TrainingSpec, family
 __all__ = [
     "BATCH",
     "OURS",
-    "ROOT",
     "images",
     "made_images",
     "recipe",

@@ -1,7 +1,7 @@
-"""Draw docs/budget.png from what ``search_replay.py`` printed.
+"""Draw docs/budget.png from what ``replay.py`` printed.
 
-    python benchmarks/search_replay.py > rows.jsonl
-    python benchmarks/search_figure.py rows.jsonl
+    python benchmarks/search/replay.py > rows.jsonl
+    python benchmarks/search/replay_figure.py rows.jsonl
 
 The first takes about eleven minutes on two cores.
 """
@@ -13,8 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
 import numpy as np
-from report import ROOT
+
+from benchmarks.report import ROOT
 
 COLORS = {
     "informed": ("#1f5fa8", "--budget"),
@@ -27,14 +30,14 @@ COLORS = {
 def main() -> None:
     """Read the row with the curves, draw, and write the file."""
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python benchmarks/search_figure.py ROWS")
+        raise SystemExit("usage: python benchmarks/search/replay_figure.py ROWS")
     try:
         rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
         named = {row["name"]: row["details"] for row in rows}
         details = named["search_cost"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise SystemExit(f"{sys.argv[1]}: not the rows of search_replay.py ({what})") from error
+        raise SystemExit(f"{sys.argv[1]}: not the rows of replay.py ({what})") from error
     draw(details, ROOT / "docs" / "budget.png")
 
 

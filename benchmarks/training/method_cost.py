@@ -1,6 +1,6 @@
 """What a step of each method's student costs beside a step of the standard student.
 
-    python benchmarks/method_cost.py [--quick]
+    python benchmarks/training/method_cost.py [--quick]
 
 All methods that see of a network its logits alone: the plan of a sweep with them, of which each
 method's student at its default options and the grid's students of the standard teacher are taken.
@@ -21,12 +21,15 @@ It takes about 2 minutes.
 from __future__ import annotations
 
 import itertools
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import fresh, one_core, print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import fresh, one_core, print_row, quick, spread
 
 if TYPE_CHECKING:
     from rkd_core.datasets import Dataset
@@ -48,9 +51,8 @@ def measure(pairs: int, small: bool) -> dict[str, Milliseconds]:
 
 
 def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
-    from made_plan import plan
-    from workload import BATCH, OURS, made_images, recipe
-
+    from benchmarks.sweep.synthetic_plan import plan
+    from benchmarks.training.workload import BATCH, OURS, made_images, recipe
     from rkd_core import methods
     from rkd_core.models.features import looks_inside
     from rkd_core.training import train
@@ -104,8 +106,7 @@ class _Student:
     """A student under way."""
 
     def __init__(self, spec: TrainingSpec, dataset: Dataset, out: Path) -> None:
-        from workload import OURS
-
+        from benchmarks.training.workload import OURS
         from rkd_core.datasets.array_data import Setting
         from rkd_core.teachers.answers import Teacher
         from rkd_core.teachers.holdouts import Holdouts

@@ -1,6 +1,6 @@
 """Time from the command to the first step of the first training, with a fresh cache.
 
-    python benchmarks/start.py [--quick]
+    python benchmarks/sweep/start.py [--quick]
 
 Runs ``python sweeps/pareto.py --dataset digits-lt`` into an empty folder and interrupts it after a
 worker process has taken a step. The row is wall seconds; ``cpu_seconds`` is the CPU time of all its
@@ -20,7 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from report import ROOT, print_row, quick, spread
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.report import ROOT, print_row, quick, spread
 
 GOAL = "<= 8"
 REPETITIONS = 5

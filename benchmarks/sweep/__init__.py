@@ -1,0 +1,1 @@
+"""Benchmarks of whole sweeps: start, scheduling, overhead and total time."""
