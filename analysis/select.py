@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from analysis.selection.options import add_options, rule_of
+from analysis.selection.rule_options import Rule, add_options, rule_of
 from rkd_core.storage import files
 from rkd_core.text import json_text, terminal
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from analysis.selection import Selection
     from analysis.selection.criteria import Criterion
     from analysis.selection.outcome import Outcome
-    from analysis.selection.rule_options import Rule
     from analysis.selection.uncertainty import Estimate
 
 __all__ = ["main", "prepare", "run", "select"]
@@ -60,11 +59,8 @@ def select(
 
 def run(
     results: Path,
+    rule: Rule = Rule(),  # noqa: B008  (immutable)
     *,
-    worst_k: int = 1,
-    margin: float | None = None,
-    rule: Rule | None = None,
-    estimate: Estimate = "shrunk",
     run_ids: Iterable[str] | None = None,
     family: str | None = None,
     figures: bool = True,
@@ -76,11 +72,7 @@ def run(
 
     Args:
         results: The results folder of a sweep.
-        worst_k: Number of classes in the worst-k accuracy.
-        margin: Average accuracy that may be given up against standard distillation, a fraction;
-            None for the standard error of the difference.
-        rule: Any other rule, in the place of the two before.
-        estimate: What the rule is applied to: ``shrunk`` estimates, or the ``raw`` accuracies.
+        rule: The selection rule.
         run_ids: The runs to compare; None for those of the folder's plan, or all without a plan.
         family: Compare all completed students of this family instead.
         figures: Whether to draw ``pareto.png`` and ``pareto.svg``, and to write ``report.html``.
@@ -95,15 +87,13 @@ def run(
         UserError: There is nothing to select from, an option is out of range, or the folder
             cannot be written (the table is printed all the same).
     """
-    from analysis.selection.rule_options import Rule
     from analysis.views import answer_cache
     from rkd_core.errors import UserError
     from rkd_core.text.console import Console
 
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
-    rule = rule or Rule(worst_k, None if margin is None else repr(margin))
-    asked = rule, run_ids, family, estimate, target_regret
+    asked = rule, run_ids, family, target_regret
     names = _FILES if figures else _FILES[:1]
     key, last = answer_cache.key_of(results, *asked), answer_cache.load(results)
     screen = answer_cache.screen_of(console, results)
@@ -114,12 +104,11 @@ def run(
         return json_text.parse_object(files.read(results / names[0]))
 
     from analysis.runs.loading import load
-    from analysis.selection.outcome import assess, class_names
 
     runs = load(results, run_ids, family)
     if answer_cache.key_of(results, *asked) != key:  # new records were written meanwhile
         key, stands = "", False
-    outcome = assess(runs, rule.criterion(class_names(runs)), estimate)
+    outcome = rule.assess(runs)
     content, advised = _settled(outcome, target_regret, results)
     lines, failure = [], None
     try:  # write files first, so that they exist whatever happens to the screen
@@ -250,8 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(
             location(options.results),
-            rule=rule_of(options),
-            estimate=options.estimate,
+            rule_of(options),
             family=options.family,
             figures=not options.no_figures,
             tables=None if options.tables is None else location(options.tables),

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.selection.options import add_options, assessing
+from analysis.selection.rule_options import add_options, rule_of
 from rkd_core.text import terminal
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rkd_core.storage.files import location
 
     try:
-        with serving(location(options.results), assessing(options), options.port) as address:
+        with serving(location(options.results), rule_of(options).assess, options.port) as address:
             print(f"Open {address} (Ctrl-C ends)", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()

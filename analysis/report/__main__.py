@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.selection.options import add_options, assessing
+from analysis.selection.rule_options import add_options, rule_of
 from rkd_core.text import terminal
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = location(options.results)
         runs = load(results, family=options.family)
-        print(f"Wrote {save(runs, assessing(options)(runs), results)}")
+        print(f"Wrote {save(runs, rule_of(options).assess(runs), results)}")
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)
         return 2

@@ -8,17 +8,28 @@ import io
 import json
 import shlex
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rkd_core.errors import UserError
 
-__all__ = ["ClassNames", "read_groups"]
+__all__ = ["ClassNames", "distinct", "read_groups"]
 
 _LISTED = 10
 """Number of names that a message lists."""
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, with the label appended to those that several classes share.
+
+    Two classes of ImageNet, for example, are named crane.
+    """
+    names = tuple(names)
+    while len(count := Counter(names)) < len(names):
+        names = tuple(f"{n} ({label})" if count[n] > 1 else n for label, n in enumerate(names))
+    return names
 
 
 class ClassNames:

@@ -5,7 +5,7 @@ A new rule is one class with the methods of ``Criterion``, and one test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.posterior import Draw
 from rkd_core.errors import UserError
+from rkd_core.metrics import binomial_error
 
 __all__ = [
     "Accuracies",
@@ -162,9 +163,25 @@ class Constrained:
             against, error = values[place], se[place]
         else:
             against, error = np.float64(self.reference), np.float64(0.0)
+        return values, against, self._margins(se, error)
+
+    def _margins(self, se: FloatArray, reference_se: FloatArray | float) -> FloatArray:
+        """Return the accuracy that may be given up, for standard errors of candidates."""
         if self.margin is not None:
-            return values, against, np.full(values.size, self.margin)
-        return values, against, self.errors * np.hypot(se, error)
+            return np.full(np.shape(se), self.margin)
+        return np.asarray(self.errors * np.hypot(se, reference_se))
+
+    def least_average(self, standard: Sequence[float], images: int) -> float:
+        """Return the average accuracy to ask for while few combinations have been trained.
+
+        Args:
+            standard: Average accuracies of standard distillation; the lowest counts.
+            images: Validation images that each of them is counted on.
+        """
+        error = np.asarray(binomial_error(max(standard), images))
+        if isinstance(self.reference, str):
+            return min(standard) - float(self._margins(error, error))
+        return self.reference - float(self._margins(error, 0.0))
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
         """What is maximized, and what one combination must have for it."""

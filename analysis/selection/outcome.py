@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.runs.class_lists import distinct
 from analysis.runs.columns import OBJECTIVES, FloatArray
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import Runs
@@ -228,10 +228,7 @@ def class_names(runs: Runs) -> tuple[str, ...]:
     classes = len(student["val_class_total"] or names)
     if len(names) != classes:
         names = [str(label) for label in range(classes)]
-    # ImageNet has two classes named crane: a name that is not alone gets its label.
-    while len(count := Counter(names)) < classes:
-        names = [f"{n} ({label})" if count[n] > 1 else n for label, n in enumerate(names)]
-    return tuple(names)
+    return distinct(names)
 
 
 def _setting(runs: Runs) -> Setting:

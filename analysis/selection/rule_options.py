@@ -1,86 +1,176 @@
-"""A criterion from options of a command line, once the classes' names are known."""
+"""The selection rule as options of a command line, and the criterion made from them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from analysis.runs.class_lists import ClassNames, read_groups
-from analysis.selection.criteria import (
-    Constrained,
-    Criterion,
-    Floors,
-    Group,
-    Lexicographic,
-    Measure,
-    WeightedSum,
-)
 from rkd_core.errors import UserError, unknown_name
 
-__all__ = ["Rule"]
+if TYPE_CHECKING:
+    import argparse
+
+    from analysis.runs.loading import Runs
+    from analysis.selection.criteria import Criterion, Group, Measure
+    from analysis.selection.outcome import Outcome
+
+__all__ = ["Rule", "add_options", "rule_of"]
+
+
+def _option(default: Any, help_line: str, **more: Any) -> Any:
+    """Return a field whose metadata are the arguments of ``argparse.add_argument``."""
+    return field(default=default, metadata={"help": help_line, **more})
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What was asked for, as text where a class is named.
+    """The options that name a selection rule, as given on a command line.
 
-    Attributes:
-        worst_k: Number of classes in the worst-k accuracy.
-        margin: A fraction such as ``0.005``, or standard errors such as ``2se``.
-        keep: ``average`` or ``balanced``.
-        reference: ``standard``, ``best`` or a fraction.
-        group: Classes whose mean recall is maximized: ``NAME=cat,dog``; JSON such as
-            ``{"NAME": ["cat", "dog"]}``; several such texts with classes of the same group; or
-            the name of a group of ``groups_file``.
-        floors: Least recalls, each as ``cat=0.8``.
-        weight: That of the worst-k accuracy in a weighted sum.
-        order: Accuracies in turn, such as ``worst_k,average``.
-        tolerance: What may be given up of each of them for the next.
-        groups_file: JSON, TOML or CSV file with groups of classes.
+    The commands of ``analysis`` and of ``sweeps`` take their options from these fields.
     """
 
-    worst_k: int = 1
-    margin: str | None = None
-    keep: Literal["average", "balanced"] = "average"
-    reference: str = "standard"
-    group: str | Sequence[str] | None = None
-    floors: Sequence[str] = ()
-    weight: float | None = None
-    order: str | None = None
-    tolerance: float = 0.0
-    groups_file: Path | None = None
+    worst_k: int = _option(
+        1,
+        "maximize the mean of the k smallest class accuracies on validation (1)",
+        type=int,
+        metavar="K",
+    )
+    margin: str | None = _option(
+        None,
+        "accuracy that may be given up against the reference, a fraction such as 0.005, or "
+        "standard errors of the difference such as 2se (1se)",
+        metavar="M",
+    )
+    keep: Literal["average", "balanced"] = _option(
+        "average",
+        "accuracy that the constraint is on (average)",
+        choices=("average", "balanced"),
+    )
+    reference: str = _option(
+        "standard",
+        "reference of the constraint: standard distillation, the best combination, or a fraction "
+        "(standard)",
+        metavar="standard|best|F",
+    )
+    group: Sequence[str] = _option(
+        (),
+        "maximize the mean accuracy of these classes instead; repeat for more classes of the same "
+        """group; use JSON, {"NAME": ["A", "B"]}, if names have commas""",
+        action="append",
+        metavar="NAME=A,B",
+    )
+    groups_file: Path | None = _option(  # noqa: RUF009
+        None,
+        "read groups of classes from JSON (as above), TOML, or CSV with the columns group and "
+        "class; --group NAME then selects one of them",
+        type=Path,
+        metavar="FILE",
+    )
+    floor: Sequence[str] = _option(
+        (), "least accuracy of a class; repeatable", action="append", metavar="CLASS=F"
+    )
+    weight: float | None = _option(
+        None, "maximize W x worst-k + (1 - W) x average accuracy", type=float, metavar="W"
+    )
+    order: str | None = _option(
+        None,
+        "maximize these accuracies in turn: worst_k, average, balanced",
+        metavar="A,B",
+    )
+    tolerance: float = _option(
+        0.0, "accuracy that each step of --order may give up (0)", type=float, metavar="M"
+    )
+    estimate: Literal["raw", "shrunk"] = _option(
+        "shrunk",
+        "apply the rule to accuracies as counted (raw), or to estimates from all combinations "
+        "together (shrunk)",
+        choices=("raw", "shrunk"),
+    )
 
     def criterion(self, names: Sequence[str]) -> Criterion:
-        """The criterion for classes of these names, in label order.
+        """Return the criterion for classes of these names, in label order.
 
         Raises:
-            UserError: An option has no sense, or two exclude each other.
+            UserError: An option is invalid, names an unknown class, or excludes another one.
         """
-        rules = [
-            name
-            for name, given in (
-                ("--weight", self.weight is not None),
-                ("--floor", bool(self.floors)),
-                ("--order", self.order is not None),
-            )
-            if given
-        ]
-        if len(rules) > 1:
-            raise UserError(f"{' and '.join(rules)} exclude each other; give one of them")
-        grouped = bool(self.group) or self.groups_file is not None
-        constrained = self.margin, self.keep, self.reference, grouped
-        if rules and constrained != (None, "average", "standard", False):
-            raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
+        return self._criterion(ClassNames(names))
+
+    def check(self) -> None:
+        """Refuse options that are wrong whatever the classes are.
+
+        Raises:
+            UserError: An option is invalid or excludes another one; the line names it.
+        """
+        try:
+            self._criterion(None)
+        except UserError as error:
+            text = str(error)
+            raise UserError(text if text.startswith("--") else f"--{text}") from None
+
+    def assess(self, runs: Runs) -> Outcome:
+        """Return ``analysis.selection.outcome.assess`` by this rule.
+
+        Raises:
+            UserError: As ``criterion`` and ``assess``.
+        """
+        from analysis.selection.outcome import assess, class_names
+
+        return assess(runs, self.criterion(class_names(runs)), self.estimate)
+
+    def groups(self) -> dict[str, list[str]] | None:
+        """Return the groups of ``groups_file``; None without such a file.
+
+        Raises:
+            UserError: The file cannot be read, or has no groups.
+        """
+        return None if self.groups_file is None else read_groups(self.groups_file)
+
+    def _criterion(self, names: ClassNames | None) -> Criterion:
+        """Return the criterion; without names, one that lacks the classes of groups and floors."""
+        from analysis.selection.criteria import Floors, Lexicographic, WeightedSum
+
+        self._check_exclusions()
         if self.weight is not None:
             return WeightedSum(self.worst_k, self.weight)
         if self.order is not None:
-            order = tuple(cast(Measure, name) for name in self.order.split(","))
+            order = tuple(cast("Measure", name) for name in self.order.split(","))
             return Lexicographic(self.worst_k, order, self.tolerance)
-        if self.floors:
-            return Floors(self._floors(ClassNames(names)), tuple(names), self.worst_k)
+        if not self.floor:
+            return self._constrained(names)
+        if names is None:
+            pairs = self._floors()
+            return Floors(dict(enumerate(pairs.values())), tuple(pairs), self.worst_k)
+        floors: dict[int, float] = {}
+        for name, floor in self._floors().items():
+            label = names.label(name, "--floor")
+            if floors.setdefault(label, floor) != floor:
+                raise UserError(f"--floor names {names.names[label]} twice")
+        return Floors(floors, names.names, self.worst_k)
+
+    @property
+    def _grouped(self) -> bool:
+        return bool(self.group) or self.groups_file is not None
+
+    def _check_exclusions(self) -> None:
+        given = {
+            "--weight": self.weight is not None,
+            "--floor": bool(self.floor),
+            "--order": self.order is not None,
+        }
+        rules = [name for name, is_given in given.items() if is_given]
+        if len(rules) > 1:
+            raise UserError(f"{' and '.join(rules)} exclude each other; give one of them")
+        constrained = self.margin, self.keep, self.reference, self._grouped
+        if rules and constrained != (None, "average", "standard", False):
+            raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
+
+    def _constrained(self, names: ClassNames | None) -> Criterion:
+        from analysis.selection.criteria import Constrained
+
         fixed, errors = None, 1.0
         if self.margin is not None and self.margin.endswith("se"):
             errors = _fraction(self.margin.removesuffix("se"), "--margin")
@@ -91,30 +181,25 @@ class Rule:
             against = cast(Literal["standard", "best"], self.reference)
         else:
             against = _fraction(self.reference, "--reference")
-        group = self._group(ClassNames(names)) if grouped else None
+        group = self._group(names) if self._grouped and names is not None else None
         return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
 
-    def groups(self) -> dict[str, list[str]] | None:
-        """Return the groups of ``groups_file``; None without such a file.
-
-        Raises:
-            UserError: The file cannot be read, or has no groups.
-        """
-        return None if self.groups_file is None else read_groups(self.groups_file)
-
-    def _floors(self, names: ClassNames) -> dict[int, float]:
-        floors: dict[int, float] = {}
-        for text in self.floors:
+    def _floors(self) -> dict[str, float]:
+        """Return the least recalls by the name of the class, as written."""
+        floors: dict[str, float] = {}
+        for text in self.floor:
             name, equals, value = text.rpartition("=")
             if not (name and equals and value):
                 raise UserError(f"--floor must be like cat=0.8, not {text}")
-            label, floor = names.label(name, "--floor"), _fraction(value, "--floor")
-            if floors.setdefault(label, floor) != floor:
-                raise UserError(f"--floor names {names.names[label]} twice")
+            floor = _fraction(value, "--floor")
+            if floors.setdefault(name, floor) != floor:
+                raise UserError(f"--floor names {name} twice")
         return floors
 
     def _group(self, names: ClassNames) -> Group:
-        texts = [self.group] if isinstance(self.group, str) else list(self.group or ())
+        from analysis.selection.criteria import Group
+
+        texts = [self.group] if isinstance(self.group, str) else list(self.group)
         groups, option = self.groups(), f"--groups-file {self.groups_file}"
         if groups is None:
             return Group(*names.group(texts, "--group"))
@@ -128,6 +213,21 @@ class Rule:
             raise unknown_name(f"group of {option}", name, groups)
         labels = dict.fromkeys(names.label(member, option) for member in groups[name])
         return Group(name, tuple(labels))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each field of ``Rule``."""
+    for one in fields(Rule):
+        default = [] if one.default == () else one.default  # argparse appends to a list
+        parser.add_argument(f"--{one.name.replace('_', '-')}", default=default, **one.metadata)
+
+
+def rule_of(options: argparse.Namespace) -> Rule:
+    """Return the rule that parsed options name."""
+    given: dict[str, Any] = {one.name: getattr(options, one.name) for one in fields(Rule)}
+    for name, value in given.items():
+        given[name] = tuple(value) if isinstance(value, list) else value
+    return Rule(**given)
 
 
 def _fraction(text: str, option: str) -> float:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,7 +87,7 @@ def key_of(
     except TypeError:  # a malformed plan, which its next reader refuses
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
-    asked = repr((rule, family, others))
+    asked = repr((astuple(rule), family, others))
     rests_on = of_record, plan, compared, groups, asked, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 

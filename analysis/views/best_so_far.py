@@ -7,28 +7,27 @@ import pyarrow.compute as pc
 
 from analysis.runs.combinations import combine
 from analysis.selection import select
-from analysis.selection.criteria import Constrained
+from analysis.selection.criteria import Criterion
 from analysis.selection.outcome import objective_name
 from rkd_core.errors import UserError
 
 __all__ = ["best_so_far"]
 
 
-def best_so_far(students: pa.Table, *, worst_k: int = 1, margin: float | None = None) -> str | None:
-    """The selected student beside standard distillation, on validation.
+def best_so_far(students: pa.Table, criterion: Criterion | None = None) -> str | None:
+    """Return the selected student beside standard distillation, on validation.
 
     Args:
         students: Completed student records in the columns of ``rkd_core.records.SCHEMA``; those
             of other methods than the grid's are no candidates.
-        worst_k: As in the selection.
-        margin: As in the selection.
+        criterion: The rule; None for ``Constrained()``.
 
     Returns:
         Two lines, or None while there is no standard distillation to measure against.
     """
     students = students.filter(pc.is_null(students["variant"]))
     try:
-        selection = select(combine(students), Constrained(worst_k, margin))
+        selection = select(combine(students), criterion)
     except UserError:
         return None
     c, means = selection.combinations, selection.means

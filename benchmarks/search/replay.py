@@ -43,6 +43,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.runs.combinations import combine
 from analysis.selection import Selection
+from analysis.selection.criteria import Constrained
 from analysis.selection.uncertainty import choose
 from benchmarks.report import print_row, quick, spread
 from benchmarks.search.recorded_grids import World, load, names
@@ -235,7 +236,7 @@ def pruned(world_name: str, number: int) -> tuple[bool, float]:
 
     world = load(world_name)
     grid = Grid(world, 1, number)
-    pruner, dropped, spent, whole = Pruner(1, None), False, 0, 0
+    pruner, dropped, spent, whole = Pruner(Constrained()), False, 0, 0
     for run in planned(world):
         spec = run.spec
         assert spec.teacher is not None

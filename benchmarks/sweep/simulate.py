@@ -84,6 +84,7 @@ def simulate(seeds: int, side: int) -> dict[str, float]:
 
 def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
     """Let the engine's parts run a plan; the makespan over its bound, and seconds of the ledger."""
+    from analysis.selection.criteria import Constrained
     from rkd_core import records
     from sweeps.display.progress import Tally, display_for
     from sweeps.planning.cost import CostModel
@@ -94,7 +95,7 @@ def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
     runs = {run.run_id: run for run in plan.runs}
     under_way: list[tuple[float, str, str]] = []  # when it ends, trial id, run id
     clock, trials, ledger = 0.0, 0, 0.0
-    tally = Tally(plan, set(), out, CostModel(), images=1000, slots=SLOTS, worst_k=1, margin=None)
+    tally = Tally(plan, set(), out, CostModel(), images=1000, slots=SLOTS, criterion=Constrained())
     with display_for(tally, console, quiet=False) as watcher:
         searcher = PlanSearcher(Sweep(plan, set(), out, synthetic_plan.FINGERPRINT, watcher))
         while True:

@@ -82,11 +82,9 @@ def check(options: Options) -> None:
             math.isfinite(value) and (value > 0 if low == "above 0" else value >= 0)
         )
         require(good, f"{flag} must be {low}, not {value}")
-    margin = options.selection.margin
-    require(
-        margin is None or 0 <= margin <= 1,
-        f"--margin is a fraction of accuracy from 0 to 1, such as 0.01, not {margin}",
-    )
+    options.selection.check()
+    margin = options.selection.margin or ""
+    require(not margin.startswith("-"), f"--margin must be 0 or more, not {margin}")
     cpus, gpus = machine.cpus, machine.gpus_per_trial
     require(
         math.isfinite(cpus) and cpus >= _SHARE,

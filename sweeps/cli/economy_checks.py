@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rkd_core.errors import require
+from analysis.selection.criteria import Constrained, Criterion
+from rkd_core.errors import UserError, require
 from sweeps.cli import method_names
 from sweeps.cli.budget import Budget, search_of
 from sweeps.cli.options import Options
 from sweeps.cli.repeats import repeats
 
-__all__ = ["check_economy", "check_temperature"]
+__all__ = ["average_constraint", "check_economy", "check_temperature"]
 
 _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 
@@ -22,6 +23,25 @@ def check_economy(options: Options) -> None:
     _check_repeats(options)
     _check_teachers(options)
     _check_search(options)
+
+
+def average_constraint(criterion: Criterion, flag: str) -> Constrained:
+    """Return a criterion that searches and pruning can follow: a constraint on the average.
+
+    Raises:
+        UserError: It is another one, which the flag cannot be combined with.
+    """
+    if (
+        isinstance(criterion, Constrained)
+        and criterion.keep == "average"
+        and criterion.reference != "best"
+        and criterion.group is None
+    ):
+        return criterion
+    raise UserError(
+        f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
+        "--weight, --order, --floor, --group, --keep balanced and --reference best"
+    )
 
 
 def check_temperature(flag: str, temperature: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
+from analysis.selection.rule_options import Rule
 from rkd_core.specs import Normalization
 
 __all__ = [
@@ -185,14 +186,25 @@ class TrainingChoice:
 
 
 @dataclass(frozen=True)
-class SelectionChoice:
+class SelectionChoice(Rule):
     """Which student to ship."""
 
-    worst_k: int = 1
-    """maximise the mean of the k smallest class accuracies on validation"""
-    margin: OptionalFloat = None
-    """average accuracy that may be given up against standard distillation, as a fraction
-    (default: the standard error of the difference)"""
+
+def _annotate() -> None:
+    """Give tyro the help lines of the rule's fields, and let it append repeated options."""
+    hints = get_type_hints(Rule)
+    for one in fields(Rule):
+        about = one.metadata
+        texts = tyro.conf.arg(
+            help=about["help"], metavar=about.get("metavar"), help_behavior_hint=""
+        )
+        hint: Any = hints[one.name]
+        if about.get("action") == "append":
+            hint = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+        SelectionChoice.__annotations__[one.name] = Annotated[hint, texts]
+
+
+_annotate()
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from analysis.papers import ADULT, TABLES, table
 from analysis.papers.definitions import Part, Table
 from analysis.papers.measure import measure
 from analysis.papers.printing import document, markdown, print_measured
+from analysis.selection.rule_options import Rule
 from rkd_core import records
 from rkd_core.errors import UserError
 from rkd_core.storage.files import make_folder, replace_file
 from rkd_core.text.console import Console
 from sweeps.cli.method_names import DEFAULT
-from sweeps.cli.options import Economy, OptionalPath, Options, SelectionChoice
+from sweeps.cli.options import Economy, OptionalPath, Options
 from sweeps.cli.parse import parse
 from sweeps.commands.adult import Options as AdultOptions
 from sweeps.commands.adult import run as run_adult
@@ -118,7 +119,7 @@ class _Part:
         self,
         plan: Plan,
         out: Path,
-        choice: SelectionChoice,
+        rule: Rule,
         failures: Sequence[Failure],
         errors: Console,
     ) -> int:

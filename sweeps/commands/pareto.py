@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.runs.class_lists import distinct
 from analysis.select import run as select
-from analysis.selection.criteria import Constrained
-from analysis.selection.outcome import assess
+from analysis.selection.criteria import Criterion
+from analysis.selection.rule_options import Rule
 from analysis.watch import serving
 from rkd_core import datasets, records
 from rkd_core.device.execution import Execution
@@ -28,7 +29,8 @@ from rkd_core.text.console import Console
 from rkd_core.training.validation_schedule import Looks
 from sweeps.cli.budget import budget_of, search_of
 from sweeps.cli.checks import check
-from sweeps.cli.options import Options, SelectionChoice
+from sweeps.cli.economy_checks import average_constraint
+from sweeps.cli.options import Options
 from sweeps.display.progress import Tally, display_for
 from sweeps.display.summary import (
     log_ways,
@@ -65,7 +67,7 @@ __all__ = ["run"]
 _LONG = 1_000_000_000  # pixels through a network; shorter trainings begin without a measurement
 
 
-Conclude = Callable[[Plan, Path, SelectionChoice, Sequence[Failure], Console], int]
+Conclude = Callable[[Plan, Path, Rule, Sequence[Failure], Console], int]
 """What is done when all is trained: from plan, results folder, rule, failures and the console for
 errors to the exit code."""
 
@@ -92,12 +94,12 @@ def run(
         return 0
 
     check(options)
-    machine, choice = options.machine, options.selection
+    machine = options.machine
     with contextlib.ExitStack() as stack:
         wanted = _wanted(options, stack, console)
         dataset, settings, out = wanted.dataset, wanted.settings, wanted.out
         plan, cluster = wanted.plan, wanted.cluster
-        pruner = Pruner(choice.worst_k, choice.margin) if options.economy.prune else None
+        pruner = _pruner(options, wanted)
 
         # ---- What there is already ----------------------------------------------------------
         table = records.read(out / "records")
@@ -143,7 +145,17 @@ def run(
                 log_ways(settings, dataset, asked, execution, per_trial)
                 cluster = cluster if ready is None else ready()
                 sweep = _train(
-                    _Work(plan, completed, dataset, out, costs, per_trial, pruner, search),
+                    _Work(
+                        plan,
+                        completed,
+                        dataset,
+                        out,
+                        costs,
+                        per_trial,
+                        pruner,
+                        search,
+                        wanted.criterion,
+                    ),
                     options,
                     cluster,
                     execution,
@@ -159,7 +171,7 @@ def run(
             tidy(out, plan, hopeless)
         print_economy(console, search, [] if stop.asked else hopeless, len(plan.students))
 
-    return (conclude or _selected)(plan, out, choice, failures, errors)
+    return (conclude or _selected)(plan, out, options.selection, failures, errors)
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,7 @@ class _Wanted:
     plan: Plan
     out: Path
     cluster: Cluster
+    criterion: Criterion
     joined: bool
     """Whether the cluster is somebody else's, and has been joined."""
 
@@ -181,6 +194,9 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
     if machine.serial:
         wait_asleep()
     dataset = load_data(options)
+    criterion = options.selection.criterion(distinct(dataset.class_names))
+    if search_of(options.economy) is not None:
+        average_constraint(criterion, "--search")
     joined = machine.address is not None and not machine.serial
     cluster = stack.enter_context(connect(machine))() if joined else Cluster.local(machine)
     weights = teacher_weights(options.training, dataset)
@@ -194,7 +210,13 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
     print_methods(console, settings)
     for note in () if weights is None else weights.notes:
         console.print(f"--teacher-weights {note}", markup=False, highlight=False)
-    return _Wanted(dataset, settings, plan, out, cluster, joined)
+    return _Wanted(dataset, settings, plan, out, cluster, criterion, joined)
+
+
+def _pruner(options: Options, wanted: _Wanted) -> Pruner | None:
+    if not options.economy.prune:
+        return None
+    return Pruner(average_constraint(wanted.criterion, "--prune"))
 
 
 def _ways(
@@ -228,9 +250,7 @@ def _held(out: Path, options: Options, stop: Stop, console: Console) -> Iterator
     with contextlib.ExitStack() as stack:
         token = stack.enter_context(hold(out, stop, console.print))
         if options.display.watch:
-            choice = options.selection
-            rule = Constrained(choice.worst_k, choice.margin)
-            address = stack.enter_context(serving(out, lambda runs: assess(runs, rule)))
+            address = stack.enter_context(serving(out, options.selection.assess))
             console.print(f"The report, as far as it goes: {address}", highlight=False)
         yield token
 
@@ -238,7 +258,7 @@ def _held(out: Path, options: Options, stop: Stop, console: Console) -> Iterator
 def _selected(
     plan: Plan,
     out: Path,
-    choice: SelectionChoice,
+    rule: Rule,
     failures: Sequence[Failure],
     errors: Console,
 ) -> int:
@@ -247,8 +267,7 @@ def _selected(
     try:
         select(
             out,
-            worst_k=choice.worst_k,
-            margin=choice.margin,
+            rule,
             run_ids=[run.run_id for run in plan.runs],
             console=Console(file=sys.stdout),
         )
@@ -272,7 +291,7 @@ def _begin(
     files.make_folder(wanted.out)
     search = begin(
         options.economy,
-        Goal(options.selection.worst_k, options.selection.margin),
+        Goal(average_constraint(wanted.criterion, "--search")),
         wanted.settings,
         wanted.dataset.fingerprint,
         wanted.plan,
@@ -298,6 +317,7 @@ class _Work:
     per_trial: PerTrial
     pruner: Pruner | None
     search: Search | None
+    criterion: Criterion
 
 
 def _train(
@@ -310,7 +330,7 @@ def _train(
     shown: Console,
 ) -> Sweep:
     """Train what is missing, and show it meanwhile."""
-    machine, choice, dataset, out = options.machine, options.selection, work.dataset, work.out
+    machine, dataset, out = options.machine, work.dataset, work.out
     _ = dataset.train.levels  # counted here once and sent along, not in every training
     tally = Tally(
         work.plan,
@@ -319,8 +339,7 @@ def _train(
         work.costs,
         images=len(dataset.train),
         slots=cluster.slots,
-        worst_k=choice.worst_k,
-        margin=choice.margin,
+        criterion=work.criterion,
     )
     looks = Looks(machine.validate_every, () if work.pruner is None else RUNGS)
     with display_for(tally, shown, options.display.quiet) as watcher:

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.selection.criteria import Criterion
 from analysis.views.best_so_far import best_so_far
 from rkd_core import records
 from rkd_core.specs import Stage
@@ -53,8 +54,7 @@ class Tally:
         costs: Past durations; learns from every training that ends.
         images: Training images.
         slots: Trainings at a time.
-        worst_k: As in the selection.
-        margin: As in the selection.
+        criterion: The selection rule.
     """
 
     def __init__(
@@ -66,8 +66,7 @@ class Tally:
         *,
         images: int,
         slots: int,
-        worst_k: int,
-        margin: float | None,
+        criterion: Criterion,
     ) -> None:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
         self.ended = {"teacher": 0, "student": 0}
@@ -82,7 +81,7 @@ class Tally:
             else:
                 self._left[kind_of(run), run.spec.epochs] += 1
         self._out, self._costs, self._images = out, costs, images
-        self._slots, self._worst_k, self._margin = slots, worst_k, margin
+        self._slots, self._criterion = slots, criterion
         self._unread = [run.run_id for run in plan.students if run.run_id in completed]
         self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
@@ -184,7 +183,7 @@ class Tally:
             new = records.read(self._out / "records", self._unread)
             self._unread = []
             self._students = pa.concat_tables([self._students, new]).combine_chunks()
-            line = best_so_far(self._students, worst_k=self._worst_k, margin=self._margin)
+            line = best_so_far(self._students, self._criterion)
             self._best = (now, line)
         return self._best[1]
 

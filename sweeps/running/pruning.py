@@ -19,12 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.metrics import (
-    arcsine_scaled,
-    average_accuracy,
-    binomial_error,
-    worst_k_accuracy,
-)
+from analysis.selection.criteria import Constrained
+from rkd_core.metrics import arcsine_scaled, average_accuracy, worst_k_accuracy
 from rkd_core.training.validation_schedule import Looks
 from sweeps.planning.plan import PlannedRun
 
@@ -52,12 +48,11 @@ class Pruner:
     """Says of students that have stopped whether to go on.
 
     Args:
-        worst_k: Of the selection.
-        margin: Average accuracy that may be given up; None: the standard error of a difference.
+        criterion: The selection rule.
     """
 
-    def __init__(self, worst_k: int, margin: float | None) -> None:
-        self._worst_k, self._margin = worst_k, margin
+    def __init__(self, criterion: Constrained) -> None:
+        self._criterion, self._worst_k = criterion, criterion.worst_k
         self._completed: dict[str, tuple[dict[int, _Figures], _Figures]] = {}
         self._by_cell: defaultdict[object, list[_Figures]] = defaultdict(list)  # over seeds
         self._standard: list[float] = []  # averages of standard distillation
@@ -124,11 +119,8 @@ class Pruner:
 
     def _least_average(self) -> float:
         """What the selection will ask for, at the least; scaled."""
-        reference, images = max(self._standard), int(self._images.sum())
-        margin = self._margin
-        if margin is None:
-            margin = math.sqrt(2) * float(binomial_error(reference, images))
-        return float(arcsine_scaled(min(self._standard) - margin))
+        least = self._criterion.least_average(self._standard, int(self._images.sum()))
+        return float(arcsine_scaled(least))
 
     def _bar(self, least: float) -> float | None:
         """The best admitted combination's worst-k accuracy, scaled; None if there is none yet.

@@ -33,7 +33,6 @@ def gains(seen: Mapping[Point, Mapping[str, Any]], goal: Goal) -> dict[Cell, flo
         Of combinations that contend; empty while too few are known to say, or none is standard.
     """
     from analysis.runs.combinations import combine
-    from analysis.selection.criteria import Constrained
     from analysis.selection.further_seeds import one_more
     from analysis.selection.uncertainty import decide
 
@@ -41,7 +40,7 @@ def gains(seen: Mapping[Point, Mapping[str, Any]], goal: Goal) -> dict[Cell, flo
     if len(cells) < _FEWEST or not any(cell.is_standard for cell in cells):
         return {}
     combinations = combine(pa.Table.from_pylist([_row(p, r) for p, r in seen.items()], _SCHEMA))
-    selection, sure, _ = decide(combinations, Constrained(goal.worst_k, goal.margin))
+    selection, sure, _ = decide(combinations, goal.criterion)
     if sure is None:
         return {}
     worth = one_more(selection, sure)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.metrics import average_accuracy, binomial_error, worst_k_accuracy
+from analysis.selection.criteria import Constrained
+from rkd_core.metrics import average_accuracy, worst_k_accuracy
 
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations
@@ -112,19 +113,28 @@ class Seen:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is looked for, as the selection has it: ``analysis.selection.criteria.Constrained``."""
+    """The selection rule, as a search follows it."""
 
-    worst_k: int = 1
-    margin: float | None = None
+    criterion: Constrained = field(default_factory=Constrained)
+
+    def __repr__(self) -> str:
+        """Return the text that names of Optuna's studies are made from."""
+        rule = self.criterion
+        text = f"Goal(worst_k={rule.worst_k}, margin={rule.margin}"
+        for name, usual in (("errors", 1.0), ("reference", "standard")):
+            value = getattr(rule, name)
+            text += "" if value == usual else f", {name}={value!r}"
+        return f"{text})"
+
+    @property
+    def worst_k(self) -> int:
+        """Number of classes in the worst-k accuracy."""
+        return self.criterion.worst_k
 
     def least_average(self, reference: Sequence[Seen]) -> float:
         """What the average must be, given what standard distillation has."""
         average = float(np.mean([seen.average for seen in reference]))
-        margin = self.margin
-        if margin is None:
-            images = reference[0].images * len(reference)
-            margin = math.sqrt(2) * float(binomial_error(average, images))
-        return average - margin
+        return self.criterion.least_average([average], reference[0].images * len(reference))
 
 
 class Strategy(Protocol):

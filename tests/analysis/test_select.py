@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from analysis.select import main, run
+from analysis.selection.rule_options import Rule
 from rkd_core.errors import UserError
 from tests.analysis import worlds
 
@@ -49,7 +50,7 @@ def test_the_library_entry_returns_what_it_writes(tmp_path: Path) -> None:
     worlds.write(tmp_path, rows)
     console = Console(file=io.StringIO(), width=80)
     ids = [row["run_id"] for row in rows if row["seed"] == 1]
-    content = run(tmp_path, run_ids=ids, margin=0.25, worst_k=2, figures=False, console=console)
+    content = run(tmp_path, run_ids=ids, rule=Rule(2, "0.25"), figures=False, console=console)
     assert content == json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
     assert content["selected"]["seeds"] == [1]
     assert content["constraint"]["margin"] == 0.25

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from rkd_core import records
+from rkd_core.text import json_text
 from tests.e2e.command import GRID, ROOT, answer, pareto, rows
 from tests.rkd_core.datasets.on_disk import NAMES, image_folder
 
@@ -98,6 +100,23 @@ def test_selection_runs_alone(swept):
     )
     assert (out / "selection.json").read_bytes() == selection
     assert answer(done.stdout) == answer(first.stdout)
+
+
+def test_a_sweep_selects_by_its_rule(swept, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(swept[0], out)
+    options = ["--floor", "0=0.5", "--floor", "3=0.25", "--serial"]
+    done = pareto("--dataset", "digits-lt", *GRID, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    content = json_text.parse_object((out / "selection.json").read_bytes())
+    assert content["criterion"] == {
+        "name": "floors",
+        "worst_k": 1,
+        "floors": {"0": 0.5, "3": 0.25},
+    }
+    refused = pareto("--dataset", "digits-lt", *GRID, "--out", out, *options, "--prune")
+    assert refused.returncode == 2
+    assert "--prune follows the worst-k accuracy" in refused.stderr
 
 
 def test_what_would_settle_it_is_a_command_that_trains_just_that(tmp_path):

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from analysis.select import main as select_main
 from analysis.select import run as select
+from analysis.selection.rule_options import Rule
 from rkd_core import records
 from rkd_core.datasets import load
 from rkd_core.specs import DataOptions
@@ -149,7 +150,7 @@ def test_values_that_make_no_sense(tmp_path, changes, everywhere, worst_k):
             pq.write_table(table, folder / f"{name}.parquet")
     except UnicodeEncodeError:
         return
-    found = attempt(lambda: chosen(tmp_path / "out", worst_k=worst_k), "")
+    found = attempt(lambda: chosen(tmp_path / "out", rule=Rule(worst_k)), "")
     if found is REFUSED:
         return
     by_id = {row["run_id"]: row for row in rows}

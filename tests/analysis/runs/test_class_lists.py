@@ -134,11 +134,11 @@ def test_an_invalid_groups_file_is_one_line(
 
 
 def test_floors_of_names_with_commas_and_equal_signs() -> None:
-    rule = Rule(floors=["tench, Tinca tinca=0.5", "a=b=0.25"]).criterion((*FISH, "a=b"))
+    rule = Rule(floor=["tench, Tinca tinca=0.5", "a=b=0.25"]).criterion((*FISH, "a=b"))
     assert isinstance(rule, Floors)
     assert rule.floors == {0: 0.5, 3: 0.25}
     with pytest.raises(UserError, match="--floor names a=b twice"):
-        Rule(floors=["a=b=0.5", " a=b=0.25"]).criterion(("a=b",))
+        Rule(floor=["a=b=0.5", " a=b=0.25"]).criterion(("a=b",))
 
 
 def test_a_file_excludes_what_a_group_excludes(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_a_file_that_changes_is_another_answer(tmp_path: Path) -> None:
     ]
     worlds.write(tmp_path / "out", rows)
     path = tmp_path / "g.json"
-    rule = Rule(margin="0.5", groups_file=path)
+    rule = Rule(margin="0.5", groups_file=path, estimate="raw")
     for members, name in (([0], "plain"), ([2], "other")):
         path.write_text(json.dumps({"g": [worlds.NAMES[label] for label in members]}))
-        chosen = run(tmp_path / "out", rule=rule, estimate="raw", figures=False)
+        chosen = run(tmp_path / "out", rule=rule, figures=False)
         assert chosen["selected"]["run_ids"] == [name]

@@ -105,7 +105,7 @@ def test_options_make_the_criterion() -> None:
     given = Rule(2, "2se", "balanced", "best", "pets=cat,dog").criterion(NAMES)
     assert given == Constrained(2, None, 2.0, "balanced", "best", Group("pets", (0, 1)))
     assert Rule(margin="0.01", reference="0.8").criterion(NAMES) == Constrained(1, 0.01, 1.0, reference=0.8)  # fmt: skip  # noqa: E501
-    assert Rule(floors=["cat=0.8", "fox=0.5"]).criterion(NAMES) == Floors({0: 0.8, 2: 0.5}, NAMES)
+    assert Rule(floor=["cat=0.8", "fox=0.5"]).criterion(NAMES) == Floors({0: 0.8, 2: 0.5}, NAMES)
     assert Rule(weight=0.25).criterion(NAMES) == WeightedSum(1, 0.25)
     found = Rule(order="average,worst_k", tolerance=0.1).criterion(NAMES)
     assert found == Lexicographic(1, ("average", "worst_k"), 0.1)
@@ -120,9 +120,9 @@ def test_options_make_the_criterion() -> None:
         ({"margin": "infse"}, "margin must be a finite number"),
         ({"reference": "worst"}, "reference must be a fraction"),
         ({"reference": "2"}, "reference must be standard, best or a fraction"),
-        ({"floors": ["cat"]}, "--floor must be like cat=0.8, not cat"),
-        ({"floors": ["cow=0.8"]}, "no class is named cow; there are cat, dog, fox"),
-        ({"floors": ["cat=80"]}, "the floor of cat must be a fraction, not 80"),
+        ({"floor": ["cat"]}, "--floor must be like cat=0.8, not cat"),
+        ({"floor": ["cow=0.8"]}, "no class is named cow; there are cat, dog, fox"),
+        ({"floor": ["cat=80"]}, "the floor of cat must be a fraction, not 80"),
         ({"group": "cat"}, "--group must be like"),
         ({"group": "a=cow"}, "no class is named cow"),
         ({"weight": 2.0}, "weight must be a fraction"),

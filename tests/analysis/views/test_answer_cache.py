@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from analysis.report import page
 from analysis.runs import loading
 from analysis.select import run
 from analysis.selection import outcome
-from analysis.selection.rule_options import Rule
+from analysis.selection.rule_options import Rule, add_options, rule_of
 from analysis.views import answer_cache, figure
 from rkd_core import records
+from sweeps.cli.parse import parse
 from tests.analysis import worlds
 
 FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
@@ -82,10 +84,10 @@ def results(tmp_path: Path, computed: list[str]) -> Path:
 def test_the_same_question_has_the_same_answer_without_work(
     results: Path, computed: list[str]
 ) -> None:
-    first = answer(results, estimate="raw")
+    first = answer(results, rule=Rule(estimate="raw"))
     computed.clear()
     before = {name: (results / name).stat().st_mtime_ns for name in FILES}
-    again = answer(results, estimate="raw")
+    again = answer(results, rule=Rule(estimate="raw"))
     assert again == first
     assert computed == []
     assert again[0] == json.loads((results / "selection.json").read_text(encoding="utf-8"))
@@ -93,12 +95,15 @@ def test_the_same_question_has_the_same_answer_without_work(
 
 
 def test_a_sweep_and_the_command_ask_the_same(results: Path, computed: list[str]) -> None:
-    """Spell the same question in two ways: explicitly, and by defaults or words."""
-    answer(results, run_ids=[row["run_id"] for row in ROWS], worst_k=1, margin=None)
-    answer(results, rule=Rule())
+    """Ask with the options of ``pareto.py`` and with those of ``analysis.select``."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    answer(results, run_ids=[row["run_id"] for row in ROWS], rule=parse([]).selection)
+    answer(results, rule=rule_of(parser.parse_args([])))
     assert computed == []
-    answer(results, margin=0.02)
-    answer(results, rule=Rule(margin="0.02"))
+    line = ["--margin", "0.02", "--group", "g=cat", "--group", "g=dog"]
+    answer(results, rule=parse(line).selection)
+    answer(results, rule=rule_of(parser.parse_args(line)))
     assert computed == ALL
 
 
@@ -113,9 +118,9 @@ def test_another_width_computes_the_text_alone(results: Path, computed: list[str
 @pytest.mark.parametrize(
     "options",
     [
-        {"worst_k": 2},
-        {"margin": 0.1},
-        {"estimate": "raw"},
+        {"rule": Rule(2)},
+        {"rule": Rule(margin="0.1")},
+        {"rule": Rule(estimate="raw")},
         {"rule": Rule(weight=0.5)},
         {"family": "family-s"},
         {"target_regret": 0.5},
@@ -242,9 +247,9 @@ def test_a_record_that_changes_meanwhile_is_not_forgotten(
     load = loading.load
     with monkeypatch.context() as patched:
         patched.setattr(loading, "load", lambda *a: (load(*a), _changed(results))[0])
-        answer(results, worst_k=2)
+        answer(results, rule=Rule(2))
     computed.clear()
-    answer(results, worst_k=2)
+    answer(results, rule=Rule(2))
     assert computed == ALL
 
 

@@ -1,3 +1,4 @@
+from analysis.selection.criteria import Constrained
 from analysis.views.best_so_far import best_so_far
 from tests.analysis.worlds import student, table, variant
 
@@ -8,7 +9,7 @@ def test_the_best_so_far_beside_standard_distillation():
         student("b", "standard", 0.5, 3.0, val_class_correct=[8, 6]),
         student("c", 1.0, "standard", val_class_correct=[2, 8]),
     ]
-    best, standard = best_so_far(table(rows), margin=0.0).splitlines()
+    best, standard = best_so_far(table(rows), Constrained(margin=0.0)).splitlines()
     words = " ".join(best.split())
     assert words == "best so far 60.0% worst, 70.0% average: teacher standard, student α 0.5, T 3"
     words = " ".join(standard.split())
@@ -22,8 +23,8 @@ def test_nothing_to_say_before_there_is_standard_distillation():
 
 def test_the_selections_options_count():
     rows = [student("a", val_class_correct=[9, 3]), student("b", "standard", 0.5, 3.0)]
-    assert "α 0.5" not in best_so_far(table(rows), margin=0.0)
-    assert "α 0.5" in best_so_far(table(rows), margin=0.5)
+    assert "α 0.5" not in best_so_far(table(rows), Constrained(margin=0.0))
+    assert "α 0.5" in best_so_far(table(rows), Constrained(margin=0.5))
 
 
 def test_other_methods_are_no_candidates():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from analysis.selection.criteria import Constrained
 from rkd_core import records
 from rkd_core.specs import MultiplierOptions
 from sweeps.display import progress
@@ -26,7 +27,7 @@ ROW = {
 
 
 def tally(tmp_path, completed=(), **options):
-    fields = {"images": 100, "slots": 2, "worst_k": 1, "margin": None} | options
+    fields = {"images": 100, "slots": 2, "criterion": Constrained()} | options
     return Tally(PLAN, set(completed), tmp_path, CostModel(), **fields)
 
 
@@ -236,8 +237,7 @@ def test_the_time_left_is_the_sum_over_what_is_left_however_it_is_kept(tmp_path)
         costs,
         images=100,
         slots=slots,
-        worst_k=1,
-        margin=None,
+        criterion=Constrained(),
     )
     left = [run for run in plan.runs if run not in plan.students[3:9]]
     for place, run in enumerate(left[:50]):
@@ -282,7 +282,7 @@ def test_of_trainings_side_by_side_each_has_spent_its_part():
     plan, costs = PLAN, CostModel()
     costs.see(kind_of(plan.students[0]), 10.0, plan.students[0].spec.recipe.epochs, 100)
     done = {run.run_id for run in plan.runs} - {run.run_id for run in plan.students[:4]}
-    some = Tally(plan, done, Path("unused"), costs, images=100, slots=1, worst_k=1, margin=None)
+    some = Tally(plan, done, Path("unused"), costs, images=100, slots=1, criterion=Constrained())
     assert some.seconds_left() == pytest.approx((20, 80))  # one of the kind was seen
     some.started(plan.students[:4])
     for under_way in some.running.values():

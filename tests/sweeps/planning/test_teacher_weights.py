@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from analysis.selection.criteria import Constrained
 from rkd_core import models
 from rkd_core.datasets import load
 from rkd_core.errors import UserError
@@ -155,7 +156,7 @@ def test_what_trains_nothing_costs_nothing_but_being_asked(tmp_path):
     assert asked.seconds(teacher, 100) == 20
     costs = CostModel()
     costs.see(kind_of(student), 10.0, student.spec.epochs, images=100)
-    some = Tally(plan, set(), tmp_path, costs, images=100, slots=1, worst_k=1, margin=None)
+    some = Tally(plan, set(), tmp_path, costs, images=100, slots=1, criterion=Constrained())
     for run in plan.runs[:3]:  # the teacher is among them, and says nothing about speed
         some.started([run])
         some.completed(run, {"train_seconds": 10.0})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.selection.criteria import Constrained
 from rkd_core import records
 from rkd_core.metrics import arcsine_scaled
 from rkd_core.results.checkpoints import Checkpoints
@@ -42,7 +43,7 @@ def row(worst, average, *, status="completed", epochs=20, looks=()):
 
 def experienced(n=20, noise=0.0):
     """A pruner that has seen students end 0.2 above where they were after 5 epochs."""
-    pruner = Pruner(1, None)
+    pruner = Pruner(Constrained())
     rng = np.random.default_rng(0)
     pruner.see(STANDARD, row(0.45, 0.8, looks=[(5, 0.25, 0.6), (10, 0.35, 0.7)]))
     for run, worst in zip(OTHERS, np.linspace(0.4, 0.7, n), strict=False):
@@ -81,7 +82,7 @@ def test_who_is_far_behind_is_hopeless_and_who_is_not_is_not(epochs):
 
 
 def test_who_will_not_be_admitted_is_hopeless():
-    pruner = Pruner(1, None)
+    pruner = Pruner(Constrained())
     pruner.see(STANDARD, row(0.45, 0.8, looks=[(5, 0.25, 0.6)]))
     for run, average in zip(OTHERS, np.linspace(0.6, 0.85, 20), strict=False):
         pruner.see(run, row(0.5, average, looks=[(5, 0.3, average - 0.2)]))

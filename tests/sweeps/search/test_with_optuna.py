@@ -8,8 +8,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from analysis.selection.criteria import Constrained
 from sweeps.search.optuna_strategy import Sampler, WithOptuna
-from sweeps.search.strategy import Point
+from sweeps.search.strategy import Goal, Point
 from tests.sweeps.search.problems import GOAL, SPACE, explore, outcome, row
 
 SMALL = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0, 3.0))
@@ -47,7 +48,7 @@ def test_a_combination_is_trained_with_every_seed_and_told_as_their_mean(tmp_pat
 
 
 def test_the_constraint_reaches_the_sampler_and_pruned_ones_are_pruned(tmp_path):
-    strategy = WithOptuna(SMALL, replace(GOAL, margin=0.01), journal=tmp_path / "j")
+    strategy = WithOptuna(SMALL, Goal(Constrained(margin=0.01)), journal=tmp_path / "j")
     told = [row(0.5, 0.8), row(0.6, 0.7), row(0.1, 0.4, "pruned"), None]
     for became in told:
         strategy.tell(strategy.ask(), became)
@@ -131,3 +132,10 @@ def test_a_tuned_recipe_is_a_combination_of_its_own_around_that_of_the_sweep(tmp
     assert not any(cell.is_standard for cell in asked[1:])
     again = WithOptuna(SMALL, GOAL, tune=tune, journal=tmp_path / "j")
     assert set(asked) <= set(again.cells)
+
+
+def test_the_name_of_a_study_keeps_the_text_of_its_goal():
+    assert repr(Goal()) == "Goal(worst_k=1, margin=None)"
+    assert repr(Goal(Constrained(2, 0.01))) == "Goal(worst_k=2, margin=0.01)"
+    other = Goal(Constrained(errors=2.0, reference=0.8))
+    assert repr(other) == "Goal(worst_k=1, margin=None, errors=2.0, reference=0.8)"
