@@ -23,7 +23,7 @@ from tests.analysis import worlds
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, capture_output=True, encoding="utf-8", check=False, timeout=120,
+        command, capture_output=True, encoding="utf-8", check=False, timeout=600,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
 

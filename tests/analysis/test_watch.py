@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def ask(address: str, path: str, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=600)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -59,6 +59,7 @@ def quickly(name, *arguments, folder):
     )
 
 
+@pytest.mark.benchmark
 @pytest.mark.parametrize("name", ROWS)
 def test_a_quick_run_ends_with_the_rows(name, tmp_path):
     done = quickly(name, "--quick", folder=tmp_path)
@@ -84,6 +85,7 @@ def test_a_quick_run_ends_with_the_rows(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.benchmark
 @pytest.mark.parametrize("name", ROWS)
 def test_an_unknown_argument_is_refused(name, tmp_path):
     done = quickly(name, "--quck", folder=tmp_path)
@@ -115,6 +117,7 @@ def test_all_of_them_are_run_by_one_script():
     assert [name for name in set(ROWS) - ON_A_GPU if f'"{name}"' not in text] == []
 
 
+@pytest.mark.benchmark
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 @pytest.mark.parametrize("name", sorted(ON_A_GPU))
 def test_what_measures_a_gpu_says_that_there_is_none(name, tmp_path):

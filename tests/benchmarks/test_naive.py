@@ -166,6 +166,7 @@ def test_counts_are_of_each_class():
     assert count(torch.nn.Identity(), batches, CLASSES) == ([3, 0, 2, 0, 1], [2, 0, 1, 0, 0])
 
 
+@pytest.mark.benchmark
 def test_the_answer_is_about_the_same(tmp_path):
     """A robust teacher and its standard student, on digits."""
     options = DataOptions(limit_train=500)
@@ -200,7 +201,7 @@ def test_the_answer_is_about_the_same(tmp_path):
             assert accuracy == pytest.approx(row[f"{split}_average_accuracy"], abs=0.08)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_sweep_ends_with_all_results(tmp_path):
     arguments = (
         "--dataset digits --limit-train 100 --epochs 1 --recipe digits --alphas 1 "

@@ -54,7 +54,7 @@ def commit_each(out: Path, count: int, barrier: Any, pipe: Any) -> None:
     """Commit so many trainings, each at the same time as the others do."""
     said = []
     for n in range(count):
-        barrier.wait(60)
+        barrier.wait(600)
         said.append(commit(out, n, str(os.getpid()))["host"])
     pipe.send((os.getpid(), said))
 

@@ -62,7 +62,7 @@ def check_continued(command):
 @pytest.mark.parametrize(
     ("engine", "name"),
     [
-        ("--serial", "ENOSPC"),
+        pytest.param("--serial", "ENOSPC", marks=pytest.mark.slow),
         *(
             pytest.param(engine, name, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])
             for engine in ("--serial", "ray")

@@ -69,7 +69,7 @@ def kill(command, moment, whole, random, **how):
         command.cut_power()
     process.kill()
     process.wait(PATIENCE)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while command.workers():  # they notice within two seconds, and may commit until then
         assert time.monotonic() < deadline, command.workers()
         time.sleep(0.05)
@@ -108,7 +108,8 @@ def check_sweep(command, kills):
     return costs
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_sweep_that_is_killed_ends_as_one_that_is_not(sweep, tmp_path):
     """The driver, then one worker again and again, then a worker once."""
     grid = options([0], [1], 60)
@@ -146,7 +147,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(sweep, tmp_path):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_training_that_hangs_is_ended_and_retried(sweep, tmp_path):
     grid = options([0], [1], 60)
     calm = sweep(tmp_path / "calm", *grid, "--serial")

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTICED = 20.0  # seconds, as promised
 MARK = "RKD_TEST_NODE"
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 
 
 def free_port():
@@ -132,7 +132,7 @@ def test_nodes_are_killed_join_hang_and_wake_and_nothing_is_lost(tmp_path):
                 "--ray-client-server-port",
                 str(free_port()),
             )
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()

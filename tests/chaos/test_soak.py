@@ -75,7 +75,7 @@ def slopes(rows, trainings):
 @pytest.mark.parametrize(
     ("seeds", "leeway"),
     [
-        (4, 10),  # in so few a single file more is a slope
+        pytest.param(4, 10, marks=pytest.mark.slow),  # in so few, one file more is a slope
         pytest.param(25, 1, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)]),
     ],
 )

@@ -13,7 +13,7 @@ GRID = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "2"]
 TIMES = {"train_seconds", "started_at"}
 
 
-def pareto(*arguments, cwd=None, timeout=240):
+def pareto(*arguments, cwd=None, timeout=900):
     return subprocess.run(
         [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *map(str, arguments)],
         capture_output=True,

@@ -39,7 +39,7 @@ def on_a_terminal(columns: int, *command: str, **environment: str) -> str:
         while chunk := os.read(leader, 65536):
             said += chunk
     os.close(leader)
-    assert process.wait(60) == 0, said
+    assert process.wait(600) == 0, said
     return said.decode().replace("\r\n", "\n")
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from tests.e2e.command import ROOT, rows
 
 
-def paper(*arguments, timeout=240):
+def paper(*arguments, timeout=900):
     return subprocess.run(
         [sys.executable, str(ROOT / "sweeps" / "paper.py"), *map(str, arguments)],
         capture_output=True,

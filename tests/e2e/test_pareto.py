@@ -392,7 +392,7 @@ def test_the_report_is_served_while_it_runs(tmp_path):
         timer.start()
         for line in process.stdout:
             if "as far as it goes" in line:
-                with urllib.request.urlopen(line.split()[-1], timeout=60) as reply:
+                with urllib.request.urlopen(line.split()[-1], timeout=600) as reply:
                     page = reply.read().decode()
                 break
         rest = process.stdout.read()

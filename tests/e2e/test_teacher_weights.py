@@ -47,6 +47,7 @@ def test_weights_as_they_are_teach_the_whole_row_of_students(tmp_path, weights):
     assert list(examine(out)) == []
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_ends_as_if_it_had_not_been(tmp_path, weights):
     more = ["--teacher-epochs", "60", "--checkpoint-every", "2", "--serial"]
     command = given(weights, *more)
@@ -69,6 +70,7 @@ def test_killed_and_run_again_it_ends_as_if_it_had_not_been(tmp_path, weights):
     assert not (out / "initial_weights").exists()
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_on_somebodys_own_images(tmp_path):
     """A network of a thousand classes, as torchvision saves it, becomes a teacher of three."""
     folder = tmp_path / "mine"

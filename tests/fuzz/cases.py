@@ -1,13 +1,15 @@
-"""What all fuzzing shares: counted cases, the one way to refuse, and mutations of bytes and JSON.
+"""Helpers of the fuzz tests: counted cases, the form of a refusal, edits of bytes and of JSON.
 
-The ordinary suite runs the same cases every time. ``FUZZ_TIMES=20 pytest tests/fuzz`` runs twenty
-times as many, with fresh seeds; so does ``pytest -m chaos tests/fuzz``.
+The default run takes the first twentieth of the cases, ``pytest -m fuzz`` all of them; both run the
+same cases every time. ``FUZZ_TIMES=20 pytest -m fuzz`` runs twenty times as many, with fresh seeds;
+so does ``pytest -m chaos tests/fuzz``.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import json
 import os
 from collections import Counter
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -23,19 +26,30 @@ from rkd_core.errors import UserError
 T = TypeVar("T")
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "0"))
-"""How many times the ordinary number of cases, with fresh seeds; 0 for the ordinary form."""
+"""Factor by which ``-m fuzz`` multiplies the cases, with fresh seeds; 0 for the fixed cases."""
 
 COUNT: Counter[str] = Counter()
 """Cases run, by kind: ``fuzz`` for hypothesis's, ``changes`` for single bytes and truncations."""
 
 REFUSED: Any = object()
-"""What ``attempt`` returns for what was refused."""
+"""Returned by ``attempt`` for input that is refused."""
+
+
+def quick_and_whole(cases: int) -> pytest.MarkDecorator:
+    """Parametrize a test with a number of ``cases`` for the default run and for ``-m fuzz``."""
+    whole = cases * max(TIMES, 1)
+    return pytest.mark.parametrize(
+        "cases",
+        [
+            pytest.param(-(-cases // 20), id="quick"),
+            pytest.param(whole, id="whole", marks=[pytest.mark.fuzz, pytest.mark.timeout(3600)]),
+        ],
+    )
 
 
 def fuzz(cases: int, **strategies: st.SearchStrategy[Any]) -> Callable[..., Any]:
-    """A test of so many cases, counted, each of which may take a minute at the very most."""
-    chosen = settings(
-        max_examples=cases * max(TIMES, 1),
+    """Make a test of that many drawn cases, each of which is counted and may take a minute."""
+    common = settings(
         derandomize=TIMES == 0,
         database=None,
         deadline=timedelta(seconds=60),
@@ -51,13 +65,21 @@ def fuzz(cases: int, **strategies: st.SearchStrategy[Any]) -> Callable[..., Any]
             COUNT["fuzz"] += 1
             test(*arguments, **named)
 
-        return chosen(given(**strategies)(counted))
+        def run(cases: int, **fixtures: Any) -> None:
+            given(**strategies)(settings(common, max_examples=cases)(counted))(**fixtures)
+
+        parameters = inspect.signature(test).parameters
+        fixtures = [p for name, p in parameters.items() if name not in strategies]
+        number = inspect.Parameter("cases", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        run.__signature__ = inspect.Signature([number, *fixtures])  # type: ignore[attr-defined]
+        run.__name__, run.__module__, run.__doc__ = test.__name__, test.__module__, test.__doc__
+        return quick_and_whole(cases)(run)
 
     return decorate
 
 
 def attempt(read: Callable[[], T], *named: object) -> T:
-    """What is read, or ``REFUSED`` if it is refused in one line with one of the names."""
+    """Return what is read, or ``REFUSED`` if it is refused in one line with one of the names."""
     try:
         return read()
     except UserError as error:
@@ -66,7 +88,7 @@ def attempt(read: Callable[[], T], *named: object) -> T:
 
 
 def check_line(line: str, *named: object) -> None:
-    """It is one line of a bearable length that a terminal can show, and names the culprit."""
+    """Assert that a message is one printable line of moderate length that names the culprit."""
     assert line.isprintable(), line
     assert len(line) <= 2000, len(line)
     assert any(str(name) in line for name in named), (line, named)

@@ -8,7 +8,7 @@ from rkd_core.errors import UserError
 from rkd_core.results import artifacts, initial_weights, ledger
 from rkd_core.results.checkpoints import Checkpoints
 from sweeps.verify import examine
-from tests.fuzz.cases import COUNT, TIMES, check_line
+from tests.fuzz.cases import COUNT, TIMES, check_line, quick_and_whole
 
 KINDS = [
     "artifacts/*/weights.safetensors",
@@ -27,7 +27,7 @@ KINDS = [
 
 
 def changes(content, count):
-    """Contents that differ in one byte or in their length, spread over the file."""
+    """Yield contents that differ in one byte or in their length, spread over the file."""
     rng = random.Random(0 if TIMES == 0 else None)
     for place in sorted(rng.sample(range(len(content)), min(count, len(content)))):
         changed = bytearray(content)
@@ -44,7 +44,7 @@ def find_committed(out, run_id):
 
 
 def readers(kind, out, run_id):
-    """What reads a file of this kind, each on its own."""
+    """Yield each function that reads a file of this kind."""
     folder = out / "artifacts"
     if kind.startswith("artifacts"):
         yield lambda: artifacts.check(folder, run_id)
@@ -58,8 +58,9 @@ def readers(kind, out, run_id):
         yield lambda: initial_weights.load(out, run_id)
 
 
+@quick_and_whole(250)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_change_is_refused_by_name(results, kind):
+def test_every_change_is_refused_by_name(results, kind, cases):
     out, _ = results
     path = sorted(out.glob(kind))[0]
     run_id = path.relative_to(out).parts[1].split("-")[0].removesuffix(".parquet")
@@ -67,7 +68,7 @@ def test_every_change_is_refused_by_name(results, kind):
     named = path.parent if path.name == "manifest.json" else path
     for read in readers(kind, out, run_id):
         read()  # as long as it is whole
-        for changed in changes(content, 250 * max(TIMES, 1)):
+        for changed in changes(content, cases):
             COUNT["changes"] += 1
             path.write_bytes(changed)
             with pytest.raises(UserError) as caught:
@@ -76,14 +77,15 @@ def test_every_change_is_refused_by_name(results, kind):
         path.write_bytes(content)
 
 
+@quick_and_whole(40)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_change_is_listed_by_verify(results, kind):
+def test_every_change_is_listed_by_verify(results, kind, cases):
     out, _ = results
     path = sorted(out.glob(kind))[0]
     content = path.read_bytes()
     named = path.parent if path.name == "manifest.json" else path
     assert list(examine(out)) == []
-    for changed in changes(content, 40 * max(TIMES, 1)):
+    for changed in changes(content, cases):
         COUNT["changes"] += 1
         path.write_bytes(changed)
         lines = [damage.line for damage in examine(out)]

@@ -130,7 +130,7 @@ def test_many_files_are_read_in_order(out):
 def _race(place, barrier, number, keys):
     out = files.location(place)
     for key in range(keys):
-        barrier.wait(60)
+        barrier.wait(600)
         if files.create(out / f"k{key}", f"{number} {key}".encode() * 50):
             print(number, key)
             files.create(out / "winners" / f"{key} {number}", b"")
@@ -149,7 +149,7 @@ def test_one_of_many_processes_wins(processes, place, request, tmp_path):
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(240)
+        racer.join(600)
     assert [racer.exitcode for racer in racers] == [0] * processes
     out = files.location(text)
     won = dict(name.split() for name in files.names(out / "winners"))
@@ -200,7 +200,7 @@ def test_who_is_killed_while_creating_is_in_nobodys_way(tmp_path, where):
     path, ready = tmp_path / "file", SPAWN.Event()
     victim = SPAWN.Process(target=_stall, args=(path, where, ready))
     victim.start()
-    assert ready.wait(120)
+    assert ready.wait(600)
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()
     created = files.create(path, b"of the living")

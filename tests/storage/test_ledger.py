@@ -147,7 +147,7 @@ def test_who_is_killed_while_committing_leaves_all_or_nothing(url):
     for victim in victims:
         victim.start()
     for victim in victims:
-        victim.join(200)
+        victim.join(600)
     assert [victim.exitcode for victim in victims] == [-signal.SIGKILL] * 5 + [0]
     for after, folder in enumerate(folders):
         committed = after >= 4  # three files, the manifest, the record
@@ -168,7 +168,7 @@ def test_killed_writers_never_spoil_what_is_read(tmp_path):
         writers = [SPAWN.Process(target=keep_committing, args=(tmp_path, n)) for n in (1, 2)]
         for writer in writers:
             writer.start()
-        already, deadline = len(seen), time.monotonic() + 120
+        already, deadline = len(seen), time.monotonic() + 600
         while len(seen) < already + 7 and time.monotonic() < deadline:
             for row in records.read(folder).to_pylist():
                 if row["status"] == "completed":

@@ -46,7 +46,7 @@ def process(*arguments):
         try:
             assert started.stdout.readline() == "trains\n"
             yield started
-            started.wait(timeout=50)
+            started.wait(timeout=600)
         finally:
             started.kill()
 
@@ -55,7 +55,7 @@ def process(*arguments):
 def test_what_is_under_way_saves_first(number):
     with process("at once", 60, 60) as command:
         command.send_signal(number)
-        assert command.communicate(timeout=50)[0] == f"saved\ninterrupted {number:d} interrupted\n"
+        assert command.communicate(timeout=600)[0] == f"saved\ninterrupted {number:d} interrupted\n"
     assert command.returncode == 0
 
 
@@ -65,13 +65,13 @@ def test_under_nohup_the_end_of_the_terminal_stops_nothing():
         time.sleep(0.3)
         assert command.poll() is None
         command.send_signal(signal.SIGTERM)
-        assert command.communicate(timeout=50)[0] == "saved\ninterrupted 15 interrupted\n"
+        assert command.communicate(timeout=600)[0] == "saved\ninterrupted 15 interrupted\n"
 
 
 def test_what_takes_too_long_is_interrupted():
     with process("never", 0.5, 60) as command:
         command.send_signal(signal.SIGINT)
-        assert command.communicate(timeout=50)[0] == "interrupted 2 interrupted\n"
+        assert command.communicate(timeout=600)[0] == "interrupted 2 interrupted\n"
 
 
 def test_the_second_signal_waits_for_nobody():
@@ -80,19 +80,19 @@ def test_the_second_signal_waits_for_nobody():
         time.sleep(0.5)
         assert command.poll() is None
         command.send_signal(signal.SIGINT)
-        assert command.communicate(timeout=50)[0] == "interrupted 2 interrupted\n"
+        assert command.communicate(timeout=600)[0] == "interrupted 2 interrupted\n"
 
 
 def test_where_nothing_can_be_saved_the_first_interrupts():
     with process("not", 60, 60) as command:
         command.send_signal(signal.SIGINT)
-        assert command.communicate(timeout=50)[0] == "interrupted 2 None\n"
+        assert command.communicate(timeout=600)[0] == "interrupted 2 None\n"
 
 
 def test_it_ends_whatever_is_waited_for():
     with process("for ever", 0.2, 1.0) as command:
         command.send_signal(signal.SIGTERM)
-        command.communicate(timeout=50)
+        command.communicate(timeout=600)
         assert command.returncode == 128 + signal.SIGTERM
 
 

@@ -11,7 +11,7 @@ import pytest
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking"]
-READY = 120_000
+READY = 600_000
 """Milliseconds that a page may take on a slow machine."""
 
 

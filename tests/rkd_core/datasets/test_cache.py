@@ -188,7 +188,7 @@ def test_two_processes_decode_once(tmp_path):
     parquet_folder(tmp_path / "a", train=600, size=64)
     command = [sys.executable, "-c", CHILD, str(tmp_path / "a"), str(tmp_path / "cache")]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [child.communicate(timeout=120)[0].split("\n") for child in children]
+    outputs = [child.communicate(timeout=600)[0].split("\n") for child in children]
     assert [child.returncode for child in children] == [0, 0]
     lines = sorted(line for output in outputs for line in output if line)
     assert lines.count("decoding") == 1

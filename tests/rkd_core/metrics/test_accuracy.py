@@ -149,7 +149,7 @@ def test_a_reference_class_that_is_absent_here_is_refused():
 
 def test_metrics_need_no_torch():
     code = "import sys, rkd_core.metrics.accuracy; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 @pytest.mark.parametrize("accuracy", [0.2, 0.5, 0.9])

@@ -23,7 +23,7 @@ def run(code, *, shell="", environment=(), **options):
         command,
         cwd=ROOT,
         env=os.environ | dict(environment),
-        timeout=60,
+        timeout=600,
         check=False,
         **{"capture_output": True} | options,
     )
@@ -151,7 +151,7 @@ pathlib.Path({str(tmp_path / "done")!r}).touch()
         os.close(slave)
         assert os.read(master, 100).split() == [b"True"]
         os.close(master)
-        process.communicate(b"\n", timeout=60)
+        process.communicate(b"\n", timeout=600)
     assert process.returncode == 0
     assert (tmp_path / "done").exists()
 

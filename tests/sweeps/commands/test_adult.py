@@ -175,7 +175,7 @@ def test_in_a_pipe_and_without_torch(folder: Path) -> None:
         [sys.executable, "-c", code, "--data-dir", str(folder), "--trees", "2", "--seeds", "0"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         cwd=folder,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         check=False,

@@ -20,7 +20,7 @@ def test_it_is_done_once_after_a_while_and_over_at_the_end(monkeypatch):
 
     monkeypatch.setattr(module, "prepare", prepare)
     with preparing(after=0.0):
-        assert begun.wait(10)
+        assert begun.wait(600)
     assert len(finished) == 1
     assert not finished[0].is_alive()
 

@@ -54,9 +54,11 @@ def wait_until(condition, seconds):
 
 
 def test_nothing_of_ray_outlives_a_command_that_is_killed():
+    begun = time.monotonic()
     with start() as command:
         assert command.stdout.readline() == b"ready\n"
-        wait_until(lambda: agents(children(command)) == AGENTS, 120)
+        wait_until(lambda: agents(children(command)) == AGENTS, 600)
+        startup = time.monotonic() - begun
         everything = children(command)
         command.kill()
-    wait_until(lambda: not any(map(title, everything)), WITHIN)
+    wait_until(lambda: not any(map(title, everything)), max(WITHIN, 2 * startup))

@@ -111,7 +111,7 @@ def test_a_limit_of_address_space_is_refused_before_anything_is_trained(tmp_path
         [*command, "--limit-train", "50", "--out", str(tmp_path / "out")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 * GIB, 2 * GIB)),
         check=False,
     )

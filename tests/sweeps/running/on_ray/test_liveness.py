@@ -33,21 +33,23 @@ def test_a_sweep_whose_ray_is_killed_ends_with_a_line(tmp_path, name):
         stderr=subprocess.PIPE,
         text=True,
     ) as sweep:
-        log, deadline = out / "sweep.log", time.monotonic() + 200
+        log, deadline = out / "sweep.log", time.monotonic() + 600
+        begun = time.monotonic()
         while not (log.exists() and "started" in log.read_text()):
             assert sweep.poll() is None, sweep.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.2)
         children = psutil.Process(sweep.pid).children(recursive=True)
+        startup = time.monotonic() - begun
         (victim,) = [child for child in children if child.name() == name]
         victim.kill()
         killed = time.monotonic()
-        _, errors = sweep.communicate(timeout=120)
+        _, errors = sweep.communicate(timeout=600)
         took = time.monotonic() - killed
     assert sweep.returncode == 1, errors
     assert f"pareto.py: Ray has stopped: its {name} ended (killed by signal 9)" in errors
     assert "nothing finished is lost: continue with the same command" in errors
-    assert took < 30
+    assert took < max(30, 2 * startup)  # a busy machine is slow in both
     assert records.read(out / "records").num_rows == 0  # neither completed nor failed
 
 
@@ -71,7 +73,7 @@ def test_a_head_node_that_is_silent_for_long_is_given_up(monkeypatch):
             given_up.append((len(looks), cause))
 
     with liveness.watched(Given()):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 600
         while not given_up and time.monotonic() < deadline:
             time.sleep(0.01)
     ((after, cause),) = given_up
