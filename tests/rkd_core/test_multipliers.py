@@ -280,3 +280,10 @@ def test_ascent_finds_the_least_favorable_weights():
     assert (plain[1] - plain[0]).item() > 0.2
     assert abs(mean_risks[1] - mean_risks[0]).item() < 0.01
     assert mean_risks.max() < plain.max()
+
+
+def test_a_class_without_mass_has_no_risk_even_if_the_batch_has_images_of_it():
+    """Priors are those of the whole validation set, which a batch need not agree with."""
+    one_hot = float64([[1.0, 0.0], [0.0, 1.0]])
+    risks = class_risks(one_hot, torch.tensor([1, 0]), priors=float64([0.5, 0.0]))
+    assert risks.tolist() == [1.0, 0.0]  # (1 / 0.5) (1 / 2) 1, and 0 by definition

@@ -190,3 +190,91 @@ def test_grouping_copies_the_columns_once() -> None:
     finally:
         pa.set_memory_pool(before)
     assert size < pool.max_memory() < 1.5 * size
+
+
+def test_counted_averages_take_the_images_of_all_seeds_as_independent() -> None:
+    """Two seeds of 20 images at 0.6 and 0.7; three that are all correct; one that is at 0.35."""
+    seeds = {
+        "standard": ([8, 4], [9, 5]),
+        0.0: ([10, 10], [10, 10], [10, 10]),
+        0.5: ([5, 2],),
+    }
+    rows = [
+        worlds.student(f"{alpha}-{seed}", student=alpha, seed=seed, val_class_correct=correct)
+        for alpha, runs in seeds.items()
+        for seed, correct in enumerate(runs)
+    ]
+    average, error = combine(worlds.table(rows)).counted_average()
+    assert average == pytest.approx([0.65, 1.0, 0.35])
+    expected = [math.sqrt(0.65 * 0.35 / 40), 0.0, math.sqrt(0.35 * 0.65 / 20)]
+    assert error == pytest.approx(expected)
+
+
+def test_recalls_and_their_balanced_error_over_seeds() -> None:
+    total = [10, 5, 20]
+    counts = [[7, 3, 9], [8, 4, 10]]
+    rows = [
+        worlds.student(str(i), seed=i, val_class_correct=c, val_class_total=total)
+        for i, c in enumerate(counts)
+    ]
+    c = combine(worlds.table(rows))
+    np.testing.assert_allclose(c.share, [10 / 35, 5 / 35, 20 / 35])
+    np.testing.assert_allclose(c.recalls(), [[0.75, 0.7, 0.475]])
+    np.testing.assert_allclose(c.mean_recalls(), [0.75, 0.7, 0.475])
+    balanced = [(0.7 + 0.6 + 0.45) / 3, (0.8 + 0.8 + 0.5) / 3]
+    assert c.balanced_error() == pytest.approx([statistics.stdev(balanced) / 2**0.5])
+
+
+def test_a_single_run_has_its_own_recalls_as_means() -> None:
+    row = worlds.student("a", val_class_correct=[8, 0, 6], val_class_total=[10, 0, 10])
+    np.testing.assert_allclose(combine(worlds.table([row])).mean_recalls(), [0.8, np.nan, 0.6])
+
+
+def test_no_records_are_no_combinations() -> None:
+    c = combine(worlds.table([]))
+    assert len(c) == 0
+    assert c.seeds.tolist() == []
+    means = c.means()
+    assert [means.average.size, means.average_se.size, means.worst_k.size] == [0, 0, 0]
+
+
+def test_recipes_of_their_own_come_after_the_sweeps_in_alphabetical_order() -> None:
+    tuned = ["c", None, "a", "d", "b"]
+    rows = [worlds.student(str(name), 0.5, 0.5, tuned=name) for name in tuned]
+    c = combine(worlds.table(rows))
+    assert c.tuned.to_pylist() == [None, "a", "b", "c", "d"]
+    assert c.run_id.to_pylist() == ["None", "a", "b", "c", "d"]
+
+
+def test_a_method_with_and_without_a_temperature_is_two_combinations() -> None:
+    rows = [worlds.variant("with", "kd", 1.0), worlds.variant("without", "kd", None)]
+    c = combine(worlds.table(rows))
+    assert [c.run_ids(i) for i in range(len(c))] == [["without"], ["with"]]
+
+
+def test_of_many_runs_the_two_that_are_the_same_are_named() -> None:
+    rows = [worlds.student(str(i), 0.5, 0.5, seed=i) for i in range(5)]
+    rows[3] = worlds.student("again", 0.5, 0.5, seed=2)
+    with pytest.raises(UserError, match="runs 2 and again have the same combination and seed"):
+        combine(worlds.table(rows))
+
+
+def test_the_frontier_is_what_no_other_beats_in_both() -> None:
+    """As low, wide and tied points of (average, worst class), each of 10 images a class."""
+    points = {
+        "standard": [10, 6],  # 0.8, 0.6
+        0.0: [7, 7],  # 0.7, 0.7
+        0.25: [7, 6],  # 0.65, 0.6: beaten by both
+        0.5: [9, 7],  # 0.8, 0.7: beats both
+        0.75: [10, 8],  # 0.9, 0.8: beats all
+        1.0: [9, 9],  # 0.9, 0.9: beats that
+    }
+    rows = [worlds.student(str(a), student=a, val_class_correct=p) for a, p in points.items()]
+    c = combine(worlds.table(rows))
+    found = [c.run_ids(int(i))[0] for i in c.means().frontier()]
+    assert found == ["1.0"]
+    c = combine(
+        worlds.table([*rows[:2], worlds.student("b", student=1.0, val_class_correct=[5, 8])])
+    )
+    found = [c.run_ids(int(i))[0] for i in c.means().frontier()]
+    assert found == ["0.0", "standard"]  # from low average to high

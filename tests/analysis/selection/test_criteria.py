@@ -135,3 +135,90 @@ def test_options_make_the_criterion() -> None:
 def test_what_makes_no_sense_is_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Rule(**options).criterion(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "maximized", "asked"),
+    [
+        (
+            Constrained(margin=0.01),
+            "worst-class accuracy",
+            "an average of 81.5 or more (standard distillation's less 1.0)",
+        ),
+        (
+            Constrained(2, margin=0.02, keep="balanced", reference="best"),
+            "worst-2 accuracy",
+            "a balanced accuracy of 81.3 or more (the best there is less 2.0)",
+        ),
+        (
+            Constrained(margin=0.0, reference=0.8, group=Group("few", (0, 1))),
+            "few accuracy",
+            "an average of 80.0 or more",
+        ),
+        (WeightedSum(weight=0.25), "0.25 × worst-class + 0.75 × average", ""),
+        (Lexicographic(2, ("average", "worst_k")), "average, then worst-2 accuracy", ""),
+        (Floors({1: 0.5}, NAMES, 2), "worst-2 accuracy", "accuracies of at least 50 (dog)"),
+    ],
+)
+def test_each_rule_in_words(criterion: Criterion, maximized: str, asked: str) -> None:
+    _, selection = choose(criterion)
+    assert criterion.words(selection.seen, selection.reference, 0) == (maximized, asked)
+
+
+def test_each_rule_as_plain_data() -> None:
+    assert Constrained().describe()["margin_rule"] == "standard_error"
+    assert Constrained(margin=0.0).describe()["margin_rule"] == "fixed"
+    weighted = {"name": "weighted_sum", "worst_k": 1, "weight": 0.5}
+    assert WeightedSum().describe() == weighted
+    floors = {"name": "floors", "worst_k": 2, "floors": {"dog": 0.5}}
+    assert Floors({1: 0.5}, NAMES, 2).describe() == floors
+
+
+def test_what_is_out_of_the_running_stays_out() -> None:
+    """Averages 0.825, 0.75, 0.85, 0.875; balanced 0.8, 0.75, 0.8, 0.833; worst 0.6 to 0.5."""
+    order = ("average", "balanced", "worst_k")
+    _, selection = choose(Lexicographic(order=order, tolerance=0.05))
+    keys = selection.criterion.objective(selection.seen)
+    worst = [0.6, 0.7, 0.7, 0.5]
+    np.testing.assert_allclose(keys, np.column_stack([[1, 0, 1, 1], [1, 0, 1, 1], worst]))
+    _, selection = choose(Lexicographic(order=order, tolerance=0.03))
+    keys = selection.criterion.objective(selection.seen)
+    np.testing.assert_allclose(keys, np.column_stack([[0, 0, 1, 1], [0, 0, 0, 1], worst]))
+
+
+def test_rules_without_a_constraint_admit_everything() -> None:
+    for criterion in (WeightedSum(), Lexicographic()):
+        _, selection = choose(criterion)
+        assert selection.feasible
+        assert selection.admitted.all()
+        assert np.isnan(selection.margin).all()
+        assert (selection.shortfall == -np.inf).all()
+        assert selection.least_average is None
+
+
+def test_the_least_average_is_that_of_standard_distillation_less_the_margin() -> None:
+    assert choose(Constrained(margin=0.01))[1].least_average == pytest.approx(0.815)
+    assert choose(Constrained(margin=0.0, reference=0.8))[1].least_average == pytest.approx(0.8)
+    assert choose(Constrained(margin=0.01, keep="balanced"))[1].least_average is None
+
+
+def test_a_floor_of_a_class_without_images_is_never_met() -> None:
+    rows = [
+        worlds.student("plain", val_class_total=[10, 10, 0], val_class_correct=[9, 6, 0]),
+        worlds.student("b", student=0.5, val_class_total=[10, 10, 0], val_class_correct=[8, 8, 0]),
+    ]
+    selection = select(combine(worlds.table(rows)), Floors({0: 0.85, 2: 0.1}, NAMES))
+    assert selection.shortfall.tolist() == [np.inf, np.inf]
+    assert not selection.feasible
+
+
+def test_the_limits_of_fractions_are_fractions() -> None:
+    for fraction in (0.0, 1.0):
+        assert Constrained(reference=fraction).reference == fraction
+        assert WeightedSum(weight=fraction).weight == fraction
+        assert Lexicographic(tolerance=fraction).tolerance == fraction
+        assert Floors({0: fraction}, NAMES).floors == {0: fraction}
+        assert Constrained(margin=-fraction).margin == -fraction
+    for margin in (1.01, -1.01, float("nan")):
+        with pytest.raises(UserError, match="margin must be a fraction"):
+            Constrained(margin=margin)

@@ -140,3 +140,15 @@ def test_the_manifest_covers_every_other_file(tmp_path):
     folder = tmp_path / "artifacts" / ID
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["files"]) | {"manifest.json"} == {p.name for p in folder.iterdir()}
+
+
+def test_a_run_that_is_set_aside_is_trained_again_and_nothing_is_lost(tmp_path):
+    commit(tmp_path, train_loss=1.0)
+    before = sum(path.is_file() for path in tmp_path.rglob("*"))
+    ledger.set_aside(tmp_path, ID)
+    assert ledger.find(tmp_path, ID) is None
+    for folder in ("records", "artifacts"):
+        assert [p.name for p in (tmp_path / folder).iterdir() if not p.name.startswith(".")] == []
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == before
+    assert commit(tmp_path, train_loss=2.0)["train_loss"] == 2.0
+    assert ledger.find(tmp_path, ID)["train_loss"] == 2.0
