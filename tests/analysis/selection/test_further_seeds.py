@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis.runs.combinations import Combinations, combine
+from analysis.selection import Selection, further_seeds
 from analysis.selection.criteria import Lexicographic
-from analysis.selection.further_seeds import Settling, _Simulation, settle
+from analysis.selection.further_seeds import Settling, _given_up, _Simulation, one_more, settle
 from analysis.selection.posterior import fit
-from analysis.selection.uncertainty import decide
+from analysis.selection.uncertainty import Uncertainty, decide
 from analysis.views.advice import advice, described
 from rkd_core.errors import UserError
 from tests.analysis import worlds
@@ -165,3 +167,102 @@ def test_the_command_repeats_beside_what_is_repeated_already(tmp_path: Path) -> 
         "To bring the expected regret from 2.00 points to 0.90 (1.00 asked for): 2 further seeds "
         "of 2 combinations, 4 students and at most 4 teachers"
     ]
+
+
+class Foretold:
+    """A simulation whose regrets are a given function of places and seeds."""
+
+    now = 0.02
+
+    def __init__(self, regret: Callable[[int, int], float]) -> None:
+        self._regret = regret
+
+    def regret(self, places: tuple[int, ...], seeds: int) -> float:
+        return self._regret(len(places), seeds)
+
+
+def foretold(
+    monkeypatch: pytest.MonkeyPatch, regret: Callable[[int, int], float], seeds: int = 2
+) -> tuple[Selection, Uncertainty]:
+    """Six combinations of which four may be best: the selected one is not the likeliest."""
+    selection, sure, _ = decide(grid(seeds=seeds, images=60))
+    assert sure is not None
+    chance = np.zeros(6)
+    others = [place for place in range(6) if place != selection.reference]
+    chance[others[:4]] = [0.1, 0.2, 0.4, 0.3]
+    selection = dataclasses.replace(selection, selected=others[0])
+    monkeypatch.setattr(further_seeds, "_Simulation", lambda *_: Foretold(regret))
+    return selection, dataclasses.replace(
+        sure, expected_regret=Foretold.now, probability_best=chance
+    )
+
+
+def test_the_fewest_students_are_proposed_with_the_likeliest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four students or more reach the target: standard distillation and three of four others."""
+    selection, sure = foretold(monkeypatch, lambda places, seeds: 0.02 / (1 + 0.3 * places * seeds))
+    found = settle(selection, sure, 0.01)
+    others = [place for place in range(6) if place != selection.reference]
+    assert found.places == (selection.reference, others[0], others[2], others[3])
+    assert (found.seeds, found.students) == (1, 4)
+    assert found.after == pytest.approx(0.02 / 2.2)
+    assert found.reached
+    assert not found.settled
+    assert found.beyond is None
+
+
+def test_seeds_are_repeated_where_they_are_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three seeds reach the target however few places: three places, nine of twelve students."""
+    selection, sure = foretold(monkeypatch, lambda _, seeds: 0.02 / (1 + seeds))
+    found = settle(selection, sure, 0.005)
+    assert (len(found.places), found.seeds, found.students) == (3, 3, 9)
+    assert found.after == pytest.approx(0.005)
+    assert found.reached
+    assert found.beyond is None
+
+
+def test_with_one_seed_one_more_is_proposed_and_what_would_reach_the_target_beyond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    selection, sure = foretold(monkeypatch, lambda _, seeds: 0.02 / (1 + seeds), seeds=1)
+    found = settle(selection, sure, 0.005)
+    assert (len(found.places), found.seeds) == (3, 1)
+    assert found.after == pytest.approx(0.01)
+    assert not found.reached
+    assert found.beyond is not None
+    assert (len(found.beyond.places), found.beyond.seeds) == (3, 3)
+    assert found.beyond.reached
+    assert found.another_grid == pytest.approx(0.01)
+
+
+def test_a_proposal_is_never_said_to_make_it_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection, sure = foretold(monkeypatch, lambda *_: 0.03)
+    found = settle(selection, sure, 0.001)
+    assert (found.regret, found.after) == (0.02, 0.02)
+    assert (len(found.places), found.seeds) == (3, 1)  # the first of equals
+    assert found.beyond is None
+
+
+def test_what_is_at_the_target_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection, sure = foretold(monkeypatch, lambda *_: 0.0)
+    assert settle(selection, sure, 0.02).settled
+    assert not settle(selection, sure, 0.0199).settled
+
+
+def test_one_more_seed_takes_off_what_it_is_foretold_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection, sure = foretold(monkeypatch, lambda places, _: 0.03 if places == 0 else 0.021)
+    found = one_more(selection, sure)
+    assert set(found) == set(range(6))
+    assert list(found)[:2] == [selection.selected, selection.reference]
+    assert list(found.values()) == pytest.approx([0.009] * 6)
+    selection, sure = foretold(monkeypatch, lambda places, _: 0.03 + places)
+    assert set(one_more(selection, sure).values()) == {0.0}
+
+
+def test_given_up_is_what_the_best_admitted_one_has_more() -> None:
+    values, admitted = np.array([0.5, 0.7, 0.9]), np.array([True, True, False])
+    assert _given_up((values, admitted), 0) == pytest.approx(0.2)
+    assert _given_up((values, admitted), 1) == 0
+    assert _given_up((values, admitted), 2) == 0  # more than any that is admitted
+    assert _given_up((values, np.zeros(3, dtype=bool)), 0) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import analysis.select
 from analysis.runs.combinations import Combinations, combine
-from analysis.selection import effects, posterior, uncertainty
+from analysis.selection import effects, posterior, select, uncertainty
 from analysis.selection.criteria import Constrained, Lexicographic, WeightedSum
 from analysis.selection.uncertainty import choose, decide
 from tests.analysis import worlds
@@ -217,3 +219,48 @@ def test_the_choice_alone_is_the_same(estimate: uncertainty.Estimate) -> None:
     chosen, decided = choose(c, estimate=estimate), decide(c, estimate=estimate)[0]
     assert chosen.selected == decided.selected
     assert (chosen.shortfall == decided.shortfall).all()
+
+
+def test_chances_and_regret_of_four_draws_by_hand() -> None:
+    """The average of the standard one, first, is the least; the second is selected."""
+    recalls = np.array(
+        [
+            [[0.8, 0.6], [0.9, 0.7], [0.6, 0.6]],  # the third is not admitted; the second is best
+            [[0.8, 0.8], [0.9, 0.5], [0.9, 0.9]],  # the third is, with 0.9 rather than 0.5
+            [[0.7, 0.5], [0.7, 0.6], [0.65, 0.65]],  # all are; the third has 0.65, not 0.6
+            [[0.9, 0.8], [0.87, 0.82], [0.7, 0.7]],  # the first alone, with less than the second
+        ]
+    )
+    counts = ("standard", [70, 60]), (0.5, [90, 80]), (1.0, [80, 70])
+    rows = [
+        worlds.student(str(s), student=s, val_class_total=[100] * 2, val_class_correct=correct)
+        for s, correct in counts
+    ]
+    c = combine(worlds.table(rows))
+    selection = select(c, Constrained(margin=0.0))
+    assert (selection.reference, selection.selected) == (0, 1)
+    fitted = posterior.fit(c)
+    assert fitted is not None
+    worst_k, average = recalls.min(axis=2), recalls.mean(axis=2)
+
+    class Drawn(posterior.Posterior):
+        def draws(self, number: int, worst_k: int) -> Iterator[posterior.Draw]:
+            assert (number, worst_k) == (4, 1)
+            return iter(posterior.Draw(recalls, recalls.min(axis=2)))
+
+    values = {field.name: getattr(fitted, field.name) for field in dataclasses.fields(fitted)}
+    drawn = Drawn(**values | {"untold": np.zeros(2)})
+    sure = uncertainty._assess(drawn, selection, selection.seen, selection.means, worst_k, average)
+    assert sure.probability_best.tolist() == [0.25, 0.25, 0.5]
+    assert sure.probability_admitted.tolist() == [1, 0.5, 0.5]
+    assert sure.expected_regret == pytest.approx((0 + 0.4 + 0.05 + 0) / 4)
+    assert sure.corrected == pytest.approx((0.7 + 0.5 + 0.6 + 0.82) / 4)
+    assert sure.optimism == pytest.approx(0.8 - 0.655)
+    assert sure.expected.worst_k_se == pytest.approx(worst_k.std(axis=0))
+    assert sure.expected.average_se == pytest.approx(average.std(axis=0))
+    ends = [0.05, 0.95]
+    assert sure.interval == pytest.approx(np.quantile(worst_k[:, 1], ends))
+    gain = np.quantile(average - average[:, :1], ends, axis=0)
+    assert sure.average_gain == pytest.approx(gain)
+    gain = np.quantile(worst_k - worst_k[:, :1], ends, axis=0)
+    assert sure.worst_k_gain == pytest.approx(gain)
