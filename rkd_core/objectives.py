@@ -1,7 +1,6 @@
-"""What a training minimises: one margin loss, and the class costs that make it each objective.
+"""The margin loss, and the registry of objectives: the class costs that the loss is given.
 
-Adding an objective is one function here, its entry in ``_COSTS``, and its name in
-``rkd_core.specs.Objective``.
+Adding an objective is one entry in ``OBJECTIVES``.
 
 All equations are those of Wang et al., "Robust Distillation for Worst-class Performance"
 (UAI 2023).
@@ -10,12 +9,23 @@ All equations are those of Wang et al., "Robust Distillation for Worst-class Per
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["class_costs", "class_priors", "margin_loss"]
+__all__ = [
+    "OBJECTIVES",
+    "NamedObjective",
+    "Objective",
+    "by_alpha",
+    "class_costs",
+    "class_priors",
+    "margin_loss",
+    "on_grid",
+    "position",
+]
 
 PRIOR_FLOOR = 1e-12  # keeps the cost of a class without mass finite, as Narasimhan & Menon's code
 
@@ -23,7 +33,7 @@ PRIOR_FLOOR = 1e-12  # keeps the cost of a class without mass finite, as Narasim
 def margin_loss(
     logits: Tensor, targets: Tensor, costs: Tensor, scale_by_classes: bool = False
 ) -> Tensor:
-    """Margin surrogate of eq. 9: soft-label cross-entropy of ``logits - log(costs)``.
+    """Return the margin surrogate of eq. 9: soft-label cross-entropy of ``logits - log(costs)``.
 
     ``sum_y q_y log(1 + sum_{j != y} exp(log(c_y / c_j) - (f_y - f_j)))`` equals
     ``-sum_y q_y log_softmax(f - log c)_y``, and the second form is the one that cannot overflow.
@@ -42,6 +52,8 @@ def margin_loss(
     Raises:
         ValueError: The shapes do not fit together.
     """
+    import torch  # not at the top: plans and analysis read the registry below without torch
+
     if logits.ndim != 2 or targets.shape != logits.shape or costs.shape != logits.shape[1:]:
         raise ValueError(
             f"margin_loss takes logits (batch, classes), targets alike and costs (classes,), not "
@@ -49,8 +61,8 @@ def margin_loss(
         )
     dtype = torch.promote_types(logits.dtype, torch.float32)
     with torch.autocast(device_type=logits.device.type, enabled=False):
-        log_costs = costs.to(torch.float64).log().to(dtype)
-        log_probabilities = F.log_softmax(logits.to(dtype) - log_costs, dim=1)
+        log_costs = costs.double().log().to(dtype)
+        log_probabilities = (logits.to(dtype) - log_costs).log_softmax(dim=1)
         loss = -(targets.to(dtype) * log_probabilities).sum(dim=1).mean()
         return loss / logits.shape[1] if scale_by_classes else loss
 
@@ -61,21 +73,20 @@ def class_costs(
     multipliers: Tensor | None = None,
     alpha: float | None = None,
 ) -> Tensor:
-    """Costs that turn ``margin_loss`` into an objective (eqs. 1-4, 8; Theorem 1).
+    """Return costs that turn ``margin_loss`` into an objective (eqs. 1-4, 8; Theorem 1).
 
     ==========  =====================================================
     standard    constant
     balanced    1 / pi_y
-    robust      lambda_y / pi_y
     tradeoff    ((1 - alpha) / m + alpha lambda_y) / pi_y
+    robust      lambda_y / pi_y
     ==========  =====================================================
 
     Args:
-        objective: One of the names above.
+        objective: A name in ``OBJECTIVES``.
         priors: Class priors pi, ``(classes,)``: frequencies of the training labels for a
             teacher, the mean of its teacher's training probabilities for a student.
-        multipliers: lambda on the simplex, ``(classes,)``, for robust and for tradeoff with an
-            alpha above 0.
+        multipliers: lambda on the simplex, ``(classes,)``, for objectives that use them.
         alpha: Trade-off in [0, 1], for tradeoff: 0 is balanced, 1 is robust.
 
     Returns:
@@ -84,49 +95,100 @@ def class_costs(
     Raises:
         ValueError: Unknown objective, or a missing or impossible argument for it.
     """
-    try:
-        rule = _COSTS[objective]
-    except KeyError:
-        raise ValueError(
-            f"objective must be one of {', '.join(_COSTS)}, not {objective!r}"
-        ) from None
-    return rule(priors.clamp_min(PRIOR_FLOOR), multipliers, alpha)
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
+    entry = OBJECTIVES[objective]
+    if entry.takes_alpha and (alpha is None or not 0 <= alpha <= 1):
+        raise ValueError(f"the {objective} objective needs an alpha in [0, 1], not {alpha}")
+    if entry.uses_multipliers(alpha) and (multipliers is None or multipliers.shape != priors.shape):
+        raise ValueError(f"the {objective} objective needs a multiplier for every class")
+    return entry.costs(priors.clamp_min(PRIOR_FLOOR), multipliers, alpha)
 
 
 def class_priors(probabilities: Tensor) -> Tensor:
-    """pi-hat of Algorithm 1: mean of ``(n, classes)`` probabilities, float64 ``(classes,)``."""
-    return probabilities.to(torch.float64).mean(dim=0)
+    """Return pi-hat of Algorithm 1: mean of ``(n, classes)`` probabilities, float64."""
+    return probabilities.double().mean(dim=0)
 
 
-def _standard(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> Tensor:
-    return torch.ones_like(priors)
+# ---- The registry --------------------------------------------------------------------------------
 
 
-def _balanced(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> Tensor:
+@dataclass(frozen=True)
+class Objective:
+    """An objective of teachers and students.
+
+    Specs, plans, searches and the analysis read these entries; records hold the name.
+
+    Args:
+        costs: Costs ``(classes,)`` from priors ``(classes,)``, multipliers and alpha, which are
+            None where the objective has none.
+        multipliers: Whether Algorithm 1 updates class multipliers for it, from validation.
+        takes_alpha: Whether a spec gives it an alpha in [0, 1]; at 0 it uses no multipliers.
+        alpha: The alpha of ``tradeoff`` that it equals; None if it equals none.
+    """
+
+    costs: Callable[..., Tensor]
+    multipliers: bool = False
+    takes_alpha: bool = False
+    alpha: float | None = None
+
+    def uses_multipliers(self, alpha: float | None) -> bool:
+        """Return whether a training with this alpha has multipliers."""
+        return self.multipliers and not (self.takes_alpha and alpha == 0)
+
+
+def _standard(priors: Tensor, multipliers: None, alpha: None) -> Tensor:
+    return priors.new_ones(priors.shape)
+
+
+def _balanced(priors: Tensor, multipliers: None, alpha: None) -> Tensor:
     return 1 / priors
 
 
-def _robust(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> Tensor:
-    return _required(multipliers, priors) / priors
+def _robust(priors: Tensor, multipliers: Tensor, alpha: None) -> Tensor:
+    return multipliers / priors
 
 
-def _tradeoff(priors: Tensor, multipliers: Tensor | None, alpha: float | None) -> Tensor:
-    if alpha is None or not 0 <= alpha <= 1:
-        raise ValueError(f"the tradeoff objective needs an alpha in [0, 1], not {alpha}")
-    if alpha == 0:  # balanced, whatever the multipliers are
-        return _balanced(priors, None, None)
-    return ((1 - alpha) / len(priors) + alpha * _required(multipliers, priors)) / priors
+def _tradeoff(priors: Tensor, multipliers: Tensor | None, alpha: float) -> Tensor:
+    if multipliers is None or alpha == 0:  # balanced, whatever the multipliers are
+        return 1 / priors
+    return ((1 - alpha) / len(priors) + alpha * multipliers) / priors
 
 
-def _required(multipliers: Tensor | None, priors: Tensor) -> Tensor:
-    if multipliers is None or multipliers.shape != priors.shape:
-        raise ValueError("the robust and tradeoff objectives need a multiplier for every class")
-    return multipliers
-
-
-_COSTS: dict[str, Callable[[Tensor, Tensor | None, float | None], Tensor]] = {
-    "standard": _standard,
-    "balanced": _balanced,
-    "robust": _robust,
-    "tradeoff": _tradeoff,
+OBJECTIVES: dict[str, Objective] = {
+    "standard": Objective(_standard),
+    "balanced": Objective(_balanced, alpha=0.0),
+    "tradeoff": Objective(_tradeoff, multipliers=True, takes_alpha=True),
+    "robust": Objective(_robust, multipliers=True, alpha=1.0),
 }
+"""Objectives by name, in the order in which tables list them."""
+
+
+NamedObjective = tuple[str, float | None]
+"""The name of an objective, and its alpha if it takes one."""
+
+
+def by_alpha(alpha: float | None) -> NamedObjective:
+    """Return the trade-off with this alpha; the standard objective for None."""
+    return ("standard", None) if alpha is None else ("tradeoff", alpha)
+
+
+def on_grid(name: str, alpha: float | None = None) -> NamedObjective:
+    """Return an objective as the teacher x student grid names it, with its alpha.
+
+    Balanced is the trade-off at alpha 0 and robust the one at alpha 1; all others keep their names.
+    """
+    equal = OBJECTIVES[name].alpha
+    return (name, alpha) if equal is None else by_alpha(equal)
+
+
+def position(name: str, alpha: float | None = None) -> float:
+    """Return where an objective stands on the axis of trade-offs.
+
+    Standard comes first, at -1; then trade-offs at their alphas; then all others, from 2.
+    """
+    if name == "standard":
+        return -1.0
+    name, alpha = on_grid(name, alpha)
+    start = 0.0 if name == "tradeoff" else 2.0 * list(OBJECTIVES).index(name)
+    return start + (alpha or 0.0)

@@ -62,13 +62,14 @@ FORBIDDEN = {
 }
 """Top-level packages that a package must not import."""
 
-FOR_ANALYSIS = ("errors", "text", "metrics", "storage", "records")
+FOR_ANALYSIS = ("errors", "text", "metrics", "storage", "records", "objectives")
 """Parts of rkd_core that analysis may import, besides the package itself."""
 
 WITHOUT_TORCH = (
     "errors",
     "text",
     "seeds",
+    "objectives",
     "spec_options",
     "device",
     "metrics",

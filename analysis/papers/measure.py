@@ -7,6 +7,7 @@ Works from records alone. Where a model has several temperatures or options, val
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from rkd_core.metrics import (
     worst_k_reference_accuracy,
 )
 from rkd_core.metrics.class_groups import head_medium_tail
+from rkd_core.objectives import by_alpha, on_grid
 
 __all__ = ["Correlation", "Figure", "Measured", "Verdict", "figures", "measure"]
 
@@ -333,8 +335,9 @@ def _chosen(what: Model, rows: Rows) -> Rows:
 
 def _is(row: Mapping[str, Any], what: Model) -> bool:
     if isinstance(what, Pair):
-        alphas = _alpha(row, "teacher"), _alpha(row, "student")
-        return row["variant"] is None and alphas == (what.alpha_t, what.alpha_s)
+        if row["variant"] is not None:
+            return False
+        return (_alpha(row, "teacher"), _alpha(row, "student")) == (what.alpha_t, what.alpha_s)
     if not isinstance(what, Of):
         raise TypeError(f"{what} has no runs of its own")
     if row["variant"] is None or row["method"] != what.method:
@@ -348,13 +351,10 @@ def _is(row: Mapping[str, Any], what: Model) -> bool:
 
 
 def _alpha(row: Mapping[str, Any], who: str) -> float | None:
-    """None for the standard objective, 0 for balanced, 1 for robust."""
-    objective = row[f"{who}_objective"]
-    named = {"standard": None, "balanced": 0.0, "robust": 1.0}
-    if objective in named:
-        return named[objective]
-    alpha: float | None = row["alpha_t" if who == "teacher" else "alpha_s"]
-    return alpha
+    """Return None for the standard objective, its alpha for a trade-off, NaN for all others."""
+    alpha = row["alpha_t" if who == "teacher" else "alpha_s"]
+    name, alpha = on_grid(row[f"{who}_objective"], alpha)
+    return alpha if name == by_alpha(alpha)[0] else math.nan
 
 
 def _on_validation(group: Rows) -> tuple[float, float]:

@@ -16,10 +16,9 @@ from analysis.papers.definitions import (
     TeacherAlone,
     What,
 )
+from rkd_core.objectives import OBJECTIVES
 
 __all__ = ["TABLES"]
-
-_ALPHA = {"standard": None, "balanced": 0.0, "robust": 1.0}
 
 # Worst-class and average accuracy (on long-tailed TinyImageNet worst-10): rows are students,
 # columns teachers.
@@ -146,8 +145,9 @@ def table_1(dataset: str) -> Table:
     for row in ("teacher", *objectives):
         for place, column in enumerate(objectives):
             figures = (None, None) if paper is None else paper[row][place]
-            alpha_t = _ALPHA[column]
-            what = TeacherAlone(alpha_t) if row == "teacher" else Pair(alpha_t, _ALPHA[row])
+            alpha_t = OBJECTIVES[column].alpha
+            alone = TeacherAlone(alpha_t)
+            what = alone if row == "teacher" else Pair(alpha_t, OBJECTIVES[row].alpha)
             numbers = dict(zip((worst, "average"), figures, strict=True))
             cells.append(Cell(_student(row), f"{column} teacher", what, numbers))
     pairs = [cell for cell in cells if isinstance(cell.what, Pair)]

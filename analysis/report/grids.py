@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.runs.columns import FloatArray, effective_alpha
+from analysis.runs.columns import FloatArray, positions
 from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.selection.outcome import Outcome
 from analysis.views.format import percent, points
 from analysis.views.terminal import nine_combinations
+from rkd_core.objectives import position
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 
-OBJECTIVES = {-1.0: "standard", 0.0: "balanced", 1.0: "robust"}
-"""The papers' objectives, by what they amount to as a trade-off."""
+_PAPERS = {position(name): name for name in ("standard", "balanced", "robust")}
+"""The papers' objectives, by their places on the axis of trade-offs."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ def nine(outcome: Outcome) -> list[Nine]:
     """The combinations of standard, balanced and robust, each at its best temperature."""
     s = outcome.selection
     c = s.combinations
-    teacher = effective_alpha(c.teacher_objective, c.alpha_t)
-    student = effective_alpha(c.student_objective, c.alpha_s)
+    teacher = positions(c.teacher_objective, c.alpha_t)
+    student = positions(c.student_objective, c.alpha_s)
     places = {(student[i], teacher[i]): i for i in nine_combinations(outcome)}
     if len(places) < 2:
         return []
-    columns = [a for a in OBJECTIVES if any(t == a for _, t in places)]
-    lines = [a for a in OBJECTIVES if any(s == a for s, _ in places)]
+    columns = [a for a in _PAPERS if any(t == a for _, t in places)]
+    lines = [a for a in _PAPERS if any(s == a for s, _ in places)]
     tables = []
     for split, means in (("validation", s.means), ("test", outcome.test)):
         worst = means.worst_k[list(places.values())]
@@ -73,8 +74,8 @@ def nine(outcome: Outcome) -> list[Nine]:
             )
             for (place, index), shade in zip(places.items(), shades, strict=True)
         }
-        rows = tuple((OBJECTIVES[a], tuple(cells.get((a, t)) for t in columns)) for a in lines)
-        tables.append(Nine(split, tuple(OBJECTIVES[t] for t in columns), rows))
+        rows = tuple((_PAPERS[a], tuple(cells.get((a, t)) for t in columns)) for a in lines)
+        tables.append(Nine(split, tuple(_PAPERS[t] for t in columns), rows))
     return tables
 
 

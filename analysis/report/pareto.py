@@ -27,7 +27,7 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
     grid: dict[str, Any] = {
         "teacher": [teacher(c, index) for index in range(len(c))],
         "student": [student(c, index) + c.aside(index) for index in range(len(c))],
-        **{name: _or_none(np.where(a < 0, np.nan, a)) for name, a in alpha.items()},
+        **{name: _or_none(a) for name, a in alpha.items()},
         "temperature": _or_none(c.temperature),
         **_splits(outcome, c, outcome.selection.means, outcome.test),
         "sure": _sure(outcome),

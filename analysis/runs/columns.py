@@ -8,24 +8,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rkd_core.errors import UserError
+from rkd_core.objectives import OBJECTIVES, on_grid, position
 
 __all__ = [
-    "OBJECTIVES",
     "FloatArray",
     "IntArray",
     "array",
     "counts",
     "doubles",
     "effective_alpha",
-    "objectives",
+    "objective_names",
+    "objective_places",
+    "positions",
     "required",
 ]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-OBJECTIVES = ("standard", "balanced", "tradeoff", "robust")
-"""The objectives, in the order in which combinations are listed."""
 
 _MOST = 2**40
 """Images that a class can have."""
@@ -79,10 +78,16 @@ def required(table: pa.Table, name: str) -> pa.Array:
     return column
 
 
-def objectives(table: pa.Table, name: str) -> IntArray:
-    """A column of objectives as places in ``OBJECTIVES``; -1 where null."""
+def objective_names() -> tuple[str, ...]:
+    """Return the names of the objectives, in the order in which combinations are listed."""
+    return tuple(OBJECTIVES)
+
+
+def objective_places(table: pa.Table, name: str) -> IntArray:
+    """Return a column of objectives as places in ``objective_names()``; -1 where null."""
     column = array(table, name)
-    place = pc.fill_null(pc.index_in(column, value_set=pa.array(OBJECTIVES)), -1).to_numpy()
+    known = pa.array(objective_names())
+    place = pc.fill_null(pc.index_in(column, value_set=known), -1).to_numpy()
     unknown = np.flatnonzero((place == -1) & column.is_valid().to_numpy(zero_copy_only=False))
     if unknown.size:
         row = int(unknown[0])
@@ -108,7 +113,24 @@ def doubles(table: pa.Table, name: str) -> FloatArray:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
+def positions(objective: IntArray, alpha: FloatArray) -> FloatArray:
+    """Return where objectives stand on the axis of trade-offs; NaN where there is no objective.
+
+    Args:
+        objective: Places in ``objective_names()``; -1 for none.
+        alpha: Their alphas, NaN where an objective takes none.
+
+    Returns:
+        Positions as of ``rkd_core.objectives.position``.
+    """
+    start = np.array([position(name) for name in OBJECTIVES])[objective]
+    return np.where(objective < 0, np.nan, start + np.where(np.isnan(alpha), 0.0, alpha))
+
+
 def effective_alpha(objective: IntArray, alpha: FloatArray) -> FloatArray:
-    """The trade-off that each amounts to: balanced is 0, robust is 1, standard comes before."""
-    fixed = np.array([{"balanced": 0.0, "robust": 1.0}.get(name, -1.0) for name in OBJECTIVES])
-    return np.where(np.isnan(alpha), fixed[objective], alpha)
+    """Return the alphas of the trade-offs that objectives amount to, as ``positions`` takes them.
+
+    Balanced is 0 and robust is 1; NaN stands for objectives that are no trade-off.
+    """
+    on_axis = np.array([on_grid(name)[0] == "tradeoff" for name in OBJECTIVES])[objective]
+    return np.where(on_axis, positions(objective, alpha), np.nan)

@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.runs.columns import FloatArray, IntArray, array, counts, doubles, objectives, required
+from analysis.runs.columns import (
+    FloatArray,
+    IntArray,
+    array,
+    counts,
+    doubles,
+    objective_places,
+    required,
+)
 from analysis.runs.frontier import pareto_frontier
 from rkd_core.errors import UserError
 from rkd_core.metrics import (
@@ -71,7 +79,7 @@ class Combinations:
     """
 
     teacher_objective: IntArray
-    """Place in ``OBJECTIVES``, shape ``(combinations,)``, like all settings; -1 where null."""
+    """Place in ``objective_names()``, ``(combinations,)``, like all settings; -1 where null."""
     alpha_t: FloatArray
     """NaN where it means nothing, like ``alpha_s`` and ``temperature``."""
     student_objective: IntArray
@@ -235,7 +243,7 @@ def combine(table: pa.Table) -> Combinations:
         on_grid = table.select(["run_id", "teacher_objective"]).filter(pc.is_null(variant))
         required(on_grid.combine_chunks(), "teacher_objective")
     teacher, student = (
-        objectives(table, name) for name in ("teacher_objective", "student_objective")
+        objective_places(table, name) for name in ("teacher_objective", "student_objective")
     )
     numbers = [doubles(table, name) for name in ("alpha_t", "alpha_s", "temperature")]
     alpha_t, alpha_s, temperature = numbers

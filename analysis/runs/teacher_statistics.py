@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.runs.columns import OBJECTIVES, FloatArray, counts, effective_alpha
+from analysis.runs.columns import FloatArray, counts
 from analysis.runs.rank_correlation import spearman
 from rkd_core.metrics import average_accuracy, calibration, worst_class_accuracy
+from rkd_core.objectives import position
 
 __all__ = ["CONFIDENCE", "STATISTICS", "Correlation", "Teachers", "correlations", "measure"]
 
@@ -160,9 +161,7 @@ def _gains(teachers: Teachers, students: pa.Table) -> dict[str, FloatArray]:
 
 def _student(objective: str, alpha: float | None) -> tuple[float, str]:
     """Where a student's objective stands among the others, and what it is called."""
-    amount = np.array([np.nan if alpha is None else alpha])
-    order = effective_alpha(np.array([OBJECTIVES.index(objective)]), amount)
-    return float(order[0]), objective if alpha is None else f"αₛ\u00a0{alpha:.3g}"
+    return position(objective, alpha), objective if alpha is None else f"αₛ\u00a0{alpha:.3g}"
 
 
 def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.runs.columns import OBJECTIVES, FloatArray, effective_alpha
+from analysis.runs.columns import FloatArray, objective_names, positions
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.criteria import Accuracies, Constrained, Criterion
 from rkd_core.errors import UserError
@@ -75,7 +75,7 @@ def select(
     """
     criterion = criterion or Constrained()
     means = combinations.means(criterion.worst_k)
-    standard = OBJECTIVES.index("standard")
+    standard = objective_names().index("standard")
     plain = (
         (combinations.teacher_objective == standard)
         & (combinations.student_objective == standard)
@@ -130,8 +130,8 @@ def best_first(
         (
             combinations.student_objective[rows],
             combinations.teacher_objective[rows],
-            effective_alpha(combinations.student_objective, combinations.alpha_s)[rows],
-            effective_alpha(combinations.teacher_objective, combinations.alpha_t)[rows],
+            positions(combinations.student_objective, combinations.alpha_s)[rows],
+            positions(combinations.teacher_objective, combinations.alpha_t)[rows],
             combinations.temperature[rows],
         )
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.runs.class_lists import distinct
-from analysis.runs.columns import OBJECTIVES, FloatArray
+from analysis.runs.columns import FloatArray, objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import Runs
 from analysis.selection import Selection
@@ -198,10 +198,10 @@ def _beside(table: pa.Table, worst_k: int) -> Beside:
 
 
 def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
-    """``standard``, ``balanced``, ``robust``, the trade-off's alpha, or a dash for no student."""
+    """Return the trade-off's alpha, another objective's name, or a dash for no student."""
     if objective < 0:
         return "—"
-    return OBJECTIVES[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
+    return objective_names()[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
 
 
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:

@@ -299,13 +299,18 @@ def _positive(shares: FloatArray) -> FloatArray:
 
 
 def _settings(c: Combinations) -> FloatArray:
-    """Places of the combinations, shape ``(combinations, 5)``; standard is an axis of its own."""
+    """Return places of the combinations, ``(combinations, axes)``.
+
+    Objectives that are no trade-off, such as standard, have an axis each.
+    """
     axes = []
     for objective, alpha in (
         (c.teacher_objective, c.alpha_t),
         (c.student_objective, c.alpha_s),
     ):
         amount = effective_alpha(objective, alpha)
-        axes += [np.maximum(amount, 0), amount < 0]
+        axes.append(np.nan_to_num(amount))
+        others = np.unique(objective[np.isnan(amount)])
+        axes += [objective == other for other in others]
     temperature = np.where(c.temperature > 0, c.temperature, 1.0)  # NaN where it means nothing
     return np.column_stack([*axes, np.log2(temperature) / 2])

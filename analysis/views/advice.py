@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.runs.columns import effective_alpha
+from analysis.runs.columns import objective_names, positions
 from analysis.runs.combinations import Combinations
 from analysis.selection.further_seeds import Settling
+from rkd_core.objectives import OBJECTIVES, by_alpha, on_grid
 from rkd_core.storage import files
 from rkd_core.text import json_text
 
@@ -111,7 +112,7 @@ def described(settling: Settling | None, combinations: Combinations) -> dict[str
 
 def _trainings(settling: Settling, c: Combinations) -> tuple[int, int]:
     rows = list(settling.places)
-    teachers = set(effective_alpha(c.teacher_objective, c.alpha_t)[rows].tolist())
+    teachers = set(positions(c.teacher_objective, c.alpha_t)[rows].tolist())
     return len(rows) * settling.seeds, len(teachers) * settling.seeds
 
 
@@ -127,6 +128,8 @@ def _command(settling: Settling, combinations: Combinations, results: Path) -> s
         return None  # --repeat names combinations of the sweep's recipe
     for place in settling.places:
         cell = _cell(combinations, place)
+        if {"standard", *cell[:2]} & {*OBJECTIVES} != {"standard"}:
+            return None  # and of standard and trade-offs
         more = max(int(combinations.seeds[place]) - seeds, 0)  # as far as they are trained
         repeats[cell] = max(more + settling.seeds, repeats.get(cell, 0))
     named = [f"{'/'.join(cell)}={number}" for cell, number in repeats.items()]
@@ -135,19 +138,30 @@ def _command(settling: Settling, combinations: Combinations, results: Path) -> s
 
 def _repeated(settings: Mapping[str, Any]) -> dict[Cell, int]:
     return {
-        (_amount(r["alpha_t"]), _amount(r["alpha_s"]), f"{r['temperature']:.12g}"): int(r["seeds"])
+        (
+            _amount(*by_alpha(r["alpha_t"])),
+            _amount(*by_alpha(r["alpha_s"])),
+            f"{r['temperature']:.12g}",
+        ): int(r["seeds"])
         for r in settings.get("repeats", ())
     }
 
 
 def _cell(c: Combinations, place: int) -> Cell:
-    alpha_t = effective_alpha(c.teacher_objective, c.alpha_t)[place]
-    alpha_s = effective_alpha(c.student_objective, c.alpha_s)[place]
-    return _amount(alpha_t), _amount(alpha_s), f"{c.temperature[place]:.12g}"
+    """Return a combination as ``--repeat`` names those of the grid."""
+    names = objective_names()
+    teacher, student = (
+        _amount(*on_grid(names[objective[place]], None if np.isnan(alpha[place]) else alpha[place]))
+        for objective, alpha in (
+            (c.teacher_objective, c.alpha_t),
+            (c.student_objective, c.alpha_s),
+        )
+    )
+    return teacher, student, f"{c.temperature[place]:.12g}"
 
 
-def _amount(alpha: float | None) -> str:
-    return "standard" if alpha is None or alpha < 0 else f"{np.float64(alpha):.12g}"
+def _amount(name: str, alpha: float | None) -> str:
+    return name if alpha is None else f"{np.float64(alpha):.12g}"
 
 
 def _without(words: Sequence[str], option: str) -> list[str]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.runs.columns import OBJECTIVES, FloatArray, effective_alpha
+from analysis.runs.columns import FloatArray, effective_alpha, objective_names
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.outcome import Outcome, letters, objective_name
 from analysis.views.figure_labels import place_labels
+from rkd_core.objectives import OBJECTIVES
 from rkd_core.storage.files import replace_file
 
 if TYPE_CHECKING:
@@ -146,9 +147,11 @@ def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
     edges[frontier] = _LINE
     areas = _areas(c.temperature)
     alpha_s, (teachers, which) = _student_alpha(c), _teachers(c)
+    colors = np.array([_color(name) for name in objective_names()])[c.student_objective]
+    colors[np.isfinite(alpha_s)] = ""
     for place in range(len(teachers)):
-        for standard in (False, True):
-            rows = (which == place) & (np.isnan(alpha_s) == standard)
+        for color in ("", _STANDARD_COLOR, _OTHER_COLOR):
+            rows = (which == place) & (colors == color)
             axes.scatter(
                 x[rows],
                 y[rows],
@@ -158,8 +161,8 @@ def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
                 edgecolors=list(edges[rows]),
                 zorder=4,
                 **(
-                    {"color": _STANDARD_COLOR}
-                    if standard
+                    {"color": color}
+                    if color
                     else {"c": alpha_s[rows], "cmap": _colors(), "vmin": 0, "vmax": 1}
                 ),
             )
@@ -208,8 +211,8 @@ def _legends(figure: Figure, panels: list[Axes], outcome: Outcome) -> None:
         add(objective_name(int(objective), known, r"$\alpha_t$"), _MARKERS[place])
     alpha_s = _student_alpha(c)
     add("student")
-    if np.isnan(alpha_s).any():
-        add("standard", "o", _STANDARD_COLOR)
+    for name in np.array(objective_names())[np.unique(c.student_objective[np.isnan(alpha_s)])]:
+        add(name, "o", _color(name))
     if np.isfinite(alpha_s).any():
         add(r"$\alpha_s$ by color", "o", _colors()(0.45))
         scale = ScalarMappable(Normalize(0, 1), _colors())
@@ -323,9 +326,13 @@ def _teachers(c: Combinations) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def _student_alpha(c: Combinations) -> FloatArray:
-    """The trade-off of each student, balanced being 0 and robust 1; NaN for standard."""
-    alpha = effective_alpha(c.student_objective, c.alpha_s)
-    return np.where(alpha < 0, np.nan, alpha)
+    """Return each student's trade-off, balanced being 0 and robust 1; NaN for all others."""
+    return effective_alpha(c.student_objective, c.alpha_s)
+
+
+def _color(name: str) -> str:
+    """Return the color of students whose objective is no trade-off."""
+    return _STANDARD_COLOR if name == "standard" else _OTHER_COLOR
 
 
 def _areas(temperature: FloatArray) -> FloatArray:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from analysis.runs.columns import OBJECTIVES
 from analysis.runs.combinations import Combinations
 from analysis.selection.outcome import objective_name
+from rkd_core.objectives import OBJECTIVES
 
 __all__ = [
     "combination",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.runs.columns import OBJECTIVES, FloatArray, IntArray
+from analysis.runs.columns import FloatArray, IntArray, objective_names
 from analysis.runs.combinations import Combinations, Means
 from analysis.runs.groups import Groupings, accuracies, groupings
 from analysis.selection.outcome import Outcome
@@ -197,7 +197,8 @@ def _accuracies(split: str, worst_class: Means, worst_k: Means) -> dict[str, lis
 
 
 def _objectives(places: IntArray) -> list[str | None]:
-    return [OBJECTIVES[place] if place >= 0 else None for place in places.tolist()]
+    names = objective_names()
+    return [names[place] if place >= 0 else None for place in places.tolist()]
 
 
 def _number(value: float) -> float | None:

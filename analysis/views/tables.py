@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.runs.columns import OBJECTIVES, FloatArray
+from analysis.runs.columns import FloatArray, objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means
 from analysis.runs.groups import accuracies, of_long_tail
 from analysis.runs.loading import Runs
@@ -248,7 +248,7 @@ def _over_seeds(values: FloatArray) -> list[Accuracy]:
 
 
 def _objective(place: int, alpha: float) -> tuple[str | None, float | None]:
-    return (None if place < 0 else OBJECTIVES[place]), _number(alpha)
+    return (None if place < 0 else objective_names()[place]), _number(alpha)
 
 
 def _number(value: float) -> float | None:

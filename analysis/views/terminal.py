@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from analysis.runs.columns import FloatArray, effective_alpha
+from analysis.runs.columns import FloatArray, positions
 from analysis.runs.combinations import Combinations, Means
 from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.selection.choose import best_first
@@ -17,6 +17,7 @@ from analysis.selection.outcome import Interval, Outcome, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
 from rkd_core.metrics.class_groups import DEFINITION
+from rkd_core.objectives import position
 from rkd_core.text.console import Table, hanging
 
 __all__ = [
@@ -28,8 +29,7 @@ __all__ = [
     "print_outcome",
 ]
 
-_PAPERS = (-1.0, 0.0, 1.0)
-"""Standard, balanced and robust, as ``effective_alpha`` gives them."""
+_PAPERS = tuple(map(position, ("standard", "balanced", "robust")))
 
 
 def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
@@ -215,8 +215,8 @@ def nine_combinations(outcome: Outcome) -> list[int]:
     """
     selection = outcome.selection
     c, means = selection.combinations, selection.seen.means
-    teacher = effective_alpha(c.teacher_objective, c.alpha_t)
-    student = effective_alpha(c.student_objective, c.alpha_s)
+    teacher = positions(c.teacher_objective, c.alpha_t)
+    student = positions(c.student_objective, c.alpha_s)
     found = []
     for alpha_t in _PAPERS:
         for alpha_s in _PAPERS:

@@ -154,14 +154,14 @@ def world(
 
 def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
     """Correct images of each combination, (seeds, classes), as selection takes them."""
-    from analysis.runs.columns import OBJECTIVES
+    from analysis.runs.columns import objective_names
     from analysis.runs.combinations import Combinations
 
     correct = np.concatenate(counts)
     count, seeds = len(counts), np.array([len(rows) for rows in counts])
     runs = int(seeds.sum())
     settings = places()
-    standard, tradeoff = OBJECTIVES.index("standard"), OBJECTIVES.index("tradeoff")
+    standard, tradeoff = map(objective_names().index, ("standard", "tradeoff"))
     objective = np.where(settings[:, :2] < 0, standard, tradeoff)
     alpha = np.where(settings[:, :2] < 0, np.nan, settings[:, :2])
     return Combinations(

@@ -6,10 +6,19 @@ Nothing in a spec says where or how fast a training runs.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from rkd_core.errors import unknown_name
+from rkd_core.objectives import OBJECTIVES
 from rkd_core.spec_options import (
     LARGEST,
     DataOptions,
@@ -29,7 +38,7 @@ __all__ = [
     "HoldoutRule",
     "MultiplierOptions",
     "Normalization",
-    "Objective",
+    "ObjectiveName",
     "Recipe",
     "TeacherRef",
     "TrainingSpec",
@@ -37,7 +46,15 @@ __all__ = [
     "Variant",
 ]
 
-Objective = Literal["standard", "balanced", "robust", "tradeoff"]
+
+def _known_objective(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise unknown_name("objective", name, OBJECTIVES)
+    return name
+
+
+ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
+"""A name in ``rkd_core.objectives.OBJECTIVES``."""
 Stage = Literal["teacher", "student"]
 
 
@@ -102,7 +119,7 @@ class TeacherRef(Frozen):
     """The teacher's; a student that teaches passes its own teacher's on, so that all rounds of
     a repeated distillation belong to one family."""
     architecture: str
-    objective: Objective
+    objective: ObjectiveName
     alpha: float | None = Field(default=None, ge=0, le=1)
 
 
@@ -135,7 +152,7 @@ class TrainingSpec(Frozen):
     """A name for people. It is not part of the digest; the data's fingerprint is."""
     data: DataOptions = DataOptions()
     architecture: str
-    objective: Objective
+    objective: ObjectiveName
     alpha: float | None = Field(default=None, ge=0, le=1)
     """Trade-off between the balanced (0) and the robust (1) objective; None for the others."""
     temperature: float | None = Field(default=None, gt=0)
@@ -143,7 +160,7 @@ class TrainingSpec(Frozen):
     None for a teacher, and for a variant without one."""
     recipe: Recipe
     multipliers: MultiplierOptions | None = None
-    """None where none are used: standard, balanced, and tradeoff with an alpha of 0."""
+    """None where the objective uses none, as tradeoff with an alpha of 0."""
     scale_by_classes: bool = False
     """Whether the margin loss carries the factor 1/m of eq. 9 (Wang et al. 2023)."""
     teacher: TeacherRef | None = None
@@ -179,16 +196,18 @@ class TrainingSpec(Frozen):
             raise ValueError("an initial teacher belongs to a variant that goes by a hold-out")
         if student and self.held_out is not None:
             raise ValueError("only a teacher is trained without the held-out images")
-        if (self.objective == "tradeoff") != (self.alpha is not None):
-            raise ValueError("alpha belongs to the tradeoff objective, and only to it")
+        objective = OBJECTIVES[self.objective]
+        if objective.takes_alpha != (self.alpha is not None):
+            needed = "an alpha" if objective.takes_alpha else "no alpha"
+            raise ValueError(f"the {self.objective} objective takes {needed}")
         if self.derived is not None:
             self._check_derived(self.derived)
         if self.tuned is not None:
             self._check_tuned(self.tuned)
-        ascends = self.objective == "robust" or (self.objective == "tradeoff" and self.alpha != 0)
         shifted = self.derived is not None and self.derived.by == "shifted"
-        if (ascends and not shifted) != (self.multipliers is not None):
-            raise ValueError("multipliers belong to robust, and to tradeoff with an alpha above 0")
+        ascends = objective.uses_multipliers(self.alpha) and not shifted
+        if ascends != (self.multipliers is not None):
+            raise ValueError("multipliers belong to trainings that update them, and only to those")
         averaged = self.multipliers.averaged_iterates if self.multipliers else None
         if averaged is not None and averaged > self.recipe.epochs:
             raise ValueError("averaged_iterates cannot exceed the epochs")

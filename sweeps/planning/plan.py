@@ -8,9 +8,11 @@ from itertools import product
 from typing import Any
 
 from rkd_core.methods.common.protocol import Cell, Method
+from rkd_core.objectives import OBJECTIVES, NamedObjective, by_alpha, on_grid
 from rkd_core.specs import (
     Derivation,
     HoldoutRule,
+    MultiplierOptions,
     TeacherRef,
     TrainingSpec,
     Tuned,
@@ -49,13 +51,13 @@ class PlannedRun:
         spec = self.spec
         if spec.variant is not None:
             return f"student {spec.variant.label}, seed {spec.seed}"
-        name = f"{spec.stage} {_trade_off(spec.alpha)}"
+        name = f"{spec.stage} {_trade_off(spec)}"
         if spec.derived is not None:
             name += f" ({spec.derived.by})"
         if spec.held_out is not None:
             name += ", trained without the held-out images"
         if spec.teacher is not None:
-            name += f", T={spec.temperature:g}, on teacher {_trade_off(spec.teacher.alpha)}"
+            name += f", T={spec.temperature:g}, on teacher {_trade_off(spec.teacher)}"
         if spec.tuning is not None:
             name += f", {spec.tuning}"
         return f"{name}, seed {spec.seed}"
@@ -121,8 +123,8 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
     points = [m.cell for m, optioned in found if m.cell is not None and optioned]
     alphas = [None, *settings.alphas]
     above = alphas if any(c.teachers == "grid" for c in rows + points) else [None]
-    below = alphas if any(c.teachers == "grid" for c in rows) else [None]
-    named = [_alpha(c) for c in rows if c.teachers == "standard"]
+    below = [by_alpha(a) for a in (alphas if any(c.teachers == "grid" for c in rows) else [None])]
+    named = [on_grid(c.objective, c.alpha) for c in rows if c.teachers == "standard"]
     teachers: dict[str, PlannedRun] = {}
     students: dict[str, PlannedRun] = {}
     standard: dict[int, TeacherRef] = {}  # by seed
@@ -142,8 +144,9 @@ def make_plan(settings: Settings, fingerprint: str) -> Plan:
             standard.setdefault(seed, ref)  # the first of a seed
             wanted = product([*below, *(named if alpha_t is None else ())], settings.temperatures)
             own = [c for c in points if alpha_t is None or c.teachers == "grid"]
-            for alpha_s, temperature in [*wanted, *((_alpha(c), c.temperature) for c in own)]:
-                add(_student(settings, ref, alpha_s, temperature, seed, fingerprint))
+            extra = [(on_grid(c.objective, c.alpha), c.temperature) for c in own]
+            for objective, temperature in [*wanted, *extra]:
+                add(_student(settings, ref, objective, temperature, seed, fingerprint))
     for repeat in settings.repeats:
         for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
             cell = repeat.alpha_t, repeat.alpha_s, repeat.temperature
@@ -172,7 +175,7 @@ def grid_student(
     """
     runs = _teachers(settings, alpha_t, seed, fingerprint)
     teacher = _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
-    student = _student(settings, teacher, alpha_s, temperature, seed, fingerprint)
+    student = _student(settings, teacher, by_alpha(alpha_s), temperature, seed, fingerprint)
     return [*runs, _tuned(student, tuning, fingerprint) if tuning else student]
 
 
@@ -193,11 +196,6 @@ def _tuned(student: PlannedRun, tuning: Mapping[str, float], fingerprint: str) -
     return PlannedRun(run_id(spec, fingerprint), spec, student.depends_on)
 
 
-def _alpha(cell: Cell) -> float | None:
-    """How the grid names a cell's objective."""
-    return {"standard": None, "balanced": 0.0, "robust": 1.0}.get(cell.objective, cell.alpha)
-
-
 def _chain(
     settings: Settings,
     method: Method,
@@ -213,7 +211,7 @@ def _chain(
     """
     if cell.rounds == 1:
         return []
-    runs = [_student(settings, teacher, None, cell.temperature, seed, fingerprint)]
+    runs = [_student(settings, teacher, by_alpha(None), cell.temperature, seed, fingerprint)]
     for rounds in range(2, cell.rounds + 1):
         shorter = method.model_copy(update={"rounds": rounds})
         above = _reference(runs[-1], teacher.family)
@@ -250,7 +248,7 @@ def _variant(
         teacher=ref,
         initial=initial,
         variant=Variant(method=method.name, options=method.model_dump(mode="json")),
-        **_shared(settings, None, seed),
+        **_shared(settings, by_alpha(None), seed),
     )
     needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
     return [*runs, PlannedRun(run_id(spec, fingerprint), spec, tuple(needed))]
@@ -290,11 +288,11 @@ def _teacher(
     spec = TrainingSpec(
         stage="teacher",
         architecture=settings.teacher_architecture,
-        multipliers=multipliers if alpha and not shifted else None,
+        multipliers=None if shifted else _multipliers(multipliers, by_alpha(alpha)),
         held_out=held_out,
         initial_weights=settings.initial_weights if derived is None else None,
         derived=derived,
-        **_shared(settings, alpha, seed) | {"recipe": recipe},
+        **_shared(settings, by_alpha(alpha), seed) | {"recipe": recipe},
     )
     needed = () if derived is None else (derived.source.run_id,)
     return PlannedRun(run_id(spec, fingerprint), spec, needed)
@@ -307,7 +305,7 @@ _DERIVED_EPOCHS = {"head": 0.2, "warm": 0.3}
 def _student(
     settings: Settings,
     teacher: TeacherRef,
-    alpha: float | None,
+    objective: NamedObjective,
     temperature: float,
     seed: int,
     fingerprint: str,
@@ -316,19 +314,25 @@ def _student(
         stage="student",
         architecture=settings.student_architecture,
         temperature=temperature,
-        multipliers=settings.multipliers if alpha else None,
+        multipliers=_multipliers(settings.multipliers, objective),
         teacher=teacher,
-        **_shared(settings, alpha, seed),
+        **_shared(settings, objective, seed),
     )
     return PlannedRun(run_id(spec, fingerprint), spec, (teacher.run_id,))
 
 
-def _shared(settings: Settings, alpha: float | None, seed: int) -> dict[str, Any]:
+def _multipliers(options: MultiplierOptions, objective: NamedObjective) -> MultiplierOptions | None:
+    name, alpha = objective
+    return options if OBJECTIVES[name].uses_multipliers(alpha) else None
+
+
+def _shared(settings: Settings, objective: NamedObjective, seed: int) -> dict[str, Any]:
     """The fields that teachers and students fill in alike."""
+    name, alpha = objective
     return {
         "dataset": settings.dataset,
         "data": settings.data,
-        "objective": "standard" if alpha is None else "tradeoff",
+        "objective": name,
         "alpha": alpha,
         "recipe": settings.recipe,
         "scale_by_classes": settings.scale_by_classes,
@@ -336,5 +340,5 @@ def _shared(settings: Settings, alpha: float | None, seed: int) -> dict[str, Any
     }
 
 
-def _trade_off(alpha: float | None) -> str:
-    return "standard" if alpha is None else f"{alpha:g}"
+def _trade_off(spec: TrainingSpec | TeacherRef) -> str:
+    return spec.objective if spec.alpha is None else f"{spec.alpha:g}"

@@ -62,15 +62,11 @@ def _row(point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run_id": f"{cell} {point.seed}",
         "teacher_id": f"{cell.alpha_t} {point.seed}",
-        "teacher_objective": _objective(cell.alpha_t),
-        "student_objective": _objective(cell.alpha_s),
+        "teacher_objective": cell.objectives[0][0],
+        "student_objective": cell.objectives[1][0],
         "alpha_t": cell.alpha_t,
         "alpha_s": cell.alpha_s,
         "temperature": cell.temperature,
         "seed": point.seed,
         **{name: row[name] for name in _COLUMNS},
     }
-
-
-def _objective(alpha: float | None) -> str:
-    return "standard" if alpha is None else "tradeoff"

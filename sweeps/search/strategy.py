@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.selection.criteria import Constrained
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
+from rkd_core.objectives import NamedObjective, by_alpha, position
 
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations
@@ -43,6 +44,11 @@ class Cell:
         return cls(alpha_t, alpha_s, float(combinations.temperature[place]))
 
     @property
+    def objectives(self) -> tuple[NamedObjective, NamedObjective]:
+        """The teacher's and the student's."""
+        return by_alpha(self.alpha_t), by_alpha(self.alpha_s)
+
+    @property
     def is_standard(self) -> bool:
         """Whether it is standard distillation, by the sweep's own recipe."""
         return self.alpha_t is None and self.alpha_s is None and not self.tuning
@@ -50,7 +56,7 @@ class Cell:
     @property
     def place(self) -> tuple[float, ...]:
         """Coordinates in which combinations that are near each other are alike."""
-        both = [-1.0 if alpha is None else alpha for alpha in (self.alpha_t, self.alpha_s)]
+        both = [position(*objective) for objective in self.objectives]
         axes = [value for a in both for value in (max(a, 0.0), float(a < 0))]
         return (*axes, math.log2(self.temperature) / 2)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rkd_core.metrics import arcsine_scaled, calibration
+from rkd_core.objectives import by_alpha, position
 from sweeps.search.strategy import Cell, FloatArray, Seen
 
 __all__ = ["Teachers"]
@@ -59,8 +60,5 @@ class Teachers:
 def _nearest(alpha: float | None, known: Mapping[float | None, Any]) -> float | None:
     if alpha in known:
         return alpha
-    return min(known, key=lambda other: abs(_place(other) - _place(alpha)))
-
-
-def _place(alpha: float | None) -> float:
-    return -1.0 if alpha is None else alpha
+    place = position(*by_alpha(alpha))
+    return min(known, key=lambda other: abs(position(*by_alpha(other)) - place))

@@ -77,8 +77,10 @@ def class_costs(
             costs.append(1 / prior)
         elif objective == "robust":
             costs.append(float(multipliers[y]) / prior)
-        else:
+        elif objective == "tradeoff":
             costs.append(((1 - alpha) / m + alpha * float(multipliers[y])) / prior)
+        else:
+            raise KeyError(objective)
     return costs
 
 

@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from rkd_core.multipliers import ascend, class_risks
-from rkd_core.objectives import class_costs, class_priors, margin_loss
+from rkd_core.objectives import OBJECTIVES, class_costs, class_priors, margin_loss
 from tests.rkd_core import reference
 from tests.rkd_core.problems import draw, gradient, property_test, simplex, tensors
-
-OBJECTIVES = ("standard", "balanced", "robust", "tradeoff")
 
 
 def shares(costs: torch.Tensor) -> np.ndarray:
@@ -24,15 +22,14 @@ def shares(costs: torch.Tensor) -> np.ndarray:
 @given(
     seed=st.integers(0, 2**32 - 1),
     classes=st.integers(1, 8),
-    objective=st.sampled_from(OBJECTIVES),
+    objective=st.sampled_from(list(OBJECTIVES)),
     alpha=st.floats(0, 1),
 )
 def test_costs_are_those_of_the_table(seed, classes, objective, alpha):
     prior, multipliers = simplex(seed, classes), simplex(seed + 1, classes)
-    extra = {
-        "robust": {"multipliers": multipliers},
-        "tradeoff": {"multipliers": multipliers, "alpha": alpha},
-    }.get(objective, {})
+    entry = OBJECTIVES[objective]
+    extra = {"multipliers": multipliers} if entry.multipliers else {}
+    extra |= {"alpha": alpha} if entry.takes_alpha else {}
     costs = class_costs(objective, prior, **extra)
     assert costs.shape == (classes,)
     expected = reference.class_costs(objective, prior, **extra)

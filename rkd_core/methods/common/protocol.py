@@ -83,7 +83,8 @@ class Needs(NamedTuple):
 class Cell(NamedTuple):
     """A student of the teacher x student grid."""
 
-    objective: Literal["standard", "balanced", "robust", "tradeoff"]
+    objective: str
+    """A name in ``rkd_core.objectives.OBJECTIVES``."""
     temperature: float
     alpha: float | None = None
     teachers: Literal["standard", "grid"] = "standard"

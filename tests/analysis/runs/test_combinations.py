@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.runs.columns import OBJECTIVES
+from analysis.runs.columns import objective_names
 from analysis.runs.combinations import Combinations, HeldOut, combine
 from rkd_core.errors import UserError
 from tests.analysis import worlds
@@ -15,9 +15,9 @@ from tests.analysis import worlds
 
 def describe(c: Combinations, index: int) -> tuple[str, float, str, float, float]:
     return (
-        OBJECTIVES[c.teacher_objective[index]],
+        objective_names()[c.teacher_objective[index]],
         c.alpha_t[index],
-        OBJECTIVES[c.student_objective[index]],
+        objective_names()[c.student_objective[index]],
         c.alpha_s[index],
         c.temperature[index],
     )

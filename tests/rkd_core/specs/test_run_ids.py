@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rkd_core import methods, specs
+from rkd_core import methods
 from rkd_core.models import architectures
 from rkd_core.spec_options import HoldoutRule
 from rkd_core.specs import (
@@ -17,6 +17,7 @@ from rkd_core.specs import (
     TrainingSpec,
     Tuned,
     family_id,
+    identity,
     recipes,
     run_id,
 )
@@ -120,6 +121,6 @@ def test_only_what_trains_otherwise_has_a_new_id():
 
 
 def test_a_revision_changes_the_ids_of_its_own_runs_alone(monkeypatch):
-    monkeypatch.setitem(specs._REVISIONS["method"], "dkd", 2)
+    monkeypatch.setitem(identity._REVISIONS["method"], "dkd", 2)
     found = {name: run_id(spec, "data") for name, spec in of_methods()}
     assert [n for n, run in found.items() if run != PINNED["now"][n][0]] == ["method dkd"]
