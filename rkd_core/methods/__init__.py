@@ -1,9 +1,8 @@
-"""The ways to train a student, by name.
+"""Ways to train a student, by name.
 
-What belongs here: one file per method, named like it, with one :class:`~.parts.protocol.Method`
-in it that states its options, its needs and its loss; what several share is in ``parts``. What
-does not: trainings, data, networks, and anything that names one method from outside its file.
-``docs/add-a-method.md`` says how to add one.
+A file holds one method, or a method and its ablations: each a :class:`~.common.protocol.Method` that
+states its options, its needs and its loss. What several share is in ``common``. No code outside a
+method's file names it. ``docs/add-a-method.md`` says how to add one.
 
 Methods are found by looking into this folder. Listing them, and reading their options and needs,
 imports no torch; asking one for its loss does.
@@ -26,12 +25,12 @@ __all__ = ["create", "descriptions", "find"]
 
 
 def descriptions() -> dict[str, str]:
-    """Name and one-line description of every method, in alphabetical order."""
+    """Return the name and a one-line description of every method, in alphabetical order."""
     return {name: method.description() for name, method in _methods().items()}
 
 
 def find(name: str) -> type[Method]:
-    """The method of this name.
+    """Return the method of this name.
 
     Raises:
         UserError: There is none.
@@ -42,7 +41,7 @@ def find(name: str) -> type[Method]:
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Method:
-    """A method with its options, those left out at their defaults.
+    """Return a method with its options, those left out at their defaults.
 
     Raises:
         UserError: There is no such method or option, or an option's value is none.
@@ -63,11 +62,12 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Method:
 def _methods() -> dict[str, type[Method]]:
     files = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in files]
-    return {
-        value.name: value
+    found = (
+        value
         for module in modules
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Method)
         and value.__module__ == module.__name__
-    }
+    )
+    return {method.name: method for method in sorted(found, key=lambda method: method.name)}
