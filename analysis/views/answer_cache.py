@@ -147,9 +147,10 @@ def _plan(results: Path) -> Any:
 def _program() -> dict[str, str]:
     """Return the versions of the libraries that compute an answer, and this program's digest."""
     digest = hashlib.sha256()
-    for package, folders in ((analysis, (".",)), (rkd_core, ("metrics", "records"))):
+    of_core = ("metrics/**/*", "records/**/*", "objectives.py")
+    for package, patterns in ((analysis, ("**/*",)), (rkd_core, of_core)):
         root = Path(str(package.__file__)).parent
-        sources = (p for folder in folders for p in (root / folder).rglob("*"))
+        sources = (p for pattern in patterns for p in root.glob(pattern))
         for path in sorted(p for p in sources if p.suffix in _PROGRAM):
             digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     found = {"program": digest.hexdigest(), "python": platform.python_version()}
