@@ -42,6 +42,8 @@ analysis.report analysis.papers
 analysis.select analysis.watch
 analysis
 sweeps.stop
+sweeps.search.strategy
+sweeps.search.strategies
 sweeps.cli
 sweeps.planning
 sweeps.folder

@@ -48,9 +48,8 @@ from analysis.selection.uncertainty import choose
 from benchmarks.report import print_row, quick, spread
 from benchmarks.search.recorded_grids import World, load, names
 from rkd_core.errors import UserError
-from sweeps.search.informed import Informed
-from sweeps.search.optuna_strategy import WithOptuna
-from sweeps.search.strategy import Cell, Goal, Point, Space, Strategy
+from sweeps.search import strategies
+from sweeps.search.strategy import Cell, Goal, Point, Request, Space, Strategy
 
 SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
 """Of the grid's cost, at which a choice is made."""
@@ -85,15 +84,23 @@ class Random:
         return None, np.nan
 
 
-STRATEGIES: dict[str, Callable[[Space, Goal, int], Strategy]] = {
-    "informed": lambda space, goal, seed: Informed(space, goal),
+Factory = Callable[[Space, Goal, int], Strategy]
+
+
+def registered(name: str, **options: str) -> Factory:
+    """Return a factory of one of the command's strategies, with its own options."""
+    return lambda space, goal, seed: strategies.create(
+        name, Request(space, goal, options=options, seed=seed)
+    )
+
+
+STRATEGIES: dict[str, Factory] = {
+    **{name: registered(name) for name in strategies.STRATEGIES if name != "optuna"},
     "random": Random,
-    "optuna tpe": lambda space, goal, seed: WithOptuna(space, goal, seed=seed),
-    "optuna nsga2": lambda space, goal, seed: WithOptuna(
-        space, goal, sampler="nsga2", objectives="pareto", seed=seed
-    ),
+    "optuna tpe": registered("optuna"),
+    "optuna nsga2": registered("optuna", sampler="nsga2", objectives="pareto"),
 }
-OURS = ("informed", "random")
+OURS = tuple(name for name in STRATEGIES if not name.startswith("optuna"))
 """Replayed with several seeds as well; Optuna's take all seeds of what they ask for."""
 
 

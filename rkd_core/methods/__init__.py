@@ -1,8 +1,9 @@
 """Ways to train a student, by name.
 
-A file holds one method, or a method and its ablations: each a :class:`~.common.protocol.Method` that
-states its options, its needs and its loss. What several share is in ``common``. No code outside a
-method's file names it. ``docs/add-a-method.md`` says how to add one.
+A file holds one method, or a method and its ablations: each a
+:class:`~.common.protocol.Method` that states its options, its needs and its loss. What several
+share is in ``common``. No code outside a method's file names it.
+``docs/add-a-method.md`` says how to add one.
 
 Methods are found by looking into this folder. Listing them, and reading their options and needs,
 imports no torch; asking one for its loss does.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from rkd_core.errors import UserError
 from sweeps.cli.options import Economy
+from sweeps.search import strategies
 
 __all__ = ["DEFAULT", "Budget", "budget_of", "search_of"]
 
@@ -53,8 +53,8 @@ def budget_of(text: str | None) -> Budget:
     return Budget.parse(text or DEFAULT)
 
 
-def search_of(economy: Economy) -> Literal["informed", "optuna"] | None:
-    """Which search was asked for; None for the whole grid."""
+def search_of(economy: Economy) -> str | None:
+    """Return the name of the search strategy that was asked for; None for the whole grid."""
     if economy.search != "grid":
         return economy.search
-    return None if economy.budget is None else "informed"
+    return None if economy.budget is None else strategies.DEFAULT

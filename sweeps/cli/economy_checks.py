@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from analysis.selection.criteria import Constrained, Criterion
-from rkd_core.errors import UserError, require
+from rkd_core.errors import UserError, require, unknown_name
 from sweeps.cli import method_names
 from sweeps.cli.budget import Budget, search_of
 from sweeps.cli.options import Options
 from sweeps.cli.repeats import repeats
+from sweeps.search.strategies import STRATEGIES
 
 __all__ = ["average_constraint", "check_economy", "check_temperature"]
 
@@ -81,15 +82,15 @@ def _check_search(options: Options) -> None:
     economy, grid = options.economy, options.grid
     if economy.budget is not None:
         Budget.parse(economy.budget)
+    if economy.search not in ("grid", *STRATEGIES):
+        raise unknown_name("--search", economy.search, ("grid", *STRATEGIES))
     search = search_of(economy)
-    if search != "optuna":
-        for flag, given in (
-            ("--sampler", economy.sampler != "tpe"),
-            ("--objectives", economy.objectives != "constrained"),
-            ("--continuous", economy.continuous),
-            ("--tune", economy.tune),
-        ):
-            require(not given, f"{flag} goes with --search optuna")
+    of_search = () if search is None else STRATEGIES[search].options
+    for name, entry in STRATEGIES.items():
+        for option in entry.options:
+            given = getattr(economy, option) != getattr(type(economy), option)
+            flag = f"--{option.replace('_', '-')}"
+            require(not given or option in of_search, f"{flag} goes with --search {name}")
     if search is None:
         return
     require(

@@ -10,6 +10,7 @@ import tyro
 
 from analysis.selection.rule_options import Rule
 from rkd_core.specs import Normalization
+from sweeps.search.strategies import STRATEGIES
 
 __all__ = [
     "DataChoice",
@@ -36,6 +37,12 @@ OptionalFloats = Annotated[
 ]
 
 _FLAT = tyro.conf.arg(name="")  # --alphas, not --grid.alphas
+
+_SEARCHES = {"grid": "every student"} | {name: s.description for name, s in STRATEGIES.items()}
+_SEARCH = tyro.conf.arg(
+    metavar=f"{{{','.join(_SEARCHES)}}}",
+    help="; ".join(f"{name}: {description}" for name, description in _SEARCHES.items()),
+)
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,7 @@ class Grid:
 class Economy:
     """Fewer trainings for the same answer; see docs/budget.md."""
 
-    search: Literal["grid", "informed", "optuna"] = "grid"
-    """grid: every student; informed: of the grid, in the order of what each is expected to add for
-    its cost; optuna: what a sampler of Optuna proposes"""
+    search: Annotated[str, _SEARCH] = "grid"
     budget: Annotated[str | None, tyro.conf.arg(metavar="40%|2h|90min", help_behavior_hint="")] = (
         None
     )

@@ -25,6 +25,7 @@ from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.settings import Settings
 from sweeps.running.sweep import Failure
 from sweeps.search.search import Search
+from sweeps.search.strategies import STRATEGIES
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,7 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
 
 def print_search(console: Console, kind: str, budget: Budget) -> None:
     """Say that not all of it will be trained."""
-    how = {"informed": "those expected to add most for their cost, first"}
-    console.print(
-        f"Of these, {how.get(kind, 'what Optuna proposes')}, for {budget}", highlight=False
-    )
+    console.print(f"Of these, {STRATEGIES[kind].description}, for {budget}", highlight=False)
 
 
 def print_economy(

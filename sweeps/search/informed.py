@@ -25,13 +25,18 @@ from threadpoolctl import ThreadpoolController
 from rkd_core.metrics import arcsine_scaled
 from sweeps.search import seed_value
 from sweeps.search.gaussian_process import Belief, Results, accuracy, believe
-from sweeps.search.strategy import Cell, Goal, Point, Seen, Space
+from sweeps.search.strategy import Cell, Goal, Point, Request, Seen, Space
 from sweeps.search.teacher_features import Teachers
 
-__all__ = ["Informed"]
+__all__ = ["Informed", "create"]
 
 _RACE = 3
 """Further results after which it is worked out anew what further seeds are worth."""
+
+
+def create(request: Request) -> Informed:
+    """Return the strategy for a sweep."""
+    return Informed(request.space, request.goal, request.teacher_cost)
 
 
 class Informed:

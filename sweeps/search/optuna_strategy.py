@@ -10,6 +10,7 @@ journal is for the sampler alone, so that one that was cut off goes on.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import warnings
 from collections import defaultdict, deque
@@ -19,9 +20,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sweeps.search.strategy import Cell, Goal, Point, Seen, Space
+from rkd_core.errors import UserError
+from rkd_core.storage import files
+from sweeps.search.strategy import Cell, Goal, Point, Request, Seen, Space
 
-__all__ = ["JOURNAL", "SPREAD", "Objectives", "Sampler", "WithOptuna"]
+__all__ = ["JOURNAL", "SPREAD", "Objectives", "Sampler", "WithOptuna", "create"]
 
 JOURNAL = "search.journal"
 """Of all studies, in the results folder."""
@@ -35,6 +38,31 @@ SPREAD = 5.0
 _REPEATS = 30
 """Proposals of what is known already, before something untried is taken."""
 _POPULATION = 12  # of the genetic samplers: Optuna's 50 are more than a whole search has
+
+
+def create(request: Request) -> WithOptuna:
+    """Return the strategy for a sweep; with a results folder, it goes on in its study there.
+
+    Raises:
+        UserError: The results are in an object store.
+    """
+    options: dict[str, Any] = {"sampler": "tpe", "objectives": "constrained", "continuous": False}
+    options |= {name: value for name, value in request.options.items() if name in options}
+    out = request.out
+    if out is not None and not files.is_local(out):
+        raise UserError("--search optuna keeps its journal in --out, which must be a folder")
+    what = request.family, request.space, request.goal
+    key = (*what, *options.values(), *request.tuning.items())
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+    return WithOptuna(
+        request.space,
+        request.goal,
+        **options,
+        tune=request.tuning,
+        seed=request.seed,
+        journal=None if out is None else out / JOURNAL,
+        study=f"{request.dataset}-{digest}",
+    )
 
 
 class WithOptuna:

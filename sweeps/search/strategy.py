@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,7 +19,17 @@ from rkd_core.objectives import NamedObjective, by_alpha, position
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations
 
-__all__ = ["Cell", "FloatArray", "Goal", "IntArray", "Point", "Seen", "Space", "Strategy"]
+__all__ = [
+    "Cell",
+    "FloatArray",
+    "Goal",
+    "IntArray",
+    "Point",
+    "Request",
+    "Seen",
+    "Space",
+    "Strategy",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -141,6 +152,28 @@ class Goal:
         """What the average must be, given what standard distillation has."""
         average = float(np.mean([seen.average for seen in reference]))
         return self.criterion.least_average([average], reference[0].images * len(reference))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a strategy is made for."""
+
+    space: Space
+    goal: Goal
+    teacher_cost: float = 1.0
+    """Cost of a teacher, in students."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The strategy's own options by name; those left out are at their defaults."""
+    tuning: Mapping[str, float] = field(default_factory=dict)
+    """Recipe fields of students to tune, by the names of ``specs.Tuned``, with the sweep's
+    values."""
+    dataset: str = ""
+    family: str = ""
+    """Family of the sweep's students; searches of other families have nothing in common with it."""
+    out: Path | None = None
+    """Results folder, held by this command; None: nothing is kept."""
+    seed: int = 0
+    """Seed of the strategy's own random choices."""
 
 
 class Strategy(Protocol):
