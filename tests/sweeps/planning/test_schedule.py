@@ -1,0 +1,117 @@
+"""Steps of a schedule one by one, with what can be seen of it after each."""
+
+from rkd_core.specs import array_key
+from sweeps.planning.plan import Plan, PlannedRun, make_plan
+from sweeps.planning.schedule import Schedule
+from tests.sweeps.planning.test_plan import SETTINGS, taken, tree
+
+
+def ids(runs):
+    return [run.run_id for run in runs]
+
+
+def test_ready_counts_what_can_start_now():
+    schedule = Schedule(tree([[], [0], [0], []]))
+    assert schedule.ready == 2
+    assert taken(schedule) == ["0"]
+    assert schedule.ready == 1
+    schedule.complete("0")
+    assert schedule.ready == 3
+    assert not schedule.finished
+    assert taken(schedule, 9) == ["1", "2", "3"]
+    assert schedule.ready == 0
+    for run_id in "123":
+        assert not schedule.finished
+        schedule.complete(run_id)
+    assert schedule.finished
+
+
+def test_a_run_that_stopped_on_the_way_goes_on_in_company():
+    schedule = Schedule(tree([[], [], []]))
+    assert taken(schedule) == ["0"]
+    schedule.go_on("0")
+    assert schedule.ready == 3
+    assert taken(schedule, 9) == ["0", "1", "2"]
+
+
+def test_a_pruned_run_is_neither_left_nor_taken_again():
+    schedule = Schedule(tree([[], []]))
+    assert taken(schedule, 9) == ["0", "1"]
+    schedule.prune("0")
+    assert ids(schedule.unfinished()) == ["1"]
+    assert taken(schedule) == []
+    assert not schedule.finished
+    schedule.complete("1")
+    assert schedule.finished
+
+
+def test_a_run_waits_for_all_that_it_depends_on():
+    schedule = Schedule(tree([[], [], [0, 1]]))
+    assert taken(schedule, 9) == ["0", "1"]
+    assert ids(schedule.waiting_for("0")) == ids(schedule.waiting_for("1")) == ["2"]
+    schedule.complete("1")
+    assert taken(schedule) == []
+    assert ids(schedule.waiting_for("0")) == ["2"]
+    assert ids(schedule.waiting_for("1")) == []
+    schedule.complete("0")
+    assert taken(schedule) == ["2"]
+
+
+def test_what_is_completed_before_is_awaited_by_nobody():
+    schedule = Schedule(tree([[], [0], [1], []]), completed={"0", "3"})
+    assert schedule.ready == 1
+    assert sorted(ids(schedule.unfinished())) == ["1", "2"]
+    assert taken(schedule, 9) == ["1"]
+    assert ids(schedule.waiting_for("1")) == ["2"]
+
+
+def test_a_lost_run_is_waited_for_by_nobody_any_more():
+    schedule = Schedule(tree([[], [], [0, 1]]))
+    assert taken(schedule, 9) == ["0", "1"]
+    assert ids(schedule.fail("0")) == ["0", "2"]
+    assert ids(schedule.waiting_for("1")) == []
+    assert ids(schedule.fail("1")) == ["1"]
+    assert schedule.finished
+
+
+def test_runs_that_are_added_join_in_their_turn():
+    plan = tree([[], [], [1], [2]])
+    schedule = Schedule(Plan(plan.runs[:1]))
+    schedule.add(plan.runs[1:])
+    assert taken(schedule) == ["1"]  # for others wait for it
+    schedule.complete("1")
+    assert taken(schedule) == ["2"]
+    assert taken(schedule) == ["0"]
+    schedule.complete("2")
+    assert taken(schedule) == ["3"]
+
+
+def test_runs_that_are_taken_together_share_batches_and_teacher():
+    """As many teachers or students as may be, of the first one's array alone."""
+    plan = make_plan(SETTINGS, "data")
+    schedule = Schedule(plan)
+    teachers = schedule.take(teachers=2, students=50)
+    assert ids(teachers) == ids(plan.teachers[:2])
+    for run in teachers:
+        schedule.complete(run.run_id)
+    rest = schedule.take(teachers=9, students=50)
+    assert ids(rest) == ids(plan.teachers[2:])  # teachers go first, for students wait for them
+    students = schedule.take(teachers=1, students=5)
+    assert len(students) == 5
+    assert len({array_key(run.spec) for run in students}) == 1
+    assert {run.spec.teacher.run_id for run in students} == {plan.teachers[0].run_id}
+    more = schedule.take(teachers=1, students=50)
+    assert len(more) == 13  # of 6 objectives at 3 temperatures
+    assert {run.spec.teacher.run_id for run in more} == {plan.teachers[0].run_id}
+
+
+def test_shorter_runs_that_others_wait_for_go_before_longer_ones():
+    spec = make_plan(SETTINGS, "data").runs[0].spec
+
+    def run(name, epochs, *needed):
+        recipe = spec.recipe.model_copy(update={"epochs": epochs})
+        return PlannedRun(name, spec.model_copy(update={"recipe": recipe}), needed)
+
+    runs = run("long", 9), run("short", 1), run("waits", 5, "short"), run("also long", 9)
+    schedule = Schedule(Plan(runs))
+    assert [taken(schedule)[0] for _ in range(3)] == ["short", "long", "also long"]
