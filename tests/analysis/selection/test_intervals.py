@@ -85,3 +85,38 @@ def test_nothing_is_foretold_of_an_unknown_class() -> None:
 def test_an_interval_holds_nine_tenths_of_the_draws() -> None:
     low, high = interval(np.arange(1001.0))
     assert (low, high) == pytest.approx((50, 950))
+
+
+def test_worst_k_ends_are_exact_ends_shared_out() -> None:
+    """Of two students: each of the two worst is missed below by half of 5%, any of three above."""
+    correct, total = [[9, 5, 8], [10, 6, 3]], [10, 10, 10]
+    low, high = worst_k_interval(np.array(correct), np.array([total, total]), 2)
+    lows, highs = [], []
+    for student in correct:
+        below = [binomtest(c, 10).proportion_ci(1 - 2 * 0.05 / 2).low for c in student]
+        above = [binomtest(c, 10).proportion_ci(1 - 2 * 0.05 / 3).high for c in student]
+        lows.append(sum(sorted(below)[:2]) / 2)
+        highs.append(sum(sorted(above)[:2]) / 2)
+    assert (low, high) == pytest.approx((sum(lows) / 2, sum(highs) / 2))
+
+
+def test_intervals_of_another_confidence() -> None:
+    expected = binomtest(12, 20).proportion_ci(0.5)
+    for found in (
+        average_interval(np.array([[5, 7]]), np.array([[8, 12]]), 0.5),
+        worst_k_interval(np.array([[12]]), np.array([[20]]), 1, 0.5),
+    ):
+        assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_foretold_worst_classes_are_of_each_student_before_the_mean() -> None:
+    """Two students on two classes of one image: each worst class is one or none."""
+    outlook = Outlook(np.full((20_000, 2), 0.5), np.zeros(2), 0.0)
+    worst, average = outlook.counted(np.array([1, 1]), 2, 1)
+    shares = [(worst == value).mean() for value in (0.0, 0.5, 1.0)]
+    assert shares == pytest.approx([9 / 16, 6 / 16, 1 / 16], abs=0.015)
+    assert average.mean() == pytest.approx(0.5, abs=0.01)
+    assert set(average.tolist()) == {0, 0.25, 0.5, 0.75, 1}
+    same, _ = Outlook(outlook.recalls, outlook.seed, 1.0).counted(np.array([1, 1]), 2, 1)
+    assert same.mean() == pytest.approx(0.25, abs=0.015)  # the same image, the same luck
+    assert set(same.tolist()) == {0, 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,43 @@ def test_what_is_all_wrong_or_all_right_stays_within_reach(correct: int) -> None
     assert np.isfinite(found.values).all()
     assert (found.noise > 0).all()
     assert ((found.values > -0.2) & (found.values < np.pi / 2 + 0.2)).all()
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+def test_responses_of_uneven_seeds_are_those_of_loops(extreme: bool) -> None:
+    """Of three combinations of 2, 1 and 3 runs, classes of 3, 10 and 40 images."""
+    images, seeds = [3, 10, 40], [2, 1, 3]
+    correct = [[2, 9, 30], [3, 8, 28], [1, 10, 33], [0, 7, 35], [2, 6, 36], [3, 9, 40]]
+    if extreme:  # nothing is right but for a class
+        correct = [[0, 0, 0]] * 5 + [[3, 0, 0]]
+    total = len(correct) * sum(images)
+    average = min(max(sum(map(sum, correct)) / total, 0.001), 0.999)
+
+    def odds(p: float) -> float:
+        return p / (1 - p)
+
+    values, noise, first = [], [0.0] * 3, 0
+    for number in seeds:
+        runs = correct[first : first + number]
+        looked = number * sum(images)
+        of_run = (sum(map(sum, runs)) + average) / (looked + 1)
+        points = []
+        for k, n in enumerate(images):
+            of_class = (sum(run[k] for run in correct) + 6 * average) / (6 * (n + 1))
+            main = odds(of_class) * odds(of_run) / odds(average)
+            count = sum(run[k] for run in runs)
+            likely = (count + 100 * main / (1 + main)) / (number * n + 100)
+            edge = (3 / 8) / (n + 3 / 4)
+            points.append(math.asin(math.sqrt(min(max(likely, edge), 1 - edge))))
+            noise[k] += likely * (1 - likely) / math.sin(2 * points[k]) ** 2 / n / 3
+        values += [
+            [
+                p + (run[k] / images[k] - math.sin(p) ** 2) / math.sin(2 * p)
+                for k, p in enumerate(points)
+            ]
+            for run in runs
+        ]
+        first += number
+    found = responses(np.array(correct), np.array(images), np.array([0, 2, 3]), np.array(seeds))
+    assert found.values == pytest.approx(np.array(values))
+    assert found.noise == pytest.approx(noise)
