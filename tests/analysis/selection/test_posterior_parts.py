@@ -192,3 +192,73 @@ def test_calibrated_averages_stay_within_the_limit_of_their_counts() -> None:
         steps = (calibrated[i] - far.mean[i]) / direction
         assert steps == pytest.approx([steps[0]] * 3)  # the same for each class, as logits
     assert bounded  # at least one is held back
+
+
+def test_slopes_are_derivatives_by_the_logit_and_never_quite_flat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three classes, whose levels are not shrunk: near 0.5, near 0.9, and all but certain."""
+    rows = [
+        worlds.student(
+            f"{alpha}-{seed}",
+            student=alpha,
+            seed=seed,
+            val_class_total=[4000] * 3,
+            val_class_correct=[2000 + 40 * seed, 3600 - 20 * seed, 3999],
+        )
+        for alpha in ("standard", 0.5)
+        for seed in (0, 1)
+    ]
+    c = combine(worlds.table(rows))
+    given = {}
+
+    def keep(white, root, settings, slope, hardness):  # type: ignore[no-untyped-def]
+        given.update(white=white, root=root, slope=slope, hardness=hardness)
+        return real(white, root, settings, slope, hardness)
+
+    real = posterior.fit_effects
+    monkeypatch.setattr(posterior, "fit_effects", keep)
+    found = fit(c)
+    assert found is not None
+    values = posterior.responses(c.class_correct, c.class_total[0], c.start, c.seeds).values
+    slopes = []
+    for level in values.mean(axis=0).tolist():
+        logit, step = math.log(math.sin(level) ** 2 / math.cos(level) ** 2), 1e-4
+        low, high = (math.asin(math.sqrt(1 / (1 + math.exp(-(logit + s))))) for s in (-step, step))
+        slopes.append((high - low) / (2 * step))
+    assert slopes[2] < 0.05 < min(slopes[:2])
+    slopes[2] = 0.05
+    assert given["slope"] * found.scale == pytest.approx(slopes, rel=1e-6)
+    assert given["root"] == pytest.approx([math.sqrt(2)] * 2)
+    assert given["hardness"] == pytest.approx(posterior._hardness(values.mean(axis=0)))
+    apart = [values[c.runs(i)].mean(axis=0) - values.mean(axis=0) for i in range(2)]
+    assert given["white"] == pytest.approx(math.sqrt(2) * np.array(apart) / found.scale)
+
+
+def test_half_of_the_luck_of_images_is_left_untold_by_one_seed() -> None:
+    rows = [
+        worlds.student(str(a), student=a, val_class_total=[200] * 2, val_class_correct=[150, 160])
+        for a in ("standard", 0.5, 1.0)
+    ]
+    found = fit(combine(worlds.table(rows)))
+    assert found is not None
+    assert found.untold == pytest.approx([math.sqrt(0.5 / (4 * 200))] * 2, rel=0.02)
+
+
+def test_means_over_seeds_are_of_four_seeds_and_their_opposites(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = fit(uneven())
+    assert found is not None
+    found = posterior.replace(found, seed=np.array([0.1, 0.2, 0.4]))
+    shapes, drawn = [], []
+
+    def keep(self, y, half, worst_k):  # type: ignore[no-untyped-def]
+        shapes.append((y.shape, half.shape, worst_k))
+        drawn.append(half)
+        return Draw(y, y[..., 0])
+
+    monkeypatch.setattr(posterior.Posterior, "seen", keep)
+    list(found.many(1000, 2))
+    assert shapes == [((1000, 4, 3), (1000, 4, 3), 2)]
+    assert drawn[0].std(axis=(0, 1)) == pytest.approx([0.1, 0.2, 0.4], rel=0.05)
