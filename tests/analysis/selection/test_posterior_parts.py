@@ -115,6 +115,7 @@ def test_places_of_combinations_have_an_axis_for_standard() -> None:
         ("standard", "standard", 1.0),
         ("standard", "robust", 4.0),
         ("balanced", 0.25, 1.0),
+        (0.5, 1.0, 0.5),
         (0.5, 1.0, 2.0),
     ]
     c = combine(worlds.table(worlds.student(str(i), *cell) for i, cell in enumerate(cells)))
@@ -122,6 +123,7 @@ def test_places_of_combinations_have_an_axis_for_standard() -> None:
         [0, 1, 0, 1, 0],
         [0, 1, 1, 0, 1],
         [0, 0, 0.25, 0, 0],
+        [0.5, 0, 1, 0, -0.5],
         [0.5, 0, 1, 0, 0.5],
     ]
     alone = combine(worlds.table([worlds.variant("a", "one_hot", None, teacher_id=None)]))
