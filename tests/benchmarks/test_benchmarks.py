@@ -1,4 +1,4 @@
-"""Every benchmark runs in seconds with ``--quick`` and ends with its rows; no figure is judged."""
+"""Every benchmark runs with ``--quick`` and ends with its rows; no figure is judged."""
 
 import json
 import subprocess
@@ -112,7 +112,7 @@ def test_every_script_is_in_the_table_and_in_the_docs():
     assert [name for name in ROWS if f"benchmarks/{name}.py" not in told] == []
 
 
-def test_all_of_them_are_run_by_one_script():
+def test_one_script_runs_all_benchmarks():
     text = (ROOT / "benchmarks" / "all.py").read_text()
     assert [name for name in set(ROWS) - ON_A_GPU if f'"{name}"' not in text] == []
 
@@ -120,7 +120,7 @@ def test_all_of_them_are_run_by_one_script():
 @pytest.mark.benchmark
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 @pytest.mark.parametrize("name", sorted(ON_A_GPU))
-def test_what_measures_a_gpu_says_that_there_is_none(name, tmp_path):
+def test_gpu_benchmarks_report_a_missing_gpu(name, tmp_path):
     done = quickly(name, folder=tmp_path)
     assert done.returncode == 1
     assert "there is none" in done.stderr

@@ -1,4 +1,4 @@
-"""The rival is honest: mathematics, views and counts as ours, and about the same answer."""
+"""The plain implementation has our mathematics, views and counts, and similar results."""
 
 import json
 import os

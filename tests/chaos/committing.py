@@ -1,4 +1,4 @@
-"""What commits runs in a process of its own, to be killed or to race with others."""
+"""Functions that commit runs in a process of their own, which tests kill or race."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def spec(n: int) -> TrainingSpec:
 
 
 def key(n: int) -> str:
-    """Run id of the n-th training."""
+    """Return the run id of the n-th training."""
     return run_id(spec(n), DATA)
 
 
 def commit(out: Path, n: int, who: str) -> dict[str, Any]:
-    """Commit the n-th training in somebody's name; returns the row that stands."""
+    """Commit the n-th training under a host's name and return the row that stands."""
     row = records.identity(spec(n), key(n), DATA) | {"status": "completed", "host": who}
     weights = WEIGHTS | {"who": torch.tensor([hash(who) % 1000])}
     return ledger.commit(out, spec(n), MODEL, weights, row)
 
 
 def commit_from(out: Path, first: int, who: str, pipe: Any) -> None:
-    """Commit one training after the other, until killed; each row that stands goes to the pipe."""
+    """Commit one training after the other until killed; send each row that stands to the pipe."""
     for n in itertools.count(first):
         pipe.send((n, commit(out, n, who)["host"]))
 
 
 def commit_each(out: Path, count: int, barrier: Any, pipe: Any) -> None:
-    """Commit so many trainings, each at the same time as the others do."""
+    """Commit that many trainings, each at the same moment as the other processes."""
     said = []
     for n in range(count):
         barrier.wait(600)
@@ -60,7 +60,7 @@ def commit_each(out: Path, count: int, barrier: Any, pipe: Any) -> None:
 
 
 def keep_reading(out: Path, stop: Any, pipe: Any) -> None:
-    """Read all there is, as others do, until told to stop; says how often, or what went wrong."""
+    """Read all records until told to stop; send the number of reads, or the error."""
     seen: dict[str, dict[str, Any]] = {}
     reads = 0
     try:

@@ -5,7 +5,7 @@ from tests.chaos.sweeping import Command
 
 @pytest.fixture
 def sweep():
-    """Makes commands, and kills whatever is left of them in the end."""
+    """Make commands, and kill what is left of them in the end."""
     made = []
 
     def make(*arguments, **options):

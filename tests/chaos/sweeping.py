@@ -1,4 +1,4 @@
-"""A real sweep to be killed, and what can be seen of it from outside."""
+"""A sweep as a subprocess that tests kill, and its state as seen from outside."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINGER = 90.0
 
 
 class Command:
-    """``python sweeps/pareto.py`` on a folder, again and again, and every process that it makes.
+    """Repeated runs of ``python sweeps/pareto.py`` on one folder, and all their processes.
 
     Args:
         folder: Of the test; the sweep's results are in ``out``, what the hook keeps in ``chaos``.
@@ -57,7 +57,7 @@ class Command:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, *more: object) -> subprocess.Popen[bytes]:
-        """Begin, or begin again; what it prints goes to ``chaos/<life>.out`` and ``.err``.
+        """Start or restart the command; its output goes to ``chaos/<life>.out`` and ``.err``.
 
         Args:
             more: Options of this life only.
@@ -80,15 +80,15 @@ class Command:
         return process
 
     def printed(self, stream: str, life: int | None = None) -> Path:
-        """What a life, by default the last one, has printed."""
+        """Return the path of the output of a run, by default the last one."""
         return self.chaos / f"{life or self.lives}.{stream}"
 
     def finish(self, *more: object) -> int:
-        """Run to the end, with more options; returns the exit code."""
+        """Run to the end, with more options, and return the exit code."""
         return self.start(*more).wait(PATIENCE)
 
     def processes(self) -> list[psutil.Process]:
-        """Everything alive that a command of this object has started, directly or not."""
+        """Return all live processes that a command of this object has started, directly or not."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -102,7 +102,7 @@ class Command:
         return found
 
     def workers(self) -> dict[int, psutil.Process]:
-        """Ray's worker processes, by pid."""
+        """Return Ray's worker processes by pid."""
         found = {}
         for process in self.processes():
             try:
@@ -113,7 +113,7 @@ class Command:
         return found
 
     def cut_power(self) -> None:
-        """Kill all of its processes, until there is none."""
+        """Kill all its processes until none is left."""
         deadline = time.monotonic() + PATIENCE
         while processes := self.processes():
             assert time.monotonic() < deadline, processes
@@ -127,7 +127,7 @@ class Command:
             started.wait(PATIENCE)
 
     def journal(self) -> list[Epoch]:
-        """Epochs trained so far, in the order they ended."""
+        """Return the epochs trained so far, in the order in which they ended."""
         path = self.chaos / "journal"
         if not path.exists():
             return []
@@ -138,12 +138,12 @@ class Command:
         ]
 
     def epochs(self) -> int:
-        """How many were trained so far, cheaply."""
+        """Return the number of epochs trained so far, without parsing them."""
         path = self.chaos / "journal"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def events(self) -> list[Event]:
-        """What ``sweep.log`` says of trainings that started and ended, in its order."""
+        """Return the starts and ends of trainings in ``sweep.log``, in its order."""
         path = self.out / "sweep.log"
         lines = path.read_text().splitlines() if path.exists() else []
         found = (_EVENT.fullmatch(line) for line in lines)
@@ -152,11 +152,11 @@ class Command:
         ]
 
     def planned(self) -> list[str]:
-        """Run ids that ``plan.json`` asks for."""
+        """Return the run ids in ``plan.json``."""
         return list(json.loads((self.out / "plan.json").read_text())["run_ids"])
 
     def committed(self) -> dict[str, str]:
-        """SHA-256 of every visible file of records that are completed and of all artifacts."""
+        """Return the SHA-256 of every visible file of completed records and artifacts."""
         sums = {}
         for path in sorted((self.out / "artifacts").glob("[!.]*/*")):
             sums[f"artifacts/{path.parent.name}/{path.name}"] = _digest(path)
@@ -167,18 +167,18 @@ class Command:
         return sums
 
     def completed(self) -> set[str]:
-        """Run ids with a completed record."""
+        """Return the run ids with a completed record."""
         return {Path(p).stem for p in self.committed() if p.startswith("records/")}
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """All records by run id, without what depends on time and place."""
+        """Return all records by run id, without times and hosts."""
         table = records.read(self.out / "records").to_pylist()
         return {row["run_id"]: {k: v for k, v in row.items() if k not in TIMES} for row in table}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of the journal: an epoch of a training that a process has ended."""
+    """A line of the journal: one epoch of a training."""
 
     run_id: str
     epoch: int
@@ -200,7 +200,7 @@ _EVENT = re.compile(r"(\S+ \S+) \w+ sweeps\.sweep: (started|completed|failed) (\
 
 
 def repaid(journal: list[Epoch]) -> list[int]:
-    """Epochs trained once more, for each time that a training was begun again."""
+    """Return the number of repeated epochs for each restart of a training."""
     attempts: defaultdict[str, dict[int, list[int]]] = defaultdict(dict)
     for line in journal:
         attempts[line.run_id].setdefault(line.pid, []).append(line.epoch)
@@ -217,7 +217,7 @@ def repaid(journal: list[Epoch]) -> list[int]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> bool:
-    """Wait until something holds; False if the command has ended before."""
+    """Wait until a condition holds; return False if the command ends first."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {condition}"
@@ -228,7 +228,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) 
 
 
 def assert_whole(command: Command) -> None:
-    """Every planned key has exactly one record, completed, and each byte is what it was."""
+    """Assert that every planned run has one completed record and an undamaged artifact."""
     rows = command.rows()
     assert sorted(rows) == sorted(command.planned())
     assert {row["status"] for row in rows.values()} == {"completed"}
@@ -246,7 +246,7 @@ def assert_whole(command: Command) -> None:
 
 
 def assert_gone(command: Command, seconds: float = LINGER) -> float:
-    """Nothing of it is alive after so many seconds; returns how long it took."""
+    """Assert that no process is left after that many seconds; return the time that it took."""
     began = time.monotonic()
     while left := command.processes():
         waited = time.monotonic() - began
@@ -256,7 +256,7 @@ def assert_gone(command: Command, seconds: float = LINGER) -> float:
 
 
 def seeded(seed: int, *names: object) -> random.Random:
-    """A stream of its own for each thing that is drawn."""
+    """Return a random stream of its own for each purpose."""
     return random.Random(":".join(map(str, (seed, *names))))
 
 

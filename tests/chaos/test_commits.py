@@ -1,4 +1,4 @@
-"""Processes that commit are killed, and race for the same keys, while others read."""
+"""Processes that commit are killed or race for the same keys while others read."""
 
 import concurrent.futures
 import contextlib
@@ -17,7 +17,7 @@ from tests.chaos.sweeping import seeded
 
 @pytest.fixture(scope="module")
 def context():
-    """Processes that have imported everything, so that a new one is there at once."""
+    """A context whose processes have imported everything, so that they start at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.chaos.committing"])
     return context
@@ -25,7 +25,7 @@ def context():
 
 @contextlib.contextmanager
 def reader(context, out):
-    """Somebody who reads all the time; yields a list that gets how often, in the end."""
+    """Read in another process; yield a list that holds the number of reads in the end."""
     (out / "records").mkdir(parents=True)
     ours, theirs = context.Pipe()
     stop, reads = context.Event(), []
@@ -54,7 +54,7 @@ def hidden(out):
 
 
 def kill_committing(context, out, kills):
-    """Two processes commit the same keys one after the other; now this, now that one is killed.
+    """Let two processes commit the same keys in turn and kill one of them at random, repeatedly.
 
     Returns:
         At how many keys a process was cut off in the middle of its commit, and how often a reader
@@ -89,7 +89,7 @@ def kill_committing(context, out, kills):
 
 
 def check_ledger(out):
-    """Every artifact is whole and has its record, as soon as somebody asks for it.
+    """Assert that every artifact is whole and that its record appears when it is looked up.
 
     Returns:
         How many there are, and how many had lost their record to a kill between the two.
@@ -121,7 +121,7 @@ def test_kills_in_commits(context, tmp_path, kills, capsys):
 
 
 @pytest.mark.parametrize("racers", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_of_those_who_race_for_a_key_one_wins(context, tmp_path, racers):
+def test_one_of_many_racers_wins_each_key(context, tmp_path, racers):
     count = 25
     with reader(context, tmp_path):
         barrier, ours, processes = context.Barrier(racers), [], []
@@ -149,7 +149,7 @@ def test_of_those_who_race_for_a_key_one_wins(context, tmp_path, racers):
 
 
 def test_a_failure_never_takes_the_place_of_a_success(tmp_path):
-    """A training is given up, for the second time, while another process completes it."""
+    """One process records a failure while another one completes the training."""
     for n in range(50):
         folder = tmp_path / str(n)
         row = records.identity(committing.spec(n), committing.key(n), committing.DATA)

@@ -21,7 +21,7 @@ MIB = 2**20
 
 
 def told(command):
-    """The one line that a command has ended with."""
+    """Return the single line of the command's errors."""
     errors = command.printed("err").read_text()
     assert "Traceback" not in errors
     lines = errors.strip().splitlines()
@@ -30,18 +30,18 @@ def told(command):
 
 
 def saved(command):
-    """Run ids with a checkpoint."""
+    """Return the run ids with a checkpoint."""
     paths = command.out.glob("checkpoints/[!.]*/[!.]*/manifest.json")
     return {path.parent.parent.name for path in paths}
 
 
 def stopped_midway(command, process):
-    """Wait until something is committed, and something else has a checkpoint."""
+    """Wait until one run is committed and another one has a checkpoint."""
     return wait_for(lambda: command.epochs() > 100 and saved(command), process)
 
 
 def check_continued(command):
-    """The same command goes on: what was committed stays, what has a checkpoint goes on from it.
+    """Assert that the command continues: commits stay, and checkpoints are resumed.
 
     A training that finds no room for checkpoints goes on, since there may be room in the end. So
     if there is none even then, it is the last checkpoint that counts.
@@ -70,7 +70,7 @@ def check_continued(command):
         ),
     ],
 )
-def test_when_nothing_can_be_written_it_ends_and_goes_on_later(sweep, tmp_path, engine, name):
+def test_a_sweep_that_cannot_write_ends_and_continues_later(sweep, tmp_path, engine, name):
     engines = [] if engine == "ray" else [engine]
     command = sweep(tmp_path, *OPTIONS, *engines, faults=True)
     process = command.start()
@@ -86,7 +86,7 @@ def test_when_nothing_can_be_written_it_ends_and_goes_on_later(sweep, tmp_path, 
 
 @contextlib.contextmanager
 def disk(folder, *options):
-    """A small file system of its own, where this user may mount one."""
+    """Mount a small file system, where this user may."""
     folder.mkdir()
     if os.geteuid() != 0 or not shutil.which("mount"):
         pytest.skip("only root may mount a file system")
@@ -144,7 +144,7 @@ def test_a_read_only_folder_is_one_line_and_exit_code_2(sweep, tmp_path):
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_a_clock_that_jumps_back(sweep, tmp_path):
-    """What Python's ``time.time`` says in the driver and in all of Ray's Python processes."""
+    """Python's ``time.time`` jumps in the driver and in all Python processes of Ray."""
     command = sweep(tmp_path, *OPTIONS)
     clock = command.chaos / "clock"
     clock.write_text("0")
@@ -166,7 +166,7 @@ def test_a_clock_that_jumps_back(sweep, tmp_path):
 @pytest.mark.parametrize(
     "commands", [2, pytest.param(8, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])]
 )
-def test_of_commands_that_start_at_once_one_trains_and_the_others_say_who(
+def test_one_of_several_simultaneous_commands_trains_and_the_others_name_it(
     sweep, tmp_path, commands
 ):
     several = [sweep(tmp_path, *OPTIONS, "--serial") for _ in range(commands)]

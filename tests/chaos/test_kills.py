@@ -1,4 +1,4 @@
-"""Drivers and workers are killed at random moments; the same command goes on, to the same end."""
+"""Drivers and workers are killed at random; the same command completes with the same results."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ def options(seeds, alphas, epochs):
 
 
 def wait_until(moment, command, process, random, most=400):
-    """Wait for a random instant of a part of a sweep's life; False if it ended before."""
+    """Wait for a random instant within a phase of a sweep; return False if it ended before."""
     if moment == "start":  # imports, Ray's start, the first trainings
         time.sleep(random.uniform(0.1, 12))
         return process.poll() is None
@@ -83,13 +83,13 @@ def kill(command, moment, whole, random, **how):
 
 
 def check_committed(command, committed):
-    """What was committed is there as it was, to the byte."""
+    """Assert that every committed file is unchanged."""
     now = command.committed()
     assert {path: now.get(path) for path in committed} == committed
 
 
 def delays(command, kills):
-    """Seconds from each of these times, at which a training lost its process, to the next start."""
+    """Return seconds from each kill that cost a training its process to the next start."""
     events, seconds = command.events(), []
     for n, failure in enumerate(events):
         before = [when for when in kills if when <= failure.when]
@@ -110,7 +110,7 @@ def check_sweep(command, kills):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_sweep_that_is_killed_ends_as_one_that_is_not(sweep, tmp_path):
+def test_a_killed_sweep_ends_like_an_undisturbed_one(sweep, tmp_path):
     """The driver, then one worker again and again, then a worker once."""
     grid = options([0], [1], 60)
     calm = sweep(tmp_path / "calm", *grid, "--serial")
@@ -222,13 +222,13 @@ def test_20_kills_of_workers(sweep, tmp_path, capsys):
 
 
 def check_rows(command, calm):
-    """Deaths are in no record: the same sweep without any gives the same rows."""
+    """Assert that an undisturbed sweep gives the same rows."""
     assert calm.finish() == 0
     assert command.rows() == calm.rows()
 
 
 def kill_worker(command, process, random):
-    """Kill a worker at a random moment; every fifth time it does so itself, as by the OOM killer.
+    """Kill a worker at a random moment, or let it kill itself, as the OOM killer would.
 
     Returns:
         A line that says how it went; None if the sweep ended before.

@@ -31,7 +31,7 @@ def free_port():
 
 
 class Node:
-    """What one `ray start` started: all processes that have its mark in their environment."""
+    """The processes of one `ray start`, which have its mark in their environment."""
 
     def __init__(self, token, log, *arguments):
         self.mark = uuid.uuid4().hex
@@ -74,7 +74,7 @@ class Node:
 
     @property
     def training(self):
-        """Whether a process of this node has had a training."""
+        """Whether a process of this node has trained."""
         for process in self.processes():
             try:
                 if any("ray::ImplicitFunc" in part for part in process.cmdline()):
@@ -99,7 +99,7 @@ def wait_until(condition, what, sweep, seconds=400.0):
 
 
 def committed(out):
-    """SHA-256 of all that is committed."""
+    """Return the SHA-256 of every committed file."""
     done = [
         r["run_id"] for r in records.read(out / "records").to_pylist() if r["status"] == "completed"
     ]

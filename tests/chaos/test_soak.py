@@ -1,4 +1,4 @@
-"""Hundreds of tiny trainings in one sweep: memory and file handles stay what they were."""
+"""Memory and file handles stay constant over hundreds of small trainings in one sweep."""
 
 import time
 from collections import defaultdict
@@ -16,7 +16,7 @@ LOADING = 8.0  # seconds that the driver takes at the most to load what its answ
 
 
 def look(process):
-    """Private memory in MiB, resident memory in MiB, and open files."""
+    """Return private memory in MiB, resident memory in MiB and the number of open files."""
     memory = process.memory_full_info()
     return memory.uss / MIB, memory.rss / MIB, process.num_fds()
 
@@ -67,7 +67,7 @@ def soak(command, trainings):
 
 
 def slopes(rows, trainings):
-    """Per training, in the second half: of private and resident MiB, and of open files."""
+    """Return slopes per training in the second half: private and resident MiB, open files."""
     kept = rows[rows[:, 0] > trainings / 2]
     return [float(np.polyfit(kept[:, 0], kept[:, k], 1)[0]) for k in (1, 2, 3)]
 

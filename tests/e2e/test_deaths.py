@@ -1,4 +1,4 @@
-"""The real command interrupted, killed, and on what was left or damaged."""
+"""The command is interrupted or killed, and continues on leftovers and damaged files."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.command import GRID, ROOT, pareto, rows
 
 
-def test_what_a_death_left_behind_goes_with_the_next_run(swept, tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(swept, tmp_path):
     out, _ = swept
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
@@ -26,7 +26,7 @@ def test_what_a_death_left_behind_goes_with_the_next_run(swept, tmp_path):
 
 
 def saved(out):
-    """The newest step that is saved, of each run that is under way."""
+    """Return the newest saved step of each run that is under way."""
     committed = {path.stem for path in (out / "records").glob("*.parquet")}
     steps = {}
     for path in out.glob("checkpoints/*/step-*/manifest.json"):
@@ -87,7 +87,7 @@ def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_
     assert any(left[run] % step for run, step in seen.items())  # saved where it was
 
 
-def test_killed_it_goes_on_where_it_was(tmp_path):
+def test_a_killed_sweep_resumes_from_its_checkpoints(tmp_path):
     options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
     options += ["--epochs", "60", "--checkpoint-every", "5"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -134,7 +134,7 @@ def test_a_damaged_teacher_is_set_aside_and_trained_again(swept, tmp_path):
         pytest.param((1, 3, 6, 9), id="four", marks=pytest.mark.chaos),
     ],
 )
-def test_chains_hold_outs_and_looks_inside_survive_deaths(tmp_path, deaths):
+def test_chains_hold_outs_and_feature_methods_survive_kills(tmp_path, deaths):
     options = ["--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--serial"]
     options += ["--methods", "repeated_distillation,review_kd,ada_alpha,post_shift"]
     options += ["--epochs", "15", "--checkpoint-every", "5"]

@@ -1,4 +1,4 @@
-"""Screens at 40 and 80 columns: on a terminal, on a dumb one, and in a pipe."""
+"""Output at 40 and 80 columns: on a terminal, on a dumb terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_no_color_and_a_dumb_terminal(results: str) -> None:
     assert widest(in_a_pipe(*select, COLUMNS="40").rsplit("\n", 2)[0]) <= 40
 
 
-def test_the_lists_of_what_there_is() -> None:
+def test_the_list_of_choices() -> None:
     command = ("sweeps/pareto.py", "--list")
     narrow, wide = on_a_terminal(40, *command), on_a_terminal(80, *command)
     assert widest(narrow) <= 40

@@ -1,4 +1,4 @@
-"""The papers' tables by the real command."""
+"""The command that makes the papers' tables."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The real command, end to end, as a person runs it."""
+"""The command end to end, as a user runs it."""
 
 import io
 import json
@@ -119,7 +119,7 @@ def test_a_sweep_selects_by_its_rule(swept, tmp_path):
     assert "--prune follows the worst-k accuracy" in refused.stderr
 
 
-def test_what_would_settle_it_is_a_command_that_trains_just_that(tmp_path):
+def test_the_printed_command_trains_the_proposed_seeds(tmp_path):
     out = tmp_path / "results"
     grid = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "12"]
     first = pareto("--dataset", "digits-lt", *grid, "--out", out, "--serial")
@@ -158,7 +158,7 @@ def test_without_ray_the_records_are_the_same_to_the_bit(swept, tmp_path):
 
 
 def test_a_reused_actor_gives_what_a_fresh_process_gives(swept, tmp_path):
-    """The run that an actor did last, after several others, redone alone in a new process."""
+    """The last run of an actor that had several is repeated alone in a new process."""
     out, _ = swept
     table = records.read(out / "records").to_pylist()
     last = max((row for row in table if row["stage"] == "student"), key=lambda r: r["started_at"])
@@ -269,7 +269,7 @@ def test_all_methods_in_one_sweep(tmp_path):
     assert rows(out) == table
 
 
-def test_a_method_that_is_none(tmp_path):
+def test_an_unknown_method(tmp_path):
     done = pareto("--methods", "kd,review", "--out", tmp_path / "o")
     assert done.returncode == 2
     assert "did you mean review_kd?" in done.stderr
@@ -327,7 +327,7 @@ def test_results_of_another_data_set_and_foreign_files_are_refused(swept, tmp_pa
 
 
 def image_parquet(path, n, column, seed):
-    """Hugging Face style: encoded images, some of them grey, and labels 0 to 2."""
+    """Write encoded images as Hugging Face does, some of them gray, with labels 0 to 2."""
     random = np.random.RandomState(seed)
     images, labels = [], []
     for i in range(n):
@@ -341,7 +341,7 @@ def image_parquet(path, n, column, seed):
     pq.write_table(pa.table({column: images, "label": labels}), path)
 
 
-def test_anybodys_own_parquet_images(tmp_path):
+def test_parquet_images_of_a_user(tmp_path):
     folder = tmp_path / "my_images"
     folder.mkdir()
     image_parquet(folder / "train-00000-of-00002.parquet", 90, "picture", 0)
@@ -360,7 +360,7 @@ def test_anybodys_own_parquet_images(tmp_path):
 
 
 def test_image_lists(tmp_path):
-    """As ImageNet-LT is published: the images in a folder, and two text files."""
+    """The layout of ImageNet-LT: the images in a folder, and two text files."""
     image_folder(tmp_path / "images", train=12, test=4)
     for split, shares in (("train", (12, 6, 3)), ("val", (4, 4, 4))):
         lines = [

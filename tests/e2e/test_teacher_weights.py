@@ -1,4 +1,4 @@
-"""The real command with teachers that start from a file of weights."""
+"""The command with teachers that start from a file of weights."""
 
 import shutil
 import signal
@@ -29,7 +29,7 @@ def given(weights, *more):
     return [*SMALL, "--teacher-architecture", "digits_cnn", "--teacher-weights", weights, *more]
 
 
-def test_weights_as_they_are_teach_the_whole_row_of_students(tmp_path, weights):
+def test_untrained_weights_teach_the_whole_row_of_students(tmp_path, weights):
     out = tmp_path / "out"
     command = given(weights, "--teacher-epochs", "0", "--methods", "tradeoff,post_shift")
     done = pareto(*command, "--out", out)
@@ -48,7 +48,7 @@ def test_weights_as_they_are_teach_the_whole_row_of_students(tmp_path, weights):
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_it_ends_as_if_it_had_not_been(tmp_path, weights):
+def test_a_killed_sweep_with_given_weights_ends_like_an_undisturbed_one(tmp_path, weights):
     more = ["--teacher-epochs", "60", "--checkpoint-every", "2", "--serial"]
     command = given(weights, *more)
     whole = pareto(*command, "--out", tmp_path / "whole")
@@ -71,7 +71,7 @@ def test_killed_and_run_again_it_ends_as_if_it_had_not_been(tmp_path, weights):
 
 
 @pytest.mark.slow
-def test_torchvisions_weights_on_somebodys_own_images(tmp_path):
+def test_torchvision_weights_on_images_of_a_user(tmp_path):
     """A network of a thousand classes, as torchvision saves it, becomes a teacher of three."""
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""MLflow and Weights & Biases as a person uses them; and one that fails on the way."""
+"""MLflow and Weights & Biases as a user runs them, and a tracker that fails on the way."""
 
 import importlib.util
 import os

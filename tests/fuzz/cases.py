@@ -102,7 +102,7 @@ _Edit = tuple[str, int, int, bytes]
 
 @functools.cache
 def edits(most: int = 3) -> st.SearchStrategy[list[_Edit]]:
-    """Edits of any bytes, for ``edited``."""
+    """Return a strategy for lists of edits, as ``edited`` takes them."""
     what = st.sampled_from(
         ["flip", "flip", "set", "insert", "delete", "truncate", "double", "zero", "overwrite"]
     )
@@ -112,7 +112,7 @@ def edits(most: int = 3) -> st.SearchStrategy[list[_Edit]]:
 
 
 def edited(content: bytes, changes: list[_Edit]) -> bytes:
-    """The content after the edits; a place counts from the start or, if odd, from the end."""
+    """Return the content after edits; a place counts from the start or, if odd, from the end."""
     data = bytearray(content)
     for what, place, number, payload in changes:
         size = max(len(data), 1)
@@ -176,7 +176,7 @@ json_forms = st.sampled_from(["plain"] * 6 + ["indented", "utf-16", "bom", "lati
 
 
 def changed_json(valid: Any, changes: list[_Change], form: str = "plain") -> bytes:
-    """Valid JSON after changes of its values, keys and shape, in some encoding."""
+    """Return valid JSON after changes of its values, keys and shape, in some encoding."""
     value = copy.deepcopy(valid)
     repeated: list[str] = []
     for what, number, new in changes:

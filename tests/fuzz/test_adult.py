@@ -23,7 +23,7 @@ def contents(folder):
 
 
 def read(folder, valid, name, content):
-    """What is read is whole and in range."""
+    """Assert that rows are complete and in range."""
     for each, there in valid.items():
         (folder / each).write_bytes(content if each == name else there)
     data = attempt(lambda: adult.read(folder), folder / name)

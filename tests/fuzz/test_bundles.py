@@ -71,7 +71,7 @@ def test_changed_bytes_of_files(bundle, changes, name):
     by_bytes=st.booleans(),
 )
 def test_artifacts_of_another_kind(trained, tmp_path, name, changes, values, form, by_bytes):
-    """Their sums are right, but what they hold is not an artifact of this program."""
+    """Artifacts with correct sums and invalid content."""
     out, (teacher, _) = trained
     files = {p.name: p.read_bytes() for p in (out / "artifacts" / teacher).iterdir()}
     files.pop("manifest.json")

@@ -78,7 +78,7 @@ def ours(content, channels):
 
 
 def plain(content, channels):
-    """As anybody would read it; only modes of eight bits without a palette."""
+    """Read an image by Pillow alone; only modes of eight bits without a palette."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(content))

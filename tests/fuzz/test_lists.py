@@ -71,8 +71,8 @@ labels = st.one_of(
 
 
 @fuzz(700, path=paths, between=st.sampled_from([" ", "\t", "  ", ",", "\u00a0"]), label=labels)
-def test_a_line_of_anything(folder, path, between, label):
-    """One more line: it is read as what it says, or refused by its number."""
+def test_arbitrary_lines(folder, path, between, label):
+    """A further line is read as written or refused by its number."""
     line = f"{path}{between}{label}\n".encode("utf-8", "surrogatepass")
     if line.count(b"\n") > 1 or not (path + between + label).strip():
         return

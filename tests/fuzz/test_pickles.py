@@ -50,7 +50,7 @@ def unpickling_fails(monkeypatch):
 
 
 def read_everything(out, run_ids, data):
-    """Whatever the program reads of a results folder, damaged or not."""
+    """Read all that the program reads of a results folder, damaged or not."""
     recipe = teacher_spec().recipe.model_copy(update={"epochs": 1})
     teacher = teacher_spec(recipe=recipe)
     students = [
@@ -81,12 +81,12 @@ def read_everything(out, run_ids, data):
     return done
 
 
-def test_nothing_whole_is_unpickled(results, no_pickles):
+def test_an_undamaged_folder_is_read_without_pickle(results, no_pickles):
     out, run_ids = results
     assert read_everything(out, run_ids, load("digits", DataOptions(imbalance=20))) >= 8
 
 
-def test_no_pickle_in_the_place_of_a_file_is(results, tmp_path, no_pickles):
+def test_a_pickle_in_the_place_of_a_file_is_not_loaded(results, tmp_path, no_pickles):
     out, run_ids = results
     bomb = pickle.dumps(Runs(tmp_path / "proof"))
     archive = io.BytesIO()

@@ -148,7 +148,7 @@ def test_state_dicts_of_something_else(tmp_path, changes, old):
 
 
 @fuzz(100, value=odd_values)
-def test_what_is_no_state_dict_at_all(tmp_path, value):
+def test_objects_that_are_no_state_dict(tmp_path, value):
     for whole in (value, [STATE], {"model": [STATE]}, (STATE,)):
         assert not check(written(tmp_path, "w.pth", torch_bytes(whole)))
     for whole in ({"model": STATE}, {"model": STATE, "epoch": value, "more": [STATE]}):
@@ -187,7 +187,7 @@ def in_an_archive(bomb):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_nothing_is_run(tmp_path, protocol):
+def test_no_pickled_code_is_run(tmp_path, protocol):
     proof = tmp_path / "proof"
     for value in (Runs(proof), {"classifier.weight": Runs(proof)}, [Runs(proof)]):
         bomb = pickle.dumps(value, protocol)

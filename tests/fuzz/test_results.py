@@ -53,7 +53,7 @@ OWNER = {"dataset": "digits", "fingerprint": "x" * 64}
 
 
 @fuzz(600, changes=json_changes, form=json_forms, by_bytes=st.booleans(), places=edits())
-def test_whose_folder_it_is(tmp_path, digits, changes, form, by_bytes, places):
+def test_ownership_of_the_folder(tmp_path, digits, changes, form, by_bytes, places):
     owner = OWNER | {"fingerprint": digits().fingerprint}
     content = changed_json(owner, changes, form)
     if by_bytes:

@@ -18,7 +18,7 @@ both = st.sampled_from(VALID)
 
 
 def check(content):
-    """What is read survives all that the program does with a spec."""
+    """Assert that a parsed spec can be used in every way that the program does."""
     try:
         spec = TrainingSpec.model_validate_json(content)
     except ValidationError:

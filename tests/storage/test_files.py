@@ -79,7 +79,7 @@ def test_the_first_to_create_a_file_has_it(out):
     assert files.names(out / "deep") == ["file"]
 
 
-def test_what_may_be_replaced_is(out):
+def test_replaceable_files_are_replaced(out):
     path = out / "file"
     assert files.create(path, b"failed 1", lambda b: b.startswith(b"failed"))
     assert files.create(path, b"failed 2", lambda b: b.startswith(b"failed"))
@@ -106,7 +106,7 @@ def test_names_and_folders(out):
         files.read(out / "a")
 
 
-def test_what_is_set_aside_is_out_of_the_way_and_kept(out):
+def test_files_set_aside_are_hidden_and_kept(out):
     files.create(out / "folder" / "x", b"x")
     files.create(out / "file", b"y")
     files.set_aside(out / "folder")
@@ -139,7 +139,7 @@ def _race(place, barrier, number, keys):
 @pytest.mark.parametrize("processes", [2, 8])
 @pytest.mark.parametrize("place", ["local", "s3"])
 def test_one_of_many_processes_wins(processes, place, request, tmp_path):
-    """Every key is raced for by all at the same moment."""
+    """Race for every key at the same moment as the other processes."""
     text = str(tmp_path / "out") if place == "local" else request.getfixturevalue("url")
     keys, barrier = 8, SPAWN.Barrier(processes)
     racers = [
@@ -177,7 +177,7 @@ def test_readers_see_all_of_it_or_nothing(out):
 
 
 def _stall(path, where, ready):
-    """Stop for ever in the middle of creating a file."""
+    """Stop forever in the middle of creating a file."""
 
     def stop(*_):
         ready.set()
@@ -196,7 +196,7 @@ def _stall(path, where, ready):
 
 
 @pytest.mark.parametrize("where", ["before", "claimed", "published"])
-def test_who_is_killed_while_creating_is_in_nobodys_way(tmp_path, where):
+def test_a_writer_killed_while_creating_blocks_no_other(tmp_path, where):
     path, ready = tmp_path / "file", SPAWN.Event()
     victim = SPAWN.Process(target=_stall, args=(path, where, ready))
     victim.start()
@@ -210,7 +210,7 @@ def test_who_is_killed_while_creating_is_in_nobodys_way(tmp_path, where):
     assert not (tmp_path / ".file.claim").exists()
 
 
-def test_a_zombie_cannot_change_what_was_created_meanwhile(tmp_path, monkeypatch):
+def test_a_stalled_writer_cannot_change_a_file_created_meanwhile(tmp_path, monkeypatch):
     """Stalled at any step, until somebody else has created the file."""
     steps = []
 
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     assert files.names(tmp_path) == []
 
 
-def test_an_answer_that_is_lost_does_not_lose_the_file(server, url):
+def test_a_lost_response_does_not_lose_the_file(server, url):
     """The store has it, the line breaks, and the library's second try finds it there."""
     cut = []
 
@@ -294,7 +294,7 @@ def test_a_store_that_ignores_conditions_is_refused(url, monkeypatch):
         object_store.check_exclusive(out)
 
 
-def test_what_a_library_raises_is_an_oserror(server, monkeypatch):
+def test_errors_of_the_library_become_oserror(server, monkeypatch):
     nowhere = files.location(f"s3://no-bucket/x?endpoint_override={server.address}&scheme=http")
     with pytest.raises(FileNotFoundError):
         files.create(nowhere / "file", b"")

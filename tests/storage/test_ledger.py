@@ -1,4 +1,4 @@
-"""What is promised of a results folder, here and in an object store."""
+"""The guarantees of a results folder, on disk and in an object store."""
 
 import concurrent.futures
 import contextlib
@@ -33,7 +33,7 @@ def commit(out, **changes):
 
 
 def everything(folder):
-    """Content by name of all that a folder holds, hidden names included."""
+    """Return the content of all files of a folder by name, hidden ones included."""
     found = {}
     for name in files.names(folder):
         if files.is_folder(folder / name):
@@ -137,7 +137,7 @@ def test_a_manifest_leads_nowhere_else(out):
         artifacts.load(out / "artifacts", ID)
 
 
-def test_who_is_killed_while_committing_leaves_all_or_nothing(url):
+def test_a_killed_commit_leaves_all_or_nothing(url):
     """Killed before each of a commit's five writes, and not at all."""
     folders = [files.location(url) / f"sweep{after}" for after in range(6)]
     victims = [
@@ -162,7 +162,7 @@ def test_who_is_killed_while_committing_leaves_all_or_nothing(url):
 
 
 def test_killed_writers_never_spoil_what_is_read(tmp_path):
-    """Two processes write and are killed, again and again: all is readable, nothing changes."""
+    """Two processes write and are killed repeatedly: everything is readable, nothing changes."""
     folder, seen = tmp_path / "records", {}
     for _ in range(5):
         writers = [SPAWN.Process(target=keep_committing, args=(tmp_path, n)) for n in (1, 2)]
@@ -183,7 +183,7 @@ def test_killed_writers_never_spoil_what_is_read(tmp_path):
         bundles.check(tmp_path / "artifacts" / run_id, run_id, (*CONTENTS, "record"))
 
 
-def test_a_training_goes_on_from_its_checkpoint_in_a_store(url, dataset, tmp_path):
+def test_training_resumes_from_a_checkpoint_in_a_store(url, dataset, tmp_path):
     """Teacher and student, stopped and continued: the records that a folder gets."""
     data, execution = dataset, Execution("cpu")
     two = {"recipe": teacher_spec().recipe.model_copy(update={"epochs": 2})}

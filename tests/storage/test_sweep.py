@@ -1,4 +1,4 @@
-"""The real commands with results in an object store, killed in the middle."""
+"""The commands with results in an object store, killed in the middle."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ def pareto(*arguments):
 
 
 def completed(out):
-    """Bytes by run id of the records of completed runs."""
+    """Return the bytes of the records of completed runs by name."""
     folder, found = out / "records", {}
     for name in files.names(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -99,7 +99,7 @@ def test_a_sweep_in_a_store_survives_the_death_of_its_driver(url, capsys):
 
 @pytest.fixture
 def swept(url):
-    """Two trainings in a store, as cheap as they can be."""
+    """A store with two minimal trainings."""
     out = files.location(url)
     for run_id in (ID, OTHER):
         row = dict.fromkeys(records.SCHEMA.names) | ROW | {"run_id": run_id}
@@ -169,7 +169,7 @@ def test_leftovers_in_a_folder_are_swept_when_they_are_old(tmp_path, monkeypatch
     assert set(before) - set(everything(tmp_path)) == {n for n in before if hidden in n}
 
 
-def test_whose_results_they_are_is_asked_in_a_store_too(url, server, dataset):
+def test_ownership_is_checked_in_a_store_too(url, server, dataset):
     out = files.location(url)
     check_folder(out, "digits-lt", dataset)
     check_space(out, 10**18)
@@ -187,7 +187,7 @@ def test_whose_results_they_are_is_asked_in_a_store_too(url, server, dataset):
         check_space(files.location(nowhere), 1)
 
 
-def test_one_holds_a_store_at_a_time(url, monkeypatch):
+def test_one_process_holds_a_store_at_a_time(url, monkeypatch):
     monkeypatch.setattr(lease, "_BEAT", 0.1)
     monkeypatch.setattr(lease, "_LOOK_FAR", 0.0)
     out = files.location(url)
@@ -200,7 +200,7 @@ def test_one_holds_a_store_at_a_time(url, monkeypatch):
     assert files.names(out) == []
 
 
-def test_the_log_goes_on_where_it_ended(url, monkeypatch):
+def test_the_log_is_appended_to(url, monkeypatch):
     path, said = files.location(url) / "sweep.log", []
     for number in range(2):
         with log.logging_to(path, said.append):
@@ -238,13 +238,13 @@ def test_a_log_that_cannot_be_copied_is_kept(url, monkeypatch):
         ("--out", " ", "--out is empty"),
     ],
 )
-def test_a_place_that_is_none_is_refused_in_one_line(flag, text, said, capsys, monkeypatch):
+def test_an_invalid_location_is_refused_in_one_line(flag, text, said, capsys, monkeypatch):
     assert main([flag, text]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
 
 
-def test_reading_many_records_is_no_row_of_round_trips(url, server):
+def test_many_records_are_read_in_few_round_trips(url, server):
     out, under_way, most = files.location(url), [], []
     for number in range(64):
         records.write(out / "records", ROW | {"run_id": f"{number:020}"})

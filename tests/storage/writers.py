@@ -1,4 +1,4 @@
-"""Processes that are killed while they commit; they import no torch, so they start quickly."""
+"""Functions for processes that are killed while they commit; without torch, for a quick start."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ CONTENTS = {"weights": b"x" * 50_000, "spec": b"{}"}
 
 
 def commit(out, run_id=ID, **changes):
-    """As rkd_core.results.ledger does."""
+    """Commit a record as ``rkd_core.results.ledger`` does."""
     row = ROW | {"run_id": run_id} | changes
     made = {**CONTENTS, "record": records.serialize(row)}
     bundles.write(out / "artifacts" / run_id, run_id, made)
@@ -23,7 +23,7 @@ def commit(out, run_id=ID, **changes):
 
 
 def commit_and_die(place, after):
-    """Killed after so many writes to a store."""
+    """Commit, and be killed after that many writes to a store."""
     left = after
 
     def counted(write):
@@ -42,7 +42,7 @@ def commit_and_die(place, after):
 
 
 def keep_committing(out, number):
-    """One run after the other, each failed at first, until killed."""
+    """Commit one run after the other, each as failed at first, until killed."""
     for run in range(100_000):
         run_id = f"{run:020}"
         records.write(out / "records", ROW | {"run_id": run_id, "status": "failed"})

@@ -57,7 +57,7 @@ def test_a_run_waits_for_all_that_it_depends_on():
     assert taken(schedule) == ["2"]
 
 
-def test_what_is_completed_before_is_awaited_by_nobody():
+def test_no_run_waits_for_what_is_completed_before():
     schedule = Schedule(tree([[], [0], [1], []]), completed={"0", "3"})
     assert schedule.ready == 1
     assert sorted(ids(schedule.unfinished())) == ["1", "2"]
@@ -65,7 +65,7 @@ def test_what_is_completed_before_is_awaited_by_nobody():
     assert ids(schedule.waiting_for("1")) == ["2"]
 
 
-def test_a_lost_run_is_waited_for_by_nobody_any_more():
+def test_a_run_lost_by_one_failure_waits_for_no_other():
     schedule = Schedule(tree([[], [], [0, 1]]))
     assert taken(schedule, 9) == ["0", "1"]
     assert ids(schedule.fail("0")) == ["0", "2"]
