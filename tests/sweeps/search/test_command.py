@@ -59,6 +59,7 @@ def test_a_budget_is_spent_once_and_a_larger_one_goes_on(pareto, tmp_path, searc
     assert (out / "search.journal").exists() == (search == "optuna")
 
 
+@pytest.mark.slow
 def test_optuna_may_go_between_the_grids_points_and_what_it_finds_is_selected_from(
     pareto, tmp_path
 ):
@@ -74,6 +75,7 @@ def test_optuna_may_go_between_the_grids_points_and_what_it_finds_is_selected_fr
     assert len(selection["combinations"]) == len(students)
 
 
+@pytest.mark.slow
 def test_students_recipes_may_be_tuned_and_are_combinations_of_their_own(pareto, tmp_path):
     out = tmp_path / "results"
     tune = ["--tune", "learning-rate", "weight-decay", "multiplier-step-size"]
@@ -117,6 +119,7 @@ def test_pruned_students_count_for_what_they_cost(pareto, tmp_path, monkeypatch)
     assert set(planned(out)) == {row["run_id"] for row in rows}
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_and_loses_nothing(tmp_path):
     out = tmp_path / "results"
     options = ["--dataset", "digits-lt", *GRID, "--out", str(out)]
