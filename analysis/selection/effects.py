@@ -5,10 +5,13 @@ combinations, row i of the effects is ``N(0, variance[i] L)`` with
 
     L = own diag(slope^2) + loadings^T loadings.
 
-``L`` is a factor analysis. It has a part of each class's own; two known directions along which a
-training moves all classes (the same amount on the logit scale, and more for harder classes); and a
-few directions that are estimated. Woodbury's identity gives likelihood and posterior in the space
-of the factors, so no ``(classes, classes)`` matrix is decomposed.
+``L`` is a factor analysis. It has a part of each class's own; a known direction along which a
+training moves all classes (the same amount on the logit scale); perhaps a second one (more for
+harder classes); and a few directions that are estimated. All but the first have to raise the
+likelihood by more than a penalty. The second would otherwise add variance to the hardest class,
+which is the worst one, and estimates of it would be shrunk too little. Woodbury's identity gives
+likelihood and posterior in the space of the factors, so no ``(classes, classes)`` matrix is
+decomposed.
 """
 
 from __future__ import annotations
@@ -29,14 +32,15 @@ _OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
 _FACTORS = 4
 """Maximum number of estimated directions."""
 _PENALTY = 0.35
-"""Penalty of a factor, in log likelihood per parameter and log row; BIC would take 0.5."""
+"""Penalty of a direction, in log likelihood per parameter and log row; BIC would take 0.5."""
 _COARSE, _FINE = 12, 100
 """EM steps for the choice of the kernel, and the maximum for the fit with the chosen one."""
 _SETTLED = 0.02
 """Gain in log likelihood below which EM stops."""
 _PRIOR_VARIANCE, _OWN_WEIGHT, _SHARED_WEIGHT = 0.5, 5.0, 0.5
-"""Prior variance of effects on the logit scale, and its weights: a number of values for the part
-that is each class's own, a number of rows for a known direction."""
+"""Prior variance of a class's own part on the logit scale, and its weight in values; and the weight
+in rows of the prior of a known direction, which is as large as a class's own part. A fixed
+variance would be more than most trainings differ by and would stay in the fit of a hundred rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +183,7 @@ def fit_effects(
             if best is None or likelihood > best[0]:
                 best = likelihood, effects
     assert best is not None
-    return _with_best_factors(best[1], best[1].rotation.T @ white, known)
+    return _with_best_directions(best[1], best[1].rotation.T @ white, known)
 
 
 def _known(slope: FloatArray, hardness: FloatArray) -> FloatArray:
@@ -205,20 +209,41 @@ def _likeness(
     return variance[kept], rotation[:, kept]
 
 
-def _with_best_factors(effects: Effects, rotated: FloatArray, known: FloatArray) -> Effects:
-    """Return effects with the number of directions that maximizes the penalized likelihood."""
+def _with_best_directions(effects: Effects, rotated: FloatArray, known: FloatArray) -> Effects:
+    """Return effects with the directions that maximize the penalized likelihood.
+
+    Args:
+        effects: Effects with all known directions.
+        rotated: Data, ``(rows, classes)``.
+        known: Known directions; the first one is always kept.
+    """
+    best: tuple[float, Effects] | None = None
+    for kept in range(min(len(known), 1), len(known) + 1):
+        start = replace(effects, loadings=effects.loadings[:kept])
+        found = _with_best_factors(start, rotated, known[:kept])
+        if best is None or found[0] > best[0]:
+            best = found
+    assert best is not None
+    return best[1]
+
+
+def _with_best_factors(
+    start: Effects, rotated: FloatArray, known: FloatArray
+) -> tuple[float, Effects]:
+    """Return the largest penalized log likelihood by number of factors, and its effects."""
     rows, classes = rotated.shape
-    start = replace(effects, loadings=effects.loadings[: len(known)])
     best: tuple[float, Effects] | None = None
     for factors in range(min(_FACTORS, classes - 1, rows - 1) + 1):
         if factors:
             start = _with_another(start, rotated)
         start, likelihood = _maximize(start, rotated, known, _FINE)
-        value = likelihood - _PENALTY * factors * classes * np.log(rows)
+        parameters = factors * classes + len(known)
+        value = likelihood - _PENALTY * parameters * np.log(rows)
         if best is not None and value <= best[0]:
             break
         best = value, start
-    return effects if best is None else best[1]
+    assert best is not None
+    return best
 
 
 def _with_another(effects: Effects, rotated: FloatArray) -> Effects:
@@ -262,7 +287,7 @@ def _step(effects: Effects, given: Given, x: FloatArray, directions: FloatArray)
     updated = b.copy()
     if known:
         spread = np.einsum("ijj,i->j", moments[:, :known, :known], 1 / v)
-        prior = _SHARED_WEIGHT * _PRIOR_VARIANCE * (directions**2).sum(1) / (b[:known] ** 2).sum(1)
+        prior = _SHARED_WEIGHT * own * (directions**2).sum(1) / (b[:known] ** 2).sum(1)
         updated[:known] *= np.sqrt((spread + prior) / (len(v) + _SHARED_WEIGHT))[:, None]
     if len(b) > known:
         weight = 1 / given.diagonal

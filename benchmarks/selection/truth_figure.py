@@ -8,7 +8,9 @@ It takes about a minute.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
@@ -17,12 +19,21 @@ import numpy as np
 from benchmarks.report import ROOT
 from benchmarks.selection.truth import SHAPES, Cell, judge, world
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 GREY, BLUE, RED = "#9a9a9a", "#1f5fa8", "#b3372f"
-WORLDS = (16, 8, 5)
+WORLDS = (12, 6, 4, 2)
+"""Worlds of each shape."""
 
 
-def main() -> None:
-    """Simulate, draw, and write the file."""
+def draw(shapes: Sequence[tuple[int, int]], numbers: Sequence[int]) -> Figure:
+    """Simulate, and return the figure.
+
+    Args:
+        shapes: Classes and images of each, one pair for each group of worlds.
+        numbers: Number of worlds in each group.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -31,7 +42,7 @@ def main() -> None:
     from analysis.selection import select
     from analysis.selection.uncertainty import decide
 
-    given, _, worst, _ = world(np.random.default_rng(7), Cell("smooth", 10, 500, 1, 0.0))
+    given, _, worst, *_ = world(np.random.default_rng(7), Cell("smooth", 10, 500, 1, 0.0))
     raw = select(given)
     chosen, sure, _ = decide(given)
     assert sure is not None
@@ -72,7 +83,7 @@ def main() -> None:
     left.set_title("One world: 108 combinations, 10 classes of 500 images", fontsize=10)
     left.legend(fontsize=8, frameon=False)
 
-    for x, (shape, worlds) in enumerate(zip(SHAPES, WORLDS, strict=True)):
+    for x, (shape, worlds) in enumerate(zip(shapes, numbers, strict=True)):
         rng = np.random.default_rng(x)
         results = [judge(rng, Cell("smooth", *shape, 1, 0.0)) for _ in range(worlds)]
         for shift, color, name in ((-0.15, RED, "raw_bias"), (0.15, BLUE, "corrected_bias")):
@@ -81,12 +92,17 @@ def main() -> None:
             right.scatter(x + shift + spread, values, s=12, color=color, alpha=0.55)
             right.hlines(values.mean(), x + shift - 0.12, x + shift + 0.12, color=color, lw=2.5)
     right.axhline(0, color="#333333", linewidth=0.8)
-    right.set_xticks(range(len(SHAPES)), [f"{c} classes\nof {n}" for c, n in SHAPES])
+    right.set_xticks(range(len(shapes)), [f"{c:,} classes\nof {n}" for c, n in shapes])
     right.set_ylabel("score of the selected less its truth, points")
     right.set_title("Many worlds: as counted (red), corrected (blue)", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(ROOT / "docs" / "selection.png", dpi=110)
+    return figure
+
+
+def main() -> None:
+    """Write the file."""
+    draw(SHAPES, WORLDS).savefig(ROOT / "docs" / "selection.png", dpi=110)
 
 
 if __name__ == "__main__":

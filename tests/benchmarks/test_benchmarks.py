@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.selection import truth_figure
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = {
     "gpu/students_together": {"array"},
@@ -125,3 +127,9 @@ def test_gpu_benchmarks_report_a_missing_gpu(name, tmp_path):
     assert done.returncode == 1
     assert "there is none" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_figure_of_selection_is_drawn():
+    assert len(truth_figure.WORLDS) == len(truth_figure.SHAPES)
+    figure = truth_figure.draw(truth_figure.SHAPES[:1], (1,))
+    assert len(figure.axes) == 2

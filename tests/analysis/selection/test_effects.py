@@ -88,3 +88,44 @@ def test_what_all_classes_have_in_common_is_known_from_all_of_them() -> None:
     mean = found.rotation @ found.mean(found.rotation.T @ white)
     assert mean.mean(axis=1) == pytest.approx(white.mean(axis=1), abs=0.05)
     assert mean.std(axis=1).max() < 0.3  # from classes alone it would be noise of 1
+
+
+def simulated(harder: float, seed: int) -> tuple[np.ndarray, np.ndarray, Effects]:
+    """Return slopes, hardness and the fit of 60 unlike combinations on 8 classes.
+
+    Effects have a standard deviation of 0.1 on the logit scale for each class by itself and for
+    all together, and ``harder`` times the hardness; noise has about 0.3.
+    """
+    rng = np.random.default_rng(seed)
+    combinations, slope = 60, np.linspace(2.5, 4, 8)
+    hardness = np.linspace(-1.6, 1.6, 8)
+    logits = 0.1 * rng.standard_normal((combinations, 8))
+    logits += 0.1 * rng.standard_normal((combinations, 1))
+    logits += harder * rng.standard_normal((combinations, 1)) * hardness
+    white = logits * slope + rng.standard_normal((combinations, 8))
+    white -= white.mean(axis=0)
+    places = 10.0 * rng.standard_normal((combinations, 5))
+    return slope, hardness, fit_effects(white, np.ones(combinations), places, slope, hardness)
+
+
+def aligned(slope: np.ndarray, hardness: np.ndarray, found: Effects) -> bool:
+    """Return whether a loading is the direction of the hard classes."""
+    direction = slope * hardness / np.linalg.norm(slope * hardness)
+    sizes = np.linalg.norm(found.loadings, axis=1)
+    return bool((np.abs(found.loadings @ direction) > 0.999 * sizes).any())
+
+
+def test_hard_classes_move_more_only_where_the_data_say_so() -> None:
+    """Otherwise their effects, and so those of the worst class, would be shrunk too little."""
+    without = [simulated(0.0, seed) for seed in range(8)]
+    assert sum(aligned(*each) for each in without) <= 1
+    assert all(aligned(*simulated(0.4, seed)) for seed in range(4))
+
+
+def test_the_prior_does_not_add_to_what_all_classes_have_in_common() -> None:
+    """A fit of many combinations has the variance of the data."""
+    variances = []
+    for seed in range(8):
+        slope, _, found = simulated(0.0, seed)
+        variances.append(found.variance.mean() * (found.loadings[0] / slope)[0] ** 2)
+    assert np.mean(variances) == pytest.approx(0.01, abs=0.004)
