@@ -1,8 +1,8 @@
-"""Train and measure one teacher, or several students of one teacher.
+"""Training and measurement of one teacher, or of several students of one teacher.
 
-What belongs here: specs, data, networks, objectives, multipliers, the training loop, the
-artifacts and records it leaves. What does not: Ray, command lines, sweeps, choices between
-trainings. Nothing here imports ``sweeps`` or ``analysis``.
+This package contains specs, data, networks, objectives, multipliers, the training loop, artifacts
+and records. Ray, command lines, sweeps and the selection of a student are elsewhere; nothing here
+imports ``sweeps`` or ``analysis``.
 
-Importing this package imports neither torch nor ray; the modules that need torch do.
+Importing this package imports neither torch nor ray; the modules that need torch import it.
 """

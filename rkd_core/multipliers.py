@@ -1,7 +1,7 @@
-"""Algorithm 1's class multipliers: exponentiated-gradient ascent on validation risks.
+"""Class multipliers of Algorithm 1: exponentiated-gradient ascent on validation risks.
 
-Multipliers are kept as logarithms in float64: over thousands of updates their ratios reach tens
-of nats, where float32 probabilities would be zeros. Equations and algorithm: Wang et al.
+Multipliers are stored as logarithms in float64: over thousands of updates their ratios reach tens
+of nats, where float32 probabilities would underflow to zero. Equations and algorithm: Wang et al.
 (UAI 2023), after Narasimhan & Menon (NeurIPS 2021).
 """
 
@@ -12,20 +12,20 @@ from torch import Tensor
 
 __all__ = ["ascend", "class_risks", "uniform"]
 
-LOG_FLOOR = -30.0  # about 1e-13; the simplex is never projected onto, but never reaches zero
+LOG_FLOOR = -30.0  # about 1e-13: keeps every multiplier above zero without a projection
 
 
 def uniform(classes: int) -> Tensor:
-    """lambda^0: equal log multipliers, float64 ``(classes,)``."""
+    """Return the initial multipliers lambda^0: equal log multipliers, float64 ``(classes,)``."""
     return torch.zeros(classes, dtype=torch.float64).log_softmax(dim=0)
 
 
 def ascend(log_multipliers: Tensor, risks: Tensor, step_size: float) -> Tensor:
-    """One step of exponentiated gradient: lambda_y <- lambda_y exp(step_size R_y), normalised.
+    """Take one exponentiated-gradient step: lambda_y <- lambda_y exp(step_size R_y), normalized.
 
     Args:
         log_multipliers: log lambda, ``(classes,)``.
-        risks: R-hat of Algorithm 1, ``(classes,)``.
+        risks: Class risks R-hat of Algorithm 1, ``(classes,)``.
         step_size: gamma, above 0.
 
     Returns:
@@ -44,7 +44,7 @@ def ascend(log_multipliers: Tensor, risks: Tensor, step_size: float) -> Tensor:
 
 
 def class_risks(probabilities: Tensor, predictions: Tensor, priors: Tensor | None = None) -> Tensor:
-    """R-hat of Algorithm 1 with the 0-1 loss.
+    """Return the class risks R-hat of Algorithm 1 with the 0-1 loss.
 
     ``R_j = (1 / pi_j) (1 / n) sum_x p_j(x) [prediction(x) != j]``. With one-hot labels this is
     one minus the recall of class j.
@@ -52,15 +52,16 @@ def class_risks(probabilities: Tensor, predictions: Tensor, priors: Tensor | Non
     Args:
         probabilities: Teacher probabilities or one-hot labels, ``(n, classes)``.
         predictions: Predicted labels, ``(n,)`` integers.
-        priors: Denominators pi ``(classes,)``; by default the mean of ``probabilities``. Give
-            those of the whole validation set when these images are a batch of it.
+        priors: Class priors pi in the denominator, ``(classes,)``; by default the mean of
+            ``probabilities``. Pass the priors of the whole validation set if these images are
+            a batch of it.
 
     Returns:
-        float64 ``(classes,)``, in [0, 1] with the default priors. A class without mass has
-        risk 0, which leaves its multiplier where it was relative to a perfect class.
+        float64 ``(classes,)``, in [0, 1] with the default priors. A class of prior 0 has risk 0,
+        like a class without errors.
 
     Raises:
-        ValueError: The shapes do not fit together, or there are no images.
+        ValueError: The shapes do not match, or there are no images.
     """
     if probabilities.ndim != 2 or predictions.shape != probabilities.shape[:1]:
         raise ValueError(

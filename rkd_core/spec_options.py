@@ -1,4 +1,4 @@
-"""What a spec is made of: the data, the recipe, the multipliers."""
+"""Options of a training spec: data, training recipe, multipliers and hold-out."""
 
 from __future__ import annotations
 
@@ -19,89 +19,92 @@ __all__ = [
 Normalization = Literal["per_channel", "centered", "symmetric", "imagenet"]
 
 LARGEST = 2**63 - 1
-"""That a record can hold."""
+"""Largest integer that a record can hold."""
 
 
 class Frozen(BaseModel):
-    """A value: immutable, hashable, and an unknown key is an error."""
+    """Immutable, hashable model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataOptions(Frozen):
-    """How the training, validation and test sets are cut from the source.
+    """Split of a data source into training, validation and test sets.
 
-    The source itself is identified by its fingerprint, never by its name or place.
+    The source itself is identified by its fingerprint, never by its name or path.
     """
 
     classes: int | None = Field(default=None, ge=2)
-    """Keep so many classes, drawn at random; None keeps all. Before anything else is cut."""
+    """Number of classes to keep, drawn at random before any other split; None keeps all."""
     class_seed: int = Field(default=0, ge=0)
-    """Which classes."""
+    """Seed of the choice of classes."""
     imbalance: float | None = Field(default=None, ge=1)
-    """Ratio of the largest class to the smallest; None leaves the training set as it is."""
+    """Ratio of the largest class to the smallest; None leaves the training set unchanged."""
     profile: Literal["exponential", "step"] = "exponential"
+    """Shape of the class sizes of a long-tailed training set."""
     limit_train: int | None = Field(default=None, ge=1)
     """Size of a class-proportional subset of the training set, taken after the profile."""
     subset_seed: int = Field(default=0, ge=0)
-    """Which images of a class the profile and the limit keep."""
+    """Seed of the choice of images that the profile and the limit keep."""
     image_size: int | None = Field(default=None, ge=4)
-    """Side in pixels that every image is resized and centre-cropped to; None keeps their size."""
+    """Side in pixels to which images are resized and center-cropped; None keeps their size."""
     split_seed: int = Field(default=0, ge=0)
-    """Seed of the halving of the original test set into validation and test."""
+    """Seed of the split of the original test set into validation and test halves."""
     stratified: bool = False
-    """Halve each class rather than the whole."""
+    """Whether each class is halved, rather than the test set as a whole."""
 
 
 class HoldoutRule(Frozen):
-    """Training images that a teacher does not see, so that it can be judged by them.
+    """Training images withheld from a teacher, to estimate its accuracy on unseen images.
 
-    Lukasik et al. (TMLR 2022): a share of the training set where classes are alike in size, some
-    images of each class where they are not. See ``rkd_core.datasets.splits.hold_out``.
+    Lukasik et al. (TMLR 2022): a share of the training set if classes have similar sizes, a fixed
+    number of images per class otherwise. See ``rkd_core.datasets.splits.hold_out``.
     """
 
     by: Literal["auto", "share", "per_class"] = "auto"
     """``auto``: by class if the largest class has more than twice the images of the smallest."""
     share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training set to hold out."""
     per_class: int = Field(default=20, ge=1)
-    """Images; half of a class that has no more than twice as many (rounded down)."""
+    """Images per class to hold out; half of the class (rounded down) if it has at most twice as
+    many."""
     seed: int = Field(default=0, ge=0)
-    """Which images; the same for all seeds of a training."""
+    """Seed of the choice of images; the same for all training seeds."""
 
 
 class Recipe(Frozen):
-    """Optimiser, schedule and augmentation: SGD with (Nesterov) momentum."""
+    """Optimizer (SGD with Nesterov momentum), learning-rate schedule and augmentation."""
 
     epochs: int = Field(ge=0, le=LARGEST)
-    """0: nothing is trained, a teacher's ``initial_weights`` are measured as they are."""
+    """Number of epochs; 0 trains nothing and measures a teacher's ``initial_weights``."""
     batch_size: int = Field(default=128, ge=1)
     drop_last: bool = True
-    """Drop an epoch's last, smaller batch (unless it is the only one)."""
+    """Whether to drop the last batch of an epoch if it is smaller (unless it is the only one)."""
     learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_norm: bool = True
-    """Whether weight decay also reaches batch norm's scale and shift."""
+    """Whether weight decay also applies to the scale and shift of batch norm."""
     schedule: Literal["constant", "step", "cosine"] = "cosine"
     warmup: float = Field(default=0, ge=0, lt=1)
     """Share of the training over which the learning rate rises linearly from zero."""
     milestones: tuple[float, ...] = ()
-    """Shares of the training at which a step schedule multiplies the rate by ``decay``."""
+    """Shares of the training at which the step schedule multiplies the rate by ``decay``."""
     decay: float = Field(default=0.1, gt=0, le=1)
     crop_padding: int = Field(default=0, ge=0)
-    """Pixels of padding before a random crop back to size; 0 for no random crop."""
+    """Padding in pixels before a random crop to the original size; 0 for no random crop."""
     crop_fill: float = Field(default=0, ge=0, le=1)
-    """Value of the padding, where black is 0 and white is 1. Streamed images are not padded."""
+    """Value of the padding, from 0 (black) to 1 (white). Streamed images are not padded."""
     flip: bool = False
-    """Whether images are mirrored left to right with probability one half."""
+    """Whether images are flipped horizontally with probability 0.5."""
     normalization: Normalization = "per_channel"
     """``per_channel``: training mean and standard deviation; ``centered``: x / 255 - 0.5;
     ``symmetric``: x / 127.5 - 1; ``imagenet``: ImageNet's mean and standard deviation."""
 
     @property
     def views(self) -> int:
-        """Views that augmentation makes of an image in memory: crops and their mirror images."""
+        """Number of augmented views of an image in memory: crops, and their mirror images."""
         return (2 * self.crop_padding + 1) ** 2 * (2 if self.flip else 1)
 
     @model_validator(mode="after")
@@ -116,15 +119,17 @@ class Recipe(Frozen):
 
 
 class MultiplierOptions(Frozen):
-    """Algorithm 1's exponentiated-gradient ascent on the class multipliers (Wang et al. 2023)."""
+    """Exponentiated-gradient ascent on the class multipliers (Wang et al. 2023, Algorithm 1)."""
 
     step_size: float = Field(default=0.1, gt=0)
+    """Step size gamma of the ascent."""
     period: int | None = Field(default=32, ge=1)
-    """SGD steps between updates, counted anew each epoch from its first; None: once an epoch."""
+    """SGD steps between updates, counted from the start of each epoch; None: one update per
+    epoch."""
     batch: int | None = Field(default=4096, ge=1)
-    """Validation images per update, shuffled and cycled; None: all of them."""
+    """Validation images per update, shuffled and cycled; None for all images."""
     val_labels: Literal["teacher", "true"] = "teacher"
-    """Whose labels a student's risks are measured with; a teacher always uses the true ones."""
+    """Labels that define a student's validation risks; a teacher always uses the true labels."""
     averaged_iterates: int | None = Field(default=None, ge=2)
-    """None: the model is the last iterate, which Wang et al. find sufficient. N: it is the mean
-    logits of the iterates at the end of N epochs spread evenly over the training."""
+    """None: the model is the last iterate, which Wang et al. find sufficient. N: the model
+    averages the logits of N iterates, taken at ends of epochs spread evenly over the training."""

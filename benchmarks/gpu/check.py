@@ -21,10 +21,10 @@ from common import (
     NETWORK,
     SIDE,
     TINY,
+    ArrayData,
     EagerSteps,
     RecordedSteps,
     Run,
-    Setting,
     StubTeacher,
     Warnings,
     distance,
@@ -90,20 +90,20 @@ def recorded_is_eager() -> None:
     exact()
     data = made()
     specs = _students(data)
-    setting = Setting(specs[0], data, execution("float32"))
-    teacher, warned = StubTeacher(setting), Warnings()
+    array_data = ArrayData(specs[0], data, execution("float32"))
+    teacher, warned = StubTeacher(array_data), Warnings()
     sides = {
-        n: steps_of(specs, setting, teacher, recorded=r)
+        n: steps_of(specs, array_data, teacher, recorded=r)
         for n, r in (("recorded", True), ("eager", False), ("again", False))
     }
-    for number, batch in enumerate(itertools.islice(endless(setting), STEPS)):
+    for number, batch in enumerate(itertools.islice(endless(array_data), STEPS)):
         if number == STEPS // 2:  # a short batch, as the last of an epoch is without drop_last
             cut = BATCH // 2
             batch = type(batch)(batch.images[:cut], batch.labels[:cut], batch.indices[:cut], None)
         for runs, steps in sides.values():
             for run in runs:
                 if number % 8 == 0:
-                    run.raise_multipliers(0)
+                    run.update_multipliers(0)
             losses = steps(batch, teacher.logits(batch), 0.05 / (1 + number))
         if number % 10 == 9:
             sides["recorded"][0][0].look(number)
@@ -127,12 +127,12 @@ def branches_do_not_race() -> None:
     exact()
     data = made()
     of = teacher_spec(SMALL)
-    setting = Setting(student_spec(of, data), data, execution())
-    teacher, warned = StubTeacher(setting), Warnings()
+    array_data = ArrayData(student_spec(of, data), data, execution())
+    teacher, warned = StubTeacher(array_data), Warnings()
     states = []
     for count in (1, 3) if TINY else (1, 12):
-        runs, steps = steps_of([student_spec(of, data)] * count, setting, teacher, recorded=True)
-        for batch in itertools.islice(endless(setting), 3 * STEPS):
+        runs, steps = steps_of([student_spec(of, data)] * count, array_data, teacher, recorded=True)
+        for batch in itertools.islice(endless(array_data), 3 * STEPS):
             steps(batch, teacher.logits(batch), 0.05)
         states += [[t.clone() for t in run.changing()] for run in runs]
     apart = [distance(s, states[0]) for s in states]
@@ -149,10 +149,10 @@ def nothing_waits() -> None:
     """No step waits for the device, the batch and the teacher's answers included."""
     data = made()
     spec = student_spec(teacher_spec(SMALL), data)
-    setting = Setting(spec, data, execution())
-    teacher, warned = StubTeacher(setting), Warnings()
-    _, steps = steps_of([spec] * 2, setting, teacher, recorded=True)
-    batches = setting.batches.epoch(0)
+    array_data = ArrayData(spec, data, execution())
+    teacher, warned = StubTeacher(array_data), Warnings()
+    _, steps = steps_of([spec] * 2, array_data, teacher, recorded=True)
+    batches = array_data.batches.epoch(0)
     for batch in itertools.islice(batches, 2):
         steps(batch, teacher.logits(batch), 0.01)
     if GPU:
@@ -245,21 +245,21 @@ def methods_record() -> None:
                     spec = teacher_spec("resnet8", epochs=1, stage="student", **fields)
                 else:
                     spec = student_spec(of, data, **fields)
-                setting = Setting(spec, data, execution("float32"))
+                array_data = ArrayData(spec, data, execution("float32"))
                 teacher = (
-                    None if spec.teacher is None else Teacher(spec.teacher, setting, Path(out))
+                    None if spec.teacher is None else Teacher(spec.teacher, array_data, Path(out))
                 )
-                held = Holdouts(setting, teacher, Path(out)).of(spec)
+                held = Holdouts(array_data, teacher, Path(out)).of(spec)
                 rate, states = torch.tensor(0.02, device=DEVICE), []
                 for recorded in (True, False):
-                    run = Run(spec, name, setting, teacher, rate if recorded else None, held)
+                    run = Run(spec, name, array_data, teacher, rate if recorded else None, held)
                     run.begin_epoch(0)
                     steps = (
                         RecordedSteps([run], rate, BATCH, recorder(1))
                         if recorded
                         else EagerSteps([run])
                     )
-                    for batch in itertools.islice(endless(setting), 3):
+                    for batch in itertools.islice(endless(array_data), 3):
                         steps(batch, None if teacher is None else teacher.logits(batch), 0.02)
                     states.append([t.clone() for t in run.changing()])
                 results[name] = warned.said[0] if warned.said else round(distance(*states), 7)
@@ -282,13 +282,13 @@ def networks_record() -> None:
         warned = Warnings()
         try:
             spec = teacher_spec(name, epochs=1)
-            setting = Setting(spec, data, execution())
+            array_data = ArrayData(spec, data, execution())
             if GPU:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_reserved()
-            runs, steps = steps_of([spec], setting, None, recorded=True)
-            for batch in itertools.islice(endless(setting), 2):
+            runs, steps = steps_of([spec], array_data, None, recorded=True)
+            for batch in itertools.islice(endless(array_data), 2):
                 losses = steps(batch, None, 0.01)
             peak = (torch.cuda.max_memory_reserved() - before) / 2**20 if GPU else 0
             said = training_bytes(name, spec.recipe, data, half=True) / 2**20
@@ -305,8 +305,8 @@ def _poisoned(what) -> dict:
     """A step that cannot be recorded, then another array in the same process."""
     data = made(train=320 if TINY else 1280)
     spec = student_spec(teacher_spec("resnet8"), data)
-    setting = Setting(spec, data, execution())
-    teacher, warned, step = StubTeacher(setting), Warnings(), Run.step
+    array_data = ArrayData(spec, data, execution())
+    teacher, warned, step = StubTeacher(array_data), Warnings(), Run.step
 
     def broken(self, *arguments):
         loss = step(self, *arguments)
@@ -316,8 +316,8 @@ def _poisoned(what) -> dict:
 
     Run.step, after, raised = broken, "", ""
     try:
-        _, steps = steps_of([spec] * 2, setting, teacher, recorded=True)
-        for batch in itertools.islice(endless(setting), 4):
+        _, steps = steps_of([spec] * 2, array_data, teacher, recorded=True)
+        for batch in itertools.islice(endless(array_data), 4):
             losses = steps(batch, teacher.logits(batch), 0.01)
         sync()
     except Exception as error:
@@ -325,9 +325,9 @@ def _poisoned(what) -> dict:
     Run.step = step
     stream = str(torch.cuda.current_stream()) if GPU else ""
     try:
-        setting.execution.prepared((SIDE, SIDE))
-        runs, steps = steps_of([spec], setting, teacher, recorded=True)
-        for batch in itertools.islice(endless(setting), 4):
+        array_data.execution.prepared((SIDE, SIDE))
+        runs, steps = steps_of([spec], array_data, teacher, recorded=True)
+        for batch in itertools.islice(endless(array_data), 4):
             losses = steps(batch, teacher.logits(batch), 0.01)
         sync()
         after = f"fine, {float(losses[0]):.3f}"

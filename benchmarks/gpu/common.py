@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from rkd_core.datasets import Dataset, ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.specs import (
     DataOptions,
@@ -140,11 +140,11 @@ class StubTeacher:
 
     asked = "table"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, array_data: ArrayData) -> None:
         torch.manual_seed(1)
-        classes = setting.dataset.classes
-        self.clean = torch.randn(len(setting.dataset.train), classes).to(DEVICE) * 3
-        self.validation = torch.randn(len(setting.dataset.val), classes).to(DEVICE) * 3
+        classes = array_data.dataset.classes
+        self.clean = torch.randn(len(array_data.dataset.train), classes).to(DEVICE) * 3
+        self.validation = torch.randn(len(array_data.dataset.val), classes).to(DEVICE) * 3
 
     def logits(self, batch: Any) -> torch.Tensor:
         return self.clean[batch.indices]
@@ -160,19 +160,21 @@ def recorder(branches: int) -> Any:
     return CudaRecorder(DEVICE, branches) if GPU else PlainRecorder()
 
 
-def steps_of(specs: Any, setting: Setting, teacher: Any, *, recorded: bool, make: Any = Run) -> Any:
+def steps_of(
+    specs: Any, array_data: ArrayData, teacher: Any, *, recorded: bool, make: Any = Run
+) -> Any:
     """Runs of specs, and their steps."""
     rate = torch.tensor(0.01, device=DEVICE) if recorded else None
-    runs = [make(spec, str(k), setting, teacher, rate) for k, spec in enumerate(specs)]
-    size = setting.recipe.batch_size
+    runs = [make(spec, str(k), array_data, teacher, rate) for k, spec in enumerate(specs)]
+    size = array_data.recipe.batch_size
     if rate is None:
         return runs, EagerSteps(runs)
     return runs, RecordedSteps(runs, rate, size, recorder(len(runs)))
 
 
-def endless(setting: Setting) -> Any:
+def endless(array_data: ArrayData) -> Any:
     """Batches of one epoch after the other."""
-    return itertools.chain.from_iterable(setting.batches.epoch(e) for e in itertools.count())
+    return itertools.chain.from_iterable(array_data.batches.epoch(e) for e in itertools.count())
 
 
 def sync() -> None:
@@ -180,9 +182,9 @@ def sync() -> None:
         torch.cuda.synchronize()
 
 
-def speed(steps: Any, setting: Setting, teacher: Any, runs: int, count: int = 0) -> float:
+def speed(steps: Any, array_data: ArrayData, teacher: Any, runs: int, count: int = 0) -> float:
     """Images a second of all runs together."""
-    count, batches = count or (3 if TINY else 40), endless(setting)
+    count, batches = count or (3 if TINY else 40), endless(array_data)
     for batch in itertools.islice(batches, 3):
         steps(batch, None if teacher is None else teacher.logits(batch), 0.01)
     sync()
@@ -190,7 +192,7 @@ def speed(steps: Any, setting: Setting, teacher: Any, runs: int, count: int = 0)
     for batch in itertools.islice(batches, count):
         steps(batch, None if teacher is None else teacher.logits(batch), 0.01)
     sync()
-    return runs * setting.recipe.batch_size * count / (time.perf_counter() - start)
+    return runs * array_data.recipe.batch_size * count / (time.perf_counter() - start)
 
 
 def distance(a: Any, b: Any) -> float:

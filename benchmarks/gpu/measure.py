@@ -20,8 +20,8 @@ from common import (
     NETWORK,
     SIDE,
     TINY,
+    ArrayData,
     Run,
-    Setting,
     StubTeacher,
     Warnings,
     emit,
@@ -213,8 +213,8 @@ class LeanRun:
     Takes the place of ``Run`` in ``RecordedSteps``; one-hot and margin loss as there.
     """
 
-    def __init__(self, spec, run_id, setting, teacher, rate) -> None:
-        self.run = Run(spec, run_id, setting, teacher, rate)
+    def __init__(self, spec, run_id, array_data, teacher, rate) -> None:
+        self.run = Run(spec, run_id, array_data, teacher, rate)
         self.cause, model = None, self.run.model
         self.optimizer = self.run.optimizer
         self.wide = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -269,7 +269,7 @@ class LeanRun:
 @contextlib.contextmanager
 def variant(name: str):
     """What is changed, and the class of runs."""
-    from rkd_core.models.features import Look
+    from rkd_core.models.features import Outputs
     from rkd_core.training import run as runs_module
 
     make, undo = Run, []
@@ -301,8 +301,9 @@ def variant(name: str):
             dynamic=False,
             backend="inductor" if GPU else "aot_eager",
         )
-        old, runs_module.look = runs_module.look, lambda net, x, needs: Look(compiled(net, x))
-        undo.append(lambda: setattr(runs_module, "look", old))
+        old = runs_module.forward
+        runs_module.forward = lambda net, x, needs: Outputs(compiled(net, x))
+        undo.append(lambda: setattr(runs_module, "forward", old))
     elif name == "lean":
         if not GPU:
             os.environ["TRITON_INTERPRET"] = "1"
@@ -321,19 +322,19 @@ def steps(name: str = "baseline", *counts: str) -> None:
     data = made()
     of = teacher_spec(NETWORK)
     spec = student_spec(of, data)
-    setting = Setting(spec, data, execution())
-    teacher, warned, found = StubTeacher(setting), Warnings(), {}
+    array_data = ArrayData(spec, data, execution())
+    teacher, warned, found = StubTeacher(array_data), Warnings(), {}
     with variant(name) as make:
         if name in ("baseline", "cudnn_benchmark"):
-            _, eager = steps_of([spec], setting, teacher, recorded=False, make=make)
-            found["eager"] = round(median([speed(eager, setting, teacher, 1) for _ in range(3)]))
+            _, eager = steps_of([spec], array_data, teacher, recorded=False, make=make)
+            found["eager"] = round(median([speed(eager, array_data, teacher, 1) for _ in range(3)]))
         for count in counts:
             began = time.perf_counter()
-            runs, recorded = steps_of([spec] * count, setting, teacher, recorded=True, make=make)
-            first = speed(recorded, setting, teacher, count, 1)  # records
+            runs, recorded = steps_of([spec] * count, array_data, teacher, recorded=True, make=make)
+            first = speed(recorded, array_data, teacher, count, 1)  # records
             ready = time.perf_counter() - began
             found[count] = round(
-                median([speed(recorded, setting, teacher, count) for _ in range(3)])
+                median([speed(recorded, array_data, teacher, count) for _ in range(3)])
             )
             losses = recorded._losses.tolist()
             if GPU:
@@ -356,11 +357,11 @@ def kernels() -> None:
 
     data = made()
     spec = student_spec(teacher_spec(NETWORK), data)
-    setting = Setting(spec, data, execution())
-    teacher = StubTeacher(setting)
+    array_data = ArrayData(spec, data, execution())
+    teacher = StubTeacher(array_data)
     for count in (1,) if TINY else (1, 8):
-        _, recorded = steps_of([spec] * count, setting, teacher, recorded=True)
-        batch = next(iter(setting.batches.epoch(0)))
+        _, recorded = steps_of([spec] * count, array_data, teacher, recorded=True)
+        batch = next(iter(array_data.batches.epoch(0)))
         logits = teacher.logits(batch)
         for _ in range(3):
             recorded(batch, logits, 0.01)
@@ -396,9 +397,9 @@ def evaluations() -> None:
 
     data = made()
     spec = teacher_spec(NETWORK)
-    setting = Setting(spec, data, execution())
-    run = Run(spec, "0", setting, None)
-    batch = next(iter(setting.validation))
+    array_data = ArrayData(spec, data, execution())
+    run = Run(spec, "0", array_data, None)
+    batch = next(iter(array_data.validation))
     took = {}
 
     def clock(name, function):
@@ -413,7 +414,7 @@ def evaluations() -> None:
             times.append((time.perf_counter() - start) * 1e3)
         took[name] = round(median(times), 2)
 
-    clock("as it is", lambda: predictions_of(run.model, [batch], setting.execution))
+    clock("as it is", lambda: predictions_of(run.model, [batch], array_data.execution))
     folded = fuse(run.model.eval()).to(torch.bfloat16).to(memory_format=torch.channels_last)
     images = batch.images.bfloat16()
     with torch.no_grad():
@@ -498,9 +499,9 @@ def grid() -> None:
         # A student of 200 epochs has its teacher asked about every view, 50 an image here.
         whole = student_spec(teachers[0], data)
         whole = whole.model_copy(update={"recipe": whole.recipe.model_copy(update={"epochs": 200})})
-        setting = Setting(whole, data, run)
+        array_data = ArrayData(whole, data, run)
         began = time.perf_counter()
-        Teacher(whole.teacher, setting, Path(out))
+        Teacher(whole.teacher, array_data, Path(out))
         parts["ask"] = {"before": time.perf_counter() - began, "views": whole.recipe.views}
         students = [
             student_spec(teachers[0], data, objective=o, alpha=a, temperature=t)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.report import quick_and_data_dir
 
 if TYPE_CHECKING:
-    from rkd_core.datasets.array_data import Setting
+    from rkd_core.datasets.array_data import ArrayData
     from rkd_core.teachers.answers import Teacher
 
 __all__ = ["FLOOR", "Array", "arguments"]
@@ -47,7 +47,7 @@ class Array:
 
     def __init__(self, small: bool, data_dir: Path | None) -> None:
         from benchmarks.training.workload import images, student, teacher
-        from rkd_core.datasets.array_data import Setting
+        from rkd_core.datasets.array_data import ArrayData
         from rkd_core.device.execution import Execution
         from rkd_core.teachers.answers import Teacher
         from rkd_core.training import train
@@ -59,8 +59,8 @@ class Array:
         self._spec = student(spec, dataset, network, 2.0)
         with tempfile.TemporaryDirectory(prefix="rkd-array-") as out:
             train([spec], data=dataset, out=out, execution=self.execution)
-            self._setting: Setting = Setting(self._spec, dataset, self.execution)
-            self._teacher: Teacher = Teacher(self._spec.teacher, self._setting, Path(out))
+            self._array_data: ArrayData = ArrayData(self._spec, dataset, self.execution)
+            self._teacher: Teacher = Teacher(self._spec.teacher, self._array_data, Path(out))
         self._steps = 4 if small else 60
 
     def speed(self, students: int, *, recorded: bool) -> float:
@@ -73,14 +73,14 @@ class Array:
         device, size = self.execution.device, self._spec.recipe.batch_size
         rate = torch.tensor(0.01, device=device) if recorded else None
         runs = [
-            Run(self._spec, str(k), self._setting, self._teacher, rate) for k in range(students)
+            Run(self._spec, str(k), self._array_data, self._teacher, rate) for k in range(students)
         ]
         gpu = self.execution.on_gpu
         recorder = CudaRecorder(device, students) if gpu else PlainRecorder()
         steps = EagerSteps(runs) if rate is None else RecordedSteps(runs, rate, size, recorder)
         # The one epoch that the teacher was asked about, over and over.
         epochs = itertools.chain.from_iterable(
-            self._setting.batches.epoch(0) for _ in itertools.count()
+            self._array_data.batches.epoch(0) for _ in itertools.count()
         )
         for warm_up in (True, False):
             start = time.perf_counter()

@@ -54,13 +54,13 @@ def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
     from benchmarks.sweep.synthetic_plan import plan
     from benchmarks.training.workload import BATCH, OURS, made_images, recipe
     from rkd_core import methods
-    from rkd_core.models.features import looks_inside
+    from rkd_core.models.features import needs_activations
     from rkd_core.training import train
 
     side, steps = NETWORKS[network]
     dataset = made_images(side, 4 * BATCH)
     every = [methods.create(name) for name in methods.descriptions()]
-    named = tuple(m.name for m in every if m.trains and not looks_inside(m.needs))
+    named = tuple(m.name for m in every if m.trains and not needs_activations(m.needs))
     runs = plan(
         3,
         1,
@@ -107,19 +107,19 @@ class _Student:
 
     def __init__(self, spec: TrainingSpec, dataset: Dataset, out: Path) -> None:
         from benchmarks.training.workload import OURS
-        from rkd_core.datasets.array_data import Setting
+        from rkd_core.datasets.array_data import ArrayData
         from rkd_core.teachers.answers import Teacher
         from rkd_core.teachers.holdouts import Holdouts
         from rkd_core.training.run import Run
         from rkd_core.training.steps import EagerSteps
 
-        setting = Setting(spec, dataset, OURS.prepared(dataset.image_size))
-        self._teacher = None if spec.teacher is None else Teacher(spec.teacher, setting, out)
-        held_out = Holdouts(setting, self._teacher, out).of(spec)
-        self._steps = EagerSteps([Run(spec, "", setting, self._teacher, held_out=held_out)])
+        array_data = ArrayData(spec, dataset, OURS.prepared(dataset.image_size))
+        self._teacher = None if spec.teacher is None else Teacher(spec.teacher, array_data, out)
+        held_out = Holdouts(array_data, self._teacher, out).of(spec)
+        self._steps = EagerSteps([Run(spec, "", array_data, self._teacher, held_out=held_out)])
         # The one epoch that the teacher was asked about, over and over.
         self._batches = itertools.chain.from_iterable(
-            setting.batches.epoch(0) for _ in itertools.count()
+            array_data.batches.epoch(0) for _ in itertools.count()
         )
 
     def step(self, steps: int) -> float:

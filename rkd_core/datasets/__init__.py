@@ -1,11 +1,7 @@
-"""Data: find it, decode it once, cut it into training, validation and test.
-
-What belongs here: the readers of each accepted layout, the disk cache of decoded images, the
-long-tail profiles, the splits, and the batches that training and evaluation iterate over. What
-does not: anything about networks or objectives.
+"""Datasets: readers, decoding with a disk cache, splits, long-tail profiles and batches.
 
 Importing this package imports neither torch nor scikit-learn; ``batches`` needs torch and is
-imported on its own.
+imported separately.
 """
 
 from rkd_core.datasets.image_set import Dataset, ImageSet

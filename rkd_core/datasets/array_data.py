@@ -1,4 +1,4 @@
-"""What trainings that run side by side have in common: data, batches, normalisation, device."""
+"""Data that the trainings of an array share: dataset, batches, normalization and device."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from rkd_core.methods.common.protocol import Sampling
 from rkd_core.seeds import stream_seed
 from rkd_core.specs import TrainingSpec
 
-__all__ = ["Setting"]
+__all__ = ["ArrayData"]
 
 
-class Setting:
-    """The data of an array of trainings, on their device.
+class ArrayData:
+    """Data of an array of trainings on their device.
 
-    Trainings of one stage and seed see the same batches in the same order with the same
-    augmentation, whatever else they differ in, so that differences between them are paired.
+    Trainings of the same stage and seed see the same batches in the same order with the same
+    augmentation, whatever else differs between them, so that their results are paired.
 
     Args:
-        spec: Any of the trainings; its stage, seed, recipe and data options are those of all.
-        dataset: Their data; an initial teacher leaves the held-out images out of them.
+        spec: Any of the trainings; all share its stage, seed, recipe and data options.
+        dataset: Dataset of the trainings; the training set of an initial teacher is reduced by
+            the held-out images.
         execution: Device, precision and threads.
     """
 
@@ -36,7 +37,7 @@ class Setting:
         self.dataset, self.execution = dataset, execution
         self.recipe, self.data_options, self.seed = spec.recipe, spec.data, spec.seed
         self.data_seed = stream_seed("data", spec.stage, spec.seed)
-        # Whose batches are drawn in one way share an array: see ``array_key``.
+        # All trainings of an array have the same sampling: see ``array_key``.
         needs = None if spec.variant is None else spec.variant.build().needs
         self.sampling: Sampling = "all" if needs is None else needs.sampling
         self.statistics = normalization_statistics(dataset.train, spec.recipe)
@@ -49,15 +50,15 @@ class Setting:
             statistics=self.statistics,
             workers=execution.threads,
         )
-        self.evaluation_batch = execution.evaluation_batch(dataset.image_size)
-        self.validation, self.test = map(self.evaluated, (dataset.val, dataset.test))
+        self.evaluation_batch_size = execution.evaluation_batch(dataset.image_size)
+        self.validation, self.test = map(self.evaluation_batches, (dataset.val, dataset.test))
 
-    def evaluated(self, images: ImageSet | StreamedImageSet) -> EvaluationBatches:
-        """Images of this data set as evaluation sees them: in order, not augmented."""
+    def evaluation_batches(self, images: ImageSet | StreamedImageSet) -> EvaluationBatches:
+        """Return evaluation batches of an image set of this dataset: in order, not augmented."""
         return EvaluationBatches(
             images,
             self.recipe,
-            batch_size=self.evaluation_batch,
+            batch_size=self.evaluation_batch_size,
             device=self.execution.device,
             statistics=self.statistics,
             workers=self.execution.threads,

@@ -1,10 +1,10 @@
-"""The disk cache: entries that appear whole, are checked when opened, and are made once.
+"""Disk cache of prepared datasets, with atomic writes, integrity checks and locks.
 
-    <cache>/entries/<name>/    what was prepared; the name is a digest of its content
-    <cache>/sources/<key>.json which entry a listing of source files led to, and notes on them
-    <cache>/locks/<key>        so that of two processes one prepares and the other waits
+    <cache>/entries/<name>/     a prepared dataset; the name is a digest of its content
+    <cache>/sources/<key>.json  the entry of a listing of source files, and notes on the source
+    <cache>/locks/<key>         a lock: one process prepares the entry while others wait
 
-A listing (path, size and time of change of every file) stands in for reading the files again.
+A source counts as unchanged if its listing (path, size and modification time of every file) is.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"
 
 T = TypeVar("T")
 Notes = dict[str, Any]
-"""JSON about a source, stored beside its content."""
+"""JSON data about a source, stored with the name of its entry."""
 
 SETTLED_SECONDS = 2.0
-"""Files changed more recently than this may change again without their times showing it."""
+"""Age below which a file could change again without a new modification time."""
 
 
 class DamagedError(Exception):
-    """An entry is not what was written."""
+    """A cache entry that differs from what was written."""
 
 
 UNSOUND = (DamagedError, OSError, EOFError, ValueError, KeyError, TypeError)
-"""What opening a damaged, foreign or missing entry may raise."""
+"""Exceptions that opening a damaged, foreign or missing entry may raise."""
 
 
 def default_folder() -> Path:
-    """``$RKD_CACHE_DIR``, or ``rkd`` in the user's cache folder."""
+    """Return the cache folder: ``$RKD_CACHE_DIR``, or ``rkd`` in the user's cache folder."""
     if chosen := os.environ.get("RKD_CACHE_DIR"):
         return expanded(chosen)
     return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rkd"
 
 
 def key_of(location: Location, *options: object) -> str:
-    """Digest of where a source is, its listing, and how it is to be read and prepared."""
+    """Return a digest of a source's path, its listing, and the options to read and prepare it."""
     listing = [[file.path, file.size, file.mtime_ns] for file in location.files]
     value = json.dumps([str(location.root.resolve()), listing, location.rules, options])
     return hashlib.sha256(value.encode()).hexdigest()[:32]
 
 
 def locked(cache: Path, name: str) -> FileLock:
-    """A lock between processes, to be used in a ``with`` statement."""
+    """Return a lock between processes, for use in a ``with`` statement."""
     (cache / "locks").mkdir(parents=True, exist_ok=True)
     return FileLock(cache / "locks" / name)
 
@@ -70,16 +70,16 @@ def open_or_build(
     open_entry: Callable[[Path, Notes], T],
     build: Callable[[Path], tuple[str, Notes]],
 ) -> T:
-    """Open the entry a key led to before, or build it while others wait.
+    """Open the entry of a key, or build it while other processes wait.
 
     Args:
-        cache: The cache folder.
-        key: Of the source and how it is prepared.
-        location: The source, to see whether its listing can be relied on.
-        open_entry: Opens an entry's folder, given the notes on this source; raises
-            ``DamagedError`` if it is not sound.
-        build: Fills a folder and returns the entry's name, and notes on this source: other
-            sources may have the same content.
+        cache: Cache folder.
+        key: Digest from ``key_of``.
+        location: The source, to check whether its listing is reliable.
+        open_entry: Function that opens the folder of an entry, given the notes on this source; it
+            raises ``DamagedError`` if the entry is damaged.
+        build: Function that fills a folder and returns the name of the entry and the notes on
+            this source. Sources with the same content share an entry but not their notes.
 
     Raises:
         OSError: The cache cannot be written.
@@ -116,7 +116,7 @@ def _follow(cache: Path, pointer: Path, open_entry: Callable[[Path, Notes], T]) 
 
 
 def _commit(hidden: Path, final: Path, open_entry: Callable[[Path], T]) -> T:
-    """Give a finished entry its name, unless the same content is there already and sound."""
+    """Move a finished entry to its final name, unless an undamaged entry already has it."""
     if final.exists():
         try:
             return open_entry(final)

@@ -1,4 +1,4 @@
-"""What ``load`` returns: images with labels, cut into training, validation and test."""
+"""Images with labels, and a dataset of training, validation and test images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rkd_core.datasets.streamed_set import StreamedImageSet, count_levels
 
 __all__ = ["Dataset", "ImageSet"]
 
-_CHUNK = 1024  # images whose levels are counted at once
+_CHUNK = 1024  # images per pass when pixel levels are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class ImageSet:
         return count_levels(chunks, self.images.shape[3])
 
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
-        """The images at ``rows``; a copy, unless that is all of them in order."""
+        """Return the images at ``rows``: the set itself for all rows in order, else a copy."""
         if np.array_equal(rows, np.arange(len(self))):
             return self
         return ImageSet(self.images[rows], self.labels[rows])
@@ -66,21 +66,21 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset, cut and ready to train on.
+    """A dataset split into training, validation and test sets.
 
     Attributes:
-        name: For people; see ``display_name``.
-        class_names: In label order.
-        train: What is trained on, after the long-tail profile and the limit.
-        val: The validation set of the source, or half of its test set; selection reads it.
-        test: The test set, or its other half; only reports read it.
-        fingerprint: SHA-256 of the source's content, wherever it lies.
-        skipped_images: How many undecodable images were left out.
+        name: Name shown to users; see ``display_name``.
+        class_names: Class names in label order.
+        train: Training set, after the long-tail profile and the limit.
+        val: Validation set of the source, or half of its test set; used for selection.
+        test: Test set of the source, or the other half of it; used by reports only.
+        fingerprint: SHA-256 of the content of the source, independent of its path.
+        skipped_images: Number of undecodable images that were left out.
         train_indices: int64 rows of ``train`` in the source's training set, ascending.
         val_indices: int64 rows of ``val`` in the source's validation set if it has one, else
             in its test set, ascending.
         test_indices: int64 rows of ``test`` in the source's test set, ascending.
-        decoding: Rules by which the images are decoded, and counts.
+        decoding: Rules of decoding, and counts of images that they apply to.
         provenance: Origin of the splits in the source.
         inventory: Inventory of the source.
     """
@@ -110,7 +110,7 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.class_names)
 
     @property
@@ -124,7 +124,7 @@ class Dataset:
         return self.train.shape[:2]
 
     def with_training_rows(self, rows: NDArray[np.int64]) -> Dataset:
-        """The same with these rows of ``train`` only, ascending."""
+        """Return this dataset with only these rows of ``train``, in ascending order."""
         return replace(self, train=self.train.subset(rows), train_indices=self.train_indices[rows])
 
     @property
@@ -133,7 +133,7 @@ class Dataset:
         return self.train.nbytes + self.val.nbytes + self.test.nbytes
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Images per class, int64 ``(classes,)``.
+        """Return the number of images per class, int64 ``(classes,)``.
 
         Args:
             split: ``train``, ``val`` or ``test``.

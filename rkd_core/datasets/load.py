@@ -1,4 +1,4 @@
-"""The entrance: a name or a folder in, training, validation and test sets out."""
+"""Loading of a dataset by name or folder into training, validation and test sets."""
 
 from __future__ import annotations
 
@@ -52,31 +52,33 @@ def load(
     skip_bad_images: bool = False,
     decode_limit: int = 32 * 2**30,
 ) -> Dataset:
-    """Load a dataset and cut it into training, validation and test.
+    """Load a dataset and split it into training, validation and test sets.
 
-    A user's data set that has a training, a validation and a test set of its own keeps them;
-    otherwise validation and test are halves of the original test set.
+    A user's dataset that comes with training, validation and test sets keeps them; otherwise
+    validation and test are halves of the original test set.
 
     Args:
-        name_or_path: A name of ``names()``, or a folder: of Hugging Face style image Parquet, or
+        name_or_path: A name of ``names()``, or a folder of Hugging Face style image Parquet or
             in torchvision's ImageFolder layout.
         options: Classes, long tail, limit, image size and split. Without an imbalance, a ``-lt``
-            name takes its default.
-        data_dir: Where to look for a named dataset first, before ``$RKD_DATA_DIR`` and the cache.
-        train_list: A text file with ``path label`` on each line, paths from the dataset's folder:
-            the training set is that, in its order, and named after it. Goes with ``test_list``.
-        test_list: The same of the original test set.
-        val_list: The same of a validation set; without it, the original test set is halved.
-        columns: Columns of Parquet that hold labels and images, if there is a choice.
-        cache_dir: Where decoded images and downloads are kept; None for ``$RKD_CACHE_DIR`` or
+            name uses its default.
+        data_dir: Folder searched first for a named dataset, before ``$RKD_DATA_DIR`` and the
+            cache.
+        train_list: Text file with ``path label`` on each line, paths relative to the dataset's
+            folder: the training images in their order. The dataset is named after it. Requires
+            ``test_list``.
+        test_list: The same for the original test set.
+        val_list: The same for a validation set; without it, the original test set is halved.
+        columns: Parquet columns of labels and images, if there are several candidates.
+        cache_dir: Folder for decoded images and downloads; None for ``$RKD_CACHE_DIR`` or
             the user's cache folder.
-        download: Whether CIFAR may be fetched if it is nowhere.
+        download: Whether CIFAR may be downloaded if it is not found.
         skip_bad_images: Leave out (and count) images that cannot be decoded, rather than stop.
-        decode_limit: Most bytes of decoded pixels; a larger source of encoded images is
-            streamed, a larger one of arrays (CIFAR, digits) refused.
+        decode_limit: Maximum bytes of decoded pixels. A larger source of encoded images is
+            streamed; a larger source of arrays (CIFAR, digits) is refused.
 
     Raises:
-        UserError: Any bad input; the line says what would be right.
+        UserError: The input is invalid; the message says what would be valid.
 
     >>> load("digits", DataOptions()).class_counts("train").tolist()
     [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
@@ -236,8 +238,8 @@ def _warn(dataset: Dataset) -> None:
         absent = np.flatnonzero(dataset.class_counts(split) == 0)
         if len(absent):
             logger.warning(
-                "%s: %d of %s (the first is %s) %s no image in %s, so nothing is known of the "
-                "accuracy there",
+                "%s: %d of %s (the first is %s) %s no image in %s, so its accuracy there is "
+                "unknown",
                 dataset.name,
                 len(absent),
                 counted(dataset.classes, "class", "classes"),

@@ -1,6 +1,6 @@
-"""Decoding of image files into the pixels a network is trained on, with NumPy and Pillow alone.
+"""Decoding of image files to the pixels that a network is trained on, with NumPy and Pillow only.
 
-Training decodes with this module, and an exported model carries a copy of it beside its
+Training decodes with this module, and an exported model contains a copy of it next to its
 ``preprocessing.json``, so that both see the same pixels::
 
     from preprocess import load_image
@@ -37,14 +37,15 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "HEIF")
-"""Formats that Pillow may open. For some others, such as EPS, it would run a program."""
+"""Formats that Pillow may open. For some others, such as EPS, it would run an external program."""
 
 _PLUGINS = ("pillow_heif", "pi_heif")  # either reads HEIF
 
 TOLERANCE = 0.05
-"""Share of the scale by which values may exceed its ends; they are clipped."""
+"""Share of the scale by which values may exceed its ends; such values are clipped."""
 
-_ORIENTATION, _SAMPLE_FORMAT, _SIGNED = 0x0112, 339, 2  # a tag of EXIF, two of TIFF
+_ORIENTATION = 0x0112  # EXIF tag
+_SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF tag, and its value for signed integers
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,7 +70,7 @@ def formats() -> tuple[str, ...]:
 
 
 def load_image(file: str | Path | BinaryIO) -> NDArray[np.uint8]:
-    """Read an image as the model beside this file expects it.
+    """Read an image and convert it to the input of the model in the folder of this file.
 
     Args:
         file: A path or a binary file.
@@ -78,7 +79,7 @@ def load_image(file: str | Path | BinaryIO) -> NDArray[np.uint8]:
         uint8 ``(height, width, channels)``.
 
     Raises:
-        ValueError: The image has another size and images are not resized, or its values do not
+        ValueError: Images are not resized and this one has the wrong size, or its values do not
             fit the scale of the training images.
     """
     settings = json.loads(Path(__file__).with_name("preprocessing.json").read_bytes())
@@ -90,7 +91,7 @@ def load_image(file: str | Path | BinaryIO) -> NDArray[np.uint8]:
         raise ValueError(
             f"{file} is {image.width} x {image.height} pixels; the model takes {width} x {height}"
         )
-    return pixels(image).copy()  # writable, as torch wants it
+    return pixels(image).copy()  # writable, as torch requires
 
 
 def open_file(file: str | Path | BinaryIO) -> Image.Image:
@@ -98,7 +99,7 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
 
     Raises:
         OSError: The image is in none of ``FORMATS``.
-        ValueError: It has more pixels than Pillow's limit against decompression bombs.
+        ValueError: The image has more pixels than Pillow's limit against decompression bombs.
     """
     image = Image.open(file, formats=formats())
     limit = Image.MAX_IMAGE_PIXELS
@@ -115,7 +116,7 @@ def decode(
     upright: bool = True,
     over_white: bool = True,
 ) -> Image.Image:
-    """Convert an image to 8 bits a channel.
+    """Convert an image to 8 bits per channel.
 
     Args:
         image: Image in any mode.
@@ -149,7 +150,7 @@ def decode(
 
 
 def needs_turning(image: Image.Image) -> bool:
-    """Return whether a loaded image's EXIF orientation is other than upright."""
+    """Return whether the EXIF orientation of a loaded image is not upright."""
     return _orientation(image) in _TURNS
 
 
@@ -157,7 +158,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif = image.getexif()
         return int(exif[_ORIENTATION]) if _ORIENTATION in exif else 1
-    except Exception:  # a sound image may have damaged metadata
+    except Exception:  # an undamaged image may have damaged metadata
         return 1
 
 
@@ -183,7 +184,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether an image is gray with values that are not unsigned integers of 8 bits."""
+    """Return whether an image is gray and its values are not unsigned 8-bit integers."""
     return image.mode[0] in "IF" or (image.mode == "L" and _sample_format(image) == _SIGNED)
 
 
@@ -226,8 +227,8 @@ def check_values(
     Args:
         lowest: Lowest value of the image.
         highest: Highest value of the image.
-        scale: Values that map to 0 and 255, decided from the training images.
-        floating: Whether the values are floats, which may also fall slightly short of the scale.
+        scale: Values that map to 0 and 255, determined from the training images.
+        floating: Whether the values are floats, which may also be slightly below the scale.
 
     Raises:
         ValueError: There is no scale, or values are not finite or beyond its ends.
@@ -250,12 +251,12 @@ def check_values(
 
 
 def center_crop(image: Image.Image, side: int, resized: int | None = None) -> Image.Image:
-    """Resize the shorter side (bilinear, antialiased), then cut a square from the middle.
+    """Resize the shorter side (bilinear, antialiased) and crop a square from the center.
 
     Args:
         image: Image of any size.
         side: Width and height of the result.
-        resized: Length of the shorter side before the cut; None for ``side``.
+        resized: Length of the shorter side before the crop; None for ``side``.
     """
     resized = side if resized is None else resized
     short = min(image.size)

@@ -1,4 +1,4 @@
-"""The named datasets: what each is, where its folder may be, and its default long tail."""
+"""Registry of the named datasets, with their folders and default imbalance ratios."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LONG_TAIL = "-lt"
 
 @dataclass(frozen=True)
 class Named:
-    """A dataset that is known by name.
+    """A dataset with a name.
 
     Attributes:
-        summary: One line for ``--list``.
+        summary: One-line description for lists.
         ratio: Imbalance ratio of the ``-lt`` form.
-        folders: Names its folder may have in a data folder; none if it is built in.
-        downloadable: Whether torchvision can fetch it.
+        folders: Accepted names of its folder in a data folder; empty if it is built in.
+        downloadable: Whether torchvision can download it.
     """
 
     summary: str
@@ -30,7 +30,7 @@ class Named:
 
 
 REGISTRY: dict[str, Named] = {
-    "digits": Named("scikit-learn's 1,797 handwritten digits, 8x8 grey, 10 classes", ratio=20.0),
+    "digits": Named("scikit-learn's 1,797 handwritten digits, 8x8 gray, 10 classes", ratio=20.0),
     "cifar10": Named(
         "50,000 + 10,000 photographs, 32x32, 10 classes",
         folders=("cifar-10-batches-py", "cifar10"),
@@ -53,7 +53,7 @@ REGISTRY: dict[str, Named] = {
 
 
 def names() -> dict[str, str]:
-    """Every name that ``load`` knows, with one line on each."""
+    """Return every name that ``load`` accepts, with a one-line description."""
     table: dict[str, str] = {}
     for name, named in REGISTRY.items():
         table[name] = named.summary
@@ -62,7 +62,7 @@ def names() -> dict[str, str]:
 
 
 def default_imbalance(name: str) -> float | None:
-    """Imbalance ratio of a ``-lt`` name; None for any other name and for a path."""
+    """Return the imbalance ratio of a ``-lt`` name; None for any other name or path."""
     if not name.endswith(LONG_TAIL):
         return None
     named = REGISTRY.get(name.removesuffix(LONG_TAIL))
@@ -70,13 +70,13 @@ def default_imbalance(name: str) -> float | None:
 
 
 def display_name(name_or_path: str) -> str:
-    """The name people see: the name itself, or the name of a path's folder."""
+    """Return the name shown to users: the name itself, or the folder name of a path."""
     return name_or_path if name_or_path in names() else Path(name_or_path).resolve().name
 
 
 def unknown(name_or_path: str) -> UserError:
-    """Return the error for an unknown name that is not a folder, with names that come close."""
-    lower = name_or_path.lower()  # as all names are
+    """Return the error for an unknown name that is not a folder, with similar names."""
+    lower = name_or_path.lower()  # all names are in lower case
     line = str(
         unknown_name(
             "dataset", lower, names(), f", or a folder (there is none called {name_or_path!r})"

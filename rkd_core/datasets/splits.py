@@ -1,8 +1,7 @@
-"""Which rows go where: the classes, the halving of the test set, the long tail, the limit, the
-hold-out.
+"""Choice of classes, long-tailed and limited training sets, hold-outs and halves of a test set.
 
-Every choice of images is drawn per class from a frozen random stream and does not depend on how
-many rows are kept, so a smaller subset of one seed lies inside a larger one; so do classes.
+Images are drawn per class from a frozen random stream that does not depend on how many are kept,
+so that for one seed a smaller subset is contained in a larger one; the same holds for classes.
 """
 
 from __future__ import annotations
@@ -32,10 +31,15 @@ Rows = NDArray[np.int64]
 
 
 def draw_classes(classes: int, wanted: int | None, seed: int) -> Rows:
-    """Labels of a random subset of the classes, ascending; None for all of them.
+    """Return the labels of a random subset of the classes in ascending order.
+
+    Args:
+        classes: Number of classes.
+        wanted: Size of the subset; None for all classes.
+        seed: Seed of the random stream.
 
     Raises:
-        UserError: More are wanted than there are.
+        UserError: ``wanted`` is larger than ``classes``.
     """
     if wanted is None:
         return np.arange(classes)
@@ -47,16 +51,16 @@ def draw_classes(classes: int, wanted: int | None, seed: int) -> Rows:
 
 
 def halve(labels: Rows, seed: int, stratified: bool) -> tuple[Rows, Rows]:
-    """Cut a test set at random into validation and test.
+    """Split a test set at random into validation and test.
 
     Args:
         labels: int64 ``(n,)``.
-        seed: Of the random stream.
-        stratified: Halve each class; a class of odd size gives its odd image to either half in
-            turn. Otherwise the whole is halved and class sizes vary.
+        seed: Seed of the random stream.
+        stratified: Halve each class; the extra images of classes of odd size go to the two halves
+            in turn. Otherwise the set is halved as a whole and class sizes vary.
 
     Returns:
-        Rows of validation and rows of test, each ascending; validation is the smaller for odd n.
+        Rows of validation and rows of test, each ascending; if n is odd, validation is smaller.
 
     Raises:
         UserError: There are fewer than two images.
@@ -82,7 +86,7 @@ def halve(labels: Rows, seed: int, stratified: bool) -> tuple[Rows, Rows]:
 
 
 def pick(labels: Rows, counts: list[int], seed: int) -> Rows:
-    """Rows of a random subset with at most ``counts[i]`` images of class i, ascending."""
+    """Return the rows, ascending, of a random subset with at most ``counts[i]`` of class i."""
     rng = random_state(seed)
     kept = [
         rng.permutation(np.flatnonzero(labels == label))[:count]
@@ -92,11 +96,13 @@ def pick(labels: Rows, counts: list[int], seed: int) -> Rows:
 
 
 def proportional_counts(counts: list[int], limit: int) -> list[int]:
-    """Class sizes of a proportional subset: largest remainders, at least one image a class.
+    """Return the class sizes of a proportional subset, with at least one image per class.
+
+    Sizes are rounded by the method of largest remainders.
 
     Args:
         counts: Images per class, all above 0.
-        limit: Size of the subset; at or above the total, everything is kept.
+        limit: Size of the subset; if it is at least the total, all images are kept.
 
     Raises:
         UserError: The limit is below the number of classes.
@@ -129,13 +135,22 @@ def training_rows(
     limit: int | None,
     seed: int,
 ) -> Rows:
-    """Rows of the training set that are kept, ascending: first the profile, then the limit.
+    """Return the rows of the training set that are kept, in ascending order.
 
-    Class i keeps the smaller of what it has and what the profile gives it; the profile starts
-    from the largest class of the source.
+    The profile is applied before the limit. It starts from the size of the largest class in the
+    source; a class with fewer images than the profile allows keeps all of them.
+
+    Args:
+        labels: int64 ``(n,)``.
+        classes: Number of classes.
+        imbalance: Imbalance ratio of the profile; None for no profile.
+        profile: Profile of :func:`long_tail_counts`.
+        limit: Size of a class-proportional subset; None for no limit.
+        seed: Seed of the random stream.
 
     Raises:
-        UserError: The ratio leaves a class without images, or the limit is below the classes.
+        UserError: The ratio leaves a class without images, or the limit is below the number of
+            classes.
     """
     rows = np.arange(len(labels))
     if imbalance is not None:
@@ -148,22 +163,22 @@ def training_rows(
 
 
 def hold_out(labels: Rows, rule: HoldoutRule) -> tuple[Rows, Rows]:
-    """Cut a training set in two, as Lukasik et al. (TMLR 2022) do.
+    """Split a training set into kept and held-out images, as Lukasik et al. (TMLR 2022) do.
 
     Args:
         labels: int64 ``(n,)``.
-        rule: How many are held out, and by which seed.
+        rule: Number of held-out images, and seed.
 
     Returns:
         Rows that are kept and rows that are held out, each ascending.
 
     Raises:
-        UserError: Nothing would be held out, or nothing kept.
+        UserError: No image would be held out, or none kept.
     """
     random = stream(stream_seed("holdout", rule.seed))
     classes, counts = np.unique(labels, return_counts=True)
-    alike = len(labels) > 0 and not is_long_tailed(counts.tolist())
-    if rule.by == "share" or (rule.by == "auto" and alike):
+    balanced = len(labels) > 0 and not is_long_tailed(counts.tolist())
+    if rule.by == "share" or (rule.by == "auto" and balanced):
         rows = random.permutation(len(labels))[: round(rule.share * len(labels))]
     else:
         k = rule.per_class
@@ -179,7 +194,7 @@ def hold_out(labels: Rows, rule: HoldoutRule) -> tuple[Rows, Rows]:
 def long_tail_counts(
     n_max: int, classes: int, ratio: float, profile: str = "exponential"
 ) -> list[int]:
-    """Images per class of a long-tailed training set, in label order.
+    """Return the number of images per class of a long-tailed training set, in label order.
 
     ``exponential`` (Cui et al., CVPR 2019): class i of L keeps ``floor(n_max * mu^(i / (L-1)))``
     with ``mu = 1 / ratio``. ``step`` (Buda et al., 2018): the first half of the classes (the
@@ -187,8 +202,8 @@ def long_tail_counts(
 
     Args:
         n_max: Images of the largest class.
-        classes: How many classes.
-        ratio: Largest class over smallest class, at least 1.
+        classes: Number of classes.
+        ratio: Size of the largest class divided by that of the smallest, at least 1.
         profile: ``exponential`` or ``step``.
 
     Raises:
@@ -208,7 +223,7 @@ def long_tail_counts(
         shares = [1.0 if 2 * i < classes else 1 / ratio for i in range(classes)]
     else:
         raise ValueError(f"the profile is exponential or step, not {profile!r}")
-    # Rounding errors must not cost an image where the exact value is whole (5000 / 100 = 50).
+    # Rounding errors must not remove an image if the exact value is whole (5000 / 100 = 50).
     counts = [math.floor(n_max * share + 1e-9) for share in shares]
     if counts[-1] == 0:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Sets too large to decode once: each image is decoded when a batch asks for it."""
+"""Image sets that are too large to decode in advance: images are decoded on demand."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 
 _SAMPLE = 1024
-"""Images, at even distances, that stand for all when levels are counted."""
+"""Number of evenly spaced images in which pixel levels are counted."""
 
 
 class RandomAccessImages(Protocol):
     """Encoded images that can be read in any order, from any process."""
 
     def read(self, row: int) -> bytes:
-        """One image's encoded bytes."""
+        """Return the encoded bytes of an image."""
         ...
 
     def describe(self, row: int) -> str:
-        """Where it is, for error messages."""
+        """Return the location of an image, for error messages."""
         ...
 
 
@@ -57,7 +57,7 @@ class StreamedImageSet:
         source: The encoded images.
         rows: int64 ``(n,)``, rows of this set's images in the source.
         labels: int64 ``(n,)``, from 0 to classes - 1.
-        shape: Height, width and channels of what is decoded; height equals width.
+        shape: Height, width and channels of a decoded image; height equals width.
         scales: Scales of gray images of more than 8 bits.
     """
 
@@ -72,21 +72,21 @@ class StreamedImageSet:
 
     @property
     def nbytes(self) -> int:
-        """0: no decoded pixels are kept."""
+        """Bytes of decoded pixels in memory: 0."""
         return 0
 
     @cached_property
     def levels(self) -> NDArray[np.int64]:
-        """Occurrences of each pixel level in the evaluation views of a sample; counted once.
+        """Occurrences of each pixel level in the evaluation views of a sample of the images.
 
-        int64 ``(channels, 256)``.
+        int64 ``(channels, 256)``; counted once per set.
         """
         rows = spread(len(self), _SAMPLE).tolist()
         with ThreadPoolExecutor(parallelism()) as pool:
             return count_levels(pool.map(self.evaluation_view, rows), self.shape[2])
 
     def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
-        """The images at ``rows`` of this set."""
+        """Return the images at ``rows`` of this set."""
         return replace(self, rows=self.rows[rows], labels=self.labels[rows])
 
     @property
@@ -95,7 +95,7 @@ class StreamedImageSet:
         return round(self.shape[0] * RESIZED_SHARE)
 
     def evaluation_view(self, index: int) -> NDArray[np.uint8]:
-        """Resize and center crop, uint8 ``(height, width, channels)``.
+        """Return a resized and center-cropped image, uint8 ``(height, width, channels)``.
 
         Raises:
             UserError: The image cannot be decoded.
@@ -105,16 +105,17 @@ class StreamedImageSet:
     def training_view(
         self, index: int, seed: int, epoch: int, *, crop: bool, flip: bool
     ) -> NDArray[np.uint8]:
-        """Random resized crop and mirroring, uint8 ``(height, width, channels)``.
+        """Return a randomly cropped and flipped image, uint8 ``(height, width, channels)``.
 
-        The draws depend on seed, epoch and index alone, not on who decodes the image or when.
+        The random draws depend only on seed, epoch and index, not on the process that decodes.
 
         Args:
             index: Position in this set.
-            seed: Of the training.
-            epoch: From 0.
-            crop: Whether to crop at random (Szegedy et al. 2015); else as for evaluation.
-            flip: Whether to mirror with probability one half.
+            seed: Seed of the training.
+            epoch: Epoch, counted from 0.
+            crop: Whether to take a random resized crop (Szegedy et al. 2015) rather than the
+                center crop of evaluation.
+            flip: Whether to flip horizontally with probability 0.5.
 
         Raises:
             UserError: The image cannot be decoded.
@@ -151,8 +152,8 @@ def random_resized_crop_box(
 ) -> tuple[int, int, int, int]:
     """Draw a crop of 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
 
-    The rule is that of torchvision's ``RandomResizedCrop``: ten tries, then the largest center
-    crop of an allowed ratio.
+    The rule is that of torchvision's ``RandomResizedCrop``: after ten failed draws, the largest
+    center crop with an allowed aspect ratio.
 
     Returns:
         Left, top, right and bottom in pixels.
@@ -174,11 +175,11 @@ def random_resized_crop_box(
 
 
 def count_levels(chunks: Iterable[NDArray[np.uint8]], channels: int) -> NDArray[np.int64]:
-    """Occurrences of each level in each channel, int64 ``(channels, 256)``.
+    """Count the occurrences of each level in each channel, int64 ``(channels, 256)``.
 
     Args:
-        chunks: uint8 pixels ``(..., channels)``, few enough at a time to count them at once.
-        channels: Of the images.
+        chunks: uint8 pixels ``(..., channels)``, in chunks that fit in memory.
+        channels: Number of channels.
     """
     counts = np.zeros((channels, 256), dtype=np.int64)
     for chunk in chunks:

@@ -1,12 +1,11 @@
-"""Ways to train a student, by name.
+"""Distillation methods by name.
 
-A file holds one method, or a method and its ablations: each a
-:class:`~.common.protocol.Method` that states its options, its needs and its loss. What several
-share is in ``common``. No code outside a method's file names it.
-``docs/add-a-method.md`` says how to add one.
+A module of this package defines a :class:`~.common.protocol.Method` with its options, needs and
+loss, or a method and its ablations; code that several methods share is in ``common``. No code
+outside its module refers to a method by name. See ``docs/add-a-method.md`` for how to add a method.
 
-Methods are found by looking into this folder. Listing them, and reading their options and needs,
-imports no torch; asking one for its loss does.
+Methods are discovered by scanning this folder. Listing them, and reading their options and needs,
+does not import torch; creating a loss does.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ __all__ = ["create", "descriptions", "find"]
 
 
 def descriptions() -> dict[str, str]:
-    """Return the name and a one-line description of every method, in alphabetical order."""
+    """Return the name and the one-line description of every method, in alphabetical order."""
     return {name: method.description() for name, method in _methods().items()}
 
 
 def find(name: str) -> type[Method]:
-    """Return the method of this name.
+    """Return the class of a method.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such method.
     """
     if name not in _methods():
         raise unknown_name("method", name, _methods())
@@ -42,10 +41,10 @@ def find(name: str) -> type[Method]:
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Method:
-    """Return a method with its options, those left out at their defaults.
+    """Create a method with the given options and defaults for the others.
 
     Raises:
-        UserError: There is no such method or option, or an option's value is none.
+        UserError: There is no such method or option, or the value of an option is invalid.
     """
     method, options = find(name), options or {}
     for option in options:

@@ -1,4 +1,4 @@
-"""AdaMargin of Lukasik et al. (TMLR 2022), eqs. 5 and 6."""
+"""AdaMargin (Lukasik et al., TMLR 2022), eqs. 5 and 6."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class AdaMargin(Adaptive):
     grid: ClassVar[Grid] = {"temperature": (1.0, 3.0, 5.0)}
 
     offset: float = Field(default=1e-2, gt=0, le=1)
-    """Smallest alpha. The paper says that 0 is offset a little, not by how much."""
+    """Lower bound of alpha. The paper does not state the value of its small offset."""
 
     def loss(self, context: Context) -> Loss:
-        """The margin loss of the teacher's labels with costs of one over alpha."""
+        """Return the margin loss with the teacher's soft labels and costs ``1 / alpha``."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss

@@ -1,4 +1,4 @@
-"""Guo et al., "Class Attention Transfer Based Knowledge Distillation" (CVPR 2023)."""
+"""CAT-KD: Guo et al., "Class Attention Transfer Based Knowledge Distillation" (CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 class CatKd(Method):
-    """Class attention transfer: the student's class activation maps resemble the teacher's."""
+    """Class attention transfer: the student matches the teacher's class activation maps."""
 
     name = "cat_kd"
     grid: ClassVar[Grid] = {"weight": (15.0, 40.0), "normalize": (True,)}
 
     weight: float = Field(default=15, ge=0)
-    """beta. The defaults are the authors' for ResNet-32x4 to 8x4 on CIFAR-100; other pairs take
-    from 0.5 to 600, those of several hundred with a resolution of 4, normalised."""
+    """beta. The defaults are the authors' for ResNet-32x4 to ResNet-8x4 on CIFAR-100. For other
+    pairs they use 0.5 to 600; values of several hundred go with a resolution of 4 and
+    normalization."""
     resolution: int = Field(default=2, ge=1)
-    """Side that maps are pooled to."""
+    """Side in pixels to which maps are pooled."""
     normalize: bool = False
-    """Whether each map is divided by its norm. The grid does: without it, a weight that suits one
-    pair of networks lets another diverge."""
+    """Whether each map is divided by its norm, as in the grid: otherwise a weight that suits one
+    pair of networks can make another diverge."""
 
     @property
     def needs(self) -> Needs:
@@ -35,7 +36,7 @@ class CatKd(Method):
         return Needs(teacher="full", maps=True)
 
     def loss(self, context: Context) -> Loss:
-        """``CE + beta MSE(N(pool(CAM^s)), N(pool(CAM^t)))``."""
+        """Return the loss ``CE + beta MSE(N(pool(CAM^s)), N(pool(CAM^t)))``."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss

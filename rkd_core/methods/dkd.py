@@ -1,4 +1,4 @@
-"""Zhao et al., "Decoupled Knowledge Distillation" (CVPR 2022), as in mdistiller."""
+"""DKD: Zhao et al., "Decoupled Knowledge Distillation" (CVPR 2022), as in mdistiller."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class Dkd(SoftBoth):
-    """Decoupled distillation: the target class and the others have weights of their own."""
+    """Decoupled distillation: separate weights for the target class and for the other classes."""
 
     name = "dkd"
     grid: ClassVar[Grid] = {"others_weight": (2.0, 8.0)}
 
     target_weight: float = Field(default=1, ge=0)
-    """alpha, of the divergence between target and not target."""
+    """alpha, weight of the divergence between target and non-target."""
     others_weight: float = Field(default=8, ge=0)
-    """beta, of the divergence among the other classes: 8, 6 or 2 by pair of networks on
-    CIFAR-100; on ImageNet, at a temperature of 1, 0.5 or 2."""
+    """beta, weight of the divergence among the other classes: 8, 6 or 2 on CIFAR-100, depending on
+    the networks; 0.5 or 2 on ImageNet, at a temperature of 1."""
     label_weight: float = Field(default=1, ge=0)
     warmup: float = Field(default=1 / 12, ge=0, le=1)
     """Share of the epochs over which the soft terms rise: 20 of 240; on ImageNet 1 of 100."""
 
     def loss(self, context: Context) -> Loss:
-        """``CE(y, f) + r(epoch) T^2 (alpha TCKD + beta NCKD)``, means over the batch."""
+        """Return the loss ``CE(y, f) + r(epoch) T^2 (alpha TCKD + beta NCKD)``."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss, warm_up
@@ -48,19 +48,19 @@ class Dkd(SoftBoth):
 
 
 def decoupled(logits: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """TCKD and NCKD of each image: ``KL = TCKD + (1 - p^t_y) NCKD``.
+    """Return TCKD and NCKD of each image, where ``KL = TCKD + (1 - p^t_y) NCKD``.
 
-    The reference code takes logarithms of probabilities, and masks with -1000; both lose what is
-    improbable. Here all stays in the log domain.
+    The reference implementation takes logarithms of probabilities and masks with -1000, which is
+    inaccurate for small probabilities. This one works in the log domain.
 
     Args:
-        logits: The student's, ``(batch, classes)``, already divided by the temperature.
-        teacher: Likewise the teacher's.
-        labels: ``(batch,)``.
+        logits: Logits of the student divided by the temperature, ``(batch, classes)``.
+        teacher: Logits of the teacher divided by the temperature, ``(batch, classes)``.
+        labels: True labels, ``(batch,)``.
 
     Returns:
-        Two of shape ``(batch,)``: the divergence of ``(p_y, 1 - p_y)``, and that of the other
-        classes among themselves. Both are 0 if there is one class.
+        Two tensors ``(batch,)``: the divergence between the distributions ``(p_y, 1 - p_y)``, and
+        that between the distributions over the other classes. Both are 0 if there is one class.
     """
     from torch.nn import functional as F
 
@@ -70,15 +70,15 @@ def decoupled(logits: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, 
     chosen = F.one_hot(labels, logits.shape[1]).bool()
 
     def parts(values: Tensor) -> tuple[Tensor, Tensor]:
-        """log(p_y / (1 - p_y)), ``(batch, 1)``; log of the others' shares (0 at y)."""
+        """Return log(p_y / (1 - p_y)), ``(batch, 1)``, and log(p_j / (1 - p_y)), with 0 for y."""
         rest = values.masked_fill(chosen, -math.inf).logsumexp(dim=1, keepdim=True)
-        beside_rest = values - rest
-        return beside_rest.gather(1, labels[:, None]), beside_rest.masked_fill(chosen, 0)
+        relative = values - rest
+        return relative.gather(1, labels[:, None]), relative.masked_fill(chosen, 0)
 
     odds, shares = parts(logits)
     wanted_odds, wanted_shares = parts(teacher)
     wanted = wanted_odds.sigmoid()
-    # Cross-entropy less entropy, each in one operation.
+    # Cross-entropy minus entropy, each in one operation.
     cross = F.binary_cross_entropy_with_logits(odds, wanted, reduction="none")
     target = cross - F.binary_cross_entropy_with_logits(wanted_odds, wanted, reduction="none")
     return target[:, 0], (wanted_shares.exp() * (wanted_shares - shares)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Sagawa et al., "Distributionally Robust Neural Networks" (ICLR 2020), classes as groups."""
+"""Group DRO: Sagawa et al., "Distributionally Robust Neural Networks" (ICLR 2020)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ if TYPE_CHECKING:
 
 
 class GroupDro(Method):
-    """Group DRO: class weights rise with the training losses; true labels, no teacher."""
+    """Group DRO: class weights that rise with the training losses; true labels, no teacher.
+
+    The groups are the classes.
+    """
 
     name = "group_dro"
 
     step_size: float = Field(default=0.01, ge=0)
-    """eta, by which the logarithms of the weights rise."""
+    """eta, step size of the logarithms of the weights."""
     adjustment: float = Field(default=0, ge=0)
-    """C of the generalisation adjustment ``C / sqrt(n_g)``."""
+    """C of the generalization adjustment ``C / sqrt(n_g)``."""
     reweight_groups: bool = True
-    """Whether classes are sampled alike, as the authors' commands do. Without it, batches that
-    lack most classes underweight the loss."""
+    """Whether classes are sampled uniformly, as in the authors' commands. Otherwise the loss of a
+    batch without most classes is too small."""
 
     @property
     def needs(self) -> Needs:
-        """Never validation: the weights follow the training losses."""
+        """Class counts, and by default uniform sampling of classes."""
         return Needs(class_counts=True, sampling="class_uniform" if self.reweight_groups else "all")
 
     def loss(self, context: Context) -> Loss:
-        """``sum_g q_g l_g``, q raised by this batch's losses first; q is kept as ``log_q``."""
+        """Return the loss ``sum_g q_g l_g``; q is first updated with the losses of the batch."""
         import torch
         from torch.nn import functional as F
 
@@ -42,7 +45,7 @@ class GroupDro(Method):
         counts = needed(context.class_counts, "the class counts")
         sizes = torch.tensor(counts, dtype=torch.float64, device=context.device)
         adjustments = self.adjustment / sizes.clamp_min(1).sqrt()
-        # In the log domain, a weight that has once been tiny can rise again.
+        # In the log domain, a weight that underflows as a probability can still rise again.
         log_q = torch.zeros_like(sizes).log_softmax(dim=0)
 
         def loss(inputs: LossInputs) -> Tensor:

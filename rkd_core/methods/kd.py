@@ -1,4 +1,4 @@
-"""Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), as in mdistiller."""
+"""KD: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), as in mdistiller."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 class Kd(SoftBoth):
-    """Hinton's distillation: labels and softened divergence, both networks at the temperature."""
+    """Hinton's distillation: true labels and the divergence of softened probabilities."""
 
     name = "kd"
 
     label_weight: float = Field(default=0.1, ge=0)
-    """The defaults are mdistiller's for CIFAR; for ImageNet both weights are 0.5, temperature 1."""
+    """Weight of the true labels. Defaults are mdistiller's for CIFAR; for ImageNet both weights are
+    0.5 and the temperature is 1."""
     soft_weight: float = Field(default=0.9, ge=0)
 
     def loss(self, context: Context) -> Loss:
-        """``label_weight CE(y, f) + soft_weight T^2 KL(p^t_T || p^s_T)``."""
+        """Return the loss ``label_weight CE(y, f) + soft_weight T^2 KL(p^t_T || p^s_T)``."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss, softened_divergence

@@ -1,4 +1,4 @@
-"""Kim, "Biased Teacher, Balanced Student" (LTKD; CVPR 2026), from its poster."""
+"""LTKD: Kim, "Biased Teacher, Balanced Student" (CVPR 2026), as described on its poster."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ if TYPE_CHECKING:
 
 
 class Ltkd(SoftBoth):
-    """Long-tail distillation: rebalanced between groups of classes, and alike within each.
+    """Long-tail distillation: rebalancing between groups of classes, and equal weights of groups.
 
-    The poster's ablations: ``rebalance=False`` is the biased cross-group loss, a weight of 0
-    leaves a component out, ``groups`` is n(G). With unit weights, ``rebalance=False`` and
-    ``within="teacher"`` the two components add up to plain distillation.
+    For the ablations of the poster, ``rebalance=False`` gives the biased cross-group loss, a weight
+    of 0 removes a component, and ``groups`` is n(G). With unit weights, ``rebalance=False`` and
+    ``within="teacher"``, the sum of the two components is plain distillation.
     """
 
     name = "ltkd"
     grid: ClassVar[Grid] = {"cross_weight": (1.0, 2.0), "within_weight": (1.0, 4.0)}
 
     groups: Literal["head_medium_tail"] | Annotated[int, Field(ge=1)] = "head_medium_tail"
-    """Groups of classes: 33, 34 and 33 percent by training count, as ``class_groups`` defines them
-    (one group if there are fewer than three classes); or a number of groups of equal size."""
+    """Groups of classes: head, medium and tail as in ``class_groups`` (a single group if there are
+    fewer than three classes), or a number of groups of equal size."""
     label_weight: float = Field(default=1, ge=0)
     cross_weight: float = Field(default=1, ge=0)
-    """alpha; the poster does not state it, nor beta."""
+    """alpha, weight of the cross-group loss. The poster states neither alpha nor beta."""
     within_weight: float = Field(default=1, ge=0)
-    """beta."""
+    """beta, weight of the within-group loss."""
     rebalance: bool = True
-    """Whether the teacher's group masses are divided by the batch's."""
+    """Whether the teacher's group probabilities are divided by their sums over the batch."""
     within: Literal["uniform", "teacher"] = "uniform"
-    """Weight of a group: one, or its mass with the teacher."""
+    """Weight of a group in the within-group loss: 1, or its probability by the teacher."""
 
     @property
     def needs(self) -> Needs:
-        """Class counts, which make the groups."""
+        """A teacher, and class counts for the groups."""
         return Needs(teacher="full", class_counts=True)
 
     def loss(self, context: Context) -> Loss:
-        """``CE + T^2 (alpha KL(phat_G^T || p_G^S) + beta sum_G KL(ptil_G^T || ptil_G^S))``."""
+        """Return the loss.
+
+        It is ``CE + T^2 (alpha KL(phat_G^T || p_G^S) + beta sum_G KL(ptil_G^T || ptil_G^S))``.
+        """
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss
@@ -73,16 +76,16 @@ class Ltkd(SoftBoth):
         return Loss(loss)
 
     def suited(self, classes: int) -> Ltkd:
-        """Return this method; for three classes, with the number of groups in place of their name.
+        """Return this method, with ``groups=3`` instead of the name if there are three classes.
 
-        An earlier version put the head, medium and tail of three classes into one group. Giving the
-        number makes the options differ, so the run ids differ from those of that version.
+        An earlier version put three classes into a single group. The number gives different
+        options and therefore run ids that differ from those of that version.
         """
         by_name = self.groups == "head_medium_tail" and classes == 3
         return self.model_copy(update={"groups": 3}) if by_name else self
 
     def _groups(self, counts: Sequence[int]) -> list[list[int]]:
-        """Return the labels of each group; none is empty."""
+        """Return the labels of each group; no group is empty."""
         if self.groups == "head_medium_tail":
             return list(head_medium_tail(counts).values()) or equal_groups(counts, 1)
         if self.groups > len(counts):
@@ -93,10 +96,10 @@ class Ltkd(SoftBoth):
 
 
 def rebalanced(teacher: Tensor) -> Tensor:
-    """log phat_G: group masses divided by the batch's, each image's normalised again.
+    """Return log phat_G: group probabilities divided by their sums over the batch, renormalized.
 
     Args:
-        teacher: log p_G, ``(batch, groups)``.
+        teacher: Logarithms of the teacher's group probabilities p_G, ``(batch, groups)``.
     """
     return (teacher - teacher.logsumexp(dim=0)).log_softmax(dim=1)
 
@@ -111,13 +114,16 @@ def _grouping(groups: list[list[int]], device: str) -> _Grouping:
 
 
 class _Grouping:
-    """Logits by group, groups padded to the size of the largest; ``padding`` says where."""
+    """Groups of logits, padded to the size of the largest group; ``padding`` marks the padding."""
 
     def __init__(self, members: Tensor, padding: Tensor) -> None:
         self._members, self.padding = members.flatten(), padding
 
     def __call__(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """log p_G ``(batch, groups)``; log within them ``(batch, groups, size)``, padded with 0."""
+        """Return log-probabilities of groups, and of classes within their group.
+
+        Their shapes are ``(batch, groups)`` and ``(batch, groups, size)``; the padding is 0.
+        """
         values = logits.index_select(1, self._members).view(-1, *self.padding.shape)
         values = values.masked_fill(self.padding, -math.inf)
         masses = values.logsumexp(dim=2)

@@ -1,4 +1,4 @@
-"""Training without a teacher."""
+"""Training of the student's network without a teacher."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class OneHot(Method):
-    """The student's network on true labels, without a teacher."""
+    """Training on true labels, without a teacher."""
 
     name = "one_hot"
 
     @property
     def needs(self) -> Needs:
-        """Nothing."""
+        """No inputs other than labels."""
         return Needs()
 
     def loss(self, context: Context) -> Loss:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss

@@ -1,4 +1,4 @@
-"""Narasimhan & Menon (NeurIPS 2021): a robust classifier from a frozen one."""
+"""Robust post-shift of a trained classifier (Narasimhan & Menon, NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRIOR_FLOOR = 1e-12
-_TOLERANCE = 1e-12  # by which a recall must improve to count
+_TOLERANCE = 1e-12  # differences of recalls below this are ties
 
 
 class PostShift(Shift):
-    """No training: the teacher's logits, shifted by class for the best worst recall on validation.
+    """Post-hoc shift of the teacher's logits that maximizes the worst recall on validation.
 
-    Exponentiated gradient on class weights lambda, with the plug-in shift ``log(lambda / pi)``;
-    then line searches, class by class, from the best shift seen. The recalls jump, so it is the
-    best shift that counts, not the last; a shift of 0 is among those seen. Temperature plays no
-    part: ``argmax(z / T + b) = argmax(z + T b)``.
+    Exponentiated-gradient steps on class weights lambda, with the plug-in shift
+    ``log(lambda / pi)``, are followed by line searches for each class that start from the best
+    shift so far. Recalls are not continuous in the shift, so the result is the best shift rather
+    than the last; a shift of 0 is one of the candidates. A temperature would have no effect, since
+    ``argmax(z / T + b) = argmax(z + T b)``.
     """
 
     name = "post_shift"
 
     steps: int = Field(default=2000, ge=0)
-    """Of exponentiated gradient; each costs as much as reading all validation logits."""
+    """Number of exponentiated-gradient steps; each reads all validation logits."""
     step_size: float = Field(default=0.1, gt=0)
-    """Of the first step; it falls to ``step_size / (1 + k / decay)`` at step k."""
+    """Initial step size; it is ``step_size / (1 + k / decay)`` at step k."""
     decay: float = Field(default=300, gt=0)
+    """Number of steps after which the step size is halved."""
     sweeps: int = Field(default=3, ge=0)
-    """Rounds of line searches over the classes, at the most."""
+    """Maximum number of rounds of line searches over the classes."""
 
     def shift(
         self,
@@ -41,7 +43,7 @@ class PostShift(Shift):
         labels: NDArray[np.integer],
         class_counts: tuple[int, ...],
     ) -> NDArray[np.float64]:
-        """See ``Shift``; of equal worst recalls, the best mean recall decides."""
+        """Compute the shift, see ``Shift``; ties in the worst recall are broken by mean recall."""
         scores, counts = np.asarray(logits, dtype=np.float64), np.asarray(class_counts, float)
         priors = np.log(np.maximum(counts / counts.sum(), PRIOR_FLOOR))
         best = np.zeros(scores.shape[1])
@@ -67,7 +69,7 @@ class PostShift(Shift):
 
 
 def recalls_of(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Recall of each class ``(classes,)``; NaN where a class is absent."""
+    """Return the recall of each class, ``(classes,)``; NaN for absent classes."""
     classes = scores.shape[1]
     total = np.bincount(labels, minlength=classes)
     correct = np.bincount(labels[scores.argmax(axis=1) == labels], minlength=classes)
@@ -75,25 +77,31 @@ def recalls_of(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> NDAr
 
 
 def value_of(scores: NDArray[np.float64], labels: NDArray[np.integer]) -> tuple[float, float]:
-    """What is maximised: worst recall, then mean recall."""
+    """Return the objective to maximize: worst recall, then mean recall."""
     return _value(recalls_of(scores, labels))
 
 
 def line_search(scores: NDArray[np.float64], labels: NDArray[np.integer], label: int) -> float:
-    """The best addition to one class's scores, found exactly.
+    """Return the exact best constant to add to the scores of one class.
 
-    Only where the class overtakes the best of the others on some image can a recall change; so
-    there is one candidate between each two such places, and one beyond either end.
+    Recalls change only at thresholds at which the score of the class exceeds the best other score
+    for some image. Candidates are therefore one value between each pair of adjacent thresholds,
+    and one beyond each end.
+
+    Args:
+        scores: Scores of the validation images, ``(n, classes)``.
+        labels: True labels, ``(n,)``.
+        label: The class.
     """
     others = scores.copy()
     others[:, label] = -np.inf
     rivals = others.argmax(axis=1)
-    places = others.max(axis=1) - scores[:, label]  # an image turns to the class above its place
-    order = np.argsort(places, kind="stable")
-    places, truth = places[order], labels[order]
+    thresholds = others.max(axis=1) - scores[:, label]  # above it, the class is predicted
+    order = np.argsort(thresholds, kind="stable")
+    thresholds, truth = thresholds[order], labels[order]
     total = np.bincount(labels, minlength=scores.shape[1])
 
-    # Recalls when the class has overtaken on the first k images, k from 0 to n.
+    # Recalls if the class is predicted for the first k images, k from 0 to n.
     own = np.concatenate([[0], np.cumsum(truth == label)]) / total[label]
     lost = (rivals[order] == truth) & (truth != label)
     correct = np.bincount(truth[lost], minlength=len(total)).astype(np.float64)
@@ -107,18 +115,20 @@ def line_search(scores: NDArray[np.float64], labels: NDArray[np.integer], label:
     worst = np.minimum.accumulate(np.concatenate([[start.min()], left]))
     mean = (own + start.sum() - np.concatenate([[0], np.cumsum(step)])) / (present.sum() + 1)
 
-    # Ties between places are no candidates: all of their images turn at once.
-    gaps = np.concatenate([[True], places[1:] > places[:-1], [True]])
+    # No candidate lies between equal thresholds: predictions of these images change together.
+    gaps = np.concatenate([[True], thresholds[1:] > thresholds[:-1], [True]])
     value = np.where(gaps, np.minimum(own, worst), -np.inf)
     best = np.flatnonzero(value >= value.max() - _TOLERANCE)
     k = int(best[mean[best].argmax()])
     if k == 0:
-        return float(places[0] - 1)
-    return float(places[-1] + 1 if k == len(places) else (places[k - 1] + places[k]) / 2)
+        return float(thresholds[0] - 1)
+    if k == len(thresholds):
+        return float(thresholds[-1] + 1)
+    return float((thresholds[k - 1] + thresholds[k]) / 2)
 
 
 def _rank(truth: NDArray[np.integer], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Of each counted place: how many counted ones of its class come before it."""
+    """Return, for each counted position, the number of earlier counted positions of its class."""
     rank = np.zeros(len(truth), dtype=np.int64)
     places = np.flatnonzero(counted)
     grouped = places[np.argsort(truth[places], kind="stable")]

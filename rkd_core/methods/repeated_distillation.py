@@ -1,4 +1,4 @@
-"""Students as teachers: the ablation of Lukasik et al. (TMLR 2022), Table 10."""
+"""Repeated distillation, with students as teachers (Lukasik et al., TMLR 2022, Table 10)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from rkd_core.methods.common.protocol import Cell, Grid, SoftTeacher
 
 
 class RepeatedDistillation(SoftTeacher):
-    """Distillation several times over: each round's student is the next round's teacher."""
+    """Repeated distillation: the student of each round is the teacher of the next round."""
 
     name = "repeated_distillation"
     grid: ClassVar[Grid] = {"rounds": (2, 3)}
 
     rounds: int = Field(default=3, ge=1)
+    """Number of distillations."""
 
     @property
     def cell(self) -> Cell:
-        """The standard student at the end of the chain; one round is plain distillation."""
+        """The standard student of the last round; one round is plain distillation."""
         return Cell("standard", self.temperature, rounds=self.rounds)

@@ -1,4 +1,7 @@
-"""Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021), as in mdistiller."""
+"""ReviewKD: Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021).
+
+The implementation follows mdistiller.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +18,30 @@ if TYPE_CHECKING:
 
 
 class ReviewKd(Method):
-    """Knowledge review: the student's stages, fused from the deepest up, resemble the teacher's."""
+    """Knowledge review: the student's stages, fused from deep to shallow, match the teacher's."""
 
     name = "review_kd"
     grid: ClassVar[Grid] = {"weight": (1.0, 5.0)}
 
     weight: float = Field(default=5, ge=0)
-    """Of the maps' distances: 5 or 0.6 by pair of networks on CIFAR-100, 1 or 8 on ImageNet."""
+    """Weight of the distances of maps: 5 or 0.6 on CIFAR-100, depending on the networks; 1 or 8 on
+    ImageNet."""
     warmup: float = Field(default=1 / 12, ge=0, le=1)
     """Share of the epochs over which the weight rises: 20 of 240; on ImageNet 1 of 100."""
     before_activation: bool = False
-    """Which of the student's maps: before the activation on ImageNet, after it on CIFAR. The
-    teacher's are always those before."""
+    """Whether the student's maps are taken before the activation function, as on ImageNet, rather
+    than after it, as on CIFAR. The teacher's maps are always taken before it."""
 
     @property
     def needs(self) -> Needs:
-        """Stages and pooled features."""
+        """A teacher, and the features of both networks."""
         return Needs(teacher="full", features=True)
 
     def loss(self, context: Context) -> Loss:
-        """``CE + r(epoch) weight sum over stages HCL``; the fusion is trained, then dropped."""
+        """Return the loss ``CE + r(epoch) weight (sum of HCL over stages)``.
+
+        The fusion module is trained with the student and discarded afterwards.
+        """
         from torch.nn import functional as F
 
         from rkd_core.methods.common.fusion import Fusion, hierarchical_distance, map_sizes

@@ -1,4 +1,4 @@
-"""Distillation as Wang et al. (UAI 2023) and Lukasik et al. (TMLR 2022) do it."""
+"""Standard distillation as in Wang et al. (UAI 2023) and Lukasik et al. (TMLR 2022)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 class Standard(SoftTeacher):
     """Distillation: cross-entropy with the teacher's softened probabilities, or a mix with labels.
 
-    Without a mix it is the standard student of the grid. Lukasik et al. on ImageNet: temperature
-    0.9, one_hot_weight 0.8.
+    Without true labels in the mix, it is the standard student of the grid. On ImageNet, Lukasik et
+    al. use a temperature of 0.9 and ``one_hot_weight`` 0.8.
     """
 
     name = "standard"
     grid: ClassVar[Grid] = {"temperature": (1.0, 3.0, 5.0)}
 
     one_hot_weight: float = Field(default=0, ge=0, le=1)
-    """Share of the true label in the targets; Wang et al. and Lukasik et al. on CIFAR: none."""
+    """Weight of the true label in the targets; 0 in Wang et al., and in Lukasik et al. on CIFAR."""
 
     @property
     def cell(self) -> Cell | None:
-        """The grid's, unless true labels are mixed in."""
+        """The standard student; None if true labels are mixed in."""
         return Cell("standard", self.temperature) if self.one_hot_weight == 0 else None
 
     def loss(self, context: Context) -> Loss:
-        """``CE(f, w one-hot + (1 - w) softmax(z / T))``."""
+        """Return the loss ``CE(f, w one-hot + (1 - w) softmax(z / T))``."""
         from rkd_core.methods.common.losses import Loss, mixed_targets, soft_labels_loss
 
         def loss(inputs: LossInputs) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sweep itself, as a method."""
+"""Trade-off between balanced and robust risk of teacher and student, as in the sweep."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rkd_core.methods.common.protocol import Cell, Grid, SoftTeacher
 
 
 class Tradeoff(SoftTeacher):
-    """Teacher and student each trade balanced for robust risk (Wang et al. 2023, Appendix D)."""
+    """Trade-off of balanced and robust risk for teacher and student (Wang et al. 2023, App. D)."""
 
     name = "tradeoff"
     grid: ClassVar[Grid] = {"alpha": (0.0, 0.25, 0.5, 0.75, 1.0), "temperature": (1.0, 3.0, 5.0)}
 
     alpha: float = Field(default=0.5, ge=0, le=1)
-    """The student's: 0 is balanced, 1 is robust. The teachers' are the grid's."""
+    """Trade-off of the student: 0 is balanced, 1 is robust. The grid has the teachers' values."""
 
     @property
     def cell(self) -> Cell:
-        """A row of the grid: this student under each of its teachers."""
+        """The trade-off student under each teacher of the grid."""
         return Cell("tradeoff", self.temperature, self.alpha, teachers="grid")

@@ -1,4 +1,4 @@
-"""Zhou et al., "Rethinking Soft Labels for Knowledge Distillation" (ICLR 2021)."""
+"""WSL: Zhou et al., "Rethinking Soft Labels for Knowledge Distillation" (ICLR 2021)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from rkd_core.methods.common.losses import Loss
 
-EPSILON = 1e-7  # of the authors' code
+EPSILON = 1e-7  # as in the authors' code
 
 
 class WeightedSoftLabels(SoftBoth):
-    """Distillation that trusts each image's soft label the less, the better the student does."""
+    """Distillation with a smaller weight of soft labels for images that the student fits well."""
 
     name = "weighted_soft_labels"
 
     weight: float = Field(default=2.25, ge=0)
-    """Of the soft term. The defaults are the authors' for CIFAR-100; for ImageNet they take 2.5
-    at a temperature of 2."""
+    """Weight of the soft term. The defaults are the authors' for CIFAR-100; for ImageNet they use
+    2.5 and a temperature of 2."""
 
     def loss(self, context: Context) -> Loss:
-        """``mean CE(y, f) + weight T^2 mean_i w_i CE(p^t_T, p^s_T)``."""
+        """Return the loss ``mean CE(y, f) + weight T^2 mean_i w_i CE(p^t_T, p^s_T)``."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss
@@ -45,10 +45,13 @@ class WeightedSoftLabels(SoftBoth):
 
 
 def image_weights(student: Tensor, teacher: Tensor) -> Tensor:
-    """``1 - exp(-CE_student / CE_teacher)``, without gradient, in [0, 1], ``(batch,)``.
+    """Return the weights ``1 - exp(-CE_student / CE_teacher)`` in [0, 1], without gradient.
 
     Args:
-        student: Cross-entropies with the true labels at a temperature of 1, ``(batch,)``.
-        teacher: Likewise the teacher's.
+        student: Cross-entropies of the student with the true labels at temperature 1, ``(batch,)``.
+        teacher: Cross-entropies of the teacher, ``(batch,)``.
+
+    Returns:
+        Weights ``(batch,)``.
     """
     return -(-student.detach() / (teacher.detach() + EPSILON)).expm1()

@@ -1,4 +1,4 @@
-"""Metrics over per-class counts. Imports no torch."""
+"""Metrics over per-class counts, in NumPy."""
 
 from rkd_core.metrics.accuracy import (
     arcsine_scaled,

@@ -1,8 +1,8 @@
-"""Accuracies from per-class counts, in numpy alone, so that analysis can use them without torch.
+"""Accuracies from per-class counts, in NumPy.
 
-All functions but ``arcsine_scaled`` and ``binomial_error`` take ``correct`` and ``total``, integer
-arrays ``(..., classes)`` in label order. A class that is absent (``total == 0``) has recall NaN and
-is left out of every accuracy.
+All functions except ``arcsine_scaled`` and ``binomial_error`` take ``correct`` and ``total``,
+integer arrays ``(..., classes)`` in label order. An absent class (``total == 0``) has recall NaN
+and is excluded from every accuracy.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ FloatArray = NDArray[np.float64]
 
 
 def arcsine_scaled(accuracy: ArrayLike) -> FloatArray:
-    """Accuracies, fractions of any shape, as radians, on which the noise of counting is alike.
+    """Return the variance-stabilizing transform ``arcsin(sqrt(accuracy))`` in radians.
 
-    Of n images its variance is about 1 / (4n + 2), whatever the accuracy (Anscombe 1948).
+    For accuracies counted on n images, its variance is about 1 / (4n + 2) at any accuracy
+    (Anscombe 1948).
+
+    Args:
+        accuracy: Accuracies in [0, 1], of any shape.
     """
     return np.arcsin(np.sqrt(np.clip(np.asarray(accuracy, dtype=np.float64), 0, 1)))
 
@@ -36,8 +40,8 @@ def binomial_error(accuracy: ArrayLike, images: ArrayLike) -> FloatArray:
     """Return the standard error of accuracies counted on images; NaN without images.
 
     It is ``sqrt(p (1 - p) / n)``. If all or no images are correct, it is half the width of Wilson's
-    score interval of one standard error (Wilson 1927), ``1 / (2 (n + 1))``, which is below the
-    error of any other count.
+    score interval of one standard error (Wilson 1927), ``1 / (2 (n + 1))``, which is less than the
+    error for any other count.
     """
     p, n = np.asarray(accuracy, dtype=np.float64), np.asarray(images, dtype=np.float64)
     n = np.where(n > 0, n, np.nan)
@@ -45,29 +49,29 @@ def binomial_error(accuracy: ArrayLike, images: ArrayLike) -> FloatArray:
 
 
 def recalls(correct: ArrayLike, total: ArrayLike) -> FloatArray:
-    """Per-class accuracy ``(..., classes)`` in [0, 1]; NaN where a class is absent."""
+    """Return the recall of each class, ``(..., classes)`` in [0, 1]; NaN for absent classes."""
     c, n = np.asarray(correct), np.asarray(total)
     return np.divide(c, n, out=np.full(np.broadcast(c, n).shape, np.nan), where=n > 0)
 
 
 def average_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
-    """Share of all images that are classified correctly (micro average), shape ``(...)``."""
+    """Return the share of all images that are classified correctly, shape ``(...)``."""
     c, n = np.asarray(correct), np.asarray(total)
     return np.asarray(c.sum(axis=-1) / n.sum(axis=-1))
 
 
 def balanced_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
-    """Mean recall over the classes present, shape ``(...)``."""
+    """Return the mean recall over the classes present, shape ``(...)``."""
     return np.asarray(np.nanmean(recalls(correct, total), axis=-1))
 
 
 def worst_class_accuracy(correct: ArrayLike, total: ArrayLike) -> FloatArray:
-    """Smallest recall over the classes present, shape ``(...)``."""
+    """Return the smallest recall over the classes present, shape ``(...)``."""
     return np.asarray(np.nanmin(recalls(correct, total), axis=-1))
 
 
 def worst_k_accuracy(correct: ArrayLike, total: ArrayLike, k: int) -> FloatArray:
-    """Mean of the ``k`` smallest recalls over the classes present, shape ``(...)``.
+    """Return the mean of the ``k`` smallest recalls over the classes present, shape ``(...)``.
 
     Raises:
         ValueError: ``k`` is below 1 or above the number of classes present.
@@ -82,12 +86,19 @@ def worst_k_accuracy(correct: ArrayLike, total: ArrayLike, k: int) -> FloatArray
 def worst_k_reference_accuracy(
     correct: ArrayLike, total: ArrayLike, reference_recalls: ArrayLike, k: int
 ) -> FloatArray:
-    """Mean recall over the ``k`` classes that are worst for a reference (the teacher).
+    """Return the mean recall over the ``k`` worst classes of a reference (the teacher).
 
-    Used by the ablation tables of Lukasik et al. (TMLR 2022). Never below ``worst_k_accuracy``.
+    This is the metric of the ablation tables of Lukasik et al. (TMLR 2022). It is never below
+    ``worst_k_accuracy``.
+
+    Args:
+        correct: Correct predictions of each class, ``(..., classes)``.
+        total: Images of each class, ``(..., classes)``.
+        reference_recalls: Recalls of the reference, ``(..., classes)``.
+        k: Number of classes.
 
     Raises:
-        ValueError: ``k`` is out of range, or one of those classes is absent here.
+        ValueError: ``k`` is out of range, or one of the ``k`` classes is absent.
     """
     r = recalls(correct, total)
     reference = np.asarray(reference_recalls, dtype=np.float64)

@@ -1,12 +1,11 @@
-"""How well probabilities rank within each class: the calibration error of Theorem 2.
+"""Per-class calibration error of Theorem 2 of Wang et al. (UAI 2023), estimated with bins.
 
-Wang et al. (UAI 2023, Theorem 2) bound the robust risk of a student by, among others, the error
+Among other terms, Theorem 2 bounds the robust risk of a student by the error
 ``max over y of E |p_y(x) / pi_y(p) - eta_y(x) / pi_y|`` of its teacher's probabilities p, where
-``pi_y(p) = E p_y(x)`` and eta are the true class probabilities. A factor for each class costs
-nothing: what counts is the order within a class, not the level.
+``pi_y(p) = E p_y(x)`` and eta are the true class probabilities. Scaling p_y by a constant per class
+does not change this error: it measures the ranking within a class, not the level.
 
-eta is not known, so it is estimated by bins: images of about equal p_y are taken together. Numpy
-alone, so that analysis can use it.
+eta is unknown and is estimated with bins of images of similar p_y.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["BINS", "Bins", "errors", "fill_bins", "noise_floor"]
 
 BINS = 15
-"""Bins of each class, of equally many images."""
+"""Number of bins per class, with equal numbers of images."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,11 +26,11 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Images in bins by the probability of a class, for each class.
+    """Images binned by the predicted probability of a class, for each class.
 
     Attributes:
-        images: int64 ``(classes, bins)``; equal but for rounding.
-        positives: Those of them that are of the class, int64 ``(classes, bins)``.
+        images: Number of images, int64 ``(classes, bins)``; equal across bins up to rounding.
+        positives: Number of images whose label is the class, int64 ``(classes, bins)``.
         probability: Mean probability of the class, float64 ``(classes, bins)``; 0 in an empty bin.
     """
 
@@ -41,12 +40,12 @@ class Bins:
 
 
 def fill_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> Bins:
-    """Sort images into bins, class by class.
+    """Sort images into bins for each class.
 
     Args:
-        probabilities: ``(n, classes)``.
-        labels: Integers ``(n,)``.
-        bins: How many; where there are fewer images, each has one of its own.
+        probabilities: Predicted probabilities, ``(n, classes)``.
+        labels: True labels, integers ``(n,)``.
+        bins: Number of bins; reduced to the number of images if there are fewer images.
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     edges = np.linspace(0, len(p), min(bins, max(len(p), 1)) + 1).round().astype(np.int64)
@@ -60,20 +59,31 @@ def fill_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> 
 
 
 def errors(bins: Bins) -> FloatArray:
-    """Binned estimate of ``E |p_y / pi_y(p) - eta_y / pi_y|``, float64 ``(classes,)`` in [0, 2].
+    """Estimate ``E |p_y / pi_y(p) - eta_y / pi_y|`` from bins.
 
-    The distribution is that of the images. It is biased: down, for within a bin errors cancel
-    (Jensen), and up, for the frequencies are noisy; see :func:`noise_floor`. NaN for a class
-    without images, or of probability 0 everywhere.
+    The estimate is biased downward, because errors within a bin cancel (Jensen's inequality), and
+    upward, because the observed frequencies are noisy; see :func:`noise_floor`.
+
+    Returns:
+        float64 ``(classes,)`` in [0, 2]; NaN for a class without images or with probability 0
+        for all images.
     """
     return _errors(bins.images, bins.positives, bins.probability)
 
 
 def noise_floor(bins: Bins, draws: int = 200, seed: int = 0) -> FloatArray:
-    """What :func:`errors` would be on average if the order within each class were perfect.
+    """Return the expectation of :func:`errors` for a perfect ranking within each class.
 
-    Labels are drawn anew: the positives of a class fall into its bins in proportion to their
-    probabilities, as many as there are. Float64 ``(classes,)``.
+    It is estimated by resampling labels: the positives of a class are distributed over its bins
+    in proportion to the probability mass of the bins.
+
+    Args:
+        bins: Bins from :func:`fill_bins`.
+        draws: Number of resamplings.
+        seed: Seed of the resampling.
+
+    Returns:
+        float64 ``(classes,)``; NaN as for :func:`errors`.
     """
     random = np.random.default_rng(seed)
     mass = bins.images * bins.probability
@@ -89,7 +99,7 @@ def noise_floor(bins: Bins, draws: int = 200, seed: int = 0) -> FloatArray:
 
 
 def _errors(images: IntArray, positives: IntArray, probability: FloatArray) -> FloatArray:
-    """Of rows ``(rows, bins)``."""
+    """Return the error of each row of arrays ``(rows, bins)``."""
     n = images.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         predicted = images * probability / (images * probability).sum(axis=1, keepdims=True)

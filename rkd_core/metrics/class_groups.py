@@ -1,7 +1,7 @@
-"""Classes in groups by how many training images they have. Imports no torch.
+"""Groups of classes by their number of training images.
 
-All functions take ``counts``, the training images of each class in label order, and give groups as
-lists of labels, the class with the most images first and ties in label order.
+All functions take ``counts``, the number of training images of each class in label order. Groups
+are lists of labels in descending order of the number of images, with ties in label order.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ __all__ = [
 
 Groups = dict[str, list[int]]
 
-_ALIKE = 2  # largest over smallest class, up to which classes count as alike in size
-_HEAD = 0.33  # of the classes, and as many in the tail
+_BALANCED = 2  # largest ratio of class sizes that counts as balanced
+_HEAD = 0.33  # share of the classes in the head, and in the tail
 _MANY, _FEW = 100, 20
 
 DEFINITION = (
     "head and tail: 33 % of the classes each (rounded down, at least one), by training images; "
     "medium: the rest"
 )
-"""Description of the groups of ``head_medium_tail``, for people."""
+"""Description of the groups of ``head_medium_tail`` for reports."""
 
 
 def is_long_tailed(counts: Sequence[int]) -> bool:
     """Return whether the largest class has more than twice the images of the smallest."""
-    return max(counts) > _ALIKE * min(counts)
+    return max(counts) > _BALANCED * min(counts)
 
 
 def head_medium_tail(counts: Sequence[int]) -> Groups:
     """Split the classes into 33, 34 and 33 percent (LTKD; Kim, CVPR 2026).
 
-    Head and tail are rounded down to whole classes, at least one, and medium is the rest: of three
-    classes each group gets one, of four classes medium gets two. Fewer than three classes have no
-    groups.
+    The sizes of head and tail are rounded down to whole classes, at least one, and medium is the
+    rest: with three classes each group has one, with four classes medium has two.
 
     Returns:
-        Three groups, none of them empty; or an empty dictionary.
+        Three non-empty groups; an empty dictionary if there are fewer than three classes.
     """
     order = _largest_first(counts)
     if len(order) < 3:
@@ -55,10 +54,10 @@ def head_medium_tail(counts: Sequence[int]) -> Groups:
 
 
 def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
-    """Split the classes into a number of groups whose sizes differ by one at most.
+    """Split the classes into a number of groups whose sizes differ by at most one.
 
     Raises:
-        ValueError: There are fewer classes than groups, or no groups.
+        ValueError: ``groups`` is below 1 or above the number of classes.
     """
     order = _largest_first(counts)
     if not 1 <= groups <= len(order):
@@ -68,10 +67,10 @@ def equal_groups(counts: Sequence[int], groups: int) -> list[list[int]]:
 
 
 def many_medium_few(counts: Sequence[int]) -> Groups:
-    """Split the classes by images: more than 100, 20 to 100, and fewer than 20.
+    """Split the classes by number of images: more than 100, 20 to 100, and fewer than 20.
 
-    These are ImageNet-LT's many-, medium- and few-shot classes (Liu et al., CVPR 2019). A group may
-    be empty.
+    These are the many-, medium- and few-shot classes of ImageNet-LT (Liu et al., CVPR 2019). Groups
+    may be empty.
     """
     groups: Groups = {"many": [], "medium": [], "few": []}
     for label in _largest_first(counts):

@@ -1,26 +1,24 @@
-"""The networks that can be trained, by name.
+"""Networks by name, and published weights for them.
 
-What belongs here: one entry per architecture in ``registry.py``, in the submodules the networks
-it points to, and published weights for them. What does not: training, data.
+Listing the names does not import torch; building a network does. To add an architecture, write a
+:class:`~rkd_core.models.base.Network` in a submodule and add an entry to ``registry.py``.
 
-Listing the names imports no torch; building a network does. A new architecture is a
-:class:`~rkd_core.models.base.Network` in a submodule and a line in the registry.
-
-What a method may know of any network (``network.py``):
+Interface of all networks, for methods:
 
 - ``network(images)``: logits.
-- ``network.activations(images)``: all of it in one pass. Of each of its ``stages`` the ``output``
-  that the next one gets, and what lies ``before`` the activation (ReviewKD compares the output of
-  the student's stages with what lies before the activation of its teacher's); the ``last`` map;
-  what is ``pooled`` of it; the ``logits``. The stem is no stage; networks that divide the map
-  by 32 have four stages, the others the three or four of their papers.
-- ``network.classifier``: the linear layer between ``pooled`` and ``logits``.
-- ``network.class_activation_maps(last)``: the classifier, without its bias, at every place of the
-  last map (CAT-KD). Their mean over the map is the logits less the bias, so a student that is
-  trained on them alone needs a bias of zero.
+- ``network.activations(images)``: all activations from one forward pass. For each of its
+  ``stages``, the ``output`` that is passed to the next stage and the map ``before`` its last
+  activation function (ReviewKD compares outputs of the student's stages with the teacher's maps
+  before the activation function); the ``last`` map; the ``pooled`` features; the ``logits``. The
+  stem is not a stage. Networks that downsample by 32 have four stages, the others have the three
+  or four stages of their papers.
+- ``network.classifier``: the linear layer from ``pooled`` to ``logits``.
+- ``network.class_activation_maps(last)``: the classifier, without its bias, at every position of
+  the last map (CAT-KD). The spatial mean of these maps equals the logits minus the bias, so a
+  student that is trained on the maps alone needs a bias of zero.
 
-Shapes need no table: ask a network in evaluation mode for its activations on one blank image.
-``outline`` has names and shapes of the weights, without the weights.
+To find the shapes of a network, compute the activations of a blank image in evaluation mode.
+``outline`` returns a network with names and shapes of the weights but no values.
 """
 
 from __future__ import annotations
@@ -41,14 +39,15 @@ __all__ = [
 
 
 def architectures() -> dict[str, str]:
-    """Name and one-line description of every architecture."""
+    """Return the name and the one-line description of every architecture."""
     return {name: architecture.description for name, architecture in REGISTRY.items()}
 
 
 def parameters(architecture: str) -> int:
-    """Parameters of an architecture for ten classes of 32 x 32 colour images, without building it.
+    """Return the parameter count of an architecture for ten classes of 32 x 32 color images.
 
-    Other data change its first and last layer, and so the count a little.
+    The network is not built. For other data the count differs slightly in the first and last
+    layers.
 
     Raises:
         UserError: There is no such architecture.

@@ -1,4 +1,4 @@
-"""From a name to a network. Importing it imports no torch."""
+"""Construction of a network by name. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ def build(
     seed: int,
     class_maps: bool = False,
 ) -> Network:
-    """Build a freshly initialized network, in float32 on the CPU and in training mode.
+    """Build a randomly initialized network, in float32 on the CPU and in training mode.
 
-    The weights depend on the arguments alone; no random state outside is read or changed.
+    The weights depend on the arguments alone; no global random state is read or changed.
 
     Args:
         architecture: One of the names of :func:`architectures`.
         classes: Number of logits.
-        channels: Channels of the images: 1 for grey, 3 for color.
-        image_size: Height and width in pixels. It decides the stem of some networks;
-            all networks pool their last map and so run on other sizes too.
+        channels: Channels of the images: 1 for gray, 3 for color.
+        image_size: Height and width in pixels. They determine the stem of some networks; all
+            networks pool their last map and therefore accept other sizes as well.
         seed: Seed of the initialization.
-        class_maps: Whether the classifier gives class activation maps and is therefore drawn as
-            a 1x1 convolution; the other weights do not depend on it.
+        class_maps: Whether the classifier is used for class activation maps and is therefore
+            drawn as a 1x1 convolution; the other weights do not depend on it.
 
     Returns:
         A network from images ``(batch, channels, height, width)`` to logits ``(batch, classes)``.
 
     Raises:
-        UserError: There is no such architecture, or the images or the classes are none.
+        UserError: There is no such architecture, or the number of classes, channels or pixels is
+            0.
     """
     found = _checked(architecture, classes, channels, image_size)
     import torch
@@ -55,10 +56,10 @@ def build(
 
 
 def outline(architecture: str, classes: int, channels: int, image_size: tuple[int, int]) -> Network:
-    """The same network on PyTorch's meta device: names and shapes alone, in no time.
+    """Return a network on PyTorch's meta device, with names and shapes of weights but no values.
 
     Raises:
-        UserError: As :func:`build`.
+        UserError: As for :func:`build`.
     """
     found = _checked(architecture, classes, channels, image_size)
     import torch

@@ -1,8 +1,9 @@
 """Residual networks for small images: He et al. (CVPR 2016), section 4.2.
 
-A 3x3 convolution to 16 channels, then three stages of equal length with 16, 32 and 64 channels,
-the last two of which begin by halving the map; then the mean over the map, and a linear layer.
-The wide ones of distillation code ("x4") have 32 channels, then 64, 128 and 256.
+The stem is a 3x3 convolution to 16 channels. It is followed by three stages of equal depth with
+16, 32 and 64 channels, the last two of which start by halving the map, global average pooling and
+a linear layer. The wide variants in distillation code ("x4") have 32, then 64, 128 and 256
+channels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["CifarResNet"]
 
 
 class CifarResNet(Network):
-    """CIFAR ResNet of ``depth`` = 6k + 2, with k blocks a stage.
+    """CIFAR ResNet of ``depth`` = 6k + 2, with k blocks per stage.
 
     Args:
         depth: 8, 14, 20, 32, 44, 56, 110 and so on.
@@ -27,7 +28,7 @@ class CifarResNet(Network):
         widths: Channels of the stem, then of each stage.
 
     If the shape changes, the shortcut is a projection (option B of He et al., as in common
-    distillation code; the parameter-free option A has 2,752 parameters fewer).
+    distillation code; the parameter-free option A would save 2,752 parameters).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class CifarResNet(Network):
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"a CIFAR ResNet has a depth of 8, 14, 20 and so on, not {depth}")
         self.stem = nn.Sequential(*conv_bn(channels, widths[0], 3), nn.ReLU())
-        self.stages = nn.Sequential()  # all their blocks, one after the other
+        self.stages = nn.Sequential()  # the blocks of all stages in order
         self._length = (depth - 2) // 6
         width_in = widths[0]
         for stage, width in enumerate(widths[1:]):
@@ -63,7 +64,7 @@ class CifarResNet(Network):
 
 
 class _Block(nn.Module):
-    """relu(x + convolutions(x)); the first convolution carries the stride."""
+    """Basic residual block, relu(x + convolutions(x)); the first convolution has the stride."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class _Block(nn.Module):
         )
 
     def before(self, x: Tensor) -> Tensor:
-        """Return the sum without the last activation."""
+        """Return the sum before the last activation function."""
         total: Tensor = self.shortcut(x) + self.residual(x)
         return total
 

@@ -1,4 +1,4 @@
-"""A network small enough that a training on a thousand digits takes seconds on a laptop."""
+"""Small network for 8x8 digits that trains in seconds on a laptop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["DigitsCnn"]
 
 
 class DigitsCnn(Network):
-    """Two 3x3 convolutions to 16 and 32 channels with batch norm, then the means over its quarters.
+    """Two 3x3 convolutions to 16 and 32 channels with batch norm, and means over quarters.
 
-    Quarters, because a digit is told by where its strokes are as well as by what they are. On grey
-    images of ten classes it has 6,138 parameters. Each convolution is a stage.
+    The map is averaged over its quarters, because the positions of strokes matter for digits. For
+    gray images of ten classes the network has 6,138 parameters. Each convolution is a stage.
     """
 
     def __init__(self, classes: int, channels: int) -> None:
@@ -26,7 +26,7 @@ class DigitsCnn(Network):
             nn.Conv2d(channels, 16, 3, padding=1, bias=False),
             nn.BatchNorm2d(16),
             nn.ReLU(),
-            nn.AvgPool2d(2, ceil_mode=True),  # ceil_mode: an image of one pixel stays one
+            nn.AvgPool2d(2, ceil_mode=True),  # ceil_mode: one pixel stays one pixel
             nn.Conv2d(16, 32, 3, padding=1, bias=False),
             nn.BatchNorm2d(32),
             nn.ReLU(),
@@ -46,13 +46,13 @@ class DigitsCnn(Network):
         return F.adaptive_avg_pool2d(self.widen(last), 2).flatten(1)
 
     def initialize_class_maps(self) -> None:
-        """See :class:`Network`; the convolution of a quarter is four times its linear weights."""
+        """See :class:`Network`; a convolution for a quarter has four times its linear weights."""
         super().initialize_class_maps()
         with torch.no_grad():
             self.classifier.weight /= 4
 
     def _maps(self, last: Tensor, weight: Tensor) -> Tensor:
-        """See :class:`Network`; each quarter of the map has weights of its own."""
+        """See :class:`Network`; each quarter of the map has separate weights."""
         height, width = last.shape[-2:]
         weights = weight.unflatten(1, (32, 2, 2))
         maps = last.new_zeros(len(last), len(weights), height, width)
@@ -67,5 +67,5 @@ class DigitsCnn(Network):
 
 
 def _halves(length: int) -> tuple[slice, slice]:
-    """The two halves of an axis; of an odd one, both have the middle."""
+    """Return the two halves of an axis; both contain the middle of an axis of odd length."""
     return slice(0, (length + 1) // 2), slice(length // 2, length)

@@ -1,4 +1,4 @@
-"""What methods see inside a network: features of its stages, and class activation maps."""
+"""Forward passes that also return the features or class activation maps that a method needs."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Features, Needs
 from rkd_core.models.base import Network
 
-__all__ = ["Look", "look", "looks_inside", "shapes"]
+__all__ = ["Outputs", "forward", "needs_activations", "shapes"]
 
 Shape = tuple[int, int, int]
 
 
-class Look(NamedTuple):
-    """What a network computes of a batch, as far as a method needs it."""
+class Outputs(NamedTuple):
+    """Outputs of a network for a batch, as far as a method needs them."""
 
     logits: Tensor
-    """``(batch, classes)``."""
+    """Logits ``(batch, classes)``."""
     features: Features | None = None
+    """Features of the stages."""
     maps: Tensor | None = None
-    """``(batch, classes, h, w)``."""
+    """Class activation maps ``(batch, classes, h, w)``."""
 
 
-def looks_inside(needs: Needs) -> bool:
-    """Whether a method needs more of a network than its logits."""
+def needs_activations(needs: Needs) -> bool:
+    """Return whether a method needs intermediate activations in addition to logits."""
     return needs.features or needs.maps
 
 
-def look(network: nn.Module, images: Tensor, needs: Needs) -> Look:
-    """Run a network once.
+def forward(network: nn.Module, images: Tensor, needs: Needs) -> Outputs:
+    """Run one forward pass and return the outputs that a method needs.
 
     Args:
-        network: A :class:`Network`, if the method looks inside.
+        network: A :class:`Network`, if the method needs more than logits.
         images: ``(batch, channels, height, width)``.
-        needs: Of the method.
+        needs: Needs of the method.
 
     Raises:
-        UserError: The network cannot be looked into, or has no class activation maps.
+        UserError: The network has no stages, or no class activation maps.
     """
-    if not looks_inside(needs):
-        return Look(network(images))
+    if not needs_activations(needs):
+        return Outputs(network(images))
     if not isinstance(network, Network):
-        raise UserError("the mean of several iterates has no features: take the last iterate")
+        raise UserError("the mean of several iterates has no features: use the last iterate")
     found = network.activations(images)
     before, outputs = zip(*found.stages, strict=True)
-    return Look(
+    return Outputs(
         found.logits,
         Features(before, outputs, found.pooled) if needs.features else None,
         network.class_activation_maps(found.last) if needs.maps else None,
@@ -59,7 +60,12 @@ def look(network: nn.Module, images: Tensor, needs: Needs) -> Look:
 def shapes(
     architecture: str, classes: int, channels: int, image_size: tuple[int, int]
 ) -> tuple[tuple[Shape, ...], int]:
-    """Channels, height and width of each stage's map, shallow to deep; then the pooled width."""
+    """Return the shapes of the activations of a network, found without computing them.
+
+    Returns:
+        Channels, height and width of the map of each stage from shallow to deep, and the number
+        of pooled features.
+    """
     network = models.outline(architecture, classes, channels, image_size).eval()
     found = network.activations(torch.zeros(1, channels, *image_size, device="meta"))
     maps = (stage.output.shape[1:] for stage in found.stages)

@@ -1,7 +1,7 @@
-"""The residual network of Google's public code for long-tailed CIFAR.
+"""Residual network of Google's public code for long-tailed CIFAR.
 
-It is the network of ``logit_adjustment/`` and ``non_decomp/`` of google-research (Menon et al.,
-ICLR 2021; Narasimhan and Menon, NeurIPS 2021), which they call ResNet-32.
+It is the network of ``logit_adjustment/`` and ``non_decomp/`` in google-research (Menon et al.,
+ICLR 2021; Narasimhan and Menon, NeurIPS 2021), where it is called ResNet-32.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from rkd_core.models.base import Network, Stage, conv_bn
 __all__ = ["GoogleResNet"]
 
 _TRUNCATED = 0.87962566103423978
-"""Standard deviation of a standard normal variable truncated at two deviations."""
+"""Standard deviation of a standard normal variable truncated at two standard deviations."""
 
 
 class GoogleResNet(Network):
-    """Residual network of ``depth`` = 6k + 2, with k blocks of three convolutions a stage.
+    """Residual network of ``depth`` = 6k + 2, with k blocks of three convolutions per stage.
 
-    A block has a 1x1, a 3x3 and a 1x1 convolution of equal width; the 3x3 convolution carries the
-    stride. The first block of each stage has a projection shortcut. A batch norm without an
-    activation comes before the mean over the map. The stem pads by 3 on every side, so that images
-    of 32 x 32 pixels give maps of 36, 18 and 9. Convolutions are drawn as by TensorFlow's
-    ``he_normal``, linear weights with a standard deviation of 0.01; biases are zero.
+    A block has a 1x1, a 3x3 and a 1x1 convolution of equal width; the 3x3 convolution has the
+    stride. The first block of each stage has a projection shortcut. The last map is normalized by
+    a batch norm without activation function before average pooling. The stem pads by 3 on every
+    side, so that images of 32 x 32 pixels have maps of 36, 18 and 9 pixels per side. Convolutions
+    are drawn as by TensorFlow's ``he_normal``, linear weights with a standard deviation of 0.01;
+    biases are zero.
 
     Args:
         depth: 8, 14, 20, 32, 44, 56, 110 and so on.
@@ -73,14 +74,14 @@ class GoogleResNet(Network):
 
     @staticmethod
     def initialize_convolution(weight: Tensor) -> None:
-        """Draw from a normal distribution (fan in) that is truncated at two deviations."""
+        """Draw from a normal distribution (fan in) truncated at two standard deviations."""
         fan_in = weight[0].numel()
         deviation = (2 / fan_in) ** 0.5 / _TRUNCATED
         nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 class _Block(nn.Module):
-    """Residual block without a final activation: ``shortcut(x) + residual(x)``."""
+    """Residual block without a final activation function: ``shortcut(x) + residual(x)``."""
 
     def __init__(self, width_in: int, width: int, stride: int, *, project: bool) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ def _strided_conv_bn(width: int, stride: int) -> list[nn.Module]:
 class _SamePadding(nn.Module):
     """TensorFlow's "same" padding for a 3x3 convolution of stride 2.
 
-    An even side gets one pixel at its end, an odd side one at each end.
+    A side of even length is padded by one pixel at its end, a side of odd length at both ends.
     """
 
     def forward(self, x: Tensor) -> Tensor:

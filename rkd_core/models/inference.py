@@ -1,4 +1,4 @@
-"""Logits of a model over images, in evaluation mode, and what follows from them by class."""
+"""Logits and predictions of a model in evaluation mode, and per-class statistics of them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = [
 def iterate_logits(
     model: nn.Module, batches: Iterable[Batch], execution: Execution
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Each batch with its float32 logits ``(batch, classes)``.
+    """Yield each batch with its float32 logits ``(batch, classes)``.
 
-    The model is in evaluation mode, and without gradients, while this iterates; afterwards it is
-    back in the mode it was in.
+    During the iteration the model is in evaluation mode and computes no gradients; afterwards its
+    previous mode is restored.
 
     Raises:
-        DivergedError: A logit is not finite. An argmax would still give an answer, a wrong one.
+        DivergedError: A logit is not finite, so predictions would be meaningless.
     """
     training = model.training
     model.eval()
@@ -50,12 +50,12 @@ def iterate_logits(
 
 
 def logits_of(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> Tensor:
-    """Float32 logits ``(n, classes)`` in the order of the batches, on the device."""
+    """Return float32 logits ``(n, classes)`` in the order of the batches, on the device."""
     return torch.cat([logits for _, logits in iterate_logits(model, batches, execution)])
 
 
 def predictions_of(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> Tensor:
-    """Predicted labels ``(n,)`` in the order of the batches, on the device."""
+    """Return predicted labels ``(n,)`` in the order of the batches, on the device."""
     parts = [logits.argmax(dim=1) for _, logits in iterate_logits(model, batches, execution)]
     return torch.cat(parts)
 
@@ -63,7 +63,11 @@ def predictions_of(model: nn.Module, batches: Iterable[Batch], execution: Execut
 def class_counts(
     labels: NDArray[np.int64], predictions: Tensor, classes: int
 ) -> tuple[list[int], list[int]]:
-    """Images and correct predictions of each class, in label order: ``(total, correct)``."""
+    """Count the images and the correct predictions of each class.
+
+    Returns:
+        Lists ``(total, correct)`` in label order.
+    """
     predicted = predictions.cpu().numpy()
     total = np.bincount(labels, minlength=classes)
     correct = np.bincount(labels[predicted == labels], minlength=classes)
@@ -73,18 +77,19 @@ def class_counts(
 def class_confidence(
     labels: NDArray[np.int64], logits: Tensor, classes: int
 ) -> tuple[list[float | None], list[float | None]]:
-    """Mean log-loss ``-log p_y`` and mean margin ``p_y - max of the others`` of each class.
+    """Return the mean log-loss and the mean margin of each class.
 
-    Lukasik et al. (TMLR 2022), section 3.7: a negative margin is a confident mistake.
+    The log-loss is ``-log p_y``, the margin ``p_y - max over y' != y of p_y'``. See Lukasik et al.
+    (TMLR 2022), section 3.7: a negative margin is a confident mistake.
 
     Args:
         labels: int64 ``(n,)``.
         logits: ``(n, classes)``.
-        classes: How many there are.
+        classes: Number of classes.
 
     Returns:
-        Two lists in label order; None for a class without images. With one class, the margin is
-        1.
+        Lists ``(log_loss, margin)`` in label order, with None for a class without images. If
+        there is only one class, its margin is 1.
     """
     logp, truth = F.log_softmax(logits.double(), dim=1), _truth(labels, logits)
     own = logp.gather(1, truth)[:, 0]
@@ -103,15 +108,16 @@ def class_confidence(
 def regularization_samples(
     labels: NDArray[np.int64], student: Tensor, teacher: Tensor, classes: int
 ) -> list[int]:
-    """Images of each class whose label the student finds more probable than its teacher does.
+    """Count the images of each class to whose label the student assigns the higher probability.
 
-    Zhou et al. (ICLR 2021); Lukasik et al. (TMLR 2022), appendix C.4. No temperature.
+    The probabilities of student and teacher are compared at temperature 1. See Zhou et al. (ICLR
+    2021); Lukasik et al. (TMLR 2022), appendix C.4.
 
     Args:
         labels: int64 ``(n,)``.
-        student: Logits ``(n, classes)``.
-        teacher: Logits ``(n, classes)`` of the same images.
-        classes: How many there are.
+        student: Logits of the student, ``(n, classes)``.
+        teacher: Logits of the teacher for the same images, ``(n, classes)``.
+        classes: Number of classes.
     """
     more = _log_probabilities(student, labels) > _log_probabilities(teacher, labels)
     counts: list[int] = np.bincount(labels[more.cpu().numpy()], minlength=classes).tolist()
@@ -119,10 +125,10 @@ def regularization_samples(
 
 
 def _log_probabilities(logits: Tensor, labels: NDArray[np.int64]) -> Tensor:
-    """``log p_y`` of each image, float64 ``(n,)``."""
+    """Return ``log p_y`` of each image, float64 ``(n,)``."""
     return F.log_softmax(logits.double(), dim=1).gather(1, _truth(labels, logits))[:, 0]
 
 
 def _truth(labels: NDArray[np.int64], logits: Tensor) -> Tensor:
-    """Labels ``(n, 1)`` where the logits are."""
+    """Return the labels ``(n, 1)`` on the device of the logits."""
     return torch.from_numpy(labels).to(logits.device)[:, None]

@@ -1,4 +1,4 @@
-"""How much memory a training takes on its device, found without one."""
+"""Estimate of the device memory of a training, computed on the CPU."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from rkd_core.specs import Recipe
 
 __all__ = ["training_bytes"]
 
-_PROBE = 2  # images that are really pushed through the network
-_SLACK = 2.0  # gradients of activations, workspaces of libraries, fragments
+_PROBE = 2  # images of the forward pass that is measured
+_SLACK = 2.0  # gradients of activations, workspaces of libraries, fragmentation
 
 
 def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half: bool) -> int:
-    """Estimated peak of one training, from what its forward pass keeps for the backward pass.
+    """Estimate the peak memory of one training in bytes.
+
+    The estimate is based on the tensors that a forward pass saves for the backward pass.
 
     Args:
-        architecture: Network.
-        recipe: Its batch size.
-        dataset: Classes, channels and image size; the images themselves are left out.
+        architecture: Name of the network.
+        recipe: Recipe with the batch size.
+        dataset: Dataset with classes, channels and image size; the memory of its images is not
+            counted.
         half: Whether activations are in bfloat16.
     """
     import torch
@@ -38,5 +41,5 @@ def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half:
         logits = model(torch.zeros(_PROBE, dataset.channels, *size))
     activations = sum(kept.values()) * recipe.batch_size / _PROBE / (2 if half else 1)
     weights = sum(p.numel() for p in model.parameters()) * 4
-    del logits  # what was kept had to live until it was counted
+    del logits  # it kept the saved tensors alive until they were counted
     return int(_SLACK * activations + 4 * weights)  # weights, gradients, momentum, a cast copy

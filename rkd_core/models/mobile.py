@@ -12,7 +12,7 @@ from rkd_core.models.base import Network, Stage, conv_bn, default_initialize, he
 
 __all__ = ["MobileNetV2Cifar", "ShuffleNetV1"]
 
-# Expansion, channels at width 1, blocks, stride of the first.
+# Expansion, channels at width 1, number of blocks, stride of the first block.
 _MOBILE_GROUPS = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -26,14 +26,14 @@ _MOBILE_ENDS = (1, 2, 4, 6)
 
 
 class MobileNetV2Cifar(Network):
-    """MobileNetV2 (Sandler et al., CVPR 2018) that divides the map by 16 instead of 32.
+    """MobileNetV2 (Sandler et al., CVPR 2018) that downsamples by 16 instead of 32.
 
-    The stem halves the map, the second group does not; ReLU instead of ReLU6. The stages end
-    where the map is halved next, in linear bottlenecks. Initialised as in mdistiller's code:
-    He's normal distribution, linear weights of deviation 0.01, zero biases.
+    The stem halves the map, the second group does not; ReLU replaces ReLU6. Each stage ends in a
+    linear bottleneck, before the map is halved again. Initialized as in mdistiller's code: He's
+    normal distribution, linear weights with a standard deviation of 0.01, zero biases.
 
     Args:
-        width: Factor of all channels but those of the last convolution, which are 1280.
+        width: Factor of all channels except the 1280 channels of the last convolution.
         classes: Number of logits.
         channels: Channels of the images.
     """
@@ -70,10 +70,10 @@ class MobileNetV2Cifar(Network):
 
 
 class ShuffleNetV1(Network):
-    """ShuffleNet (Zhang et al., CVPR 2018) of three groups, with a 1x1 stem of 24 channels.
+    """ShuffleNet (Zhang et al., CVPR 2018) with three groups and a 1x1 stem of 24 channels.
 
-    Three stages of 240, 480 and 960 channels, each of which begins by halving the map.
-    Initialised as in mdistiller's code, which is PyTorch's default.
+    It has three stages of 240, 480 and 960 channels, each of which starts by halving the map.
+    Initialized as in mdistiller's code, with PyTorch's default.
     """
 
     def __init__(self, classes: int, channels: int) -> None:
@@ -103,7 +103,7 @@ class ShuffleNetV1(Network):
 
 
 class _InvertedResidual(nn.Module):
-    """Expand, filter each channel, project; plus the input where the shape stays."""
+    """Inverted residual block, with a shortcut if the shape does not change."""
 
     def __init__(self, width_in: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -123,16 +123,16 @@ class _InvertedResidual(nn.Module):
 
 
 class _ShuffleUnit(nn.Module):
-    """A bottleneck of grouped convolutions, without its last activation.
+    """Bottleneck of grouped convolutions, without its last activation function.
 
-    The input is added, or, where the map is halved, averaged and put beside it.
+    The input is added or, if the map is halved, average-pooled and concatenated.
     """
 
     def __init__(self, width_in: int, width: int, *, halve: bool) -> None:
         super().__init__()
         width = width - width_in if halve else width
         inner, stride = width // 4, 2 if halve else 1
-        grouped = width_in != 24  # the stem's channels are too few
+        grouped = width_in != 24  # the stem has too few channels
         self.residual = nn.Sequential(
             *conv_bn(width_in, inner, 1, groups=3 if grouped else 1),
             nn.ReLU(),

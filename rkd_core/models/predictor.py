@@ -1,4 +1,4 @@
-"""A trained model as others use it: a network, or the mean of several iterates' logits."""
+"""Trained models from artifacts: a network, or the mean of the logits of several iterates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class AveragedLogits(nn.Module):
         self.iterates = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
+        """Return logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
         return torch.stack([network(images) for network in self.iterates]).mean(dim=0)
 
 
 def rebuild(artifact: Artifact) -> nn.Module:
-    """The model of an artifact, in evaluation mode, its parameters frozen."""
+    """Build the model of an artifact, in evaluation mode and with frozen parameters."""
     description: dict[str, Any] = artifact.model
 
     def network() -> nn.Module:

@@ -1,4 +1,4 @@
-"""Published weights from a local file. Importing it imports no torch."""
+"""Loading of published weights from a local file. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pretrained", "load_pretrained", "read_pretrained"]
 
-_COUNTER = "num_batches_tracked"  # of batch norm; older files lack it, and nothing here reads it
-_COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # counters of tools, no weights
+_COUNTER = "num_batches_tracked"  # of batch norm; unused, and absent from older files
+_COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # counters, not weights
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that wrappers such as DataParallel and ``torch.compile`` insert."""
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged)([._]|$)")
@@ -38,24 +38,24 @@ class Pretrained:
     digest: str
     """SHA-256 of the file."""
     tensors: dict[str, Tensor]
-    """By the network's own names, in float32 on the CPU, finite."""
+    """Finite tensors by the names of the network, in float32 on the CPU."""
     classes: int
-    """That its classifier tells apart."""
+    """Number of classes of its classifier."""
     normalization: Normalization | None
-    """What the network's published weights want of images; None for weights of this project."""
+    """Normalization that published weights require; None for weights of this project."""
     notes: tuple[str, ...] = ()
     """Notes for the user on how the file was read."""
 
 
 @dataclass(frozen=True, eq=False)
 class _StateDict:
-    """The network's tensors in a file.
+    """Tensors of a network in a file.
 
     Attributes:
-        tensors: Tensors by the file's names, without the parts that wrappers add.
-        names: The file's name of each of the network's tensors.
-        published: Whether these names are those of published weights.
-        notes: Notes on what was chosen and left out.
+        tensors: Tensors by their names in the file, without the parts that wrappers add.
+        names: Name in the file for each tensor of the network.
+        published: Whether these are the names of published weights.
+        notes: Notes on what was selected and left out.
     """
 
     tensors: Mapping[str, Tensor]
@@ -67,23 +67,23 @@ class _StateDict:
 def load_pretrained(
     path: Path, architecture: str, classes: int, channels: int, image_size: tuple[int, int]
 ) -> Network:
-    """A network with the weights of a file, in float32 on the CPU and in evaluation mode.
+    """Return a network with the weights of a file, in float32 on the CPU and in evaluation mode.
 
-    The file's tensors are named as torchvision publishes them (``fc.weight``) or as this
-    project's artifacts do (``classifier.weight``), below any prefixes and keys that DataParallel,
-    ``torch.compile``, Lightning or timm put before them. Nothing but tensors is unpickled.
+    Tensors are named as in torchvision's files (``fc.weight``) or as in the artifacts of this
+    project (``classifier.weight``), with any prefixes and keys that DataParallel,
+    ``torch.compile``, Lightning or timm add. Only tensors are unpickled.
 
     Args:
-        path: A state dict, or a checkpoint with one, of ``torch.save`` or safetensors. If it holds
-            weights and their running average, the average is used.
+        path: A state dict, or a checkpoint with one, of ``torch.save`` or safetensors. If it
+            holds weights and their running average, the average is used.
         architecture: One of the names of :func:`rkd_core.models.architectures`.
         classes: Number of logits.
         channels: Channels of the images.
         image_size: Height and width in pixels; see :func:`rkd_core.models.build`.
 
     Raises:
-        UserError: The file cannot be read, or its tensors are not this network's; the line names
-            those that are missing or unexpected, or the first of another shape or not finite.
+        UserError: The file cannot be read, or its tensors do not fit the network; the message
+            names missing or unexpected tensors, or the first of a wrong shape or not finite.
     """
     network = outline(architecture, classes, channels, image_size)
     given = _state_dict(path, read(path)[1], network)
@@ -94,9 +94,10 @@ def load_pretrained(
 def read_pretrained(
     path: Path, architecture: str, classes: int, channels: int, image_size: tuple[int, int]
 ) -> Pretrained:
-    """The weights of a file whose classifier may be for any number of classes.
+    """Return the weights of a file whose classifier may have any number of classes.
 
-    Args and raises: as :func:`load_pretrained`; ``classes`` are those wanted.
+    Arguments and errors are those of :func:`load_pretrained`; ``classes`` is the number of classes
+    of the data.
     """
     digest, stored = read(path)
     network = outline(architecture, classes, channels, image_size)
@@ -111,10 +112,11 @@ def read_pretrained(
 
 
 def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _StateDict:
-    """Find the network's tensors in a file, under any keys and prefixes.
+    """Find the tensors of a network in a file, under any keys and prefixes.
 
     Raises:
-        UserError: The file has several sets of them that differ, none of them a running average.
+        UserError: The file holds several different sets of weights, none of which is a running
+            average.
     """
     own = {name: name for name in network.state_dict()}
     published = {name: _published(name, network.published_names) for name in own}
@@ -123,7 +125,7 @@ def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _Stat
     which = int(most[1] > most[0])
     names = (own, published)[which]
     places = [place for place, count in votes[which].items() if count == most[which]]
-    if not places:  # the message lists what is in the largest mapping
+    if not places:  # the error message then lists the tensors of the largest mapping
         folders = Counter(one.folder for one in stored)
         places = [(folder, "") for folder, _ in folders.most_common(1)] or [("", "")]
     place, notes = _chosen(path, places, stored, set(names.values()))
@@ -141,7 +143,7 @@ def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _Stat
 
 
 def _votes(stored: Sequence[Stored], names: Iterable[str]) -> Counter[tuple[str, str]]:
-    """Count the network's tensors at each place: the mapping that holds them, and their prefix."""
+    """Count the tensors of the network at each place, a pair of mapping and name prefix."""
     wanted = {name for name in names if not name.endswith(_COUNTER)}
     votes: Counter[tuple[str, str]] = Counter()
     for one in stored:
@@ -153,7 +155,7 @@ def _votes(stored: Sequence[Stored], names: Iterable[str]) -> Counter[tuple[str,
 
 
 def _below(stored: Sequence[Stored], place: tuple[str, str]) -> dict[str, Tensor]:
-    """Return the tensors at a place by their names without its prefix."""
+    """Return the tensors at a place, by their names without the prefix."""
     folder, prefix = place
     found: dict[str, Tensor] = {}
     for one in stored:
@@ -166,10 +168,10 @@ def _below(stored: Sequence[Stored], place: tuple[str, str]) -> dict[str, Tensor
 def _chosen(
     path: Path, places: list[tuple[str, str]], stored: Sequence[Stored], names: set[str]
 ) -> tuple[tuple[str, str], list[str]]:
-    """Choose one of the places that hold equally many of the network's tensors, with a note.
+    """Choose among places that hold equally many tensors of the network; return notes as well.
 
     Raises:
-        UserError: They differ, and not because one is a running average of another.
+        UserError: The weights there differ, and none is a running average.
     """
     shown = {place: ".".join(filter(None, place)).strip(".") or "the outermost" for place in places}
     averaged = [place for place in places if _AVERAGED.search(shown[place])]
@@ -178,10 +180,10 @@ def _chosen(
     if not all(_equal(taken, other) for other in others):
         raise UserError(
             f"{path} holds several sets of weights that differ ({listed([*shown.values()])}): "
-            "save the one that is meant alone"
+            "save only the intended one"
         )
     left = [text for place, text in shown.items() if place not in places]
-    return places[0], [f"{path}: took {shown[places[0]]}, not {listed(left)}"] if left else []
+    return places[0], [f"{path}: used {shown[places[0]]}, not {listed(left)}"] if left else []
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -202,7 +204,7 @@ def _bare(name: str) -> str:
 def _fitted(
     path: Path, given: _StateDict, network: Network, architecture: str, channels: int
 ) -> dict[str, Tensor]:
-    """Return the file's tensors by the network's names; the file must have all of them."""
+    """Return the tensors of a file by the names of the network, after checking all of them."""
     import torch
 
     needed = network.state_dict()
@@ -212,7 +214,7 @@ def _fitted(
     weights: dict[str, Tensor] = {}
     for ours, like in needed.items():
         theirs = given.names[ours]
-        if theirs not in given.tensors:  # a counter may be missing
+        if theirs not in given.tensors:  # only a counter can be missing
             weights[ours] = torch.zeros(like.shape, dtype=like.dtype)
             continue
         tensor = given.tensors[theirs]
@@ -227,12 +229,12 @@ def _fitted(
             raise UserError(f"{path} is not of {what}: {theirs} holds {tensor.dtype}")
         weights[ours] = tensor.to(like.dtype, memory_format=torch.contiguous_format)
         if not torch.isfinite(weights[ours]).all():
-            raise UserError(f"{path} is damaged, or diverged: not all of {theirs} is finite")
+            raise UserError(f"{path} is damaged or diverged: not all values of {theirs} are finite")
     return weights
 
 
 def _check_names(path: Path, given: _StateDict, what: str) -> None:
-    """Refuse a file that lacks tensors of the network or has extra ones."""
+    """Refuse a file with missing or unexpected tensors."""
     wanted = list(given.names.values())
     missing = [n for n in wanted if n not in given.tensors and not n.endswith(_COUNTER)]
     unexpected = [name for name in given.tensors if name not in wanted]
@@ -247,7 +249,7 @@ def _check_names(path: Path, given: _StateDict, what: str) -> None:
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Return whether a tensor is dense numbers in memory, not sparse, quantized or without data."""
+    """Return whether a tensor is dense and has data: not sparse, quantized, nested or meta."""
     import torch
 
     odd = tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided
@@ -255,7 +257,7 @@ def _plain(tensor: Tensor) -> bool:
 
 
 def _published(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
-    """What published weights call a tensor of ours."""
+    """Return the name of a tensor in published weights."""
     for ours, theirs in prefixes:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
@@ -263,7 +265,7 @@ def _published(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
 
 
 def _other_stem(architecture: str, found: Tensor, needed: Tensor) -> str:
-    """A hint where a small image has another stem than the file."""
+    """Return a hint if the file has the ImageNet stem and the network the stem for small images."""
     other = f"{architecture}_imagenet"
     seven = found.shape[2:] == (7, 7) and needed.shape[2:] == (3, 3)
     return f"; {other} has that stem at every image size" if seven and other in REGISTRY else ""

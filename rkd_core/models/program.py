@@ -1,4 +1,4 @@
-"""A trained model as a program: PyTorch alone loads it, and it takes images as they are decoded."""
+"""Export of a trained model to a ``torch.export`` program that takes decoded images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rkd_core.results.artifacts import Artifact
 
 __all__ = ["Classifier", "program"]
 
-_AGREES = 1e-4  # relative; kernels may add up in another order
+_TOLERANCE = 1e-4  # relative; kernels may sum in another order
 
 
 class Classifier(nn.Module):
-    """A network with the normalisation that it was trained behind.
+    """A network preceded by the normalization that it was trained with.
 
     Args:
-        network: From normalised images ``(n, channels, height, width)`` to logits.
-        mean: Per channel, on the scale where white is 1.
-        std: Per channel.
+        network: Network from normalized images ``(n, channels, height, width)`` to logits.
+        mean: Mean per channel, on the scale where white is 1.
+        std: Standard deviation per channel, on the same scale.
     """
 
     scale: Tensor
@@ -30,13 +30,13 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.network = network
-        # As in training, rkd_core.datasets.batches.batches: one multiplication and one subtraction.
+        # The same operations as in rkd_core.datasets.batches.batches, so that results are equal.
         means, stds = (torch.tensor(v, dtype=torch.float32).double() for v in (mean, std))
         self.register_buffer("scale", (1 / (255 * stds)).float()[:, None, None])
         self.register_buffer("shift", (means / stds).float()[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 ``(n, classes)``.
+        """Return logits, float32 ``(n, classes)``.
 
         Args:
             images: uint8 ``(n, height, width, channels)``.
@@ -47,15 +47,16 @@ class Classifier(nn.Module):
 
 
 def program(artifact: Artifact) -> bytes:
-    """The artifact's model as a ``torch.export`` archive, for any number of images.
+    """Export the model of an artifact as a ``torch.export`` archive, for any number of images.
 
-    It runs in float32. What it says of random pixels is compared with what the model says.
+    The program runs in float32. Its logits for random pixels are compared with the model's.
 
     Returns:
-        A file for ``torch.export.load``, whose ``.module()`` is called as :class:`Classifier`.
+        Bytes of a file for ``torch.export.load``, whose ``.module()`` is called like
+        :class:`Classifier`.
 
     Raises:
-        RuntimeError: The program does not agree with the model.
+        RuntimeError: The program and the model disagree.
     """
     description = artifact.model
     model = Classifier(rebuild(artifact), **description["normalization"]).eval()
@@ -76,6 +77,7 @@ def program(artifact: Artifact) -> bytes:
         images = pixels(n)
         with torch.no_grad():
             expected, found = model(images), loaded(images)
-        if not torch.allclose(found, expected, _AGREES, _AGREES * float(expected.abs().max())):
+        tolerance = _TOLERANCE * float(expected.abs().max())
+        if not torch.allclose(found, expected, _TOLERANCE, tolerance):
             raise RuntimeError(f"the exported program differs from the model on {n} images")
     return archive.getvalue()

@@ -1,6 +1,6 @@
-"""Every architecture by name: one line, how to build it, how large it is. Imports no torch.
+"""Registry of architectures: description, builder and size of each. Does not import torch.
 
-``_cifar`` and ``_imagenet`` in a name fix the stem where there are both.
+The suffixes ``_cifar`` and ``_imagenet`` fix the stem of networks that have both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["REGISTRY", "Architecture", "find"]
 
 Builder = Callable[[int, int, tuple[int, int]], "Network"]
-"""From (classes, channels, image size) to a network."""
+"""Function of (classes, channels, image size) that returns a network."""
 
 
 class Architecture(NamedTuple):
@@ -25,11 +25,11 @@ class Architecture(NamedTuple):
     description: str
     build: Builder
     parameters: int
-    """For ten classes of 32 x 32 colour images."""
+    """Number of parameters for ten classes of 32 x 32 color images."""
 
 
 def find(architecture: str) -> Architecture:
-    """An entry by its name.
+    """Return the entry of an architecture.
 
     Raises:
         UserError: There is no such architecture.
@@ -160,7 +160,7 @@ _CIFAR_RESNETS = {
     56: 855_770,
     110: 1_730_714,
 }
-"""Parameters by depth."""
+"""Number of parameters by depth."""
 _CIFAR_STEM = {18: 11_173_962, 34: 21_282_122, 50: 23_520_842}
 _IMAGENET_STEM = {18: 11_181_642, 34: 21_289_802, 50: 23_528_522}
 
@@ -211,4 +211,4 @@ REGISTRY: dict[str, Architecture] = {
         stochastic_depth_prob=0.0,
     ),
 }
-"""Every architecture by name."""
+"""All architectures by name."""

@@ -1,8 +1,8 @@
-"""torchvision's networks, untrained, for images of any channels.
+"""Untrained torchvision networks for images with any number of channels.
 
-Each holds torchvision's module as ``body`` without its last layer, which is ``classifier``, so
+Each holds torchvision's module as ``body``, except for its last layer, which is ``classifier``, so
 that torchvision's published weights fit (:func:`rkd_core.models.load_pretrained`). Dropout and
-stochastic depth are off, since networks here draw nothing at random when they run.
+stochastic depth are disabled, because a forward pass must not draw random numbers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rkd_core.models.base import Network, Stage, he_initialize
 __all__ = ["TorchvisionMobile", "TorchvisionResNet"]
 
 SMALLEST_LARGE_IMAGE = 128
-"""Pixels on the shorter side from which torchvision's own stem, made for 224, is kept."""
+"""Shorter side in pixels from which torchvision's stem, designed for 224 pixels, is used."""
 
 
 class TorchvisionResNet(Network):
     """ResNet of ``depth`` 18, 34 or 50 (He et al., CVPR 2016).
 
-    torchvision's stem divides the map by four before the first block: a 7x7 convolution of stride
-    2, then max pooling. That leaves a small image too little, so ``by_size`` below 128 pixels the
-    stem is that of the CIFAR networks, a 3x3 convolution of stride 1.
+    torchvision's stem downsamples by four before the first block: a 7x7 convolution of stride 2,
+    then max pooling. Small images would lose too much resolution, so with ``by_size`` the stem for
+    images below 128 pixels is that of the CIFAR networks, a 3x3 convolution of stride 1.
     """
 
     published_names = (("classifier.", "fc."), ("body.", ""))
@@ -72,15 +72,15 @@ class TorchvisionResNet(Network):
 class TorchvisionMobile(Network):
     """One of torchvision's networks of inverted residuals, always with its ImageNet stem.
 
-    Initialised as torchvision does it. A stage ends where the map is halved next; the stem ends
-    at a quarter of the image. All end in linear bottlenecks, without an activation.
+    Initialized as in torchvision. Each stage ends in a linear bottleneck, before the map is halved
+    again; the first one ends at a quarter of the image size.
 
     Args:
         name: ``efficientnet_v2_l``, ``mobilenet_v2`` or ``mobilenet_v3_large``.
         classes: Number of logits.
         channels: Channels of the images.
-        ends: Places in torchvision's ``features`` of the last layer of each stage.
-        options: Of torchvision's constructor.
+        ends: Indices in torchvision's ``features`` of the last layer of each stage.
+        options: Options of torchvision's constructor.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class TorchvisionMobile(Network):
 
 
 def _before(block: nn.Module, x: Tensor) -> Tensor:
-    """A block of torchvision's ResNets without its last activation."""
+    """Apply a block of torchvision's ResNets without its last activation function."""
     parts: Any = block
     out = parts.bn2(parts.conv2(parts.relu(parts.bn1(parts.conv1(x)))))
     if hasattr(parts, "conv3"):

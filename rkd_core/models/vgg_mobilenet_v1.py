@@ -17,13 +17,14 @@ _VGG_WIDTHS = (64, 128, 256, 512, 512)
 class Vgg(Network):
     """VGG with batch norm (Simonyan and Zisserman, ICLR 2015), as common in distillation code.
 
-    Five groups of 3x3 convolutions with max pooling between them, then the mean over the map and
-    one linear layer. The first group is the stem, the others are the stages. Only images of 64
-    pixels or more a side are halved before the last group. Initialised as in mdistiller's code:
-    He's normal distribution, linear weights of deviation 0.01, zero biases.
+    Five groups of 3x3 convolutions with max pooling between them are followed by global average
+    pooling and one linear layer. The first group is the stem, the others are the stages. Maps are
+    halved before the last group only for images of at least 64 pixels per side. Initialized as in
+    mdistiller's code: He's normal distribution, linear weights with a standard deviation of 0.01,
+    zero biases.
 
     Args:
-        convolutions: In each group: 1 for VGG-8, 2 for VGG-13.
+        convolutions: Number of convolutions per group: 1 for VGG-8, 2 for VGG-13.
         classes: Number of logits.
         channels: Channels of the images.
         image_size: Height and width in pixels.
@@ -37,7 +38,7 @@ class Vgg(Network):
         width_in = channels
         for place, width in enumerate(_VGG_WIDTHS):
             halve = 1 <= place <= 3 or (place == 4 and min(image_size) >= 64)
-            # ceil_mode: a map of one pixel stays one
+            # ceil_mode: one pixel stays one pixel
             group = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True) if halve else nn.Identity())
             for i in range(convolutions):
                 group.extend([nn.ReLU()] if i else [])
@@ -61,9 +62,10 @@ class Vgg(Network):
 class MobileNetV1(Network):
     """MobileNet (Howard et al., 2017) of width 1, with a stem for ImageNet.
 
-    A 3x3 convolution of stride 2, then thirteen pairs of a depthwise and a 1x1 convolution, which
-    halve the map four times. A stage ends before the next halving; the first ends at a quarter of
-    the image. Initialised as in mdistiller's code, which is PyTorch's default.
+    A 3x3 convolution of stride 2 is followed by thirteen pairs of a depthwise and a 1x1
+    convolution, which halve the map four times. Each stage ends before the map is halved again;
+    the first one ends at a quarter of the image size. Initialized as in mdistiller's code, with
+    PyTorch's default.
     """
 
     def __init__(self, classes: int, channels: int) -> None:
@@ -76,7 +78,7 @@ class MobileNetV1(Network):
                 stride = 2 if i == 0 and width > 64 else 1
                 self.units.append(_separable(width_in, width, stride))
                 width_in = width
-            if width > 64:  # what comes before is the stem
+            if width > 64:  # the units before belong to the stem
                 self._ends.append(len(self.units) - 1)
         self.classifier = nn.Linear(1024, classes)
 
@@ -88,7 +90,7 @@ class MobileNetV1(Network):
 
 
 def _run(units: nn.ModuleList, x: Tensor, ends: Sequence[int]) -> Iterator[Stage]:
-    """Run through units that end before an activation, and that activation."""
+    """Apply units, each followed by an activation function, and yield the stages."""
     for place, unit in enumerate(units):
         before = unit(x)
         x = F.relu(before)

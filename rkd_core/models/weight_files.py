@@ -1,4 +1,4 @@
-"""Tensors of a weight file by name, for the formats of many tools. Imports no torch."""
+"""Reader of the tensors in weight files of many tools. Importing it does not import torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "Stored", "listed", "read"]
 
 ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".tar", ".ckpt", ".bin", ".th", ".safetensors")
-"""Endings of the file names that are read, in lower case."""
+"""Supported endings of file names, in lower case."""
 
-# Formats of other tools, which hold no state dict or only part of one.
+# Formats of other tools, which contain no state dict or only a part of one.
 _OTHERS = {
     ".pt2": "a torch.export program",
     ".onnx": "an ONNX model",
@@ -38,12 +38,13 @@ _OTHERS = {
 }
 _BEGINNINGS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
-    b"<!DOCTYPE": "a web page, not the file that it leads to",
-    b"<html": "a web page, not the file that it leads to",
+    b"<!DOCTYPE": "a web page, not the file that it links to",
+    b"<html": "a web page, not the file that it links to",
     b"\x1f\x8b": "compressed: unpack it first",
 }
 _SAVE = (
-    "where it was made, save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
+    "with the tool that wrote it, save only the state dict: "
+    "torch.save(model.state_dict(), 'weights.pth')"
 )
 _DEPTH = 6  # levels of nested mappings
 _NAMED = 4  # names that a message lists
@@ -51,11 +52,11 @@ _NAMED = 4  # names that a message lists
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A tensor of a file.
+    """A tensor in a file.
 
     Attributes:
         tensor: The tensor as stored.
-        folder: Keys of the mappings that hold it, joined by ``.``; empty for the outermost.
+        folder: Keys of the mappings that contain it, joined by ``.``; empty for the outermost.
         name: Its key in the innermost mapping.
     """
 
@@ -65,7 +66,7 @@ class Stored:
 
 
 def read(path: Path) -> tuple[str, list[Stored]]:
-    """Read a weight file; nothing but tensors and plain values is unpickled.
+    """Read a weight file; only tensors and plain values are unpickled.
 
     Args:
         path: A state dict, or a checkpoint with one or several, of ``torch.save`` or
@@ -75,7 +76,7 @@ def read(path: Path) -> tuple[str, list[Stored]]:
         SHA-256 of the file, and all its tensors.
 
     Raises:
-        UserError: The file cannot be read, or is of an unsupported kind; the line names the kind.
+        UserError: The file cannot be read, or is of an unsupported kind, which the message names.
     """
     lower = path.name.lower()
     kind = next((kind for ending, kind in _OTHERS.items() if lower.endswith(ending)), None)
@@ -90,23 +91,23 @@ def read(path: Path) -> tuple[str, list[Stored]]:
         )
     try:
         if not path.is_file():
-            raise UserError(f"{path} is not there, or not a file: give a weight file")
+            raise UserError(f"{path} does not exist or is not a file: give a weight file")
         content = path.read_bytes()
         found = _loaded(path, content)
     except UserError:
         raise
-    except pickle.UnpicklingError as error:  # its own message says how to run the code all the same
+    except pickle.UnpicklingError as error:  # torch's message suggests running the code anyway
         raise UserError(f"{path} cannot be read as weights: {_refused(content, error)}") from error
-    except Exception as error:  # damaged files raise errors of many kinds
+    except Exception as error:  # damaged files raise many kinds of errors
         reason = first_line(error)
         raise UserError(f"{path} cannot be read as weights: {reason}") from error
     if not isinstance(found, Mapping):
-        raise UserError(f"{path} holds a {type(found).__name__}, not a state dict")
+        raise UserError(f"{path} contains a {type(found).__name__}, not a state dict")
     return hashlib.sha256(content).hexdigest(), list(_tensors(found))
 
 
 def listed(names: list[str]) -> str:
-    """Return the first of several names, and the number of the others."""
+    """Return a text with the first of several names and the number of the others."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -133,11 +134,11 @@ def _loaded(path: Path, content: bytes) -> Any:
 
 
 def _kind_of_archive(content: bytes) -> str | None:
-    """Describe a zip archive that does not hold tensors; empty for one that does."""
+    """Describe a zip archive that does not hold tensors; return None for one that does."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except zipfile.BadZipFile:  # torch has a better message
+    except zipfile.BadZipFile:  # torch raises an error with a better message
         return None
     if "constants.pkl" in names:
         return f"a TorchScript archive, not a state dict: {_SAVE}"
@@ -149,19 +150,19 @@ def _kind_of_archive(content: bytes) -> str | None:
 
 
 def _index(path: Path) -> str:
-    """Describe the index of weights in several files."""
+    """Describe an index of weights in several files."""
     try:
         parts = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
         several = f"an index of {len(parts)} files ({listed([str(part) for part in parts])})"
-    except Exception:  # damaged or of another kind, it is refused all the same
+    except Exception:  # a damaged index or another kind of file is refused as well
         several = "an index of several files"
-    return f"{several}: give one file with all tensors, {_SAVE.removeprefix('where it was made, ')}"
+    return f"{several}: give one file with all tensors; {_SAVE}"
 
 
 def _refused(content: bytes, error: pickle.UnpicklingError) -> str:
-    """Say why a pickle was not loaded, in one line."""
+    """Return the reason why a pickle was not loaded, in one line."""
     classes: list[str] = []
-    with contextlib.suppress(Exception):  # stop where it is no longer a pickle
+    with contextlib.suppress(Exception):  # stop at the first damaged part
         for name in _classes(content):
             classes.append(name)
     if any(name.startswith("torch.nn.modules.") for name in classes):
@@ -169,8 +170,8 @@ def _refused(content: bytes, error: pickle.UnpicklingError) -> str:
         return f"it is a pickled module ({own}), which can run code: {_SAVE}"
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found is not None:
-        return f"it holds {found[1]} beside tensors, which is not loaded: {_SAVE}"
-    return f"it is damaged, or holds more than tensors: {_SAVE}"
+        return f"it contains {found[1]} besides tensors, which is not loaded: {_SAVE}"
+    return f"it is damaged, or contains more than tensors: {_SAVE}"
 
 
 def _classes(content: bytes) -> Iterator[str]:
@@ -192,7 +193,7 @@ def _classes(content: bytes) -> Iterator[str]:
 
 
 def _tensors(found: Mapping[Any, Any]) -> Iterator[Stored]:
-    """Yield all tensors of nested mappings; visit each mapping once."""
+    """Yield all tensors in nested mappings, visiting each mapping once."""
     import torch
 
     waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), found)]

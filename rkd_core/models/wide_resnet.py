@@ -15,13 +15,13 @@ __all__ = ["WideResNet"]
 class WideResNet(Network):
     """WRN of ``depth`` = 6k + 4, with k pre-activation blocks in each of three stages.
 
-    A stage hands on a sum that no activation has seen; ``before`` in its :class:`Stage` is what
-    the next batch norm makes of the sum, as in mdistiller's code. Initialised as there: He's
-    normal distribution, zero biases.
+    The output of a stage is a sum without activation function; ``before`` in its :class:`Stage` is
+    that sum after the next batch norm, as in mdistiller's code. Initialized as there: He's normal
+    distribution, zero biases.
 
     Args:
         depth: 16, 28, 40 and so on.
-        widen: Factor of the channels 16, 32 and 64 of the stages.
+        widen: Factor of the 16, 32 and 64 channels of the stages.
         classes: Number of logits.
         channels: Channels of the images.
     """
@@ -58,9 +58,10 @@ class WideResNet(Network):
 
 
 class _Block(nn.Module):
-    """x + convolutions(relu(normed)), and the batch norm of that, with which the next one begins.
+    """Pre-activation block: x + convolutions(relu(normed)), and the batch norm of that sum.
 
-    Where the shape changes, x too is normed, activated and projected.
+    The batch norm belongs to the next block. If the shape changes, the shortcut is a projection of
+    relu(normed).
     """
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:

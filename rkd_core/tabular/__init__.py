@@ -1,1 +1,1 @@
-"""Tabular data and forests: the experiments on UCI Adult."""
+"""Tabular data and random forests, for the experiments on UCI Adult."""

@@ -1,7 +1,7 @@
-"""UCI Adult (Kohavi and Becker, 1996): 48,842 people of the 1994 census, and who earns over $50K.
+"""Reader of UCI Adult (Kohavi and Becker, 1996): 48,842 people of the 1994 census, and incomes.
 
-Read from the two files as they were published, ``adult.data`` and ``adult.test``: fifteen fields a
-row, ``?`` where a value is missing, comments behind ``|``, labels that end in a dot in the second.
+The data are the two published files, ``adult.data`` and ``adult.test``: fifteen fields per row,
+``?`` for a missing value, comments after ``|``, and in the second file labels that end in a dot.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ COLUMNS = {
         "Trinadad&Tobago Peru Hong Holand-Netherlands ?"
     ),
 }
-"""The columns but for the last, the income, each with its values as documented with the data;
-nothing for a whole number."""
+"""All columns except the last, the income, each with the values that the documentation of the data
+lists; empty for integer columns."""
 
 NUMBERS = tuple(column for column, values in COLUMNS.items() if not values)
 CATEGORIES = {column: tuple(sorted(v.split())) for column, v in COLUMNS.items() if v}
-"""The values of each such column in alphabetical order, as scikit-learn's encoders have them."""
+"""Values of each categorical column in alphabetical order, as in scikit-learn's encoders."""
 
 _CODES = {column: {v: i for i, v in enumerate(values)} for column, values in CATEGORIES.items()}
 _LABELS = {TRAIN: {"<=50K": 0, ">50K": 1}, TEST: {"<=50K.": 0, ">50K.": 1}}
@@ -72,13 +72,14 @@ _MOST_SHOWN = 50
 
 @dataclass(frozen=True)
 class Adult:
-    """The rows of both files, in their order.
+    """Rows of both files, in their order.
 
     Attributes:
-        numbers: int64 ``(rows, 6)``, in the order of ``NUMBERS``.
-        codes: int64 ``(rows, 8)``, each a place among its column's values in ``CATEGORIES``.
+        numbers: Integer columns, int64 ``(rows, 6)``, in the order of ``NUMBERS``.
+        codes: Categorical columns, int64 ``(rows, 8)``, as indices into the values of the column
+            in ``CATEGORIES``.
         label: Whether the income is over $50K, bool ``(rows,)``.
-        published_test: Whether the row is one of ``adult.test``, bool ``(rows,)``.
+        published_test: Whether the row is in ``adult.test``, bool ``(rows,)``.
     """
 
     numbers: NDArray[np.int64]
@@ -90,7 +91,7 @@ class Adult:
         return len(self.label)
 
     def has(self, column: str, value: str) -> NDArray[np.bool_]:
-        """Whether a categorical column has this value, bool ``(rows,)``."""
+        """Return whether a categorical column has this value, bool ``(rows,)``."""
         return self.codes[:, list(CATEGORIES).index(column)] == _CODES[column][value]
 
     @property
@@ -100,24 +101,24 @@ class Adult:
         return np.any([self.has(column, MISSING) for column in columns], axis=0)
 
     def ordinal(self) -> NDArray[np.float32]:
-        """Features ``(rows, 14)``: the numbers, then one code for each categorical column."""
+        """Return features ``(rows, 14)``: the numbers, then a code per categorical column."""
         return np.hstack([self.numbers, self.codes]).astype(np.float32)
 
     def one_hot(self) -> NDArray[np.float32]:
-        """Features ``(rows, 108)``: the numbers, then 0 or 1 for each value of each column."""
+        """Return features ``(rows, 108)``: the numbers, then an indicator per category."""
         columns = zip(self.codes.T, CATEGORIES.values(), strict=True)
         indicators = [codes[:, None] == np.arange(len(values)) for codes, values in columns]
         return np.hstack([self.numbers, *indicators]).astype(np.float32)
 
 
 def find(data_dir: Path | None = None) -> Path:
-    """The folder with both files: itself, or the folder ``adult`` of a folder of datasets.
+    """Return the folder with both files: a data folder, or its subfolder ``adult``.
 
     Args:
-        data_dir: Where to look first, before ``$RKD_DATA_DIR`` and the cache.
+        data_dir: Folder that is searched first, before ``$RKD_DATA_DIR`` and the cache.
 
     Raises:
-        UserError: A data folder does not exist, or the files are nowhere.
+        UserError: A data folder does not exist, or the files are not found.
     """
     given = given_folders(data_dir)
     places = [place for folder in given for place in (folder / "adult", folder)]
@@ -133,8 +134,8 @@ def read(folder: Path) -> Adult:
     """Read both files.
 
     Raises:
-        UserError: A file cannot be read, or is not as published: the line names file, line and
-            column.
+        UserError: A file cannot be read or differs from the published format; the message names
+            file, line and column.
     """
     rows, sizes = [], []
     for name in (TRAIN, TEST):
@@ -152,7 +153,7 @@ def read(folder: Path) -> Adult:
 
 
 def _rows(path: Path, labels: dict[str, int]) -> list[list[int]]:
-    """The rows of a file, each value as a number."""
+    """Return the rows of a file, with each value as an integer."""
     known = {column: _CODES.get(column) for column in COLUMNS} | {"income": labels}
     rows = []
     try:
@@ -191,5 +192,5 @@ def _row(text: str, known: dict[str, dict[str, int] | None], where: str) -> list
         elif field.isascii() and field.isdigit() and len(field) <= _MOST_DIGITS:
             row.append(int(field))
         else:
-            raise UserError(f"{where}, column {column}: {field[:_MOST_SHOWN]!r} is no whole number")
+            raise UserError(f"{where}, column {column}: {field[:_MOST_SHOWN]!r} is not an integer")
     return row

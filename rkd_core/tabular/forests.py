@@ -15,16 +15,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ForestRecipe:
-    """A teacher, and what its students are fitted to.
+    """Options of the teacher forest and of the targets of its students.
 
     Attributes:
-        trees: Of the teacher; a student has one.
-        depth: Largest depth of every tree.
-        alpha: Weight of the teacher's score in the distilled student's target.
-        cross_fit: Folds, so that each training row is scored by a forest that has not seen it;
-            0 for the scores of the teacher that was fitted to all of them.
-        bootstrap: Whether a student's tree is fitted to a resample of the rows, as scikit-learn
-            does even for a single tree.
+        trees: Number of trees of the teacher; a student has one.
+        depth: Maximum depth of every tree.
+        alpha: Weight of the teacher's score in the targets of the distilled student.
+        cross_fit: Number of folds, so that each training row is scored by a forest that was not
+            fitted to it; 0 to use the scores of the teacher, which is fitted to all rows.
+        bootstrap: Whether the tree of a student is fitted to a bootstrap sample of the rows, as
+            scikit-learn does even for a single tree.
     """
 
     trees: int = 500
@@ -36,7 +36,7 @@ class ForestRecipe:
 
 @dataclass(frozen=True)
 class Scores:
-    """What each model says of the test rows, about the probability of label 1, ``(rows,)``."""
+    """Predicted probabilities of label 1 for the test rows by each model, ``(rows,)``."""
 
     teacher: FloatArray
     one_hot: FloatArray
@@ -51,17 +51,18 @@ def distill(
     seed: int,
     threads: int = 1,
 ) -> Scores:
-    """Fit a teacher, a student of the labels and one of the teacher's scores mixed with them.
+    """Fit a teacher, a student on one-hot labels and a student on labels mixed with scores.
 
-    The two students have the same seed: the same resample of rows, the same order of features.
+    The two students share a seed and therefore the bootstrap sample and the order of features.
 
     Args:
         x: Training features ``(rows, features)``.
-        y: Training labels ``(rows,)``; both must occur, in at least ``recipe.cross_fit`` rows.
-        x_test: Test features.
-        recipe: Of teacher and students.
-        seed: Of the forests.
-        threads: That fit the teacher; the scores do not depend on their number.
+        y: Training labels ``(rows,)``; each label must occur in at least ``recipe.cross_fit``
+            rows.
+        x_test: Test features ``(test rows, features)``.
+        recipe: Options of teacher and students.
+        seed: Seed of the forests.
+        threads: Threads that fit the teacher; the scores do not depend on their number.
     """
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from sklearn.model_selection import StratifiedKFold
@@ -70,7 +71,7 @@ def distill(
         forest = RandomForestClassifier(
             recipe.trees, max_depth=recipe.depth, random_state=seed, n_jobs=threads
         ).fit(x[rows], y[rows])
-        forest.n_jobs = 1  # threads would add up the trees in any order: other last bits each time
+        forest.n_jobs = 1  # threads would sum over trees in any order, which changes the last bits
         return forest
 
     def student(targets: FloatArray) -> FloatArray:
@@ -96,5 +97,11 @@ def distill(
 
 
 def mix(labels: FloatArray, scores: FloatArray, alpha: float) -> FloatArray:
-    """The distilled student's targets ``(rows,)``: labels at alpha 0, the teacher at 1."""
+    """Return the targets ``(1 - alpha) labels + alpha scores`` of the distilled student.
+
+    Args:
+        labels: Labels 0 or 1, ``(rows,)``.
+        scores: Scores of the teacher, ``(rows,)``.
+        alpha: Weight of the scores.
+    """
     return (1 - alpha) * labels + alpha * scores

@@ -1,1 +1,1 @@
-"""Stored teachers and their logits on the images that students see."""
+"""Stored teachers and their logits for the images that students see."""

@@ -1,8 +1,8 @@
-"""A stored teacher, asked once about every view that its students see.
+"""Teacher logits for every view that students see, computed once and cached.
 
-Its answers are logits, before any temperature, so that students of every temperature share them.
-They lie in ``teacher_logits/`` of the results folder and can be deleted at any time: they are
-found again by asking.
+Logits are cached before any temperature, so that students of all temperatures share them. The cache
+is the folder ``teacher_logits/`` of the results folder. It can be deleted at any time; logits are
+then computed again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from rkd_core.datasets import Dataset, ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Needs
 from rkd_core.models.base import lower_precision
-from rkd_core.models.features import Look, look
+from rkd_core.models.features import Outputs, forward
 from rkd_core.models.inference import iterate_logits, logits_of
 from rkd_core.models.predictor import rebuild
 from rkd_core.results import artifacts
@@ -41,51 +41,56 @@ from rkd_core.specs import TeacherRef, TrainingSpec
 from rkd_core.storage import bundles, files
 from rkd_core.teachers.table_or_live import FILE, FOLDER, TeacherPass, all_views, teacher_pass
 
-__all__ = ["Teacher", "ask", "stored_network"]
+__all__ = ["Teacher", "cache_logits", "stored_network"]
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 120.0  # seconds to wait for another that asks the same; it may hang, and twice is right
-_FORMAT = 2  # raise it when a teacher is asked, or its answers are kept, in another way
+_PATIENCE = 120.0  # seconds to wait for another process, which may hang, before computing as well
+_FORMAT = 2  # to be raised when the computation or the format of logits changes
 
 
 class Teacher:
-    """What a teacher says of the images of a setting.
+    """Logits of a stored teacher for the images of an array of trainings.
 
-    In a ``table``, logits are kept in float32: rounding to float16 would change the gradients of
-    methods that scale differences of logits (``docs/performance.md``). In ``live`` mode the teacher
-    runs on each batch, once for all students that are trained together.
+    A ``table`` stores logits in float32: rounding to float16 would change the gradients of methods
+    that scale differences of logits (``docs/performance.md``). In ``live`` mode the teacher runs
+    on each batch, once for all students that are trained together.
+
+    Args:
+        ref: Reference to the teacher.
+        data: Data of the trainings.
+        out: Results folder.
 
     Attributes:
         clean: Logits of the training images without augmentation, float32 ``(n, classes)``.
         validation: Logits of the validation images, float32 ``(n_val, classes)``.
-        asked: ``table`` or ``live``.
+        mode: ``table`` or ``live``.
 
     Raises:
-        UserError: The teacher's artifact is missing or damaged, or is not what the spec says.
+        UserError: The teacher's artifact is missing, damaged, or differs from the reference.
     """
 
-    def __init__(self, ref: TeacherRef, setting: Setting, out: Path) -> None:
+    def __init__(self, ref: TeacherRef, data: ArrayData, out: Path) -> None:
         artifact = artifacts.load(out / "artifacts", ref.run_id)
         _compare(ref, artifact)
-        dataset, recipe, execution = setting.dataset, setting.recipe, setting.execution
-        self.asked: TeacherPass = teacher_pass(
+        dataset, recipe, execution = data.dataset, data.recipe, data.execution
+        self.mode: TeacherPass = teacher_pass(
             recipe,
             len(dataset.train),
             dataset.classes,
             in_memory=isinstance(dataset.train, ImageSet),
         )
-        self._artifact, self._setting, self._recipe = artifact, setting, recipe
-        tabled = self.asked == "table" and recipe.views > 1
-        name = f"{ref.run_id}-{_digest(setting, artifact, tabled)}"
-        answers = self._answers(out / FOLDER / name, ref.run_id, tabled)
+        self._artifact, self._data, self._recipe = artifact, data, recipe
+        tabled = self.mode == "table" and recipe.views > 1
+        name = f"{ref.run_id}-{_digest(data, artifact, tabled)}"
+        answers = self._cached(out / FOLDER / name, ref.run_id, tabled)
         answers = {name: values.to(execution.device) for name, values in answers.items()}
         self.clean, self.validation = answers["clean"], answers["validation"]
         self._views, self._keys = answers.get("views"), answers.get("keys")
 
     def logits(self, batch: Batch) -> Tensor:
-        """Logits of the very views in a training batch, float32 ``(batch, classes)``."""
-        if self.asked == "live":
+        """Return the logits of the views in a training batch, float32 ``(batch, classes)``."""
+        if self.mode == "live":
             with torch.no_grad():
                 return self._network(batch.images).float()
         if self._views is None or batch.views is None:
@@ -97,113 +102,127 @@ class Teacher:
 
     @cached_property
     def _network(self) -> nn.Module:
-        """The teacher, its batch norms folded into its convolutions, in the precision at hand."""
+        """Teacher with batch norms folded into convolutions, in the precision of the execution."""
         network = rebuild(self._artifact)
         try:
             network = fuse(network)
-        except Exception as error:  # whatever cannot be traced works unfolded
+        except Exception as error:  # a network that cannot be traced is used without folding
             log.info("%s is not folded: %s", self._artifact.spec.architecture, error)
-        return _placed(network, self._artifact, self._setting)
+        return _placed(network, self._artifact, self._data)
 
-    def look(self, images: Tensor, needs: Needs) -> Look:
-        """What it computes of a training batch, normalised for its students, without gradient.
+    def outputs(self, images: Tensor, needs: Needs) -> Outputs:
+        """Return the outputs for a training batch that a method needs, without gradient.
+
+        Args:
+            images: Images normalized for the students, ``(batch, channels, height, width)``.
+            needs: Needs of the method.
 
         Raises:
-            UserError: It cannot be looked into, or has no class activation maps.
+            UserError: The teacher has no stages, or no class activation maps.
         """
         with torch.no_grad():
-            return look(self._inside.network, self._inside.own(images), needs)
+            return forward(self._unfolded.network, self._unfolded.renormalize(images), needs)
 
     @cached_property
-    def _inside(self) -> _Renormalized:
-        """The teacher as it was built: a folded one has no stages."""
-        return _placed(rebuild(self._artifact), self._artifact, self._setting)
+    def _unfolded(self) -> _Renormalized:
+        """Teacher with its stages, which a folded network does not have."""
+        return _placed(rebuild(self._artifact), self._artifact, self._data)
 
-    def _answers(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
-        """What is kept, or else what the teacher says now; one process asks, others wait for it."""
+    def _cached(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
+        """Return cached logits, or compute them while other processes wait."""
         answers = _stored(path, run_id)
         if answers is not None:
             return answers
-        if not files.is_local(path):  # a store has no locks
-            return self._ask(path, run_id, tabled)
+        if not files.is_local(path):  # object stores have no locks
+            return self._compute(path, run_id, tabled)
         with contextlib.ExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(path.with_name(f".{path.name}.lock"), _PATIENCE))
-            except (OSError, NotImplementedError, Timeout) as error:  # then twice is not too much
-                log.warning("%s is asked for without a lock: %s", path, error)
-            return _stored(path, run_id) or self._ask(path, run_id, tabled)
+            except (OSError, NotImplementedError, Timeout) as error:
+                # Computing the logits twice is harmless.
+                log.warning("%s is computed without a lock: %s", path, error)
+            return _stored(path, run_id) or self._compute(path, run_id, tabled)
 
-    def _ask(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
-        """Run the teacher on all there is, keep its answers and return them, on the CPU."""
-        setting = self._setting
-        execution, train = setting.execution, setting.dataset.train
+    def _compute(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
+        """Run the teacher on all images, store its logits and return them, on the CPU."""
+        data = self._data
+        execution, train = data.execution, data.dataset.train
         answers = {
-            "clean": logits_of(self._network, setting.evaluated(train), execution).cpu(),
-            "validation": logits_of(self._network, setting.validation, execution).cpu(),
+            "clean": logits_of(self._network, data.evaluation_batches(train), execution).cpu(),
+            "validation": logits_of(self._network, data.validation, execution).cpu(),
         }
         if tabled:
             if all_views(self._recipe):
                 keys = np.arange(len(train) * self._recipe.views)
             else:
-                keys = setting.batches.seen(self._recipe.epochs)
+                keys = data.batches.view_keys(self._recipe.epochs)
                 answers["keys"] = torch.from_numpy(keys)
-            views = torch.empty(len(keys), setting.dataset.classes)
+            views = torch.empty(len(keys), data.dataset.classes)
             start = 0
-            looks = setting.batches.look(keys, setting.evaluation_batch)
-            for _, logits in iterate_logits(self._network, looks, execution):
+            batches = data.batches.view_batches(keys, data.evaluation_batch_size)
+            for _, logits in iterate_logits(self._network, batches, execution):
                 views[start : start + len(logits)] = logits.cpu()
                 start += len(logits)
             answers["views"] = views
         try:
             bundles.write(path, run_id, {FILE: serialize(answers)})
-        except OSError as error:  # a full disk is no reason to stop: they are in memory
-            log.warning("%s is not kept: %s", path, error)
+        except OSError as error:  # such as a full disk; the logits in memory suffice
+            log.warning("%s is not stored: %s", path, error)
         return answers
 
 
-def ask(student: TrainingSpec, dataset: Dataset, out: Path, execution: Execution) -> None:
-    """Have a student's teacher asked now, so that students find its answers when they begin.
+def cache_logits(student: TrainingSpec, dataset: Dataset, out: Path, execution: Execution) -> None:
+    """Compute and cache the logits of a student's teacher before its students start.
+
+    Args:
+        student: Spec of a student of the teacher.
+        dataset: Dataset of the student.
+        out: Results folder.
+        execution: Device and precision.
 
     Raises:
-        UserError: The teacher's artifact is missing or damaged, or is not what the spec says.
+        UserError: The teacher's artifact is missing, damaged, or differs from the spec.
     """
     if student.teacher is not None and student.epochs > 0:
-        setting = Setting(student, dataset, execution.prepared(dataset.image_size))
-        Teacher(student.teacher, setting, out)
+        data = ArrayData(student, dataset, execution.prepared(dataset.image_size))
+        Teacher(student.teacher, data, out)
 
 
 def stored_network(
-    ref: TeacherRef, setting: Setting, out: Path, dtype: torch.dtype | None = None
+    ref: TeacherRef, data: ArrayData, out: Path, dtype: torch.dtype | None = None
 ) -> tuple[Artifact, _Renormalized]:
-    """A trained network for images that were normalised for a setting, on its device.
+    """Load a trained network for images that are normalized for other trainings.
 
     Args:
-        ref: Whose.
-        setting: Of the images.
+        ref: Reference to the network's run.
+        data: Data of the trainings, with their normalization and device.
         out: Results folder.
-        dtype: Of weights and images; None for the precision at hand.
+        dtype: Precision of weights and images; None for that of the execution.
+
+    Returns:
+        The artifact, and the network in evaluation mode on the device.
 
     Raises:
-        UserError: The artifact is missing or damaged, or is not what the reference says.
+        UserError: The artifact is missing, damaged, or differs from the reference.
     """
     artifact = artifacts.load(out / "artifacts", ref.run_id)
     _compare(ref, artifact)
-    return artifact, _placed(rebuild(artifact), artifact, setting, dtype)
+    return artifact, _placed(rebuild(artifact), artifact, data, dtype)
 
 
 def _placed(
-    network: nn.Module, artifact: Artifact, setting: Setting, dtype: torch.dtype | None = None
+    network: nn.Module, artifact: Artifact, data: ArrayData, dtype: torch.dtype | None = None
 ) -> _Renormalized:
-    device, dtype = setting.execution.device, dtype or setting.execution.dtype
+    device, dtype = data.execution.device, dtype or data.execution.dtype
     network = lower_precision(network.to(device), dtype).to(memory_format=torch.channels_last)
-    return _Renormalized(network, setting.statistics, artifact, device, dtype).eval()
+    return _Renormalized(network, data.statistics, artifact, device, dtype).eval()
 
 
 class _Renormalized(nn.Module):
-    """A teacher fed with batches that were normalised for its student.
+    """A teacher for batches that are normalized for its student.
 
-    Their recipes may differ in normalisation; then the images are brought to the teacher's own.
+    If the two recipes differ in normalization, images are converted to that of the teacher.
     """
 
     def __init__(
@@ -228,19 +247,19 @@ class _Renormalized(nn.Module):
         self._scale = scale.float().to(device)[:, None, None]
         self._shift = shift.float().to(device)[:, None, None]
 
-    def own(self, images: Tensor) -> Tensor:
-        """A batch as the teacher knows it, in its precision."""
+    def renormalize(self, images: Tensor) -> Tensor:
+        """Return images with the normalization of the teacher, in its precision."""
         own = images if self._same else images * self._scale + self._shift
         return own.to(self._dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.own(images))
+        return self.network(self.renormalize(images))
 
 
 def _stored(path: Path, run_id: str) -> dict[str, Tensor] | None:
-    """Answers that were kept, on a disk mapped into memory; None if there are none.
+    """Return stored logits, memory-mapped if they are on a local disk; None if there are none.
 
-    Damaged ones are deleted, or they would be in the way of new ones.
+    Damaged files are deleted, so that the logits can be stored again.
     """
     answers: dict[str, Tensor]
     try:
@@ -252,7 +271,7 @@ def _stored(path: Path, run_id: str) -> dict[str, Tensor] | None:
         else:
             answers = deserialize(bundles.read(path, run_id, (FILE,))[FILE])
     except (UserError, OSError, SafetensorError) as error:
-        log.warning("%s; the teacher is asked again", error)
+        log.warning("%s; the teacher's logits are computed again", error)
         files.remove(path)
         return None
     return answers
@@ -260,28 +279,28 @@ def _stored(path: Path, run_id: str) -> dict[str, Tensor] | None:
 
 def _compare(ref: TeacherRef, artifact: Artifact) -> None:
     for name in ("objective", "alpha", "architecture"):
-        said, found = getattr(ref, name), getattr(artifact.spec, name)
-        if said != found:
+        expected, found = getattr(ref, name), getattr(artifact.spec, name)
+        if expected != found:
             raise UserError(
-                f"the spec says that its teacher's {name} is {said}, but run "
+                f"the spec says that its teacher's {name} is {expected}, but run "
                 f"{ref.run_id} has {found}"
             )
 
 
-def _digest(setting: Setting, artifact: Artifact, tabled: bool) -> str:
-    """Of all that answers depend on."""
-    recipe = setting.recipe
-    asked: dict[str, Any] = {
+def _digest(data: ArrayData, artifact: Artifact, tabled: bool) -> str:
+    """Return a digest of everything that the stored logits depend on."""
+    recipe = data.recipe
+    inputs: dict[str, Any] = {
         "format": _FORMAT,
         "weights": artifact.digest,
-        "data": [setting.dataset.fingerprint, setting.data_options.model_dump(mode="json")],
+        "data": [data.dataset.fingerprint, data.data_options.model_dump(mode="json")],
         "normalization": recipe.normalization,
-        "precision": setting.execution.precision,
+        "precision": data.execution.precision,
     }
     if tabled:
-        asked["augmentation"] = [recipe.crop_padding, recipe.crop_fill, recipe.flip]
+        inputs["augmentation"] = [recipe.crop_padding, recipe.crop_fill, recipe.flip]
     if tabled and not all_views(recipe):
-        asked["seen"] = [recipe.epochs, recipe.batch_size, recipe.drop_last, setting.data_seed]
-        if setting.sampling != "all":
-            asked["sampling"] = setting.sampling
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        inputs["seen"] = [recipe.epochs, recipe.batch_size, recipe.drop_last, data.data_seed]
+        if data.sampling != "all":
+            inputs["sampling"] = data.sampling
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]

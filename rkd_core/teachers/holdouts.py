@@ -1,4 +1,4 @@
-"""By what a method judges a teacher: its logits on images that it was not trained on."""
+"""Hold-out sets for methods that estimate teacher accuracy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.splits import hold_out
 from rkd_core.methods.common.protocol import HeldOut
 from rkd_core.models.inference import logits_of
@@ -17,23 +17,24 @@ __all__ = ["Holdouts"]
 
 
 class Holdouts:
-    """The hold-outs of trainings side by side; each teacher is asked once.
+    """Hold-out sets of an array of trainings; each teacher's logits are computed once.
 
     Args:
-        setting: Of the trainings.
-        teacher: Theirs.
-        out: Results folder, which has the initial teachers.
+        data: Data of the trainings.
+        teacher: Teacher of the trainings; None without one.
+        out: Results folder with the initial teachers.
     """
 
-    def __init__(self, setting: Setting, teacher: Teacher | None, out: Path | None) -> None:
-        self._setting, self._teacher, self._out = setting, teacher, out
-        self._asked: dict[tuple[HoldoutRule, str], HeldOut] = {}
+    def __init__(self, data: ArrayData, teacher: Teacher | None, out: Path | None) -> None:
+        self._data, self._teacher, self._out = data, teacher, out
+        self._computed: dict[tuple[HoldoutRule, str], HeldOut] = {}
 
     def of(self, spec: TrainingSpec) -> HeldOut | None:
-        """What a training's method needs; None if it judges nobody.
+        """Return the hold-out set that the method of a training needs; None if it needs none.
 
-        With a rule, these are the training images that the initial teacher has not seen, found
-        again by the same rule. With ``validation``, it is the teacher itself on validation.
+        With a rule, the images are the training images that were withheld from the initial
+        teacher, selected again with the same rule. With ``validation``, they are the validation
+        images, with the logits of the teacher itself.
 
         Raises:
             UserError: The initial teacher's artifact is missing or damaged.
@@ -42,19 +43,19 @@ class Holdouts:
         if rule is None or self._teacher is None or self._out is None:
             return None
         if rule == "validation":
-            labels = torch.from_numpy(self._setting.dataset.val.labels)
+            labels = torch.from_numpy(self._data.dataset.val.labels)
             return HeldOut(self._teacher.validation, labels)
         if spec.initial is None:
             raise ValueError("a hold-out needs an initial teacher")
         key = rule, spec.initial.run_id
-        if key not in self._asked:
-            self._asked[key] = self._ask(rule, spec.initial, self._out)
-        return self._asked[key]
+        if key not in self._computed:
+            self._computed[key] = self._compute(rule, spec.initial, self._out)
+        return self._computed[key]
 
-    def _ask(self, rule: HoldoutRule, ref: TeacherRef, out: Path) -> HeldOut:
-        train = self._setting.dataset.train
+    def _compute(self, rule: HoldoutRule, ref: TeacherRef, out: Path) -> HeldOut:
+        train = self._data.dataset.train
         _, rows = hold_out(train.labels, rule)
         images = train.subset(rows)
-        _, network = stored_network(ref, self._setting, out)
-        logits = logits_of(network, self._setting.evaluated(images), self._setting.execution)
+        _, network = stored_network(ref, self._data, out)
+        logits = logits_of(network, self._data.evaluation_batches(images), self._data.execution)
         return HeldOut(logits, torch.from_numpy(images.labels))

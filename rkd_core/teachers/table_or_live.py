@@ -1,7 +1,7 @@
-"""How students ask their teacher: from a table of its answers, or live. Sizes alone decide.
+"""Choice between a table of teacher logits and a live teacher, by the size of the table.
 
-Every student of a teacher sees the same views of the same images, so a teacher that is asked
-once about each has answered all of them. Imports no torch, since plans are made without it.
+All students of a teacher see the same views of the same images, so that one forward pass per view
+serves all of them. This module does not import torch, because plans are made without it.
 """
 
 from __future__ import annotations
@@ -16,52 +16,53 @@ __all__ = [
     "LARGEST_TABLE",
     "TeacherPass",
     "all_views",
-    "answers_per_image",
     "table_bytes",
     "teacher_pass",
+    "views_per_image",
 ]
 
 TeacherPass = Literal["table", "live"]
 
 FOLDER = "teacher_logits"
-"""Of the results folder; answers lie there by their teacher's run id."""
+"""Subfolder of the results folder with the logits of each teacher, by run id."""
 FILE = "logits.safetensors"
-"""Of a folder of answers."""
+"""File with the logits of a teacher."""
 
 LARGEST_TABLE = 2**30
-"""Bytes. It is read through the page cache, so a machine holds a table once for all who use it."""
+"""Maximum size of a table in bytes. Tables are memory-mapped, so all processes of a machine share
+one copy."""
 
 
 def all_views(recipe: Recipe) -> bool:
-    """Whether a teacher is asked about every view of an image, and so answers every seed.
+    """Return whether a table has every view of every image, and so serves students of all seeds.
 
-    A training of fewer epochs than an image has views sees at most one view an epoch, and its
-    teacher is asked about no other.
+    It does if there are at least as many epochs as views. Otherwise the table has only the views
+    that the training sees, at most one per image and epoch.
     """
     return recipe.epochs >= recipe.views
 
 
-def answers_per_image(recipe: Recipe) -> int:
-    """Views of an image that a teacher is asked about, at the most."""
+def views_per_image(recipe: Recipe) -> int:
+    """Return the maximum number of views per image in a table."""
     return min(recipe.epochs, recipe.views)
 
 
 def table_bytes(recipe: Recipe, images: int, classes: int) -> int:
-    """Return the bytes of a teacher's float32 logits on every view that a training can see."""
+    """Return the size of a table in bytes: float32 logits for every view that a training sees."""
     if recipe.views == 1:
-        return 0  # the clean pass has answered already
-    key = 0 if all_views(recipe) else 8  # which view it is
-    return images * answers_per_image(recipe) * (classes * 4 + key)
+        return 0  # the logits of images without augmentation are computed in any case
+    key = 0 if all_views(recipe) else 8  # int64 number of the view
+    return images * views_per_image(recipe) * (classes * 4 + key)
 
 
 def teacher_pass(recipe: Recipe, images: int, classes: int, *, in_memory: bool) -> TeacherPass:
-    """How a student asks: ``table`` where views can be counted and their answers are few enough.
+    """Return ``table`` if views are numbered and their table is small enough, else ``live``.
 
     Args:
-        recipe: The student's.
-        images: Training images.
-        classes: Logits per answer.
-        in_memory: Whether the images are; the views of streamed ones are without number.
+        recipe: Recipe of the student.
+        images: Number of training images.
+        classes: Number of logits per view.
+        in_memory: Whether the images are in memory; views of streamed images are not numbered.
     """
     if recipe.views == 1:
         return "table"

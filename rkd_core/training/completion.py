@@ -1,4 +1,4 @@
-"""What is written of a completed run: its record, and the description of its network."""
+"""Record of a completed run, and description of its network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rkd_core import records
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.streamed_set import StreamedImageSet
 from rkd_core.specs import TrainingSpec, revision
 
@@ -23,20 +23,20 @@ __all__ = ["completed", "description"]
 def completed(
     spec: TrainingSpec,
     run_id: str,
-    setting: Setting,
+    data: ArrayData,
     started_at: datetime,
     figures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The record of a completed run.
+    """Return the record of a completed run.
 
     Args:
-        spec: What was done.
-        run_id: Its digest.
-        setting: Data and device.
-        started_at: When.
-        figures: The columns that are measured.
+        spec: Spec of the run.
+        run_id: Run id of the spec.
+        data: Data and device of the training.
+        started_at: Start of the training.
+        figures: Columns that were measured.
     """
-    dataset, execution = setting.dataset, setting.execution
+    dataset, execution = data.dataset, data.execution
     return records.identity(spec, run_id, dataset.fingerprint) | {
         "class_names": list(dataset.class_names),
         "train_class_total": dataset.class_counts("train").tolist(),
@@ -50,16 +50,16 @@ def completed(
     }
 
 
-def description(architecture: str, setting: Setting, iterates: int | None) -> dict[str, Any]:
-    """``model.json`` of the artifact: all that is needed to use the weights.
+def description(architecture: str, data: ArrayData, iterates: int | None) -> dict[str, Any]:
+    """Return the content of an artifact's ``model.json``: everything needed to use its weights.
 
     Args:
-        architecture: Of the network.
-        setting: Its data and normalisation.
-        iterates: How many are averaged; None for a single network.
+        architecture: Name of the network.
+        data: Data of the training, with its normalization.
+        iterates: Number of averaged iterates; None for a single network.
     """
-    mean, std = setting.statistics
-    dataset = setting.dataset
+    mean, std = data.statistics
+    dataset = data.dataset
     return {
         "architecture": architecture,
         "architecture_revision": revision("architecture", architecture),
@@ -67,19 +67,17 @@ def description(architecture: str, setting: Setting, iterates: int | None) -> di
         "class_names": list(dataset.class_names),
         "channels": dataset.channels,
         "image_size": list(dataset.image_size),
-        "resized": _resized(setting),
+        "resized": _resized(data),
         "decoding": dataset.decoding.parameters(),
         "normalization": {"mean": mean.tolist(), "std": std.tolist()},
         "iterates": iterates,
     }
 
 
-def _resized(setting: Setting) -> int | None:
-    """Shorter side before the centre crop; None where images are taken as they are."""
-    images = setting.dataset.test
-    return (
-        images.resized if isinstance(images, StreamedImageSet) else setting.data_options.image_size
-    )
+def _resized(data: ArrayData) -> int | None:
+    """Return the shorter side of images before the center crop; None if they are not resized."""
+    images = data.dataset.test
+    return images.resized if isinstance(images, StreamedImageSet) else data.data_options.image_size
 
 
 def _versions() -> str:
@@ -97,5 +95,5 @@ def _versions() -> str:
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # run from a clone that is not installed
+    except importlib.metadata.PackageNotFoundError:  # a clone that is not installed
         return None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rkd_core.datasets import Dataset
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Shift
 from rkd_core.models.inference import logits_of
@@ -45,7 +45,7 @@ class Shifted:
         UserError: The artifact is missing or damaged, or its classifier has no bias.
     """
 
-    def __init__(self, spec: TrainingSpec, setting: Setting, out: Path) -> None:
+    def __init__(self, spec: TrainingSpec, setting: ArrayData, out: Path) -> None:
         source = spec.teacher if spec.derived is None else spec.derived.source
         if source is None:
             raise ValueError("a shift is of a teacher's or a source's logits")

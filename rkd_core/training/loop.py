@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rkd_core import records
 from rkd_core.datasets import Dataset, default_imbalance, load
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
 from rkd_core.results import ledger
@@ -194,7 +194,7 @@ def _train_array(
     # ---- Data, teacher, networks --------------------------------------------------------------
     began, first = time.perf_counter(), next(iter(specs.values()))
     recipe = first.recipe
-    setting = Setting(first, dataset, execution)
+    setting = ArrayData(first, dataset, execution)
     teacher = _teacher(first, setting, out)
     holdouts = Holdouts(setting, teacher, out)
     rate = torch.tensor(recipe.learning_rate, device=execution.device) if execution.on_gpu else None
@@ -223,7 +223,7 @@ def _train_array(
             saving.step_begins(epoch * count + step, losses[:step])
             for run in _alive(runs):
                 with _noted(run):
-                    run.raise_multipliers(step)
+                    run.update_multipliers(step)
             now = learning_rate(recipe, epoch * count + step, total)
             answers = None if teacher is None else teacher.logits(batch)
             losses[step] = steps(batch, answers, now)
@@ -247,7 +247,7 @@ def _train_array(
 def _complete(
     runs: Sequence[Run],
     saving: Saving,
-    setting: Setting,
+    setting: ArrayData,
     started_at: datetime,
     teacher: Teacher | None,
     out: Path | None,
@@ -274,7 +274,7 @@ def _complete(
             "train_loss": run.train_loss if setting.recipe.epochs else None,
             "train_seconds": run.seconds,
             "trained_together": len(runs),
-            "teacher_pass": "live" if run.asks_live else teacher and teacher.asked,
+            "teacher_pass": "live" if run.uses_live_teacher else teacher and teacher.mode,
         }
         row = completed(run.spec, run.run_id, setting, started_at, columns)
         if out is not None:
@@ -287,7 +287,7 @@ def _complete(
 def _prune(
     runs: Sequence[Run],
     saving: Saving,
-    setting: Setting,
+    setting: ArrayData,
     started_at: datetime,
     done: int,
     out: Path | None,
@@ -321,7 +321,7 @@ def _shift(
     outcomes: dict[str, dict[str, Any] | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
-        setting = Setting(spec, dataset, execution)
+        setting = ArrayData(spec, dataset, execution)
         shifted = Shifted(spec, setting, _needed(out))
         figures = measure(shifted.model, setting, spec) | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
@@ -336,7 +336,7 @@ def _shift(
     return outcomes
 
 
-def _teacher(spec: TrainingSpec, setting: Setting, out: Path | None) -> Teacher | None:
+def _teacher(spec: TrainingSpec, setting: ArrayData, out: Path | None) -> Teacher | None:
     return None if spec.teacher is None else Teacher(spec.teacher, setting, _needed(out))
 
 
@@ -346,7 +346,7 @@ def _needed(out: Path | None) -> Path:
     return out
 
 
-def _steps(runs: Sequence[Run], rate: Tensor | None, setting: Setting) -> Steps:
+def _steps(runs: Sequence[Run], rate: Tensor | None, setting: ArrayData) -> Steps:
     """Recorded where the trainings were made for it, with a rate that a recording can read."""
     if rate is None:
         return EagerSteps(runs)

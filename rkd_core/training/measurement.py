@@ -1,6 +1,6 @@
-"""What is measured of a model once, when it is trained: columns of its record.
+"""Measurement of a trained model on validation and test, as columns of its record.
 
-All is by class, so that every bucket of classes can be looked at later, from the record alone.
+Figures are per class, so that any group of classes can be evaluated later from the record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.metrics import average_accuracy, calibration, worst_class_accuracy
 from rkd_core.models.inference import (
     class_confidence,
@@ -32,27 +32,28 @@ SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 def measure(
-    model: nn.Module, setting: Setting, spec: TrainingSpec, teacher: Teacher | None = None
+    model: nn.Module, data: ArrayData, spec: TrainingSpec, teacher: Teacher | None = None
 ) -> dict[str, Any]:
-    """Columns of a record: validation and test, and what compares a student with its teacher.
+    """Measure a model; return columns of its record.
 
     Args:
-        model: On the device of the setting.
-        setting: Its images are looked at.
-        spec: What was trained. A teacher's probabilities are put into bins, for the calibration
-            error; a student's temperature is that of its teacher's calibration error.
-        teacher: To compare a student with, by its answers; test is left out, for teachers are not
-            asked about it.
+        model: Trained model, on the device of the data.
+        data: Data of the training.
+        spec: Spec of the model. The probabilities of a teacher are binned for the calibration
+            error; for a student, the calibration error of its teacher is measured at the
+            temperature of the spec.
+        teacher: Teacher of a student, for columns that compare their logits. These have no
+            figures for test, for which teacher logits are not computed.
 
     Raises:
         DivergedError: A logit is not finite.
     """
     columns: dict[str, Any] = {}
     for split in SPLITS:
-        batches = {"val": setting.validation, "test": setting.test}[split]
-        logits = logits_of(model, batches, setting.execution)
-        labels, classes = _labels(setting, split), setting.dataset.classes
-        columns |= _counts(logits.argmax(dim=1), setting, split)
+        batches = {"val": data.validation, "test": data.test}[split]
+        logits = logits_of(model, batches, data.execution)
+        labels, classes = _labels(data, split), data.dataset.classes
+        columns |= _counts(logits.argmax(dim=1), data, split)
         losses, margins = class_confidence(labels, logits, classes)
         columns |= {f"{split}_class_log_loss": losses, f"{split}_class_margin": margins}
         if spec.stage == "teacher":
@@ -67,23 +68,23 @@ def measure(
             found = regularization_samples(labels, logits, teacher.validation, classes)
             columns["val_regularization_samples"] = found
     if teacher is not None:
-        columns |= _beside_its_teacher(model, setting, teacher, spec.temperature)
+        columns |= _compared_with_teacher(model, data, teacher, spec.temperature)
     return columns
 
 
-def _beside_its_teacher(
-    model: nn.Module, setting: Setting, teacher: Teacher, temperature: float | None
+def _compared_with_teacher(
+    model: nn.Module, data: ArrayData, teacher: Teacher, temperature: float | None
 ) -> dict[str, Any]:
-    """What the records of validation and test do not take.
+    """Return the columns on training images and on the calibration error of the teacher.
 
-    The student sees every training image once more, not augmented: about a third of the cost of
-    an epoch.
+    They require a forward pass over all training images without augmentation, about a third of
+    the cost of an epoch.
     """
-    dataset, classes = setting.dataset, setting.dataset.classes
-    images = setting.evaluated(dataset.train)
+    dataset, classes = data.dataset, data.dataset.classes
+    images = data.evaluation_batches(dataset.train)
     counts = torch.zeros(classes, dtype=torch.int64)
     start = 0
-    for _, logits in iterate_logits(model, images, setting.execution):
+    for _, logits in iterate_logits(model, images, data.execution):
         labels = dataset.train.labels[start : start + len(logits)]
         answers = teacher.clean[start : start + len(logits)]
         counts += torch.tensor(regularization_samples(labels, logits, answers, classes))
@@ -96,17 +97,17 @@ def _beside_its_teacher(
     return columns
 
 
-def validate(model: nn.Module, setting: Setting) -> dict[str, Any]:
-    """Columns of counts and accuracies on validation; no logits are kept for it."""
-    return _counts(predictions_of(model, setting.validation, setting.execution), setting, "val")
+def validate(model: nn.Module, data: ArrayData) -> dict[str, Any]:
+    """Return columns with counts and accuracies on validation, without storing all logits."""
+    return _counts(predictions_of(model, data.validation, data.execution), data, "val")
 
 
-def _labels(setting: Setting, split: Split) -> Any:
-    return {"val": setting.dataset.val, "test": setting.dataset.test}[split].labels
+def _labels(data: ArrayData, split: Split) -> Any:
+    return {"val": data.dataset.val, "test": data.dataset.test}[split].labels
 
 
-def _counts(predictions: Tensor, setting: Setting, split: Split) -> dict[str, Any]:
-    total, correct = class_counts(_labels(setting, split), predictions, setting.dataset.classes)
+def _counts(predictions: Tensor, data: ArrayData, split: Split) -> dict[str, Any]:
+    total, correct = class_counts(_labels(data, split), predictions, data.dataset.classes)
     return {
         f"{split}_class_total": total,
         f"{split}_class_correct": correct,

@@ -1,8 +1,8 @@
-"""SGD without an optimizer object, and its learning rate, a pure function of the step.
+"""SGD with momentum, and learning-rate schedules.
 
-Creating a ``torch.optim.Optimizer`` imports ``torch._dynamo`` and sympy, which costs each process
-two to four seconds of CPU. ``SGD`` here keeps the state and calls the function that
-``torch.optim.SGD.step`` calls, so weights are the same to the last bit.
+Creating a ``torch.optim.Optimizer`` imports ``torch._dynamo`` and sympy, which takes two to four
+seconds of CPU time in every process. The ``SGD`` of this module calls the same function as
+``torch.optim.SGD.step``, so that weights are identical to the last bit.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["SGD", "Group", "learning_rate", "optimizer_for"]
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Learning rate of one step.
+    """Return the learning rate of a step.
+
+    The warm-up rises linearly to the peak. ``cosine`` then falls to zero at the end of the
+    training; ``step`` multiplies the rate by ``decay`` at each milestone.
 
     Args:
-        recipe: Peak rate, warm-up and schedule; its shares are of ``steps``.
-        step: From 0 to ``steps - 1``.
-        steps: Steps of the whole training.
-
-    The warm-up rises linearly and reaches the peak at its end. ``cosine`` falls from there to
-    zero at the end of the training; ``step`` multiplies by ``decay`` at each milestone.
+        recipe: Recipe with peak rate, warm-up and schedule.
+        step: Number of the step, from 0 to ``steps - 1``.
+        steps: Number of steps of the whole training.
     """
     warm = round(recipe.warmup * steps)
     if step < warm:
@@ -42,7 +42,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with one weight decay."""
+    """Parameters with the same weight decay."""
 
     parameters: tuple[nn.Parameter, ...]
     weight_decay: float
@@ -53,14 +53,14 @@ class SGD:
 
     Args:
         groups: Trained parameters; each belongs to one group.
-        rate: Learning rate of the next step: a number, or a scalar tensor that every step reads,
-            as a recorded step requires. A tensor selects the fused kernel.
-        momentum: Factor of the momentum; 0 keeps none.
-        nesterov: Use Nesterov momentum.
+        rate: Learning rate: a number, or a scalar tensor that every step reads, as recorded steps
+            require. A tensor selects the fused kernel.
+        momentum: Momentum factor; 0 for no momentum.
+        nesterov: Whether to use Nesterov momentum.
 
     Attributes:
-        rate: See above; a number may be replaced between steps.
-        momentum_buffers: Momentum of each parameter that has taken a step.
+        rate: Learning rate of the next step.
+        momentum_buffers: Momentum buffer of each parameter that has taken a step.
 
     Raises:
         ValueError: Nesterov momentum is on and the momentum is 0.
@@ -77,7 +77,7 @@ class SGD:
         self.momentum, self.nesterov = momentum, nesterov
 
     def zero_grad(self) -> None:
-        """Drop all gradients."""
+        """Reset all gradients to None."""
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.grad = None
@@ -107,13 +107,12 @@ class SGD:
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe, rate: Tensor | None = None) -> SGD:
-    """Return SGD with momentum; ``decay_norm`` decides whether batch norm is decayed.
+    """Return the optimizer for a model, with a separate group for batch norm.
 
     Args:
         model: Network whose parameters are optimized.
-        recipe: Learning rate, momentum and weight decay.
-        rate: A learning rate that is read from this tensor in every step, as a recorded step
-            needs it; None for a number.
+        recipe: Recipe with learning rate, momentum, weight decay and ``decay_norm``.
+        rate: Scalar tensor with the learning rate, for recorded steps; None to use a number.
     """
     norm = [
         parameter

@@ -1,4 +1,4 @@
-"""One training under way: its network, optimiser state, targets, costs and multipliers."""
+"""State of one training: network, optimizer, targets, costs and multipliers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from rkd_core import models
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.errors import DivergedError
 from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
-from rkd_core.models.features import look, looks_inside, shapes
+from rkd_core.models.features import forward, needs_activations, shapes
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.objectives import class_costs, margin_loss
 from rkd_core.seeds import stream_seed
@@ -30,32 +30,37 @@ __all__ = ["Run"]
 
 
 class Run:
-    """What belongs to one training alone; what it shares with others is its setting.
+    """State of one training; data are shared by all trainings of an array.
 
     Args:
-        spec: What to train.
-        run_id: Its digest.
-        setting: Data, batches and device.
-        teacher: Of a student.
-        rate: Learning rate to read from a tensor; by default ``set_rate`` sets it.
-        held_out: By what its method judges a teacher; None for a method that does not.
+        spec: Spec of the training.
+        run_id: Run id of the spec.
+        data: Data, batches and device.
+        teacher: Teacher of a student; None for a teacher.
+        rate: Tensor from which the learning rate is read; by default ``set_rate`` sets it.
+        held_out: Hold-out set for a method that needs one.
+
+    Attributes:
+        cause: Reason why the training was abandoned; None if it was not.
+        train_loss: Mean loss over the last epoch.
+        seconds: Time spent on the training so far.
     """
 
     def __init__(
         self,
         spec: TrainingSpec,
         run_id: str,
-        setting: Setting,
+        data: ArrayData,
         teacher: Teacher | None,
         rate: Tensor | None = None,
         held_out: HeldOut | None = None,
     ) -> None:
-        dataset, device = setting.dataset, setting.execution.device
+        dataset, device = data.dataset, data.execution.device
         self.spec, self.run_id = spec, run_id
-        self.cause: str | None = None  # why it was given up, if it was
-        self.train_loss = math.nan  # mean over the last epoch
-        self.seconds = 0.0  # spent so far
-        self._setting = setting
+        self.cause: str | None = None
+        self.train_loss = math.nan
+        self.seconds = 0.0
+        self._data = data
         self._needs = Needs() if spec.variant is None else spec.variant.build().needs
         self.model = (
             models.build(
@@ -71,18 +76,18 @@ class Run:
         )
         head = spec.derived is not None and spec.derived.by == "head"
         self.model.train(not head)
-        if head:  # a linear layer: what is below it runs, and stays, as it was trained
+        if head:  # only the classifier is trained; batch norm stays in evaluation mode
             self.model.requires_grad_(False)
             self.model.classifier.requires_grad_(True)
-        self._teacher = teacher if looks_inside(self._needs) else None
+        self._teacher = teacher if needs_activations(self._needs) else None
         if self._needs.maps and self.model.classifier.bias is not None:
             nn.init.zeros_(self.model.classifier.bias).requires_grad_(False)
-        self.loss = _loss(spec, setting, held_out)
-        # What a loss trains beside the student is optimised like the student.
+        self.loss = _loss(spec, data, held_out)
+        # Parameters of the loss are optimized like those of the student.
         self._trained = nn.ModuleList(
             [self.model] if self.loss is None else [self.model, self.loss]
         )
-        self._epoch = torch.ones((), device=device)  # changes in place, for a recorded step
+        self._epoch = torch.ones((), device=device)  # updated in place, for recorded steps
         self.optimizer = optimizer_for(self._trained, spec.recipe, rate)
         self._targets: Targets = (
             OneHotTargets(dataset, device)
@@ -93,20 +98,20 @@ class Run:
         if spec.multipliers is not None:
             true = teacher is None or spec.multipliers.val_labels == "true"
             labels = true_probabilities(dataset, device) if true else self._targets.validation
-            self.ascent = Ascent(spec.multipliers, labels, setting)
-        # Costs change in place: a recorded step reads them where they are.
+            self.ascent = Ascent(spec.multipliers, labels, data)
+        # Costs are updated in place, because recorded steps read the same memory.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
         self._looks: dict[int, list[int]] = {}  # correct by class, by epochs done
 
     @property
-    def asks_live(self) -> bool:
-        """Whether the teacher is run on every batch, for more than the logits that are at hand."""
+    def uses_live_teacher(self) -> bool:
+        """Whether the teacher runs on every batch, for activations in addition to logits."""
         return self._teacher is not None
 
     @property
     def multipliers(self) -> list[float] | None:
-        """lambda now, by class; None without."""
+        """Current multipliers lambda by class; None if the objective has none."""
         return None if self.ascent is None else self.ascent.log_multipliers.exp().tolist()
 
     def set_rate(self, rate: float) -> None:
@@ -114,34 +119,34 @@ class Run:
         self.optimizer.rate = rate
 
     def begin_epoch(self, epoch: int) -> None:
-        """The next steps are of this epoch, counted from 0."""
+        """Set the epoch of the next steps, counted from 0."""
         self._epoch.fill_(epoch + 1)
 
     def changing(self) -> list[Tensor]:
-        """What a step changes in place, but for momentum: weights, statistics, a loss's state."""
+        """Return the tensors that a step updates in place, except momentum buffers."""
         return list(self._trained.state_dict().values())
 
-    def raise_multipliers(self, step: int) -> None:
-        """Update the multipliers, and with them the costs, where that is due before this step."""
+    def update_multipliers(self, step: int) -> None:
+        """Update the multipliers and the costs if an update is due before this step."""
         if self.ascent is not None and self.ascent.due(step):
             self.ascent.update(self.model)
             self._costs.copy_(self._current_costs())
 
     def step(self, images: Tensor, labels: Tensor, logits: Tensor | None) -> Tensor:
-        """One step of SGD; returns the loss of the batch before it, a scalar on the device.
+        """Take one step of SGD; return the loss before the step, a scalar on the device.
 
         Args:
-            images: float32 ``(batch, channels, height, width)``.
-            labels: int64 ``(batch,)``.
-            logits: The teacher's, float32 ``(batch, classes)``; None without a teacher.
+            images: Images, float32 ``(batch, channels, height, width)``.
+            labels: True labels, int64 ``(batch,)``.
+            logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
         """
-        with self._setting.execution.autocast():
-            own = look(self.model, images, self._needs)
+        with self._data.execution.autocast():
+            own = forward(self.model, images, self._needs)
         if self.loss is None:
             wanted = self._targets(labels, logits)
             loss = margin_loss(own.logits, wanted, self._costs, self.spec.scale_by_classes)
         else:
-            other = None if self._teacher is None else self._teacher.look(images, self._needs)
+            other = None if self._teacher is None else self._teacher.outputs(images, self._needs)
             inputs = LossInputs(
                 labels,
                 own.logits,
@@ -159,11 +164,11 @@ class Run:
         return loss.detach()
 
     def end_epoch(self, epoch: int, losses: Tensor) -> None:
-        """Check an epoch's losses, and keep the weights if this is an iterate to be averaged.
+        """Check the losses of an epoch, and store the weights if they are an iterate to average.
 
         Args:
-            epoch: From 0.
-            losses: Of its steps, float32 ``(steps,)`` on the CPU.
+            epoch: Epoch, counted from 0.
+            losses: Losses of its steps, float32 ``(steps,)`` on the CPU.
 
         Raises:
             DivergedError: A loss is not finite.
@@ -180,7 +185,7 @@ class Run:
 
     def look(self, epochs: int) -> dict[str, Any]:
         """Columns of a record: validation as the model is now, after so many epochs. Kept."""
-        columns = validate(self.model, self._setting)
+        columns = validate(self.model, self._data)
         self._looks[epochs] = columns["val_class_correct"]
         return columns
 
@@ -193,7 +198,7 @@ class Run:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes while it trains; see ``load``."""
+        """Return everything that changes during the training, for ``load``."""
         state = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         if self.loss is not None:
             state |= {f"loss/{name}": value for name, value in self.loss.state_dict().items()}
@@ -213,11 +218,11 @@ class Run:
         return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state: what follows is, to the last bit, what would have followed it."""
+        """Load a state; the continued training is identical to the last bit."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            return {name: value.to(self._setting.execution.device) for name, value in found.items()}
+            return {name: value.to(self._data.execution.device) for name, value in found.items()}
 
         self.model.load_state_dict(part("model/"))
         if self.loss is not None:
@@ -239,14 +244,14 @@ class Run:
 
     @property
     def iterates(self) -> int | None:
-        """Iterates that the final model averages; None if it is the last one."""
+        """Number of iterates that the final model averages; None if it is the last iterate."""
         return len(self._iterates) or None
 
     def final(self) -> nn.Module:
-        """The model that is measured and kept."""
+        """Return the final model: the network, or the mean of the logits of the iterates."""
         if not self._iterates:
             return self.model
-        dataset, networks = self._setting.dataset, []
+        dataset, networks = self._data.dataset, []
         for weights in self._iterates:
             network = models.build(
                 self.spec.architecture,
@@ -257,32 +262,32 @@ class Run:
             )
             network.load_state_dict(weights)
             networks.append(network)
-        averaged = AveragedLogits(networks).to(self._setting.execution.device)
+        averaged = AveragedLogits(networks).to(self._data.execution.device)
         return averaged.to(memory_format=torch.channels_last).eval()
 
     def _current_costs(self) -> Tensor:
-        """float64 ``(classes,)``."""
+        """Return the current class costs, float64 ``(classes,)``."""
         multipliers = None if self.ascent is None else self.ascent.log_multipliers.exp()
         return class_costs(self.spec.objective, self._targets.priors, multipliers, self.spec.alpha)
 
 
-def _loss(spec: TrainingSpec, setting: Setting, held_out: HeldOut | None) -> Loss | None:
-    """A variant's own loss; None where the margin loss is the spec's."""
+def _loss(spec: TrainingSpec, data: ArrayData, held_out: HeldOut | None) -> Loss | None:
+    """Return the loss of the spec's method; None if it is the margin loss of an objective."""
     if spec.variant is None:
         return None
     method = spec.variant.build()
     if method.cell is not None:
         return None
-    dataset = setting.dataset
+    dataset = data.dataset
     context = Context(
         classes=dataset.classes,
-        device=setting.execution.device,
+        device=data.execution.device,
         seed=spec.seed,
         epochs=spec.recipe.epochs,
         class_counts=tuple(dataset.class_counts("train").tolist()),
         held_out=held_out,
     )
-    if spec.teacher is not None and looks_inside(method.needs):
+    if spec.teacher is not None and needs_activations(method.needs):
         size = dataset.classes, dataset.channels, dataset.image_size
         student, teacher = (
             shapes(n, *size) for n in (spec.architecture, spec.teacher.architecture)

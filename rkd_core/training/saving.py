@@ -1,4 +1,4 @@
-"""Schedule of the checkpoints of trainings that run side by side."""
+"""Schedule of the checkpoints of an array of trainings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rkd_core.training.run import Run
 
 __all__ = ["Saving"]
 
-_SECONDS = 60.0  # a death costs at the most this much
-_SHARE = 0.02  # of the time of a training that checkpoints may take; else they are rarer
+_SECONDS = 60.0  # between checkpoints, and so the most time that a killed process loses
+_SHARE = 0.02  # maximum share of the training time that checkpoints may take
 
 
 class Saving:
-    """When the trainings of an array are saved, and what each of them has cost.
+    """Checkpoints of an array of trainings, and the time spent on each training.
 
     Args:
         out: Results folder; None to save nothing.
-        runs: The trainings, side by side.
-        done: Steps that each has a checkpoint of, from which it goes on; 0 to begin.
+        runs: Trainings of the array.
+        done: Number of steps in the checkpoint to continue from; 0 to start.
         every: Epochs between checkpoints; None: one when a minute has passed.
-        stop: Asked before every step whether to save and stop; None: never.
-        began: When the array began, by ``time.perf_counter``.
+        stop: Function called before every step; if it returns true, save and stop. None: never.
+        began: Start of the array, by ``time.perf_counter``.
 
     Attributes:
-        losses: Of the steps of the epoch that was under way, float32 ``(steps, runs)``.
+        losses: Losses of the steps of the interrupted epoch, float32 ``(steps, runs)``.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class Saving:
         self._due = began + _SECONDS
 
     def count_seconds(self) -> None:
-        """Bring each training's ``seconds`` up to now; they share the time of the array."""
+        """Update the ``seconds`` of each training, an equal share of the time of the array."""
         share = (time.perf_counter() - self._began) / len(self._runs)
         for run, before in zip(self._runs, self._before, strict=True):
             run.seconds = before + share
 
     def step_begins(self, steps: int, losses: Tensor) -> None:
-        """Save what is under way, if the time has come.
+        """Save a checkpoint if one is due.
 
         Args:
-            steps: Done so far.
-            losses: Of those of this epoch, float32 ``(steps of the epoch, runs)``.
+            steps: Number of steps so far.
+            losses: Losses of the steps of this epoch, float32 ``(steps, runs)``.
 
         Raises:
-            StoppedError: It was asked to stop, and has saved.
+            StoppedError: A stop was requested; a checkpoint has been saved.
         """
         if self._stop is not None and self._stop():
             self.save(steps, losses)
@@ -78,12 +78,18 @@ class Saving:
             self.save(steps, losses)
 
     def epoch_ended(self, epochs: int, count: int, last: int) -> None:
-        """Save what is under way after so many epochs of ``count`` steps, if that is due."""
+        """Save a checkpoint after an epoch if one is due.
+
+        Args:
+            epochs: Number of epochs so far.
+            count: Steps per epoch.
+            last: Number of epochs after which the training ends.
+        """
         if self._every is not None and epochs % self._every == 0 and epochs < last:
             self.save(epochs * count, self.losses[:0])
 
     def save(self, steps: int, losses: Tensor) -> None:
-        """Save what is under way now; see ``step_begins``."""
+        """Save a checkpoint; see ``step_begins`` for the arguments."""
         if self._out is None or steps == self._newest:
             return
         began = time.perf_counter()

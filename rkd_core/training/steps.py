@@ -1,10 +1,10 @@
-"""A step of SGD of all trainings of an array: one after the other, or recorded and replayed.
+"""Steps of SGD for all trainings of an array: one after the other, or as a CUDA graph.
 
-On a GPU a small network leaves the chip idle, because each of its hundreds of kernels takes less
-time than its launch. There the steps of all trainings are recorded once into one CUDA graph, a
-branch for each, so that a step is one launch and the branches fill the chip together. The
-recorder is a parameter: the same recording runs without a GPU, with a recorder that remembers the
-function and calls it again.
+A small network does not utilize a GPU, because each of its hundreds of kernels takes less time
+than its launch. On a GPU, the steps of all trainings are therefore recorded once into a CUDA graph
+with a branch for each, so that a step is a single launch and the branches run in parallel. The
+recorder is a parameter: without a GPU, ``PlainRecorder`` runs the same code by calling the
+function again.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ __all__ = ["CudaRecorder", "EagerSteps", "PlainRecorder", "RecordedSteps", "Reco
 
 log = logging.getLogger(__name__)
 
-_WARM_UPS = 3  # what libraries do only at first (choose algorithms, allocate) is not recorded
-_STREAMS = 8  # branches that may run at the same time
+_WARM_UPS = 3  # steps before recording, in which libraries select algorithms and allocate memory
+_STREAMS = 8  # maximum number of branches that run in parallel
 
 
 class Steps(Protocol):
-    """One step of every training of an array."""
+    """Function that takes one step of every training of an array."""
 
     def __call__(self, batch: Batch, logits: Tensor | None, rate: float) -> Tensor:
-        """Train on a batch; returns the losses before the step, float32 ``(runs,)``.
+        """Train on a batch; return the losses before the step, float32 ``(runs,)``.
 
         Args:
-            batch: What all trainings see.
-            logits: Their teacher's on it, float32 ``(batch, classes)``, or None.
+            batch: Batch that all trainings see.
+            logits: Logits of their teacher, float32 ``(batch, classes)``; None without one.
             rate: Learning rate.
         """
         ...
 
 
 class EagerSteps:
-    """One training after the other; those that were given up are left out."""
+    """Steps of one training after the other; abandoned trainings are skipped."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
@@ -59,29 +59,29 @@ class EagerSteps:
 
 
 class Recorder(Protocol):
-    """What can record the work of a function, and do it again without calling it."""
+    """Recorder of the operations of a function, for replay without calling it."""
 
     def branch(self, number: int) -> contextlib.AbstractContextManager[object]:
-        """Where the work of the training of this number goes, beside that of the others."""
+        """Return the context in which the step of one training runs in parallel to the others."""
 
     def join(self) -> None:
         """Wait for all branches."""
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Call a function in the place where it will be recorded."""
+        """Call a function in the context in which it will be recorded."""
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Record a function; what is returned replays it on what its tensors hold by then."""
+        """Record a function; return a function that replays it with the current tensor values."""
 
 
 class RecordedSteps:
-    """All trainings' steps as one recording, for batches of one size; others go one by one.
+    """Recorded steps of all trainings for batches of one size; other batches are not recorded.
 
     Args:
-        runs: The trainings; made with ``rate``.
-        rate: The learning rate that their optimisers read, a scalar tensor on the device.
-        size: Images of the batches that are recorded.
-        recorder: What records.
+        runs: Trainings that were created with ``rate``.
+        rate: Learning rate that their optimizers read, a scalar tensor on the device.
+        size: Size of the recorded batches.
+        recorder: Recorder of the operations.
     """
 
     def __init__(self, runs: Sequence[Run], rate: Tensor, size: int, recorder: Recorder) -> None:
@@ -117,8 +117,8 @@ class RecordedSteps:
         def step() -> None:
             self._step_all(self._images, self._labels, self._logits)
 
-        # Warming up trains, so what that changes is put back. Momentum starts
-        # from zero, which is what SGD does at its first step.
+        # The warm-up trains, so the previous values are restored. New momentum buffers are set to
+        # zero, which is equivalent to having none at the first step of SGD.
         before = [[value.clone() for value in run.changing()] for run in self._runs]
         momenta = [
             {p: buffer.clone() for p, buffer in run.optimizer.momentum_buffers.items()}
@@ -128,7 +128,7 @@ class RecordedSteps:
             self._recorder.warm_up(step)
         try:
             replay = self._recorder.record(step)
-        except RuntimeError as error:  # some operation cannot be recorded
+        except RuntimeError as error:  # an operation that cannot be recorded
             log.warning("steps are not recorded: %s", error)
             replay = step
         with torch.no_grad():
@@ -144,7 +144,7 @@ class RecordedSteps:
 
 
 class PlainRecorder:
-    """Remembers the function and calls it again: the same interface where there is no graph."""
+    """Recorder without a graph, which calls the function again."""
 
     def branch(self, number: int) -> contextlib.AbstractContextManager[object]:
         """See ``Recorder``."""
@@ -163,7 +163,7 @@ class PlainRecorder:
 
 
 class CudaRecorder:
-    """CUDA graphs; each branch on a stream of its own."""
+    """Recorder of CUDA graphs, with branches on separate streams."""
 
     def __init__(self, device: str, branches: int) -> None:
         self._main = torch.cuda.Stream(device)
@@ -198,7 +198,7 @@ class CudaRecorder:
         """See ``Recorder``."""
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Threads that pin memory for streamed images may go on while this one records.
+        # thread_local: other threads may pin memory for streamed images during the recording.
         with torch.cuda.graph(graph, stream=self._main, capture_error_mode="thread_local"):
             function()
         return graph.replay

@@ -1,4 +1,4 @@
-"""What a training learns from: the true labels, or a teacher's probabilities on the same view."""
+"""Targets of a training: true labels, or the probabilities of a teacher for the same views."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["OneHotTargets", "Targets", "TeacherTargets", "true_probabilities"]
 
 
 class Targets(Protocol):
-    """The labels q of a training, and the statistics of them that costs and risks need."""
+    """Soft or one-hot labels q of a training, with the statistics for costs and risks."""
 
     priors: Tensor
-    """pi-hat: mean of q over the training set, float64 ``(classes,)``."""
+    """Class priors pi-hat: mean of q over the training set, float64 ``(classes,)``."""
     validation: Tensor
-    """q on the validation set, float64 ``(n_val, classes)``."""
+    """Labels q of the validation set, float64 ``(n_val, classes)``."""
 
     def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
-        """q of a training batch, float32 ``(batch, classes)``.
+        """Return the labels q of a training batch, float32 ``(batch, classes)``.
 
         Args:
-            labels: int64 ``(batch,)``.
-            logits: The teacher's, float32 ``(batch, classes)``; None without a teacher.
+            labels: True labels, int64 ``(batch,)``.
+            logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
         """
         ...
 
 
 class OneHotTargets:
-    """True labels: a teacher's targets."""
+    """One-hot true labels, the targets of a teacher."""
 
     def __init__(self, dataset: Dataset, device: str) -> None:
         self._classes = dataset.classes
@@ -44,15 +44,16 @@ class OneHotTargets:
         self.validation = true_probabilities(dataset, device)
 
     def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
-        """One-hot labels of a training batch."""
+        """Return the one-hot labels of a training batch."""
         return F.one_hot(labels, self._classes).float()
 
 
 class TeacherTargets:
-    """Teacher probabilities softmax(z / T).
+    """Probabilities softmax(z / T) of a teacher, the targets of a student.
 
     The temperature divides the teacher's logits only (Wang et al. 2023; Lukasik et al. 2022).
-    The priors are one clean pass over the training set at the same temperature (Algorithm 1).
+    The priors are mean probabilities over the training set without augmentation, at the same
+    temperature (Algorithm 1).
     """
 
     def __init__(self, teacher: Teacher, temperature: float) -> None:
@@ -61,7 +62,7 @@ class TeacherTargets:
         self.validation = self._soften(teacher.validation.to(torch.float64))
 
     def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
-        """Teacher probabilities of a training batch."""
+        """Return the teacher probabilities of a training batch."""
         if logits is None:
             raise ValueError("a student's targets need its teacher's logits")
         return self._soften(logits)
@@ -71,6 +72,6 @@ class TeacherTargets:
 
 
 def true_probabilities(dataset: Dataset, device: str) -> Tensor:
-    """One-hot validation labels, float64 ``(n_val, classes)``."""
+    """Return the one-hot validation labels, float64 ``(n_val, classes)``."""
     labels = torch.from_numpy(np.asarray(dataset.val.labels)).to(device)
     return F.one_hot(labels, dataset.classes).to(torch.float64)

@@ -1,4 +1,4 @@
-"""Weights that trainings start from instead of random ones."""
+"""Loading of the initial weights of trainings that do not start from random ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["begin"]
 
 
 def begin(runs: Sequence[Run], out: Path | None) -> None:
-    """Load the weights that new trainings start from, where their specs name any.
+    """Load the initial weights of new trainings whose specs name any.
 
-    A spec names a file of weights, or the teacher that it derives from. A final layer for another
-    number of classes keeps its random weights.
+    A spec names a file of weights, or the teacher from which it is derived. If the number of
+    classes differs, the classifier keeps its random weights.
 
     Raises:
-        UserError: The weights are not in ``out``, are damaged, or are not of these networks.
+        UserError: The weights are not in ``out``, are damaged, or do not fit the network.
     """
     read: dict[Path, dict[str, Tensor]] = {}
     for run in runs:

@@ -14,7 +14,7 @@ from rkd_core import datasets, methods, models
 from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES
 from rkd_core.device.execution import Execution
 from rkd_core.specs import recipes
-from rkd_core.teachers.table_or_live import TeacherPass, answers_per_image
+from rkd_core.teachers.table_or_live import TeacherPass, views_per_image
 from rkd_core.text.console import hanging
 from rkd_core.text.nouns import counted
 from sweeps.cli.budget import Budget
@@ -182,7 +182,7 @@ def log_ways(
         log.info("%s: %s", dataset.name, line)
     for line in dataset.provenance.warnings:
         log.warning("%s: %s", dataset.name, line)
-    each = answers_per_image(settings.recipe)
+    each = views_per_image(settings.recipe)
     way = {
         "table": f"once about {counted(each, 'view')} of each image; students read its answers",
         "live": "on every batch, since a table of its answers would be too large",

@@ -17,7 +17,7 @@ import numpy as np
 
 from rkd_core.datasets import Dataset
 from rkd_core.specs import MultiplierOptions, Recipe, Stage
-from rkd_core.teachers.table_or_live import TeacherPass, answers_per_image
+from rkd_core.teachers.table_or_live import TeacherPass, views_per_image
 from sweeps.planning.plan import Plan, PlannedRun
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def asking_epochs(recipe: Recipe, asked: TeacherPass) -> float:
     """
     if asked == "live" or recipe.views == 1:
         return 0.0
-    return answers_per_image(recipe) / 3
+    return views_per_image(recipe) / 3
 
 
 Sighting = tuple[Kind, float, int, int]

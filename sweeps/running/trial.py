@@ -15,7 +15,7 @@ from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, StoppedError
 from rkd_core.results import ledger
 from rkd_core.specs import TrainingSpec, run_id
-from rkd_core.teachers.answers import ask
+from rkd_core.teachers.answers import cache_logits
 from rkd_core.training import Progress, train
 from rkd_core.training.validation_schedule import Looks
 from sweeps.running.failures import describe, details, halts
@@ -139,7 +139,7 @@ def _ask(
     """Have teachers asked for what their students will want to know."""
     for student in students:
         try:
-            ask(student, dataset, out, execution)
+            cache_logits(student, dataset, out, execution)
         except torch.AcceleratorError:
             raise
         except Exception as error:  # its students will meet it, and report it as theirs

@@ -1,1 +1,1 @@
-"""Batches of images for training and evaluation. Needs torch."""
+"""Batches of images for training and evaluation; requires torch."""

@@ -1,7 +1,7 @@
-"""Random crop and horizontal flip of a whole batch of images.
+"""Random crop and horizontal flip of a batch of images.
 
-A crop at (top, left) of the padded image, mirrored or not, is a *view*, and views are numbered:
-with four pixels of padding and a flip an image has 9 * 9 * 2 = 162 of them.
+A crop at (top, left) of the padded image, flipped or not, is a *view*. Views are numbered: with
+four pixels of padding and flips, an image has 9 * 9 * 2 = 162 views.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Augmentation", "crop_and_flip"]
 
 
 class Augmentation:
-    """The views of an image: every crop of its padded form, and their mirror images.
+    """Views of images: all crops of the padded image, and their mirror images.
 
     Args:
         recipe: ``crop_padding``, ``crop_fill`` and ``flip``.
@@ -29,7 +29,7 @@ class Augmentation:
         self.fill = 255 * recipe.crop_fill
 
     def draw(self, rng: np.random.RandomState, count: int) -> NDArray[np.int64]:
-        """A view at random for each of ``count`` images, int64 ``(count,)``."""
+        """Draw a random view for each of ``count`` images, int64 ``(count,)``."""
         if self.views == 1:
             return np.zeros(count, dtype=np.int64)
         side = 2 * self.padding + 1
@@ -39,7 +39,7 @@ class Augmentation:
         return (views * 2 + flips if self.flip else views).astype(np.int64)
 
     def apply(self, pixels: Tensor, views: Tensor) -> Tensor:
-        """Return the numbered view of each image; see ``crop_and_flip``.
+        """Return the view with the given number of each image; see ``crop_and_flip``.
 
         Args:
             pixels: uint8 ``(batch, height, width, channels)``.
@@ -58,14 +58,14 @@ class Augmentation:
 def crop_and_flip(
     pixels: Tensor, padding: int, shifts: Tensor, flips: Tensor, fill: float = 0
 ) -> Tensor:
-    """Pad with one value, crop back to size, mirror left to right.
+    """Pad images with one value, crop them to the original size, and flip them horizontally.
 
     Args:
         pixels: uint8 ``(batch, height, width, channels)``.
         padding: Pixels on every side; 0 for no crop.
         shifts: int64 ``(batch, 2)``, top and left of each crop in the padded image, from 0 to
             ``2 * padding``.
-        flips: bool ``(batch,)``, which crops are mirrored.
+        flips: bool ``(batch,)``, whether each crop is flipped.
         fill: Level of the padding, from 0 (black) to 255.
 
     Returns:
@@ -77,8 +77,8 @@ def crop_and_flip(
         pixels = pixels.float()
     padded = F.pad(pixels, (0, 0, padding, padding, padding, padding), value=fill)
     tall, wide = height + 2 * padding, width + 2 * padding
-    # Every stretch of `width` pixels of the padded batch as a row; crops are made of such rows, so
-    # they are copied in pieces of `width * channels` bytes rather than pixel by pixel.
+    # A row for every run of `width` pixels of the padded batch. Crops consist of such rows, so they
+    # are copied in pieces of `width * channels` bytes rather than pixel by pixel.
     stretches = padded.view(-1).as_strided(
         (batch * tall * wide - width + 1, width * channels), (channels, 1)
     )
@@ -86,6 +86,6 @@ def crop_and_flip(
     rows = torch.arange(height, device=pixels.device) + shifts[:, :1]
     starts = (place[:, None] * tall + rows) * wide + shifts[:, 1:]
     crops = stretches.index_select(0, starts.view(-1)).view(batch, height, width, channels)
-    # Mirroring all and choosing among both moves whole images; no index depends on the data, for
-    # which a GPU would have to be waited for.
+    # Flipping all images and selecting among both moves whole images, and no shape depends on the
+    # data, which would require a synchronization with the GPU.
     return torch.cat([crops, crops.flip(2)]).index_select(0, place + batch * flips)

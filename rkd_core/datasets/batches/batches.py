@@ -1,11 +1,11 @@
-"""Batches for training and evaluation, as torch tensors on the wanted device.
+"""Batches for training and evaluation, as torch tensors on a device.
 
-The order and the augmentation of an epoch are a function of the seed and the epoch alone: drawn
-on the CPU from a frozen stream, untouched by torch's or numpy's global generators, by the device
-or by the number of workers. So students of one seed see identical batches.
+The order and the augmentation of an epoch depend on the seed and the epoch alone: they are drawn
+on the CPU from a frozen stream, independent of the global generators of torch and NumPy, of the
+device and of the number of workers. Students of one seed therefore see identical batches.
 
-Sets in memory live on the device as uint8 and are cropped and mirrored a batch at a time. Sets
-that are streamed come from the worker processes of a ``DataLoader``.
+Sets in memory are kept on the device as uint8 and are cropped and flipped batch by batch. Streamed
+sets are decoded by the worker processes of a ``DataLoader``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Batch:
     """A batch of images.
 
     Attributes:
-        images: float32 ``(batch, channels, height, width)``, normalised, channels last in memory.
+        images: float32 ``(batch, channels, height, width)``, normalized, channels last in memory.
         labels: int64 ``(batch,)``.
         indices: int64 ``(batch,)``, positions in the image set.
-        views: int64 ``(batch,)``, which view of its image each is (see ``augmentation``); None
+        views: int64 ``(batch,)``, number of the view of each image (see ``augmentation``); None
             for evaluation and for streamed sets, whose views are not numbered.
     """
 
@@ -52,21 +52,21 @@ class Batch:
 
 
 class TrainingBatches:
-    """The training set in a new random order each epoch, augmented as the recipe says.
+    """Batches of the training set, in a new random order each epoch, with augmentation.
 
     With ``crop_padding``, images in memory are padded with ``crop_fill`` by that many pixels and
-    cropped back to size at random; streamed images, which come in all sizes, take a random
-    resized crop instead.
+    randomly cropped to the original size; streamed images, which differ in size, are randomly
+    cropped and resized instead.
 
     Args:
-        image_set: What to train on.
+        image_set: Training images.
         recipe: Batch size, ``drop_last``, augmentation and normalization.
-        seed: Of the order and the augmentation.
-        sampling: ``all``: an epoch is a permutation of the set. ``class_uniform``: it is as many
-            images, drawn with replacement, of a class that is drawn first; an image that is drawn
-            twice in an epoch shows one view.
-        device: Where the batches are wanted.
-        statistics: Mean and standard deviation to normalise with; None for those of the set.
+        seed: Seed of the order and the augmentation.
+        sampling: ``all``: an epoch is a permutation of the set. ``class_uniform``: an epoch has
+            as many images, each drawn with replacement from a uniformly drawn class; an image
+            that is drawn twice in an epoch shows the same view.
+        device: Device of the batches.
+        statistics: Mean and standard deviation for normalization; None for those of the set.
         workers: Processes that decode a streamed set; None for one per CPU core, at most 8.
     """
 
@@ -92,26 +92,28 @@ class TrainingBatches:
         self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
 
     def __len__(self) -> int:
-        """Steps per epoch: at least one, even if its batch is short."""
+        """Return the number of steps per epoch, at least one even if its batch is short."""
         full, rest = divmod(self._count, self._recipe.batch_size)
         return max(full, 1) if self._recipe.drop_last else full + (rest > 0)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0; the same ones however often it is called.
+        """Return the batches of one epoch; every call returns the same ones.
 
         Args:
-            epoch: From 0.
-            first: The batch to begin with, from 0.
+            epoch: Epoch, counted from 0.
+            first: Number of the first batch to return, counted from 0.
         """
         order, size = self._order(epoch), self._recipe.batch_size
         starts = range(first * size, len(order), size)
         return self._pixels.batches([order[start : start + size] for start in starts], epoch)
 
-    def seen(self, epochs: int) -> NDArray[np.int64]:
-        """What a training of so many epochs sees: ``index * views + view``, ascending, each once.
+    def view_keys(self, epochs: int) -> NDArray[np.int64]:
+        """Return the keys ``index * views + view`` of all views in a number of epochs.
+
+        Keys are unique and ascending.
 
         Raises:
-            ValueError: The views have no number.
+            ValueError: The set is streamed, so its views are not numbered.
         """
         if not isinstance(self._pixels, _Resident):
             raise ValueError("the views of a streamed set are not numbered")
@@ -122,15 +124,19 @@ class TrainingBatches:
             seen[order * per_image + self._pixels.draw(epoch)[order]] = True
         return np.flatnonzero(seen)
 
-    def look(self, keys: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
-        """Batches of the views with these keys, as ``seen`` gives them."""
+    def view_batches(self, keys: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+        """Return batches of the views with these keys; see ``view_keys``.
+
+        Raises:
+            ValueError: The set is streamed, so its views are not numbered.
+        """
         if not isinstance(self._pixels, _Resident):
             raise ValueError("the views of a streamed set are not numbered")
         parts = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-        return self._pixels.look(parts)
+        return self._pixels.view_batches(parts)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Positions in the order of the epoch, without those that ``drop_last`` drops."""
+        """Return positions in the order of the epoch, without those that ``drop_last`` drops."""
         random = stream(self._seed, epoch)
         if self._by_class is None:
             order = random.permutation(self._count)
@@ -144,14 +150,15 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """An image set in its own order, not augmented; can be iterated over again and again.
+    """Batches of an image set in its own order, without augmentation; can be iterated repeatedly.
 
     Args:
-        image_set: What to evaluate on.
-        recipe: Its normalization.
+        image_set: Images.
+        recipe: Recipe with the normalization.
         batch_size: Images per batch; the last batch may be smaller.
-        device: Where the batches are wanted.
-        statistics: Mean and standard deviation of the *training* set; None if this is it.
+        device: Device of the batches.
+        statistics: Mean and standard deviation of the *training* set; None if ``image_set`` is
+            the training set.
         workers: Processes that decode a streamed set; None for one per CPU core, at most 8.
     """
 
@@ -177,7 +184,7 @@ class EvaluationBatches:
         return self.at(np.arange(self._count))
 
     def at(self, positions: NDArray[np.int64]) -> Iterator[Batch]:
-        """Batches of the images at these positions of the set, in this order."""
+        """Return batches of the images at these positions of the set, in this order."""
         starts = range(0, len(positions), self._batch_size)
         rows = [positions[start : start + self._batch_size] for start in starts]
         return self._pixels.batches(rows, EVALUATION)
@@ -191,7 +198,7 @@ def _pixels(
     statistics: Statistics,
     workers: int | None,
 ) -> _Resident | _Streamed:
-    """Where batches of pixels come from; no seed for evaluation only."""
+    """Return an object that yields batches of an image set; without a seed, for evaluation only."""
     normalize = _Normalization(statistics, device)
     if isinstance(image_set, ImageSet):
         return _Resident(image_set, recipe, seed or 0, device, normalize)
@@ -221,14 +228,14 @@ class _Normalization:
         Levels are uint8, or float32, which is then overwritten.
         """
         count, height, width, channels = pixels.shape
-        # In rows of whole lines: three channels at a time would be too few for vector units.
+        # Whole image rows at a time: three channels would be too few for vector instructions.
         lines = pixels.reshape(count * height, width * channels).to(torch.float32)
         lines.mul_(self._scale.repeat(width)).sub_(self._shift.repeat(width))
         return lines.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _Resident:
-    """An image set in memory, on the device where it fits there."""
+    """Batches of an image set in memory, on the device if the set fits there."""
 
     def __init__(
         self,
@@ -242,26 +249,26 @@ class _Resident:
         self.augmentation = Augmentation(recipe)
         self._normalize = normalize
         images, labels = _shared(image_set.images), _shared(image_set.labels)
-        self._images = images.to(_home(image_set.nbytes, device))
+        self._images = images.to(_storage_device(image_set.nbytes, device))
         self._labels = labels.to(device)
 
     def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
-        """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
+        """Yield a batch for each array of rows, augmented unless the epoch is ``EVALUATION``."""
         if epoch == EVALUATION:
-            for indices in self._sent(rows):
+            for indices in self._to_device(rows):
                 yield self._batch(indices, None)
         else:
             views = torch.from_numpy(self.draw(epoch)).to(self._device)
-            for indices in self._sent(rows):
+            for indices in self._to_device(rows):
                 yield self._batch(indices, views[indices])
 
-    def look(self, keys: Rows) -> Iterator[Batch]:
-        """One batch for each array of keys, ``index * views + view``."""
-        for key in self._sent(keys):
+    def view_batches(self, keys: Rows) -> Iterator[Batch]:
+        """Yield a batch for each array of keys ``index * views + view``."""
+        for key in self._to_device(keys):
             yield self._batch(key // self.augmentation.views, key % self.augmentation.views)
 
     def draw(self, epoch: int) -> NDArray[np.int64]:
-        """The view that the epoch shows of every image of the set, int64 ``(n,)``."""
+        """Return the view of every image of the set in an epoch, int64 ``(n,)``."""
         return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
 
     def _batch(self, indices: Tensor, views: Tensor | None) -> Batch:
@@ -271,20 +278,20 @@ class _Resident:
             pixels = self.augmentation.apply(pixels, views)
         return Batch(self._normalize(pixels), self._labels[indices], indices, views)
 
-    def _sent(self, rows: Rows) -> tuple[Tensor, ...]:
-        """All rows on the device with one copy: a copy a step would wait for the step before."""
+    def _to_device(self, rows: Rows) -> tuple[Tensor, ...]:
+        """Copy all rows at once: a copy in every step would wait for the step before it."""
         whole = torch.from_numpy(np.concatenate(rows)).to(self._device)
         return whole.split([len(part) for part in rows])
 
 
 class _Streamed:
-    """An image set that worker processes decode."""
+    """Batches of an image set that worker processes decode."""
 
     def __init__(self, pool: WorkerPool, device: torch.device, normalize: _Normalization) -> None:
         self._pool, self._device, self._normalize = pool, device, normalize
 
     def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
-        """One batch for each array of rows; augmented unless the epoch is ``EVALUATION``."""
+        """Yield a batch for each array of rows, augmented unless the epoch is ``EVALUATION``."""
         for views in self._pool.read(rows, epoch):
             heartbeat.beat()
             pixels, labels, indices = (value.to(self._device, non_blocking=True) for value in views)
@@ -292,7 +299,7 @@ class _Streamed:
 
 
 def _shared(array: NDArray[Any]) -> Tensor:
-    """The array as a tensor on the same memory, which may be a file's or another process's.
+    """Return a tensor that shares the memory of an array, which may be read-only.
 
     torch warns that it cannot protect read-only memory; nothing here writes to it.
     """
@@ -301,8 +308,8 @@ def _shared(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _home(nbytes: int, device: torch.device) -> torch.device:
-    """The device, unless the pixels would take more than half of its free memory."""
+def _storage_device(nbytes: int, device: torch.device) -> torch.device:
+    """Return the device, or the CPU if the pixels exceed half of the device's free memory."""
     if device.type == "cuda" and nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return torch.device("cpu")
     return device

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a training set's pixels, to normalise with."""
+"""Mean and standard deviation of the pixels of a training set, for normalization."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalization_statistics(image_set: ImageSet | StreamedImageSet, recipe: Recipe) -> Statistics:
-    """Mean and standard deviation per channel, on the scale where white is 1.
+    """Return the mean and standard deviation per channel, on the scale where white is 1.
 
-    Sums are of whole numbers, so the result is exact. A streamed set is judged by a sample.
+    They are computed from integer counts of pixel levels, which for a streamed set come from a
+    sample of its images.
 
     Args:
         image_set: The training set.
-        recipe: For its normalization; all but ``per_channel`` are the same whatever the set:
-            ``centered`` is mean 0.5 and deviation 1, ``symmetric`` 0.5 and 0.5, ``imagenet`` what
-            torchvision normalises color images with.
+        recipe: Recipe with the normalization. Only ``per_channel`` depends on the set:
+            ``centered`` is mean 0.5 and deviation 1, ``symmetric`` 0.5 and 0.5, ``imagenet`` the
+            values that torchvision uses for color images.
 
     Returns:
-        float32 ``(channels,)`` each. The deviation of a constant channel is taken to be 1.
+        Mean and standard deviation, each float32 ``(channels,)``. The deviation of a constant
+        channel is set to 1.
 
     Raises:
-        UserError: ``imagenet``, and the images are not of three channels.
+        UserError: The normalization is ``imagenet`` and the images do not have three channels.
     """
     channels = image_set.shape[2]
     if recipe.normalization in _FIXED:

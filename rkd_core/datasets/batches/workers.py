@@ -17,10 +17,10 @@ from rkd_core.errors import UserError
 __all__ = ["EVALUATION", "Rows", "WorkerPool"]
 
 EVALUATION = -1
-"""In the place of an epoch: the view for evaluation."""
+"""Value of ``epoch`` that selects the evaluation views."""
 
 Key = tuple[int, int]
-"""Epoch and position of a view. With both in the key, workers can live on from epoch to epoch."""
+"""Epoch and position of a view; with the epoch in the key, workers persist across epochs."""
 
 Rows = list[NDArray[np.int64]]
 """Positions in the set, one array for each batch."""
@@ -29,16 +29,16 @@ View = tuple[NDArray[np.uint8], int, int]
 
 
 class WorkerPool:
-    """Decodes batches of views in parallel and returns them in order.
+    """Pool of processes that decode batches of views in parallel and return them in order.
 
     Args:
-        image_set: What to decode.
-        seed: Of the augmentation.
-        crop: Whether training views take a random resized crop.
-        flip: Whether training views are mirrored at random.
-        workers: Processes; 0 to decode in this one, None for one per core, at most 8.
-        persistent: Whether the processes outlive a pass over the set.
-        pinned: Whether batches are put in page-locked memory, for a faster way to the device.
+        image_set: Images to decode.
+        seed: Seed of the augmentation.
+        crop: Whether training views are random resized crops.
+        flip: Whether training views are flipped at random.
+        workers: Number of processes; 0 to decode in this one, None for one per core, at most 8.
+        persistent: Whether the processes are kept after a pass over the set.
+        pinned: Whether batches are put in page-locked memory, for faster copies to the device.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class WorkerPool:
             persistent_workers=persistent and count > 0,
             collate_fn=_collate,
             pin_memory=pinned,
-            generator=torch.Generator(),  # or it would draw from the global one
+            generator=torch.Generator(),  # otherwise it would draw from the global generator
         )
 
     def read(self, rows: Rows, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -69,7 +69,7 @@ class WorkerPool:
 
         Args:
             rows: Positions in the set, int64 ``(b,)`` for each batch.
-            epoch: From 0, or ``EVALUATION``.
+            epoch: Epoch, counted from 0, or ``EVALUATION``.
 
         Raises:
             UserError: An image cannot be decoded.
@@ -82,7 +82,7 @@ class WorkerPool:
 
 
 class _Plan(Sampler[list[Key]]):
-    """The batches of the pass at hand."""
+    """Batches of the current pass over the set."""
 
     def __init__(self) -> None:
         self.rows: Rows = []
@@ -96,7 +96,7 @@ class _Plan(Sampler[list[Key]]):
 
 
 class _Views(Dataset[View | str]):
-    """Views by epoch and position; lives in the workers."""
+    """Views by epoch and position, decoded in the workers."""
 
     def __init__(self, image_set: StreamedImageSet, seed: int, crop: bool, flip: bool) -> None:
         self._set, self._seed, self._crop, self._flip = image_set, seed, crop, flip
@@ -110,7 +110,7 @@ class _Views(Dataset[View | str]):
                 view = self._set.training_view(
                     index, self._seed, epoch, crop=self._crop, flip=self._flip
                 )
-        except UserError as error:  # its one line would arrive wrapped in a traceback
+        except UserError as error:  # an exception would reach the parent wrapped in a traceback
             return str(error)
         return view, int(self._set.labels[index]), index
 

@@ -1,1 +1,1 @@
-"""Decoding of a data set, once, into the disk cache or a stream."""
+"""Decoding of a dataset into the disk cache or memory, or preparation for streaming."""

@@ -1,4 +1,4 @@
-"""Opening, description and decoding of one encoded image to 8-bit pixels."""
+"""Opening, inspection and decoding of an encoded image to 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ NO_SCALES = Scales()
 
 
 class BadImageError(ValueError):
-    """An image that cannot be decoded; the message says why, not which."""
+    """Error for an image that cannot be decoded; the message gives the reason, not the path."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Values of a gray image of more than 8 bits.
+    """Range of the values of a gray image of more than 8 bits.
 
     Attributes:
-        floating: Whether they are floating-point numbers.
-        bits: Bits of the file's samples.
+        floating: Whether the values are floating-point numbers.
+        bits: Bits per sample in the file.
         low: Lowest value.
         high: Highest value.
         declared: Ends of the scale that the file states, if any.
@@ -82,10 +82,11 @@ class Traits:
 
     Attributes:
         gray: Whether its mode has no color.
-        turned: Whether its EXIF orientation turns it.
+        turned: Whether its EXIF orientation is not upright.
         transparent: Whether some of its pixels are not opaque.
-        values: Values of a deep gray image; None for others.
-        deep_color: Highest level, of 255, of a color image of 16 bits a channel; None for others.
+        values: Range of the values of a deep gray image; None for others.
+        deep_color: Highest level, of 255, of a color image of 16 bits per channel; None for
+            others.
     """
 
     gray: bool
@@ -97,7 +98,7 @@ class Traits:
 
 @functools.cache
 def pillow() -> ModuleType:
-    """Return ``preprocess``, imported on first use; silence Pillow's notes on damaged metadata."""
+    """Import ``preprocess`` on first use, and silence Pillow's warnings on damaged metadata."""
     from rkd_core.datasets import preprocess
 
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -105,7 +106,7 @@ def pillow() -> ModuleType:
 
 
 def _guarded(function: Callable[..., T]) -> Callable[..., T]:
-    """Turn nearly every error that Pillow's decoders raise for damaged files into BadImageError."""
+    """Convert the errors that Pillow's decoders raise for damaged files to BadImageError."""
 
     @functools.wraps(function)
     def guarded(*arguments: Any) -> T:
@@ -132,8 +133,8 @@ def open_image(encoded: Encoded) -> Image:
         encoded: A file's bytes, or uint8 pixels ``(height, width, channels)``.
 
     Raises:
-        BadImageError: It is damaged, of no known format, or so large that decoding it could
-            exhaust the memory (Pillow's limit against decompression bombs).
+        BadImageError: The image is damaged, of no supported format, or so large that decoding it
+            could exhaust the memory (Pillow's limit against decompression bombs).
     """
     preprocess = pillow()
     if isinstance(encoded, np.ndarray):
@@ -158,7 +159,7 @@ def decode_image(image: Image, channels: int, scales: Scales) -> Image:
 
 
 def is_gray(image: Image) -> bool:
-    """Return whether an image's mode has no color, whatever its depth."""
+    """Return whether the mode of an image has no color, at any depth."""
     return image.mode in GRAY_MODES or image.mode.startswith("I;16")
 
 

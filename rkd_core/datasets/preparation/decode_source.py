@@ -51,10 +51,10 @@ def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenS
     """Decode all splits: to 1 channel if every image is gray, else to 3.
 
     Args:
-        source: What to decode.
+        source: Source to decode.
         side: Resize and center-crop to a square of this side; None if all images have one size.
         skip: Leave out images that cannot be decoded, rather than stop.
-        open_sink: Where the pixels go.
+        open_sink: Function that opens the sink of a split.
 
     Raises:
         UserError: An image cannot be decoded, or sizes differ and no side is given.
@@ -70,15 +70,15 @@ def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenS
 
 
 class _ColorFound(Exception):  # noqa: N818 - a signal to start over, not an error
-    """An image with color in a source that was assumed to be gray."""
+    """Signal of a color image in a source that was assumed to be gray."""
 
 
 class _DeepFound(Exception):  # noqa: N818 - a signal to start over, not an error
-    """An image of more than 8 bits before the scale of the source's values was decided."""
+    """Signal of an image of more than 8 bits before the scale of the source was determined."""
 
 
 class _Image(NamedTuple):
-    """A decoded image: uint8 ``(height, width, channels)``, and its traits."""
+    """A decoded image, uint8 ``(height, width, channels)``, and its traits."""
 
     pixels: NDArray[np.uint8]
     traits: Traits | None
@@ -86,7 +86,7 @@ class _Image(NamedTuple):
 
 
 class _Pass:
-    """One pass over a source, with what the images must have in common."""
+    """One pass over a source, with the properties that all images must share."""
 
     def __init__(
         self, side: int | None, skip: bool, channels: int, decided: Decoding | None
@@ -139,7 +139,7 @@ class _Pass:
         return sink.close(), bad
 
     def _one(self, encoded: Encoded) -> _Image | BadImageError | _ColorFound | _DeepFound:
-        """Decode an image; runs in a thread."""
+        """Decode an image; called in a thread."""
         found = None
         try:
             image = open_image(encoded)
@@ -162,7 +162,7 @@ class _Pass:
         return _Image(array, found, is_constant(array))
 
     def _count(self, image: _Image, images: Images, row: int) -> None:
-        self._tally.look(image.constant, images.describe(row) if image.constant else "")
+        self._tally.add_checked(image.constant, images.describe(row) if image.constant else "")
         if image.traits is not None:
             self._tally.add(image.traits)
 

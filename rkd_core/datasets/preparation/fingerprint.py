@@ -1,12 +1,12 @@
-"""The fingerprint of a source: SHA-256 of what it contains, not of where it lies.
+"""Fingerprint of a source: SHA-256 of its content, independent of its path.
 
-It covers class names, labels and the encoded images in their order. So it does not depend on how
-the folder, the files or the columns are called, nor on shards or compression; it does change with
-a byte, a label or the order, with the list of images that were skipped as undecodable, and with
-the rules of decoding where they change pixels.
+It covers class names, labels and the encoded images in their order. It does not depend on the
+names of the folder, files or columns, on shards or on compression. It changes with any byte, label
+or change of order, with the list of images that were skipped as undecodable, and with decoding
+rules that change pixels.
 
-Folders of image files that are too large to decode once are too large to hash, too: for them the
-files' contents are stood in for by their paths and sizes.
+Folders of image files that are too large to decode are too large to hash as well: their
+fingerprint covers the paths and sizes of the files instead of their contents.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["Fingerprint", "of_listing"]
 
 
 class Fingerprint:
-    """Takes in a source while it is read for another purpose."""
+    """Digest of a source, updated while the source is read for another purpose."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self._digest = hashlib.sha256(json.dumps(["content", *class_names]).encode())
 
     def reading(self, split: Split) -> Iterator[Encoded]:
-        """Yield a split's images, each taken in as it passes; labels first."""
+        """Add the labels of a split to the digest; yield its images, adding each of them."""
         self._digest.update(len(split.labels).to_bytes(8, "little"))
         self._digest.update(split.labels.astype("<i8").tobytes())
         for encoded in split.images:
@@ -45,7 +45,7 @@ class Fingerprint:
         """Return the digest of the content, the skipped rows and the decoding rules, if any.
 
         Args:
-            skipped: Rows of each split that are left out.
+            skipped: Rows of each split that were left out.
             changes: Decoding rules that change pixels, see ``Decoding.changes``.
         """
         content = self._digest.hexdigest()
@@ -59,11 +59,11 @@ def _digest(content: Any) -> str:
 
 
 def of_listing(source: Source, skipped: dict[str, list[int]], changes: dict[str, Any]) -> str:
-    """Return the fingerprint of a source of image files by their paths and sizes.
+    """Return the fingerprint of a source of image files, computed from paths and sizes.
 
     Args:
         source: A source of image files.
-        skipped: Rows of each split that are left out.
+        skipped: Rows of each split that were left out.
         changes: Decoding rules that change pixels, see ``Decoding.changes``.
     """
     listing = [

@@ -1,4 +1,4 @@
-"""Images that occur in two splits, compared pixel for pixel."""
+"""Detection of images that occur in two splits, by comparing pixels."""
 
 from __future__ import annotations
 

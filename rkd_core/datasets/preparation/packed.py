@@ -1,7 +1,7 @@
-"""Encoded images of a split, one after the other in one file, to be read in any order.
+"""File of the concatenated encoded images of a split, for random access.
 
-A row of a Parquet file cannot be read on its own, so sets that are streamed from Parquet are
-unpacked once.
+Single rows of a Parquet file cannot be read, so sets that are streamed from Parquet are unpacked
+once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ __all__ = ["PackedImages", "pack"]
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
-    """The file, and int64 ``offsets`` ``(n + 1,)`` of the images in it."""
+    """Images in a packed file.
+
+    Attributes:
+        path: The file.
+        offsets: int64 ``(n + 1,)``, start of each image in the file, and the size of the file.
+    """
 
     path: Path
     offsets: NDArray[np.int64]
@@ -32,7 +37,7 @@ class PackedImages:
         return len(self.offsets) - 1
 
     def read(self, row: int) -> bytes:
-        """Return one image's encoded bytes."""
+        """Return the encoded bytes of an image."""
         start, end = int(self.offsets[row]), int(self.offsets[row + 1])
         try:
             with self.path.open("rb") as file:
@@ -46,11 +51,11 @@ class PackedImages:
 
 
 def pack(stream: Iterable[Encoded], path: Path, skipped: Sequence[int]) -> None:
-    """Write a split's images to ``path`` and their offsets beside it.
+    """Write the images of a split to ``path`` and their offsets to a file next to it.
 
     Args:
         stream: The encoded images, in order.
-        path: Of the packed file; the offsets get the suffix ``.offsets.npy``.
+        path: Path of the packed file; the offsets get the suffix ``.offsets.npy``.
         skipped: Rows to leave out.
     """
     left_out, offsets = set(skipped), [0]

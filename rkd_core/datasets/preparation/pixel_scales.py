@@ -1,4 +1,4 @@
-"""Rules and counts of decoding a data set, such as the scales of deep gray values."""
+"""Decoding rules of a dataset, such as the scales of deep gray values, and image counts."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from rkd_core.text.nouns import counted
 __all__ = ["AS_THEY_ARE", "Decoding", "Tally", "decide"]
 
 FEW = 64
-"""Number of levels, of 256, below which images have lost too much."""
+"""Number of levels, of 256, below which images have lost too much information."""
 
 CONSTANT_SHARE = 0.01
-"""Share of constant images above which a warning is given."""
+"""Share of constant images above which a warning is issued."""
 
 _AS_BEFORE = Scales((0.0, 65535.0), (0.0, 255.0))
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """Rules by which the images of a data set become uint8 pixels, and counts of images.
+    """Rules by which the images of a dataset are decoded to uint8 pixels, and counts of images.
 
     Attributes:
-        scales: Scales of deep gray images, decided from the training images.
-        bits: Bits of their samples.
+        scales: Scales of deep gray images, determined from the training images.
+        bits: Bits per sample of these images.
         extents: Lowest and highest value of the training images, for integers and for floats.
         turned: Number of images turned by their EXIF orientation.
         transparent: Number of images shown over white.
-        deep_color: Number of color images of 16 bits a channel; Pillow reads the upper 8.
+        deep_color: Number of color images of 16 bits per channel; Pillow reads the upper 8.
         late_color: Number of color images in a streamed set whose sampled images are all gray.
         looked_at: Number of images that were checked for being constant.
-        constant: Number of these whose pixels are all equal.
-        first_constant: Place of the first constant image.
+        constant: Number of checked images whose pixels are all equal.
+        first_constant: Location of the first constant image.
     """
 
     scales: Scales = NO_SCALES
@@ -59,7 +59,7 @@ class Decoding:
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> Decoding:
-        """Return the decoding that ``as_json`` described."""
+        """Return the decoding that ``as_json`` describes."""
         pairs = {
             name: Scales(*(None if pair is None else tuple(pair) for pair in content[name]))
             for name in ("scales", "extents")
@@ -71,7 +71,7 @@ class Decoding:
         return asdict(self)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the arguments of ``preprocess.decode`` besides image and channels."""
+        """Return the arguments of ``preprocess.decode`` other than image and channels."""
         integers, floats = self.scales
         return {"integers": integers, "floats": floats, "upright": True, "over_white": True}
 
@@ -79,8 +79,8 @@ class Decoding:
         """Return the rules that make pixels differ from version 1 of the rules, for fingerprints.
 
         Version 1 ignored EXIF orientation and alpha, read all integers as 16 bits and floats as 0
-        to 255, and streamed images in gray if a sample of them was gray. The result is empty for
-        data that both versions decode alike.
+        to 255, and streamed images in gray if a sample of them was gray. The result is empty if
+        both versions decode the data identically.
         """
         found: dict[str, Any] = {}
         for name, scale, before in zip(Scales._fields, self.scales, _AS_BEFORE, strict=True):
@@ -95,7 +95,7 @@ class Decoding:
         return found
 
     def statements(self) -> list[str]:
-        """Return a line for each operation of decoding besides reading 8-bit pixels."""
+        """Return a line for each decoding operation other than reading 8-bit pixels."""
         lines = []
         for scale, extent, kind in zip(
             self.scales,
@@ -108,7 +108,7 @@ class Decoding:
                 if extent is not None and extent != scale:
                     lines[-1] += f" (training images have {_ends(extent)})"
         if self.turned:
-            lines.append(f"orientation: {counted(self.turned, 'image')} turned as EXIF says")
+            lines.append(f"orientation: {counted(self.turned, 'image')} turned according to EXIF")
         if self.transparent:
             lines.append(f"transparency: {counted(self.transparent, 'image')} shown over white")
         if self.late_color:
@@ -116,7 +116,7 @@ class Decoding:
             lines.append(f"color: {found} among gray ones, so all images have three channels")
         if self.deep_color:
             found = counted(self.deep_color, "color image")
-            lines.append(f"pixel values: {found} of 16 bits a channel, the upper 8 are used")
+            lines.append(f"pixel values: {found} of 16 bits per channel, the upper 8 are used")
         return lines
 
     def constant_images(self) -> str | None:
@@ -125,25 +125,25 @@ class Decoding:
             return None
         verb = "is" if self.constant == 1 else "are"
         return (
-            f"{self.constant:,} of {counted(self.looked_at, 'image')} looked at {verb} constant "
+            f"{self.constant:,} of {counted(self.looked_at, 'checked image')} {verb} constant "
             f"(all pixels equal), the first {self.first_constant}: nothing can be learned from them"
         )
 
 
 AS_THEY_ARE = Decoding()
-"""Decoding of 8-bit images that need no remark."""
+"""Decoding of 8-bit images, without special rules."""
 
 
 def decide(found: Sequence[Values]) -> Decoding:
-    """Decide scales from the deep gray images of a training set.
+    """Determine scales from the deep gray images of a training set.
 
     A scale that the files state (TIFF's SMinSampleValue and SMaxSampleValue, or BitsPerSample of 9
-    to 15) is used if all of them state it and all values lie within. Otherwise the range of the
-    values decides: integers have 8, 10, 12, ... bits, and floats go up to 1 or 255, or up to the
-    full scale of another number of bits.
+    to 15) is used if all files state one and all values lie within it. Otherwise the scale follows
+    from the range of the values: integers have 8, 10, 12, ... bits, and floats reach up to 1, 255
+    or the full scale of another number of bits.
 
     Returns:
-        The scales, and the extents that they were decided from; all counts are zero.
+        The scales, and the extents that they were determined from; all counts are zero.
     """
     scales: list[Scale | None] = []
     extents: list[Scale | None] = []
@@ -162,7 +162,7 @@ def decide(found: Sequence[Values]) -> Decoding:
 
 
 def _is_sound(values: Values) -> bool:
-    """Return whether values are not negative, or the file states that they may be."""
+    """Return whether values are non-negative, or the file states a scale."""
     slack = pillow().TOLERANCE * abs(values.high) if values.floating else 0.0
     return values.low >= -slack or values.declared is not None
 
@@ -176,7 +176,7 @@ def _declared(found: Sequence[Values], extent: Scale) -> Scale | None:
 
 
 def _full_scale(highest: float, floating: bool) -> float:
-    """Return the value of white: the least usual one that is at least ``highest``."""
+    """Return the value of white: the smallest common one that is at least ``highest``."""
     if not floating:
         return _of_bits(int(highest))
     highest /= 1 + pillow().TOLERANCE
@@ -190,7 +190,7 @@ def _full_scale(highest: float, floating: bool) -> float:
 
 
 def _of_bits(highest: int) -> float:
-    """Return the full scale of 8, 10, 12, ... bits."""
+    """Return the smallest full scale of 8, 10, 12, ... bits that is at least ``highest``."""
     bits = max(8, highest.bit_length())
     return 2.0 ** (bits + bits % 2) - 1
 
@@ -214,31 +214,31 @@ class Tally:
     brightest: int = 0
 
     def add(self, traits: Traits) -> None:
-        """Count an image and its traits."""
+        """Count the traits of an image."""
         self.turned += traits.turned
         self.transparent += traits.transparent
         if traits.deep_color is not None:
             self.deep_color += 1
             self.brightest = max(self.brightest, traits.deep_color)
 
-    def look(self, constant: bool, where: str) -> None:
-        """Count whether an image is constant."""
+    def add_checked(self, constant: bool, where: str) -> None:
+        """Count an image that was checked for being constant."""
         self.looked_at += 1
         self.constant += constant
         if constant and not self.first_constant:
             self.first_constant = where
 
     def check_color(self, where: str) -> None:
-        """Refuse color images of 16 bits a channel whose upper 8 bits hold next to nothing.
+        """Refuse color images of 16 bits per channel whose upper 8 bits are nearly empty.
 
         Raises:
             UserError: None of the counted images reaches a quarter of the full scale.
         """
         if self.deep_color and self.brightest < FEW:
             raise UserError(
-                f"{where}: color images of 16 bits a channel have values of at most "
+                f"{where}: color images of 16 bits per channel have values of at most "
                 f"{256 * self.brightest + 255:,} of 65,535 in training, and only their upper 8 "
-                "bits can be read; scale the values to 0 to 65,535, or save 8 bits a channel"
+                "bits can be read; scale the values to 0 to 65,535, or save 8 bits per channel"
             )
 
     def counted(self, decided: Decoding) -> Decoding:

@@ -1,10 +1,10 @@
-"""From a source to image sets: decoded once where that is feasible, else streamed.
+"""Preparation of the image sets of a source: decoded once if they are small enough, else streamed.
 
-A source is kept in the cache in one of three forms, written down in the entry's ``meta.json``:
+The cache stores a source in one of three forms, which the ``meta.json`` of the entry names:
 
 - ``arrays``: the decoded pixels, which are memory-mapped;
-- ``packed``: the encoded images of a Parquet source too large to decode;
-- ``files``: nothing but the labels, for image files that are streamed from where they lie.
+- ``packed``: the encoded images of a Parquet source that is too large to decode;
+- ``files``: only the labels, for image files that are streamed from the source folder.
 """
 
 from __future__ import annotations
@@ -43,20 +43,21 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Format of cache entries, raised when older entries must not be read. Version 2 turns images
-upright, shows transparency over white, and decides the scale of deep gray values by data set."""
+upright, shows transparency over white, and determines the scale of deep gray values per
+dataset."""
 
 SAMPLE = 256
-"""Images whose headers tell whether a source is too large to decode."""
+"""Number of images whose headers are read to decide whether a source is too large to decode."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a source is prepared.
+    """Options for the preparation of a source.
 
     Attributes:
-        side: Side in pixels that images are resized and cropped to; None keeps their size.
-        skip: Leave out images that cannot be decoded.
-        limit: Most bytes of decoded pixels; a larger source is streamed.
+        side: Side in pixels to which images are resized and cropped; None keeps their size.
+        skip: Whether to leave out images that cannot be decoded.
+        limit: Maximum bytes of decoded pixels; a larger source is streamed.
     """
 
     side: int | None
@@ -66,14 +67,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The splits of a source, and information on them.
+    """The splits of a source, and information about them.
 
     Attributes:
         class_names: Class names in label order.
         splits: ``train``, ``val`` if the source has one, and ``test``.
         fingerprint: SHA-256 of the content.
         skipped: Rows of the source that were left out as undecodable, by split.
-        decoding: Rules by which images are decoded, and counts.
+        decoding: Rules of decoding, and counts of images that they apply to.
         provenance: Origin of the splits.
     """
 
@@ -96,10 +97,10 @@ class Prepared:
 
 
 def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
-    """Prepare a source by way of the cache, or without it where it cannot be written.
+    """Prepare a source through the cache, or in memory if the cache cannot be written.
 
     Raises:
-        UserError: The source is bad input, or can only be streamed through the cache.
+        UserError: The source is invalid, or can only be streamed through the cache.
     """
     key = cache.key_of(location, FORMAT, options.side, options.skip, options.limit)
     try:
@@ -119,14 +120,14 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
     """Prepare a source without the cache.
 
     Raises:
-        UserError: The source is bad input, or too large to decode and packed in Parquet.
+        UserError: The source is invalid, or is Parquet that is too large to decode.
     """
     names = source.class_names
     form, channels = _form(source, options, where)
     if form == "packed":
         raise UserError(
             f"{where} is too large to decode into memory, and streaming it from Parquet "
-            "needs a cache folder that can be written"
+            "needs a writable cache folder"
         )
     if form == "files":
         decoding, skipped = survey(source, options.skip, channels)
@@ -144,7 +145,7 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
 
 
 def _build(location: Location, options: Options, folder: Path) -> tuple[str, cache.Notes]:
-    """Fill the folder of a new entry; return its name, and the origin of the splits."""
+    """Fill the folder of a new entry; return the name of the entry and the origin of the splits."""
     source = location.read()
     where = str(location.root)
     form, channels = _form(source, options, where)
@@ -183,7 +184,7 @@ def _build(location: Location, options: Options, folder: Path) -> tuple[str, cac
 
 
 def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
-    """Open an entry; ``DamagedError``, ``OSError`` or ``ValueError`` if it is not sound."""
+    """Open an entry; raise ``DamagedError``, ``OSError`` or ``ValueError`` if it is damaged."""
     meta: dict[str, Any] = json_text.parse((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
         raise cache.DamagedError(folder)
@@ -213,7 +214,7 @@ def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
 
 
 def _with_shared(provenance: Provenance, images: dict[str, NDArray[np.uint8]]) -> Provenance:
-    """Return a provenance with warnings about images that splits have in common."""
+    """Return a provenance with warnings about images that occur in two splits."""
     warnings = (*provenance.warnings, *shared_images(images))
     return dataclasses.replace(provenance, warnings=warnings)
 
@@ -222,8 +223,8 @@ def _mapped(path: Path, count: int) -> NDArray[np.uint8]:
     array: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="r")
     if len(array) != count or path.stat().st_size != array.offset + array.nbytes:
         raise cache.DamagedError(path)
-    # As a plain array: numpy pickles a memmap by value, but hands the bytes of an array to Ray's
-    # object store as they are, where all workers read the one copy.
+    # A plain array: NumPy pickles a memmap by value, but passes the buffer of an array to Ray's
+    # object store without a copy, and all workers share it there.
     return array.view(np.ndarray)
 
 
@@ -232,10 +233,10 @@ def _checksum(labels: NDArray[np.int64]) -> str:
 
 
 def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
-    """Form of the entry, and the channels of what would be streamed, judged by a sample.
+    """Return the form of the entry and the number of channels for streaming, from a sample.
 
     Raises:
-        UserError: The labels are bad, or the source is too large and cannot be streamed.
+        UserError: The labels are invalid, or the source is too large and cannot be streamed.
     """
     splits = source.splits
     check_labels({name: s.labels for name, s in splits.items()}, source.class_names, where)
@@ -255,7 +256,7 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     if count * area * channels <= options.limit:
         return "arrays", 0
     if isinstance(source.train.images, ArrayImages):
-        size = f"--image-size {options.side}" if options.side else "its own size"
+        size = f"--image-size {options.side}" if options.side else "its original size"
         raise UserError(
             f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "
             f"{options.limit / 2**30:.1f} GiB that may be decoded, and cannot be streamed"

@@ -1,4 +1,4 @@
-"""Passes over encoded images that decide how they are decoded."""
+"""Passes over encoded images that determine how they are decoded."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ T = TypeVar("T")
 CHUNK = 64
 
 SAMPLE = 256
-"""Number of images checked for being constant if not all are decoded."""
+"""Number of images that are checked for being constant if not all images are decoded."""
 
 
 def parallelism() -> int:
-    """Return the number of threads or processes to decode with: usable cores, at most 8."""
+    """Return the number of threads or processes for decoding: usable cores, at most 8."""
     return min(8, cpu_count())
 
 
 def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> Iterator[list[T]]:
-    """Apply a function in threads (Pillow decodes outside the interpreter lock), in order.
+    """Apply a function in threads and yield its results in order, in chunks.
 
-    Only a few chunks are in flight, so that memory does not grow with the source.
+    Pillow releases the interpreter lock while it decodes. Only a few chunks are processed at a
+    time, so that memory use does not grow with the source.
     """
 
     def apply(chunk: list[Encoded]) -> list[T]:
@@ -81,17 +82,17 @@ def is_constant(pixels: NDArray[np.uint8]) -> bool:
     """Return whether all pixels ``(height, width, channels)`` are equal."""
     height, width, _ = pixels.shape
     first = pixels[0, 0]
-    if (pixels[height // 2, width // 2] != first).any():  # true of nearly all images
+    if (pixels[height // 2, width // 2] != first).any():  # fast path for nearly all images
         return False
     return bool((pixels == first).all())
 
 
 def deep_values(split: Split, skip: bool) -> list[Values]:
-    """Return the values of the deep gray images of a split; the others are not decoded.
+    """Return the values of the deep gray images of a split; other images are not decoded.
 
     Args:
         split: The training split.
-        skip: Skip images that cannot be decoded.
+        skip: Whether to skip images that cannot be decoded.
 
     Raises:
         UserError: An image cannot be decoded.
@@ -115,14 +116,14 @@ def deep_values(split: Split, skip: bool) -> list[Values]:
 
 
 def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[str, list[int]]]:
-    """Look once at every image of a source that is too large to keep decoded.
+    """Inspect every image of a source that is too large to decode in advance.
 
-    Only the header of a JPEG is read, unless undecodable images are to be left out.
+    Of a JPEG file only the header is read, unless undecodable images are to be left out.
 
     Args:
         source: A source of encoded files.
         skip: Leave out images that cannot be decoded, rather than stop.
-        channels: 1 if a sample of the images is all gray, else 3.
+        channels: 1 if all images of a sample are gray, else 3.
 
     Returns:
         The decoding of the images, and the rows of each split that are left out.
@@ -131,10 +132,10 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
         UserError: An image cannot be decoded, or its values fit no scale.
     """
     logger.info(
-        "looking at %d images once", sum(len(split.labels) for split in source.splits.values())
+        "inspecting %d images once", sum(len(split.labels) for split in source.splits.values())
     )
 
-    def look(encoded: Encoded) -> Traits | BadImageError:
+    def inspect(encoded: Encoded) -> Traits | BadImageError:
         try:
             image = open_image(encoded)
             found = traits(image)
@@ -149,7 +150,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
     deep: dict[str, dict[int, Values]] = {}
     for name, split in source.splits.items():
         bad[name], deep[name] = [], {}
-        results = itertools.chain.from_iterable(in_threads(look, split.images))
+        results = itertools.chain.from_iterable(in_threads(inspect, split.images))
         for row, result in enumerate(results):
             if isinstance(result, BadImageError):
                 _leave_out(split.images, row, result, skip, bad[name])
@@ -185,4 +186,4 @@ def _sample_constant(split: Split, decided: Decoding, channels: int, tally: Tall
             image = decode_image(open_image(encoded), channels, decided.scales)
         except BadImageError:
             continue
-        tally.look(is_constant(pillow().pixels(image)), split.images.describe(row))
+        tally.add_checked(is_constant(pillow().pixels(image)), split.images.describe(row))

@@ -1,1 +1,1 @@
-"""Readers of the accepted layouts: image folders, lists, Parquet, CIFAR, digits."""
+"""Readers of the supported layouts: image folders, image lists, Parquet, CIFAR and digits."""

@@ -1,4 +1,4 @@
-"""What every reader of a layout returns, and the checks that hold for all of them."""
+"""Types that readers return, and checks shared by all readers."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ __all__ = [
 SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 
 Encoded = bytes | NDArray[np.uint8]
-"""An image file's bytes (empty where there is none), or uint8 pixels (height, width, channels)."""
+"""Bytes of an image file (empty if it is missing), or uint8 pixels (height, width, channels)."""
 
 
 class Images(Protocol):
-    """The images of one split, in order, as they lie in the source."""
+    """Images of one split, in the order of the source."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Encoded]: ...
 
     def describe(self, row: int) -> str:
-        """Where an image is, for error messages."""
+        """Return the location of an image, for error messages."""
         ...
 
     def sample(self, count: int) -> list[Encoded]:
-        """At most ``count`` images to judge sizes by; the same ones each time."""
+        """Return at most ``count`` images to estimate sizes from; every call returns the same."""
         ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a source; ``labels`` is int64 ``(n,)``."""
+    """Images of one split of a source, and their labels, int64 ``(n,)``."""
 
     images: Images
     labels: NDArray[np.int64]
@@ -61,14 +61,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of each split of a source, and the parts of the source that are not used.
+    """Origin of each split of a source, and remarks on parts that are not used.
 
     Attributes:
         train: Name of the training split in the source, such as the folder's name.
         test: Name of the original test set.
         val: Name of the validation set; None if half of the test set replaces it.
-        remarks: Sentences for the plan.
-        warnings: Sentences about probable mistakes.
+        remarks: Remarks for the summary of a sweep.
+        warnings: Warnings about probable mistakes.
     """
 
     train: str = "train"
@@ -79,10 +79,10 @@ class Provenance:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Provenance:
-        """Return the object that ``dataclasses.asdict`` and JSON turned into ``content``.
+        """Return the object that ``dataclasses.asdict`` and JSON turned into ``fields``.
 
         Raises:
-            TypeError: The content describes something else.
+            TypeError: The fields do not describe a provenance.
         """
         lines: dict[str, Any] = {
             name: tuple(fields[name]) for name in ("remarks", "warnings") if name in fields
@@ -92,12 +92,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Contents of a source, for telling later how it has changed.
+    """Contents of a source, for a later comparison.
 
     Attributes:
         class_names: Class names in label order.
         counts: Number of images of each class in each split of the source.
-        files: Path, size and modification time of its files; none if they are too many.
+        files: Path, size and modification time of its files; empty if there are too many.
     """
 
     class_names: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as published: a training set, a test set and perhaps a validation set."""
+    """A dataset as published: a training set, a test set and optionally a validation set."""
 
     class_names: tuple[str, ...]
     train: Split
@@ -136,23 +136,23 @@ class ArrayImages:
         return iter(self.pixels)
 
     def describe(self, row: int) -> str:
-        """The set's name and the row."""
+        """Return the name of the set and the row."""
         return f"{self.name} row {row}"
 
     def sample(self, count: int) -> list[Encoded]:
-        """The first images; all have one size."""
+        """Return the first images; all have the same size."""
         return list(self.pixels[:count])
 
 
 @dataclass(frozen=True)
 class Location:
-    """A folder that one of the readers can read.
+    """A folder that one of the readers supports.
 
     Attributes:
         root: The folder.
-        files: All files below it, by which a change is noticed.
-        rules: JSON of everything else that the reader depends on, such as the names of splits.
-        reader: Reads the labels, and prepares to read the images.
+        files: All files below it, used to detect changes.
+        rules: JSON values of everything else that the reader depends on, such as split names.
+        reader: Function that reads the labels and prepares to read the images.
     """
 
     root: Path
@@ -164,23 +164,23 @@ class Location:
         """Read the labels, and prepare to read the images.
 
         Raises:
-            UserError: The source is bad input, or cannot be read.
+            UserError: The source is invalid or cannot be read.
         """
         try:
             source = self.reader()
-        except OSError as error:  # or it would be taken for the cache's
+        except OSError as error:  # callers take an OSError for an error of the cache
             raise unreadable(error, self.root) from error
         check_class_names(source.class_names, str(self.root))
         return source
 
 
 def spread(total: int, count: int) -> NDArray[np.int64]:
-    """At most ``count`` of ``total`` rows at even distances, the first and the last among them."""
+    """Return at most ``count`` evenly spaced rows of ``total``, including the first and last."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
 
 
 def check_class_names(names: tuple[str, ...], where: str) -> None:
-    """Refuse names that records, tables and reports could not hold.
+    """Refuse class names that records, tables and reports cannot represent.
 
     Raises:
         UserError: A name is not valid Unicode, such as a folder name with bytes that are not
@@ -199,16 +199,16 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
 def check_labels(
     labels: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...], where: str
 ) -> None:
-    """Refuse labels that no training could use.
+    """Refuse labels that cannot be used for training.
 
     Args:
-        labels: int64 ``(n,)`` of each split, by its name.
-        class_names: In label order.
-        where: The source, for the message.
+        labels: Labels int64 ``(n,)`` of each split, by its name.
+        class_names: Class names in label order.
+        where: Location of the source, for the message.
 
     Raises:
-        UserError: A split is empty, a label is negative or beyond the classes, or a class has no
-            training image.
+        UserError: A split is empty, a label is negative or not below the number of classes, or a
+            class has no training image.
     """
     classes = len(class_names)
     for name, of_split in labels.items():

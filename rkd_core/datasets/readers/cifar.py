@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in torchvision's layout: folders of pickled batches.
 
-Pickles can run code and ask for any memory. These are read by an unpickler that can build nothing
-but plain values and arrays of bytes, of no more memory than the file has, whoever wrote it.
+Unpickling a file from an unknown source can run code and allocate any amount of memory. The
+unpickler used here creates only plain values and arrays of bytes, no larger than the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of one version with the MD5 sums of the official ones, and the keys within."""
+    """Files of one version with the MD5 sums of the official files, and their dictionary keys."""
 
     train: dict[str, str]
     test: dict[str, str]
@@ -67,16 +67,16 @@ LAYOUTS = {
 
 
 def is_cifar(root: Path) -> bool:
-    """Whether a folder holds the files of one of the two versions."""
+    """Return whether a folder holds the files of CIFAR-10 or CIFAR-100."""
     return _layout(root) is not None
 
 
 def read(root: Path) -> Source:
-    """Read all batches.
+    """Read all batches of a folder.
 
     Raises:
         OSError: A file cannot be read.
-        UserError: A file is damaged, or asks for more than arrays and plain values.
+        UserError: A file is damaged, or contains more than arrays and plain values.
     """
     layout = _layout(root)
     if layout is None:
@@ -89,7 +89,7 @@ def read(root: Path) -> Source:
     test = _split(root, layout.test, layout.labels, differing)
     if differing:
         logger.warning(
-            "%s differs from the official files in %s; results may not compare",
+            "%s differs from the official files in %s; results may not be comparable",
             root,
             ", ".join(differing),
         )
@@ -97,14 +97,14 @@ def read(root: Path) -> Source:
 
 
 def download(folder_name: str, target: Path) -> None:
-    """Fetch one version through torchvision into ``target / folder_name``, all of it or nothing.
+    """Download one version through torchvision into ``target / folder_name``, atomically.
 
     Args:
         folder_name: ``cifar-10-batches-py`` or ``cifar-100-python``.
-        target: The folder to put it in. The caller holds its lock.
+        target: Parent folder. The caller holds its lock.
 
     Raises:
-        UserError: It cannot be fetched or stored.
+        UserError: The files cannot be downloaded or stored.
     """
     import torchvision
 
@@ -114,11 +114,11 @@ def download(folder_name: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as hidden:
             fetch(hidden, download=True)
             shutil.move(Path(hidden) / folder_name, target / folder_name)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad checksum is the other
+    except (OSError, RuntimeError) as error:  # RuntimeError: wrong checksum
         reason = first_line(error)
         raise UserError(
-            f"{folder_name} is nowhere on this machine and cannot be downloaded to {target} "
-            f"({reason}): put it, or its Parquet files, into a folder and name that as data_dir"
+            f"{folder_name} was not found and cannot be downloaded to {target} "
+            f"({reason}): put it, or its Parquet files, into a folder and pass that as data_dir"
         ) from error
 
 
@@ -130,7 +130,7 @@ def _layout(root: Path) -> Layout | None:
 
 
 def _split(root: Path, files: dict[str, str], label_key: str, differing: list[str]) -> Split:
-    """Read one split; files that are not the official ones are added to ``differing``."""
+    """Read one split; add the names of files that are not the official ones to ``differing``."""
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []
     for name, md5 in files.items():
@@ -149,7 +149,7 @@ def _split(root: Path, files: dict[str, str], label_key: str, differing: list[st
             or len(values) != len(pixels)
             or not all(isinstance(value, int) and abs(value) < 2**63 for value in values)
         ):
-            raise UserError(f"{path} is not a batch of CIFAR: it needs data and {label_key}")
+            raise UserError(f"{path} is not a CIFAR batch: it needs data and {label_key}")
         images.append(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(np.asarray(values, dtype=np.int64))
     name = f"{root} {'+'.join(files)}"
@@ -161,35 +161,36 @@ def _split(root: Path, files: dict[str, str], label_key: str, differing: list[st
 def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name.endswith("PUT") and int(argument or 0) > len(data):  # gets that much
-                raise pickle.UnpicklingError(f"it numbers a value {argument}")
+            if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
+                # The unpickler would allocate a memo of that size.
+                raise pickle.UnpicklingError(f"its memo index {argument} is larger than the file")
         value = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise anything
         reason = first_line(error)
-        raise UserError(f"{path} cannot be read as a batch of CIFAR: {reason}") from error
+        raise UserError(f"{path} cannot be read as a CIFAR batch: {reason}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} is not a batch of CIFAR: it holds no dictionary")
+        raise UserError(f"{path} is not a CIFAR batch: it does not contain a dictionary")
     return value
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """What ``_codecs.encode`` is for in these files: bytes written by Python 3 for Python 2."""
+    """Stand in for ``_codecs.encode``, which decodes bytes that Python 3 pickled for Python 2."""
     return text.encode("latin1")
 
 
 class _Kind:
-    """A pickled numpy data type; what else is said of it does not matter for bytes."""
+    """Pickled NumPy data type; its other fields are irrelevant for bytes."""
 
     def __init__(self, name: str, *_: object) -> None:
         if name not in ("u1", "|u1"):
-            raise pickle.UnpicklingError(f"it holds an array of {name!r}, not of bytes (u1)")
+            raise pickle.UnpicklingError(f"it contains an array of {name!r}, not of bytes (u1)")
 
     def __setstate__(self, state: object) -> None:
         pass
 
 
 class _Bytes:
-    """A pickled array of bytes. Numpy would allocate whatever shape and type it claims to have."""
+    """Pickled array of bytes; NumPy itself would allocate whatever shape the pickle states."""
 
     values: NDArray[np.uint8] | None = None
 
@@ -199,14 +200,14 @@ class _Bytes:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, content = state
         if not isinstance(kind, _Kind):
-            raise pickle.UnpicklingError("it holds an array of unknown type")
+            raise pickle.UnpicklingError("it contains an array of unknown type")
         content = content.encode("latin1") if isinstance(content, str) else content
         values = np.frombuffer(content, np.uint8)
         self.values = values.reshape(shape, order="F" if fortran else "C")
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that refuses every global but those an array of bytes needs."""
+    """Unpickler that refuses all globals except those that arrays of bytes need."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _Bytes,
@@ -220,4 +221,6 @@ class _ArraysOnly(pickle.Unpickler):
         try:
             return self.allowed[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+            raise pickle.UnpicklingError(
+                f"it refers to {module}.{name}, which is refused"
+            ) from None

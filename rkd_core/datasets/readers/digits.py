@@ -1,6 +1,7 @@
-"""The embedded default: scikit-learn's 1,797 real handwritten digits, 8x8 grey, 10 classes.
+"""Reader of scikit-learn's 1,797 handwritten digits: 8x8 gray images of 10 classes.
 
-From the UCI "Optical Recognition of Handwritten Digits" test set (Alpaydin and Kaynak, 1998).
+The data are the UCI "Optical Recognition of Handwritten Digits" test set (Alpaydin and Kaynak,
+1998).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TRAIN_PER_CLASS = 100
 
 
 def read() -> Source:
-    """100 training images of each class by a fixed seed; the other 797 are the test set."""
+    """Return 100 training images per class, drawn with a fixed seed, and 797 test images."""
     levels, labels = _table()
     pixels = np.rint(levels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     chosen = pick(labels, [TRAIN_PER_CLASS] * 10, seed=0)
@@ -33,9 +34,9 @@ def read() -> Source:
 
 
 def _table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Levels from 0 to 16 ``(1797, 64)``, and labels.
+    """Return levels from 0 to 16, ``(1797, 64)``, and labels ``(1797,)``.
 
-    Read from the file that scikit-learn brings, since importing scikit-learn takes a second.
+    They are read from scikit-learn's data file, because importing scikit-learn takes a second.
     """
     package = importlib.util.find_spec("sklearn")
     for folder in (package.submodule_search_locations or ()) if package else ():
@@ -43,7 +44,7 @@ def _table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if path.exists():
             table = np.loadtxt(path, delimiter=",")
             return table[:, :-1], table[:, -1].astype(np.int64)
-    from sklearn.datasets import load_digits  # of a release that keeps it elsewhere
+    from sklearn.datasets import load_digits  # the file of this release is elsewhere
 
     bunch = load_digits()
     return bunch.data, bunch.target.astype(np.int64)

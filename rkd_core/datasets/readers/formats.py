@@ -1,4 +1,4 @@
-"""File name endings of the images that are read."""
+"""File name extensions of supported image formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 
 __all__ = ["endings", "is_image_file"]
 
-_ENDINGS = {  # by Pillow's name of the format
+_ENDINGS = {  # by Pillow's name for the format
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
@@ -24,8 +24,8 @@ _FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 
 @functools.cache
 def endings() -> tuple[str, ...]:
-    """Return the file name endings that this installation of Pillow reads, in lower case."""
-    from PIL import features  # loads Pillow, which the scan of a folder does not need
+    """Return the extensions of the formats that this installation of Pillow reads, lower-case."""
+    from PIL import features  # imported here, because scanning a folder does not need Pillow
 
     from rkd_core.datasets.preprocess import formats
 
@@ -36,5 +36,5 @@ def endings() -> tuple[str, ...]:
 
 
 def is_image_file(path: str) -> bool:
-    """Return whether a file has the ending of an image, in upper or lower case."""
+    """Return whether a file name has an image extension, in upper or lower case."""
     return path.lower().endswith(endings())

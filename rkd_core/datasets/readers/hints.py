@@ -1,4 +1,4 @@
-"""Advice on files and folders that are not a data set: what they seem to be, and what to give."""
+"""Advice for files and folders that are not a supported dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rkd_core.datasets.readers.image_folder import subfolders
 from rkd_core.datasets.readers.paths import is_ignored
 from rkd_core.datasets.readers.split_names import spelling
 
-__all__ = ["LAYOUTS", "of_file", "without_training_split"]
+__all__ = ["LAYOUTS", "for_file", "without_training_split"]
 
 LAYOUTS = (
     "train.parquet with test.parquet (shards too), or train/<class>/ with test/<class>/; "
@@ -21,12 +21,12 @@ LAYOUTS = (
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _TABLES = (".csv", ".tsv", ".jsonl")
 _LISTS = "--train-list and --test-list"
-_LOOKED_AT = 100  # number of files of a folder
-_LONGEST = 100  # length of a list of names, in characters
+_MOST_SCANNED = 100  # files of a folder that are examined
+_LONGEST = 100  # characters of a list of names
 
 
-def of_file(file: Path) -> str:
-    """Say what to give in place of a file."""
+def for_file(file: Path) -> str:
+    """Return advice for a file given in place of a dataset folder."""
     ending = file.suffix.lower()
     if ending in _ARCHIVES:
         return f"{file} is an archive: unpack it, and give the folder"
@@ -36,7 +36,7 @@ def of_file(file: Path) -> str:
 
 
 def without_training_split(folder: Path) -> str:
-    """Describe a folder without a training split, and say what to do about it."""
+    """Return advice for a folder without a training split."""
     names = sorted(path.name for path in folder.iterdir() if not is_ignored(path.name))
     inside = subfolders(folder)
     train = spelling("train", inside)
@@ -81,13 +81,13 @@ def _ending_in(names: Sequence[str], endings: tuple[str, ...]) -> list[str]:
 
 
 def _has_arrow_files(folder: Path, names: Sequence[str], inside: Sequence[str]) -> bool:
-    """Return whether the ``datasets`` library saved a data set here, or cached it."""
+    """Return whether the ``datasets`` library saved or cached a dataset in a folder."""
     below = (path.name for name in inside for path in (folder / name).iterdir())
     return any(name.endswith(".arrow") for name in itertools.chain(names, below))
 
 
 def _holds_images(folder: Path) -> bool:
-    files = itertools.islice(folder.iterdir(), _LOOKED_AT)
+    files = itertools.islice(folder.iterdir(), _MOST_SCANNED)
     return any(is_image_file(path.name) for path in files)
 
 

@@ -1,8 +1,8 @@
-"""Folders of image files: torchvision's ImageFolder layout, and TinyImageNet's own.
+"""Reader of folders of image files, in the layouts of torchvision's ImageFolder and TinyImageNet.
 
-``<root>/train/<class>/**`` with one or two more such folders (``val``, ``valid`` or
+The layout is ``<root>/train/<class>/**`` with one or two more such folders (``val``, ``valid`` or
 ``validation``, and ``test``), or TinyImageNet's ``val/images`` with ``val/val_annotations.txt``.
-A single folder between a split and its classes is looked through.
+There may be single folders between a split and its classes.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["FileImages", "is_image_folder", "read", "subfolders"]
 
 ANNOTATIONS = "val/val_annotations.txt"
 BOXES = ("_boxes.txt", "val_annotations.txt")
-"""Endings of the text files that TinyImageNet has beside its images."""
+"""Endings of TinyImageNet's text files."""
 
-_DEEPEST = 4  # levels of single folders that are looked through
+_DEEPEST = 4  # levels of single folders between a split and its classes
 _SHOWN = 5  # names in a message
 
 
@@ -52,15 +52,15 @@ class FileImages:
         return map(self.read, range(len(self)))
 
     def describe(self, row: int) -> str:
-        """The file."""
+        """Return the path of the file."""
         return str(self.root / self.files[row].path)
 
     def sample(self, count: int) -> list[Encoded]:
-        """Images at even distances, so that all classes are in it."""
+        """Return evenly spaced images, which belong to many classes."""
         return [self.read(row) for row in spread(len(self), count).tolist()]
 
     def read(self, row: int) -> bytes:
-        """One file's bytes; none if the file is missing, as where a link leads nowhere."""
+        """Return the bytes of a file; empty if it is missing, such as behind a broken link."""
         try:
             return (self.root / self.files[row].path).read_bytes()
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class FileImages:
 
 
 def is_image_folder(root: Path) -> bool:
-    """Return whether there is a training folder with folders in it."""
+    """Return whether a folder has a training folder that contains folders."""
     train = spelling("train", subfolders(root))
     return train is not None and bool(subfolders(root / train))
 
@@ -81,12 +81,12 @@ def read(root: Path, files: Listing, rule: SplitRule) -> Source:
     Args:
         root: Folder with ``train`` and one or two more folders.
         files: All files below it.
-        rule: Rule for the other folders that are used.
+        rule: Choice of the test and validation folders.
 
     Raises:
         OSError: A folder or TinyImageNet's list cannot be read.
-        UserError: There is no second folder, it has a class that ``train`` lacks, there is only
-            one class, or a class has no training image.
+        UserError: There is no second folder, it has a class that is not in ``train``, there is
+            only one class, or a class has no training image.
     """
     present, by_top = subfolders(root), _by_top_folder(files)
     train_name = spelling("train", present) or "train"
@@ -135,7 +135,7 @@ def read(root: Path, files: Listing, rule: SplitRule) -> Source:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted, without those that are ignored."""
+    """Return the sorted names of the folders in a folder, without ignored ones."""
     return sorted(
         path.name for path in folder.iterdir() if not is_ignored(path.name) and path.is_dir()
     )
@@ -146,12 +146,12 @@ class _Folder:
     """The folder of one split.
 
     Attributes:
-        root: Folder of the data set.
+        root: Folder of the dataset.
         name: Name of the folder.
         inner: Path, from the root, of the folder that holds the class folders.
         files: All files below the split's folder.
         label_of: Label of each class name.
-        training: The folder of the training classes.
+        training: Folder of the training classes.
     """
 
     root: Path
@@ -176,7 +176,7 @@ class _Folder:
         return Split(FileImages(self.root, tuple(entry[3] for entry in found)), labels)
 
     def has_labels(self) -> bool:
-        """Return whether there is an image in the folder of a training class."""
+        """Return whether the folder of any training class contains an image."""
         return any(name in self.label_of for _, name in self._images())
 
     def without_image(self, name: str) -> UserError:
@@ -229,7 +229,7 @@ class _Folder:
         return lines
 
     def _images(self) -> Iterator[tuple[ListedFile, str]]:
-        """Yield the images below folders of ``inner``, with the names of these folders."""
+        """Yield the images below each folder of ``inner``, with the name of that folder."""
         prefix = f"{self.inner}/"
         for file in self.files:
             if file.path.startswith(prefix) and is_image_file(file.path):
@@ -260,7 +260,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _training_classes(root: Path, split: str) -> str:
-    """Return the folder of the class folders: the split's own, or one below single folders."""
+    """Return the folder that holds the class folders: the split's, or one below single folders."""
     inner = split
     for _ in range(_DEEPEST):
         names = subfolders(root / inner)
@@ -283,8 +283,8 @@ def _level(root: Path, split: str, classes: Collection[str]) -> str:
 
 def _class_names(train: Path) -> tuple[str, ...]:
     for path in train.iterdir():
-        if not is_ignored(path.name) and not path.exists():  # else the class is missed
-            raise UserError(f"{path} is a link to nowhere")
+        if not is_ignored(path.name) and not path.exists():  # otherwise a class would be missing
+            raise UserError(f"{path} is a broken link")
     return tuple(subfolders(train))
 
 
@@ -308,7 +308,7 @@ def _provenance(
 
 
 def _annotated(root: Path, files: Listing, label_of: Mapping[str, int]) -> Split:
-    """TinyImageNet's validation set: each line names a file, a tab, and its class."""
+    """Return TinyImageNet's validation set, from its list of files and classes."""
     by_path = {file.path: file for file in files}
     chosen: list[ListedFile] = []
     labels: list[int] = []

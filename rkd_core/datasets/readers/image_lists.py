@@ -1,7 +1,7 @@
-"""Image lists: text files with a path and a label on each line, ``train/cat/1.jpg 0``.
+"""Reader of image lists: text files with a path and a label on each line, ``train/cat/1.jpg 0``.
 
-ImageNet-LT (Liu et al., CVPR 2019) and iNaturalist 2018 are published so: one list says which of
-the images in a folder are trained on, another one which are tested on.
+ImageNet-LT (Liu et al., CVPR 2019) and iNaturalist 2018 are published in this form: one list names
+the training images in a folder, another one the test images.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from rkd_core.text.nouns import counted
 
 __all__ = ["ImageLists", "display_name", "locate"]
 
-_DIGITS = 9  # of a label, at the most
-_CHUNK = 4096  # files that a thread looks for at a time
-_THREADS = 8  # what a network file system answers late, it answers many at once
+_DIGITS = 9  # maximum digits of a label
+_CHUNK = 4096  # files per task of a thread
+_THREADS = 8  # requests to a network file system overlap
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ImageLists:
 
 @dataclass(frozen=True)
 class _Entries:
-    """A list: normalised paths, labels, and the line that each of them is on."""
+    """Contents of a list: normalized paths, labels and line numbers."""
 
     path: Path
     images: Sequence[str]
@@ -50,26 +50,26 @@ class _Entries:
     lines: Sequence[int]
 
     def bad(self, row: int, problem: str) -> UserError:
-        """The error for one image of the list."""
+        """Return the error for one image of the list."""
         return _bad_line(self.path, self.lines[row], problem)
 
 
 def locate(folder: Path, image_lists: ImageLists) -> Location:
     """Read the list of each split, and find the images.
 
-    A class is named after the folder of its training images, where each class has one to itself,
-    and after its label otherwise.
+    A class is named after the folder of its training images if each class has its own folder, and
+    after its label otherwise.
 
     Args:
-        folder: Where the paths start; if the first training image is not there but beside the
-            training list, all of them start there.
+        folder: Folder that paths are relative to; the folder of the training list is used instead
+            if the first training image is found only there.
         image_lists: Files with a path and a label on each line. Labels of the training list are
             0, 1, 2, ... without gaps; the other lists may lack some labels.
 
     Raises:
         OSError: A list cannot be read.
-        UserError: A line is malformed, its path leaves the folder or leads to no file, an image
-            is listed twice or in two lists, or a label has no training image.
+        UserError: A line is malformed, a path leads out of the folder or to no file, an image is
+            listed twice or in two lists, or a label has no training image.
     """
     train, test = _parse(image_lists.train), _parse(image_lists.test)
     val = None if image_lists.val is None else _parse(image_lists.val)
@@ -80,7 +80,7 @@ def locate(folder: Path, image_lists: ImageLists) -> Location:
         _check_apart(val, test)
     classes = _check_labels(train, held_out)
     places = [folder, train.path.parent]
-    first = [isinstance(_look(str(place), train.images[:1])[0], ListedFile) for place in places]
+    first = [isinstance(_stat(str(place), train.images[:1])[0], ListedFile) for place in places]
     root = places[first == [False, True]]
     found = [_find(entries, root) for entries in (train, *held_out)]
     splits = [
@@ -94,7 +94,7 @@ def locate(folder: Path, image_lists: ImageLists) -> Location:
         None if val is None else splits[1],
         Provenance(train.path.name, test.path.name, None if val is None else val.path.name),
     )
-    listing = tuple(_as_listed(entries.path) for entries in (train, *held_out))  # of the labels
+    listing = tuple(_as_listed(entries.path) for entries in (train, *held_out))
     for files in found:
         listing += files
     rules = tuple(str(entries.path) for entries in (train, *held_out))
@@ -102,9 +102,9 @@ def locate(folder: Path, image_lists: ImageLists) -> Location:
 
 
 def display_name(train_list: Path, otherwise: str) -> str:
-    """The name people see: ``ImageNet_LT`` of ``ImageNet_LT_train.txt``.
+    """Return the name shown to users, such as ``ImageNet_LT`` for ``ImageNet_LT_train.txt``.
 
-    ``otherwise`` if the list is called no more than ``train.txt``.
+    A list with a bare name such as ``train.txt`` is named ``otherwise``.
     """
     return train_list.stem.removesuffix("train").strip("._- ") or otherwise
 
@@ -134,7 +134,7 @@ def _parse(path: Path) -> _Entries:
             )
         image = posixpath.normpath(parts[0].strip())
         if image.startswith(("/", "../")) or image == "..":
-            raise _bad_line(path, number, f"{image} leaves the folder that paths start from")
+            raise _bad_line(path, number, f"{image} leads out of the folder of the images")
         if (first := line_of.setdefault(image, number)) != number:
             raise _bad_line(path, number, f"{image} is on line {first} already")
         labels.append(int(label))
@@ -148,7 +148,7 @@ def _bad_line(path: Path, number: int, problem: str) -> UserError:
 
 
 def _check_apart(train: _Entries, test: _Entries) -> None:
-    """Refuse an image that is in two lists."""
+    """Refuse two lists that share an image."""
     both = set(train.images).intersection(test.images)
     if both:
         row = next(row for row, image in enumerate(test.images) if image in both)
@@ -157,7 +157,7 @@ def _check_apart(train: _Entries, test: _Entries) -> None:
 
 
 def _check_labels(train: _Entries, held_out: Sequence[_Entries]) -> int:
-    """Return the number of classes; each label from 0 on must have a training image."""
+    """Return the number of classes; refuse labels without a training image."""
     present = sorted(set(train.labels))
     for label, there in enumerate(present):
         if label != there:
@@ -174,8 +174,8 @@ def _check_labels(train: _Entries, held_out: Sequence[_Entries]) -> int:
 
 
 def _class_names(train: _Entries, classes: int) -> tuple[str, ...]:
-    """A folder that only the class's training images lie in, or the label."""
-    for above in (2, 3):  # the latter where each class's images are in a folder ``images`` of its
+    """Return the name of the folder of each class if it has its own, or else its label."""
+    for above in (2, 3):  # 3 for <class>/images/<file>
         folders = {
             (label, "".join(image.split("/")[-above : 1 - above]))
             for image, label in zip(train.images, train.labels, strict=True)
@@ -186,11 +186,11 @@ def _class_names(train: _Entries, classes: int) -> tuple[str, ...]:
 
 
 def _find(entries: _Entries, root: Path) -> Listing:
-    """Size and time of change of each image."""
+    """Return the path, size and modification time of each image."""
     images = entries.images
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = [file for part in pool.map(partial(_look, str(root)), chunks) for file in part]
+        found = [file for part in pool.map(partial(_stat, str(root)), chunks) for file in part]
     files = tuple(file for file in found if isinstance(file, ListedFile))
     if missing := len(found) - len(files):
         row = next(row for row, file in enumerate(found) if isinstance(file, str))
@@ -204,14 +204,14 @@ def _as_listed(path: Path) -> ListedFile:
     return ListedFile(str(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
-def _look(root: str, images: Sequence[str]) -> list[ListedFile | str]:
-    """The files below a root; in the place of what is no file, why."""
+def _stat(root: str, images: Sequence[str]) -> list[ListedFile | str]:
+    """Return the files below a root, or for each that is not a file, the reason."""
     found: list[ListedFile | str] = []
     for image in images:
         try:
-            status = os.stat(f"{root}/{image}")  # noqa: PTH116 - a Path for each takes longer
+            status = os.stat(f"{root}/{image}")  # noqa: PTH116 - creating a Path takes longer
         except (FileNotFoundError, NotADirectoryError):
-            found.append("is not there")
+            found.append("does not exist")
         except OSError as error:
             found.append(f"cannot be read: {error.strerror}")
         else:

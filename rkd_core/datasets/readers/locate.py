@@ -1,4 +1,4 @@
-"""Where a dataset lies: among the data folders, in the cache, or on the network."""
+"""Search for a dataset in data folders and the cache, or its download."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rkd_core.storage.files import expanded
 
 __all__ = ["at", "given_folders", "listed", "named", "path"]
 
-_DEEPEST = 4  # folders that are looked through
+_DEEPEST = 4  # levels of folders that contain a single folder
 
 
 def given_folders(data_dir: Path | None) -> list[Path]:
-    """Where data are looked for before the cache: ``data_dir``, then ``$RKD_DATA_DIR``.
+    """Return the data folders that are searched before the cache: ``data_dir``, ``$RKD_DATA_DIR``.
 
     Raises:
         UserError: One of them does not exist.
@@ -46,15 +46,16 @@ def named(
     """Find a named dataset: in ``data_dir``, ``$RKD_DATA_DIR``, the cache, or by download.
 
     Args:
-        name: In the registry, without ``-lt``, with folders.
-        data_dir: A folder of datasets.
-        cache_folder: Its ``datasets`` folder is searched last, and is where a download goes.
-        download: Whether to fetch what is nowhere.
+        name: Name in the registry, without ``-lt``, of a dataset that is not built in.
+        data_dir: Folder of datasets.
+        cache_folder: Cache folder; its subfolder ``datasets`` is searched last and holds
+            downloads.
+        download: Whether to download a dataset that is not found.
         columns: Parquet columns that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
-        UserError: A data folder does not exist, or the dataset is nowhere.
+        UserError: A data folder does not exist, or the dataset is not found.
     """
     entry = REGISTRY[name]
     store = cache_folder / "datasets"
@@ -87,11 +88,11 @@ def listed(
     data_dir: Path | None,
     cache_folder: Path,
 ) -> Location:
-    """Return the images that lists name, in a folder or in that of a named dataset.
+    """Return the images that lists name, in a folder or in the folder of a named dataset.
 
     Raises:
         OSError: A list cannot be read.
-        UserError: There is no such folder, or a list is bad input.
+        UserError: There is no such folder, or a list is invalid.
     """
     if name_or_path in REGISTRY:
         places = _candidates(name_or_path, data_dir, cache_folder / "datasets")
@@ -108,16 +109,16 @@ def listed(
 
 
 def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None:
-    """Return the data set in a folder; None if no reader knows it.
+    """Return the dataset in a folder; None if no reader supports it.
 
     Args:
-        folder: Of one dataset.
-        rule: Rule for the splits that are used.
+        folder: Folder of one dataset.
+        rule: Choice of the test and validation splits.
         columns: Parquet columns that the user chose.
 
     Raises:
         OSError: A folder cannot be read.
-        UserError: Columns are chosen, but the data set is not Parquet.
+        UserError: Columns are chosen, but the dataset is not Parquet.
     """
     if not folder.is_dir():
         return None
@@ -136,15 +137,15 @@ def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None
 
 
 def path(name_or_path: str, columns: Columns = ANY) -> Location:
-    """Return the data set at a path, in the only folder inside it, or in a copy of the Hub's.
+    """Return the dataset at a path, in the only folder inside it, or in a Hub snapshot.
 
     Raises:
         OSError: A folder cannot be read.
-        UserError: It is no folder, or no reader knows it.
+        UserError: The path is not a folder, or no reader supports it.
     """
     folder = expanded(name_or_path)
     if folder.is_file():
-        raise UserError(hints.of_file(folder))
+        raise UserError(hints.for_file(folder))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: a data set is a folder with {hints.LAYOUTS}")
     if not name_or_path or not folder.is_dir():
@@ -155,7 +156,7 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
         if "did you mean" not in line and name_or_path and close is not None and close.is_dir():
             line = line.replace(": ", f": did you mean the folder {close}? ", 1)
         raise UserError(line)
-    for place in _looked_through(folder):
+    for place in _nested(folder):
         if (location := at(place, OWN, columns)) is not None:
             return location
     parent = folder.resolve().parent
@@ -165,8 +166,8 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
     raise UserError(hints.without_training_split(folder))
 
 
-def _looked_through(folder: Path) -> Iterator[Path]:
-    """Yield a folder and those that it leads to: the only one inside it, or a Hub snapshot."""
+def _nested(folder: Path) -> Iterator[Path]:
+    """Yield a folder, then in turn the only folder inside it or its Hub snapshot."""
     for _ in range(_DEEPEST):
         yield folder
         snapshots = folder / "snapshots"
@@ -197,13 +198,13 @@ def _refuse_columns(columns: Columns, folder: Path) -> None:
 
 
 def _candidates(name: str, data_dir: Path | None, store: Path) -> list[Path]:
-    """Where the folder of a named dataset may be, the first choice first."""
+    """Return the possible folders of a named dataset, in the order of the search."""
     folders = REGISTRY[name].folders
     return [
         candidate
         for place in (*given_folders(data_dir), store)
         for candidate in (*(place / folder for folder in folders), place)
-        if candidate != place or place.resolve().name in folders  # one level too deep
+        if candidate != place or place.resolve().name in folders  # the user named the inner folder
     ]
 
 

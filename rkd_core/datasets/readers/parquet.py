@@ -1,8 +1,8 @@
-"""Hugging Face style image Parquet: ``train.parquet`` with a test split beside it, or shards.
+"""Reader of Hugging Face style image Parquet: ``train.parquet`` and a test split, or shards.
 
-The image column holds ``{bytes, path}`` or plain bytes; its name, the class names and the label
-column are taken from the ``huggingface`` metadata of the schema where it is there. Labels are
-integers, or text, in which case the classes are the sorted texts of the training split.
+The image column holds ``{bytes, path}`` or plain bytes. Its name, the class names and the label
+column are taken from the ``huggingface`` metadata of the schema if present. Labels are integers,
+or text, in which case the classes are the sorted distinct texts of the training split.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ from rkd_core.text.nouns import counted
 __all__ = ["ParquetImages", "find_folder", "read"]
 
 SUBFOLDERS = ("", "plain_text", "data", "cifar100", "default")
-"""Where Hugging Face's repositories keep their files, below the folder of the dataset."""
+"""Subfolders in which Hugging Face repositories keep their files."""
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?")
-"""A shard's name; the Hub's older ones end in a digest of the content."""
-
+"""Names of shards; older ones on the Hub end in a digest of the content."""
 
 BATCH_ROWS = 512
 
@@ -50,9 +49,9 @@ class ParquetImages:
     """The image column of a split's files, read in order.
 
     Attributes:
-        folder: Where ``path`` is looked for when an image's ``bytes`` are null.
-        files: The split's shards.
-        rows: Rows of each shard.
+        folder: Folder that ``path`` is relative to if the ``bytes`` of an image are null.
+        files: Shards of the split.
+        rows: Number of rows of each shard.
         column: Name of the image column.
     """
 
@@ -69,7 +68,7 @@ class ParquetImages:
             yield from self._read(file, rows, np.arange(rows))
 
     def describe(self, row: int) -> str:
-        """File and row."""
+        """Return the file and row of an image."""
         for file, rows in zip(self.files, self.rows, strict=True):
             if row < rows:
                 return f"{file} row {row}"
@@ -77,7 +76,7 @@ class ParquetImages:
         raise IndexError(row)
 
     def sample(self, count: int) -> list[Encoded]:
-        """Images at even distances; only the row groups that they lie in are read."""
+        """Return evenly spaced images; only row groups that contain them are read."""
         wanted = spread(len(self), count)
         found: list[Encoded] = []
         for file, rows in zip(self.files, self.rows, strict=True):
@@ -86,7 +85,7 @@ class ParquetImages:
         return found
 
     def _read(self, file: Path, rows: int, wanted: NDArray[np.int64]) -> Iterator[Encoded]:
-        """The images at ``wanted`` rows of one file, ascending."""
+        """Yield the images at the rows ``wanted`` of one file, in ascending order."""
         try:
             with pq.ParquetFile(file) as source:
                 metadata, start = source.metadata, 0
@@ -126,7 +125,7 @@ class ParquetImages:
 
 
 def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
-    """Those of ascending rows that are from ``start`` to ``end - 1``."""
+    """Return those of the ascending rows that are from ``start`` to ``end - 1``."""
     first, last = np.searchsorted(rows, (start, end))
     return rows[first:last]
 
@@ -145,12 +144,12 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     Args:
         folder: Folder with ``train.parquet``, ``train-00000-of-00002.parquet`` and so on, or with
             a folder ``train`` of Parquet files.
-        rule: Rule for the other splits that are used.
+        rule: Choice of the test and validation splits.
         columns: Columns that the user chose.
 
     Raises:
         UserError: A file is damaged or missing, a column is missing or must be chosen, or labels
-            are null, or neither integers nor text.
+            are null or neither integers nor text.
     """
     there = _split_files(folder)
     train_name = spelling("train", there) or "train"
@@ -194,7 +193,7 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
 
 
 def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the files of each split, sorted: one file, shards, or those of a folder."""
+    """Return the sorted files of each split: one file, shards, or the files of a folder."""
     found: dict[str, tuple[Path, ...]] = {}
     folders = []
     for path in sorted(folder.iterdir()):
@@ -215,7 +214,7 @@ def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
-    """Refuse a split that exists in two forms or lacks a shard."""
+    """Refuse a split that exists in two forms or has missing shards."""
     shards = [match for path in files if (match := SHARD.fullmatch(path.stem))]
     if not shards:
         return
@@ -236,10 +235,10 @@ class _Table:
 
     Attributes:
         images: The image column.
-        labels: Integers, or text.
+        labels: Labels, as integers or text.
         column: Name of the label column.
-        names: Class names that the metadata of the schema hold; none where there are none.
-        remarks: Remarks on other columns that might be meant.
+        names: Class names from the metadata of the schema; empty if it has none.
+        remarks: Remarks on other columns that the user might mean.
     """
 
     images: ParquetImages
@@ -258,7 +257,7 @@ class _Table:
         *,
         may_lack_labels: bool = False,
     ) -> _Table:
-        """Read the labels of a split; if they may be missing and are, all are hidden."""
+        """Read the labels of a split; labels that may be missing and are count as hidden."""
         _check_whole(folder, split, files)
         image = label = ""
         names: tuple[str, ...] = ()
@@ -285,7 +284,7 @@ class _Table:
                     if not label:
                         parts.append(np.full(source.metadata.num_rows, HIDDEN))
                         continue
-                    # By name, since Parquet also reads 'label.x' where 'label' is asked for.
+                    # Select by name, because columns=['label'] also reads 'label.x'.
                     values = source.read(columns=[label])[label]
                     parts.append(labels_of(values, label, file, may_lack_labels))
             except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -295,7 +294,7 @@ class _Table:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether there are images and none has a label."""
+        """Whether there are images but none has a label."""
         return (
             isinstance(self.labels, np.ndarray)
             and len(self.labels) > 0
@@ -318,7 +317,7 @@ class _Table:
         return tuple(str(label) for label in range(highest + 1))
 
     def split(self, class_names: tuple[str, ...]) -> Split:
-        """Return images and labels, with text replaced by its index among the class names."""
+        """Return images and labels, with text labels replaced by indices of class names."""
         if not isinstance(self.labels, list):
             return Split(self.images, self.labels)
         label_of = {name: label for label, name in enumerate(class_names)}

@@ -1,4 +1,4 @@
-"""Image and label columns of a Parquet file, and the labels."""
+"""Choice of the image and label columns of a Parquet file, and conversion of labels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ IMAGE_NAMES = ("img", "image")
 LABEL_NAMES = ("label", "labels", "fine_label")
 
 HIDDEN = -1
-"""Label of every image in a split whose labels are not published."""
+"""Label of all images in a split whose labels are not published."""
 
 Labels = NDArray[np.int64] | list[str]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user chose; None for those to be found by the schema.
+    """Columns that the user chose; None for columns to be found in the schema.
 
     Attributes:
         label: Name of the label column.
@@ -49,7 +49,7 @@ class Columns:
 
 
 def features_of(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Return Hugging Face's description of the columns; empty if there is none."""
+    """Return the Hugging Face description of the columns; empty if there is none."""
     try:
         features = json_text.parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in features.items() if isinstance(value, dict)}
@@ -58,7 +58,7 @@ def features_of(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def class_names_of(feature: dict[str, Any]) -> tuple[str, ...]:
-    """Return the class names of a column; none if they are not listed."""
+    """Return the class names of a column; empty if they are not listed."""
     names = feature.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()
@@ -66,19 +66,19 @@ def class_names_of(feature: dict[str, Any]) -> tuple[str, ...]:
 
 
 ANY = Columns()
-"""Choice of no columns: the schema decides."""
+"""No choice of columns: both are found in the schema."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a file, and Hugging Face's description of them."""
+    """Columns of a file, and their Hugging Face description."""
 
     schema: pa.Schema
     features: dict[str, dict[str, Any]]
     file: Path
 
     def image_column(self, chosen: str | None) -> str:
-        """Return the image column: the chosen one, or else the one in the schema."""
+        """Return the name of the image column: the chosen one, or else the one in the schema."""
         shaped = [field.name for field in self.schema if _holds_bytes(field.type)]
         if chosen is not None:
             self._check_present(chosen, "--image-column")
@@ -102,7 +102,7 @@ class Schema:
         )
 
     def label_column(self, chosen: str | None) -> str:
-        """Return the label column: the chosen one, or else the one in the schema."""
+        """Return the name of the label column: the chosen one, or else the one in the schema."""
         if chosen is not None:
             self._check_present(chosen, "--label-column")
             return chosen
@@ -121,23 +121,23 @@ class Schema:
         )
 
     def may_have_labels(self, chosen: str | None) -> bool:
-        """Return whether a column has the chosen name, or else one that is usual for labels."""
+        """Return whether a column has the chosen name, or else a common name for labels."""
         names = self.schema.names
         if chosen is not None:
             return chosen in names
         return bool({*names} & {*LABEL_NAMES} or self._declared("ClassLabel", names))
 
     def remarks(self, image: str, label: str, chosen: Columns) -> tuple[str, ...]:
-        """Return remarks on other columns that might be meant, if none was chosen."""
+        """Return remarks on other candidate columns, if the user chose none."""
         images = self._declared("Image", [f.name for f in self.schema if _holds_bytes(f.type)])
         labels = self._declared("ClassLabel", self.schema.names)
         lines = []
-        for what, column, others, asked, flag in (
+        for what, column, others, choice, flag in (
             ("images", image, images, chosen.image, "--image-column"),
             ("labels", label, labels, chosen.label, "--label-column"),
         ):
             rest = [name for name in others if name != column]
-            if asked is None and rest:
+            if choice is None and rest:
                 lines.append(
                     f"{what}: column {column!r}; there is {' and '.join(map(repr, rest))}, too "
                     f"({flag})"
@@ -187,7 +187,7 @@ def labels_of(column: pa.ChunkedArray, name: str, file: Path, may_lack: bool) ->
         column: A column of integers, booleans or text.
         name: Name of the column.
         file: File name for messages.
-        may_lack: Take a column of nulls as labels that are not published.
+        may_lack: Whether a column of nulls counts as labels that are not published.
 
     Raises:
         UserError: Labels are null, of another type, or too large.

@@ -1,4 +1,4 @@
-"""Listing of a source's folders and files, and errors for what cannot be read."""
+"""Listings of files, checks of names, and errors for missing or unreadable paths."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _SERVICE_NAMES = frozenset(
         "thumbs.db",
     }
 )
-"""Lower-case names that file servers and operating systems leave in folders."""
+"""Lower-case names of files and folders that file servers and operating systems create."""
 
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file below a root: its path there (with ``/``), its size and when it was changed."""
+    """A file below a root: relative path (with ``/``), size and modification time."""
 
     path: str
     size: int
@@ -53,25 +53,25 @@ Listing = tuple[ListedFile, ...]
 
 
 def unreadable(error: OSError, path: str | Path) -> UserError:
-    """Return the error for an unreadable file or folder: the error's, or else ``path``."""
+    """Return the error for the unreadable path that ``error`` names, or else for ``path``."""
     return UserError(f"{error.filename or path} cannot be read: {error.strerror or error}")
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file or folder is hidden, or left by a file server or operating system."""
+    """Return whether a name is hidden, or created by a file server or operating system."""
     return name.startswith(".") or name.lower() in _SERVICE_NAMES
 
 
 def is_plain(name: str) -> bool:
     """Return whether a name is valid Unicode without control characters or line breaks.
 
-    Python keeps bytes of names that are not UTF-8 as surrogates, which no file or table can hold.
+    Python represents bytes that are not UTF-8 as surrogates, which cannot be encoded as UTF-8.
     """
     return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in name)
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a text can be written as UTF-8; names with other bytes cannot."""
+    """Return whether a text can be encoded as UTF-8; names with other bytes cannot."""
     return not any(unicodedata.category(c) == "Cs" for c in text)
 
 
@@ -84,16 +84,16 @@ def escaped(name: str) -> str:
 
 
 def missing(path: Path) -> str:
-    """Name the part of a path that does not exist, and the existing name that comes closest."""
-    gone = path
-    while gone.parent != gone and not gone.parent.exists():
-        gone = gone.parent
-    close = similar(gone)
-    return f"{gone} does not exist" + (f": did you mean {close}?" if close else "")
+    """Return a message on the first missing part of a path, with a similar existing name."""
+    absent = path
+    while absent.parent != absent and not absent.parent.exists():
+        absent = absent.parent
+    close = similar(absent)
+    return f"{absent} does not exist" + (f": did you mean {close}?" if close else "")
 
 
 def similar(path: Path) -> Path | None:
-    """Return the file or folder beside a missing path with the closest name, if any is close."""
+    """Return the path in the same folder whose name is most similar, if any is similar."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
@@ -104,10 +104,10 @@ def similar(path: Path) -> Path | None:
 
 
 def list_files(root: Path) -> Listing:
-    """Return all files below a folder in the order of their paths, without ignored ones.
+    """Return all files below a folder, sorted by path, without ignored ones.
 
-    Links are followed, but into no folder that the path is in already. A link to nowhere is
-    listed as a file, which then cannot be read.
+    Links are followed, except to a folder that contains the link. A broken link is listed as a
+    file that cannot be read.
 
     Raises:
         OSError: A folder cannot be read.

@@ -1,4 +1,4 @@
-"""Names of splits in published data sets, and the choice among those that are there."""
+"""Names of splits in published datasets, and the choice of test and validation splits."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _ALIASES = {"train": ("training",), "test": ("testing",), "val": ("dev",)}
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Rule for the splits of a source that are used.
+    """Choice of the test and validation splits of a source.
 
     Attributes:
-        names: Names that the test set may have, the preferred one first.
-        all_three: Use a validation set beside a test set; otherwise halve one of them.
+        names: Possible names of the test set, in order of preference.
+        all_three: Whether to use both a validation and a test set; otherwise one is halved.
     """
 
     names: tuple[str, ...]
     all_three: bool
 
     def choose(self, labeled: Sequence[str]) -> tuple[str, str | None]:
-        """Choose among the splits with labels, which are in the order of ``names``.
+        """Choose among the labeled splits, given in the order of ``names``.
 
         Returns:
-            The test set, and the validation set; None if the test set is halved.
+            The test set, and the validation set or None if the test set is halved.
         """
         validation = next((name for name in labeled if name in _VALIDATION), None)
         if self.all_three and "test" in labeled and validation is not None:
@@ -36,19 +36,20 @@ class SplitRule:
 
 
 OWN = SplitRule(("test", *_VALIDATION), all_three=True)
-"""Rule for a user's data set."""
+"""Rule for a user's dataset."""
 
 NAMED = SplitRule(OWN.names, all_three=False)
-"""Rule for a data set known by name: the published test set is halved in any case."""
+"""Rule for a named dataset: the published test set is always halved."""
 
 VALIDATION_FIRST = SplitRule(("val", "valid", "validation", "test"), all_three=False)
 """Rule for ImageNet and TinyImageNet, whose test labels are not published."""
 
 
 def spelling(split: str, present: Collection[str]) -> str | None:
-    """Return the name among those present that stands for a split.
+    """Return the spelling of a split's name among the names present; None if it is absent.
 
-    It is the name itself, or the same in other case, ``training``, ``testing`` or ``dev``.
+    Upper case is accepted, and ``training``, ``testing`` and ``dev`` for ``train``, ``test`` and
+    ``val``.
     """
     if split in present:
         return split

@@ -1,4 +1,4 @@
-"""What methods are made of: the protocol they meet, and mathematics that several of them share.
+"""Base classes of methods, and mathematics that several methods share.
 
-``protocol`` and ``adaptive`` import no torch; ``losses``, ``correlation`` and ``fusion`` do.
+``protocol`` and ``adaptive`` do not import torch; ``losses``, ``correlation`` and ``fusion`` do.
 """

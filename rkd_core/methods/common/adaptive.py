@@ -1,6 +1,7 @@
-"""What the Ada methods share: how far the teacher can be trusted, class by class.
+"""Base class of the Ada methods, which weight the teacher by its margin on held-out images.
 
-Lukasik et al., "Teacher's pet: understanding and mitigating biases in distillation" (TMLR 2022).
+See Lukasik et al., "Teacher's pet: understanding and mitigating biases in distillation" (TMLR
+2022).
 """
 
 from __future__ import annotations
@@ -19,34 +20,36 @@ __all__ = ["Adaptive", "class_margins"]
 
 
 class Adaptive(SoftTeacher):
-    """Options and needs of a method whose class weights come from a hold-out."""
+    """Options and needs of a method with class weights that are estimated on a hold-out set."""
 
     holdout: HoldoutRule | Literal["validation"] = HoldoutRule()
-    """Where the teacher is judged: on training images that it has not seen (Lukasik et al.), or
-    on validation (Wang et al.)."""
+    """Images on which margins are estimated: training images that the initial teacher was not
+    trained on (Lukasik et al.), or the validation set (Wang et al.)."""
     alpha_temperature: float = Field(default=1, gt=0)
-    """Of the teacher's probabilities in alpha, which a high temperature would all make 0."""
+    """Temperature of the teacher's probabilities in alpha; a high temperature makes every alpha
+    0."""
     distil_from: Literal["full", "initial"] = "full"
-    """The teacher of the student: trained on all images, or the one that was judged."""
+    """Teacher of the student: the one trained on all images, or the initial one, whose margins are
+    estimated."""
 
     @property
     def needs(self) -> Needs:
-        """A teacher, and a hold-out that shows how it generalises."""
-        judged_is_full = self.holdout == "validation"
-        return Needs(teacher="full" if judged_is_full else self.distil_from, holdout=self.holdout)
+        """A teacher, and a hold-out set."""
+        full = self.holdout == "validation"
+        return Needs(teacher="full" if full else self.distil_from, holdout=self.holdout)
 
     def margins(self, context: Context) -> Tensor:
-        """gamma of each class with the judged teacher; see ``class_margins``."""
+        """Return the margin gamma of each class on the hold-out set; see ``class_margins``."""
         held_out = needed(context.held_out, "the hold-out")
         return class_margins(held_out, self.alpha_temperature).to(context.device)
 
 
 def class_margins(held_out: HeldOut, temperature: float = 1) -> Tensor:
-    """Mean margin of each class (eq. 4 before it is cut at 0), float64 ``(classes,)``.
+    """Return the mean margin of each class (eq. 4 before clipping at 0), float64 ``(classes,)``.
 
     The margin of an image is ``p_y - mean over y' != y of p_y' = (L p_y - 1) / (L - 1)``, in
-    ``[-1 / (L - 1), 1]``. It is 0 for a class that the hold-out lacks, for nothing speaks for the
-    teacher, and 1 if there is one class only.
+    ``[-1 / (L - 1), 1]``. It is 0 for a class without held-out images, and 1 if there is only one
+    class.
     """
     logits, labels = held_out.logits.detach().double().cpu(), held_out.labels.cpu()
     classes = logits.shape[1]

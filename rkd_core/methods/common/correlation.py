@@ -1,4 +1,4 @@
-"""Pearson correlations with a gradient that is written down."""
+"""Pearson correlations with an analytic gradient."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["agreement"]
 
-EPSILON = 1e-8  # of the authors' code of DIST
+EPSILON = 1e-8  # as in the authors' code for DIST
 
 
 def agreement(student: Tensor, teacher: Tensor, rows: float, columns: float) -> Tensor:
-    """``rows`` times the mean correlation of the rows, and ``columns`` times that of the columns.
+    """Return the weighted sum of the mean correlations over rows and over columns.
 
-    A correlation is 0, without gradient, where one of the two is constant; there the gradient of
-    the reference code is as large as one over epsilon. With ``a`` and ``b`` less their means, it
-    is ``r = a b / (|a| |b| + epsilon)``, and its derivative by ``a`` is
-    ``(b - r |b| a / |a|) / (|a| |b| + epsilon)``, whose mean is 0 as well. Written down, it takes
-    a part of the time of two dozen small steps backward, which a small network's step notices.
+    For centered vectors ``a`` and ``b`` the correlation is ``r = a b / (|a| |b| + epsilon)``, and
+    its derivative with respect to ``a`` is ``(b - r |b| a / |a|) / (|a| |b| + epsilon)``, whose
+    mean is 0. If one of the vectors is constant, correlation and gradient are 0; the gradient of
+    the reference code is then of the order of 1 / epsilon. The analytic gradient is faster than
+    automatic differentiation through about two dozen small operations, which matters for small
+    networks.
 
     Args:
-        student: ``(batch, classes)``; the gradient goes here.
-        teacher: The same; no gradient.
-        rows: Weight.
-        columns: Weight.
+        student: Probabilities of the student, ``(batch, classes)``, with gradient.
+        teacher: Probabilities of the teacher, ``(batch, classes)``, without gradient.
+        rows: Weight of the mean correlation over rows.
+        columns: Weight of the mean correlation over columns.
 
     Returns:
-        A scalar, from ``-rows - columns`` to ``rows + columns``.
+        A scalar from ``-rows - columns`` to ``rows + columns``.
     """
     result: Tensor = _Agreement.apply(student, teacher, rows, columns)
     return result
@@ -38,7 +39,7 @@ def agreement(student: Tensor, teacher: Tensor, rows: float, columns: float) -> 
 class _Agreement(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student: Tensor, teacher: Tensor, rows: float, columns: float) -> Tensor:  # type: ignore[no-untyped-def]
-        # Both at a time: on small batches it is the number of operations that costs.
+        # Process both together: for small batches the number of operations dominates.
         both = torch.stack([student, teacher])
         by_row, gradient = _correlation(both, 1, rows)
         by_column, other = _correlation(both, 0, columns)
@@ -53,7 +54,7 @@ class _Agreement(torch.autograd.Function):
 
 
 def _correlation(both: Tensor, dim: int, weight: float) -> tuple[Tensor, Tensor]:
-    """Weighted mean of the correlations along a dimension, and its derivative by the first."""
+    """Return the weighted mean correlation along a dimension, and its gradient for the student."""
     (a, b), spread, constant = _centered(both, dim)
     spread_a, spread_b = spread
     scale = spread_a * spread_b + EPSILON
@@ -65,7 +66,7 @@ def _correlation(both: Tensor, dim: int, weight: float) -> tuple[Tensor, Tensor]
 
 
 def _centered(both: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Values less their mean, the norm of that, and whether they differ by rounding alone."""
+    """Return the centered values, their norm, and whether they are constant up to rounding."""
     rounding, along = 8 * torch.finfo(both.dtype).eps, dim + 1
     centered = both - both.mean(dim=along, keepdim=True)
     spread, size = (torch.linalg.vector_norm(v, dim=along, keepdim=True) for v in (centered, both))

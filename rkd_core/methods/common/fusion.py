@@ -1,6 +1,6 @@
-"""The trained part of knowledge review: attention-based fusion, and the distance of its maps.
+"""Attention-based fusion and hierarchical context loss of knowledge review.
 
-Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021).
+See Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ __all__ = ["Fusion", "hierarchical_distance", "map_sizes"]
 
 Shape = tuple[int, int, int]
 
-WIDEST = 512  # channels in which maps are fused
-_SIDES = (4, 2, 1)  # of the pooled maps that are compared too
+WIDEST = 512  # maximum channels of fused maps
+_SIDES = (4, 2, 1)  # sides of the pooled maps that are also compared
 
 
 def map_sizes(context: Context) -> tuple[list[Shape], list[Shape]]:
-    """Channels, height and width of what is compared: stages, then pooled features as 1 x 1 maps.
+    """Return the shapes of the maps of student and teacher that are compared.
 
-    Where the networks differ in stages, the deepest of each are paired.
+    Shapes are channels, height and width, for the stages and then for the pooled features as 1 x 1
+    maps. If the networks differ in the number of stages, the deepest ones are paired.
     """
     student, teacher = (
         [*needed(shapes, "the shapes of stages"), (needed(width, "widths"), 1, 1)]
@@ -39,12 +40,12 @@ def map_sizes(context: Context) -> tuple[list[Shape], list[Shape]]:
 
 
 class Fusion(nn.Module):
-    """From a student's maps, shallow to deep, to maps of its teacher's shapes.
+    """Module that fuses a student's maps to maps of its teacher's shapes.
 
     Args:
-        student: Shapes of the student's maps, shallow to deep.
-        teacher: Shapes wanted.
-        seed: Of the initial weights, which depend on the arguments alone.
+        student: Shapes of the student's maps, from shallow to deep.
+        teacher: Shapes of the teacher's maps, from shallow to deep.
+        seed: Seed of the initial weights, which depend on the arguments alone.
     """
 
     def __init__(self, student: Sequence[Shape], teacher: Sequence[Shape], *, seed: int) -> None:
@@ -58,7 +59,7 @@ class Fusion(nn.Module):
             )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of the teacher's shapes, shallow to deep; surplus shallow ones are ignored."""
+        """Return maps of the teacher's shapes, shallow to deep; ignore surplus shallow maps."""
         results: list[Tensor] = []
         deeper: Tensor | None = None
         for level, own in zip(reversed(self.levels), reversed(maps), strict=False):
@@ -68,7 +69,7 @@ class Fusion(nn.Module):
 
 
 class _Level(nn.Module):
-    """One fusion: what comes from deeper levels is enlarged, and mixed in by attention."""
+    """Fusion of one level with the upsampled result of the next deeper level, by attention."""
 
     def __init__(self, channels: int, width: int, wanted: Shape, *, fuses: bool) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class _Level(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, own: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The fused map for the next level up, and the map for the teacher's."""
+        """Return the fused map for the next shallower level, and the map for the teacher's."""
         fused = self.reduce(own)
         if self.attention is not None and deeper is not None:
             residual = F.interpolate(deeper, fused.shape[2:], mode="nearest")
@@ -94,7 +95,7 @@ class _Level(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm that falls back on its running statistics where a channel has a single value."""
+    """Batch norm that uses its running statistics if each channel has a single value."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -105,9 +106,11 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 def hierarchical_distance(a: Tensor, b: Tensor) -> Tensor:
-    """HCL: weighted mean of squared distances, whole and pooled to 4, 2 and 1 pixels a side.
+    """Return the hierarchical context loss (HCL) of two maps ``(batch, channels, h, w)``.
 
-    Weights are 1, then halves of the one before; only sides below the maps' height count.
+    It is the weighted mean of the squared errors of the maps and of the maps pooled to 4, 2 and 1
+    pixels per side, with weights 1, 1/2, 1/4 and 1/8. Sides that are not below the height of the
+    maps are skipped, and do not halve the weight.
     """
     total, weight, weights = F.mse_loss(a, b), 1.0, 1.0
     for side in _SIDES:

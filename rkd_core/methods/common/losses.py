@@ -1,4 +1,4 @@
-"""The loss of a method at work, and the cross-entropies and divergences that methods share."""
+"""Loss module of a method, and the cross-entropies and divergences that methods share."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rkd_core.objectives import margin_loss
 
 __all__ = ["Loss", "mixed_targets", "soft_labels_loss", "softened_divergence", "warm_up"]
 
-LARGEST = 1e30  # a teacher's logits are cut here: differences and products stay finite in float32
+LARGEST = 1e30  # teacher logits are clipped: differences and products stay finite in float32
 
 LossFunction = Callable[[LossInputs], Tensor]
 
 
 class Loss(nn.Module):
-    """A method's loss in one training: a function, and what of it changes with the steps.
+    """Loss of a method in one training, with its parameters and state.
 
-    As a module it has ``parameters()`` for the optimiser, and ``state_dict()`` and
+    As a module it has ``parameters()`` for the optimizer, and ``state_dict()`` and
     ``load_state_dict()`` (which copies in place) for checkpoints; both are empty for most methods.
-    What it keeps is where ``Context.device`` said; it is not moved.
+    Its tensors are created on ``Context.device`` and are not moved.
 
     Args:
-        function: From inputs in float32 or more to a scalar.
-        trained: A module that is trained with the student and then dropped.
-        state: Tensors that ``function`` changes in place, by name.
+        function: Function from inputs in float32 or higher precision to a scalar.
+        trained: Module that is trained with the student and discarded afterwards.
+        state: Tensors, by name, that ``function`` changes in place.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Loss(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, inputs: LossInputs) -> Tensor:
-        """Scalar, in float32 or the logits' own precision if that is higher, under any autocast.
+        """Return the scalar loss, in at least float32 even under autocast.
 
         Raises:
-            ValueError: Shapes do not fit together, or something is missing.
+            ValueError: Shapes do not match, or an input that the method needs is missing.
         """
         logits, labels, teacher = inputs.logits, inputs.labels, inputs.teacher_logits
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -60,40 +60,55 @@ class Loss(nn.Module):
                 f"{tuple(teacher.shape)}"
             )
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            return self._function(_lifted(inputs))
+            return self._function(_widened(inputs))
 
 
 def soft_labels_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy with soft labels: the margin loss of equal costs."""
+    """Return the mean cross-entropy with soft labels: the margin loss with equal costs.
+
+    Args:
+        logits: ``(batch, classes)``.
+        targets: Probabilities, ``(batch, classes)``.
+    """
     return margin_loss(logits, targets, torch.ones_like(targets[0]))
 
 
 def mixed_targets(
     labels: Tensor, teacher: Tensor, temperature: float, weight: Tensor | float
 ) -> Tensor:
-    """``(1 - weight) one-hot + weight softmax(z / T)``, ``(batch, classes)``.
+    """Return ``(1 - weight) one-hot + weight softmax(z / T)``, ``(batch, classes)``.
 
     Args:
-        labels: ``(batch,)``.
-        teacher: Logits z, ``(batch, classes)``.
-        temperature: T.
-        weight: In [0, 1]; one for all, or ``(batch, 1)``.
+        labels: True labels, ``(batch,)``.
+        teacher: Logits z of the teacher, ``(batch, classes)``.
+        temperature: Temperature T.
+        weight: Weight in [0, 1]: a number, or a tensor ``(batch, 1)``.
     """
     soft = F.softmax(teacher / temperature, dim=1)
     return soft.lerp(F.one_hot(labels, teacher.shape[1]).to(soft.dtype), 1 - weight)
 
 
 def softened_divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """``T^2 KL(softmax(z / T) || softmax(f / T))``, mean over the batch."""
+    """Return ``T^2 KL(softmax(z / T) || softmax(f / T))``, averaged over the batch.
+
+    Args:
+        logits: Logits f of the student, ``(batch, classes)``.
+        teacher: Logits z of the teacher, ``(batch, classes)``.
+        temperature: Temperature T.
+    """
     student = F.log_softmax(logits / temperature, dim=1)
     wanted = F.log_softmax(teacher / temperature, dim=1)
     return temperature**2 * F.kl_div(student, wanted, reduction="batchmean", log_target=True)
 
 
 def warm_up(inputs: LossInputs, share: float, context: Context) -> Tensor | float:
-    """Rises linearly to 1 over a share of the epochs, from the first epoch on; 1 without a share.
+    """Return the warm-up factor of a loss term, which rises linearly to 1 over the first epochs.
 
-    The reference codes state it in epochs: 20 of 240 is a share of 1/12.
+    Args:
+        inputs: Inputs of the loss, with the epoch.
+        share: Share of the epochs over which the factor rises; 0 for a factor of 1. Reference
+            implementations state it in epochs: 20 of 240 is a share of 1/12.
+        context: Context with the number of epochs.
     """
     if share == 0:
         return 1.0
@@ -101,9 +116,9 @@ def warm_up(inputs: LossInputs, share: float, context: Context) -> Tensor | floa
     return (epoch / (share * context.epochs)).clamp(max=1)
 
 
-def _lifted(inputs: LossInputs) -> LossInputs:
-    """Floats in float32 or more, the teacher's detached and its logits finite."""
-    values = {f.name: _each(getattr(inputs, f.name), _lift) for f in fields(LossInputs)}
+def _widened(inputs: LossInputs) -> LossInputs:
+    """Cast floats to at least float32; detach the teacher's tensors and clip its logits."""
+    values = {f.name: _each(getattr(inputs, f.name), _widen) for f in fields(LossInputs)}
     for name in ("teacher_logits", "teacher_features", "teacher_maps"):
         values[name] = _each(values[name], Tensor.detach)
     if inputs.teacher_logits is not None:
@@ -111,13 +126,13 @@ def _lifted(inputs: LossInputs) -> LossInputs:
     return LossInputs(**values)
 
 
-def _lift(value: Tensor) -> Tensor:
+def _widen(value: Tensor) -> Tensor:
     wide = torch.promote_types(value.dtype, torch.float32)
     return value.to(wide) if value.is_floating_point() else value
 
 
 def _each(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The function of a tensor, or of each tensor of features; None stays None."""
+    """Apply a function to a tensor, or to each tensor of features; return None for None."""
     if value is None or isinstance(value, Tensor):
         return None if value is None else function(value)
     if isinstance(value, Features):

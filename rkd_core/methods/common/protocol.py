@@ -1,11 +1,11 @@
-"""What a method is to the trainer, the plan and the ledger, none of which know any by name.
+"""Base class of methods, and the types that the trainer exchanges with them.
 
-A method is a frozen value: its options. It is one of three kinds, and says which:
+A method is an immutable model of its options. There are three kinds:
 
-- it has a ``cell``: it is a training that the teacher x student grid has already, and the plan
-  makes that very training, with the grid's own run id;
-- it is a :class:`Shift`: nothing is trained, a teacher's logits are shifted;
-- otherwise its ``loss`` trains a student.
+- A method with a ``cell`` is a training of the teacher x student grid; the plan uses that training
+  and its run id.
+- A :class:`Shift` trains nothing; it shifts the logits of a teacher.
+- Any other method trains a student with its ``loss``.
 """
 
 from __future__ import annotations
@@ -47,54 +47,56 @@ T = TypeVar("T")
 Sampling = Literal["all", "class_uniform"]
 
 Grid = Mapping[str, tuple[Any, ...]]
-"""Options, each with the values to try."""
+"""Values to try, by option."""
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-# ---- What a method says of itself ---------------------------------------------------------------
+# ---- Declarations of a method -------------------------------------------------------------------
 
 
 class Needs(NamedTuple):
-    """What a method must be given, beyond labels and the student's logits."""
+    """Inputs that a method requires in addition to labels and the student's logits."""
 
     teacher: Literal["full", "initial"] | None = None
-    """Whose logits on every batch: those of the teacher trained on all training images, or those
-    of the one trained without the held-out images. It runs in evaluation mode."""
+    """Teacher whose logits are required for every batch: the one trained on all training images,
+    or the initial one, trained without the held-out images. It runs in evaluation mode."""
     features: bool = False
-    """``Features`` of student and teacher; the teacher is then run on every batch."""
+    """Whether ``Features`` of student and teacher are required; the teacher then runs on every
+    batch."""
     maps: bool = False
-    """Class activation maps of student and teacher; the student's classifier then has no bias
-    (held at zero) and is drawn as a 1x1 convolution, so that the maps' means are its logits, and
-    the teacher's maps leave the bias out."""
+    """Whether class activation maps of student and teacher are required. The student's classifier
+    then has a bias of zero and is drawn as a 1x1 convolution, so that the means of its maps are
+    its logits; the teacher's maps omit the bias."""
     holdout: HoldoutRule | Literal["validation"] | None = None
-    """A rule: an initial teacher is trained on the training set less what the rule holds out, and
-    its logits on what is held out are ``Context.held_out``. ``validation``: the validation set
-    and the teacher itself take their places."""
+    """Images of ``Context.held_out``. With a rule, an initial teacher is trained without the
+    held-out training images and computes the logits of these images. With ``validation``, the
+    teacher itself computes the logits of the validation images."""
     class_counts: bool = False
-    """``Context.class_counts``."""
+    """Whether ``Context.class_counts`` is required."""
     sampling: Sampling = "all"
-    """``class_uniform``: batches are drawn with replacement, each image with a weight of one over
-    the size of its class. ``all``: an epoch is a permutation of the training set."""
+    """``class_uniform``: batches are drawn with replacement, each image with a probability
+    inversely proportional to the size of its class. ``all``: an epoch is a permutation of the
+    training set."""
 
 
 class Cell(NamedTuple):
-    """A student of the teacher x student grid."""
+    """A student in the teacher x student grid."""
 
     objective: str
     """A name in ``rkd_core.objectives.OBJECTIVES``."""
     temperature: float
     alpha: float | None = None
     teachers: Literal["standard", "grid"] = "standard"
-    """Which teachers it has: the standard one, or each of the grid's in turn."""
+    """Teachers of the student: the standard one, or each teacher of the grid."""
     rounds: int = 1
-    """Distillations in a row: the student of a round is the next round's teacher, and the last
-    one is the method's student."""
+    """Number of successive distillations: the student of each round is the teacher of the next,
+    and the last student is the result of the method."""
 
 
-# ---- What a method is given ---------------------------------------------------------------------
+# ---- Inputs of a method -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -107,67 +109,77 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Context:
-    """What is known before the first step."""
+    """Properties of a training that are known before its first step."""
 
     classes: int
+    """Number of classes."""
     device: str
-    """Where a loss keeps its tensors."""
+    """Device on which a loss creates its tensors."""
     seed: int
-    """Of the training; random choices are a pure function of it."""
+    """Seed of the training; random choices of a loss must depend on it alone."""
     epochs: int
+    """Number of epochs."""
     class_counts: tuple[int, ...] | None = None
-    """Training images by class."""
+    """Number of training images of each class."""
     held_out: HeldOut | None = None
+    """Held-out images."""
     student_shapes: tuple[tuple[int, int, int], ...] | None = None
-    """Channels, height and width of each stage's map, shallow to deep."""
+    """Channels, height and width of the map of each stage of the student, from shallow to deep."""
     teacher_shapes: tuple[tuple[int, int, int], ...] | None = None
+    """The same for the teacher."""
     student_width: int | None = None
-    """Pooled features of an image."""
+    """Number of pooled features of the student."""
     teacher_width: int | None = None
+    """Number of pooled features of the teacher."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network computes on its way; maps ``(batch, channels, h, w)`` from shallow to deep."""
+    """Activations of a network; maps are ``(batch, channels, h, w)``, from shallow to deep."""
 
     before: tuple[Tensor, ...]
-    """Each stage's last map before its activation."""
+    """Last map of each stage before its activation function."""
     outputs: tuple[Tensor, ...]
-    """The same after it."""
+    """Last map of each stage after its activation function."""
     pooled: Tensor
     """Penultimate features ``(batch, d)``."""
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """One batch, as a loss sees it: floats in float32 or more, the teacher's without gradient."""
+    """Inputs of a loss for one batch, at least float32; the teacher's tensors are detached."""
 
     labels: Tensor
-    """int64 ``(batch,)``."""
+    """True labels, int64 ``(batch,)``."""
     logits: Tensor
-    """The student's, ``(batch, classes)``."""
+    """Logits of the student, ``(batch, classes)``."""
     teacher_logits: Tensor | None = None
-    """``(batch, classes)``; all finite."""
+    """Logits of the teacher, ``(batch, classes)``; all finite."""
     student_features: Features | None = None
     teacher_features: Features | None = None
     student_maps: Tensor | None = None
-    """``(batch, classes, h, w)``."""
+    """Class activation maps of the student, ``(batch, classes, h, w)``."""
     teacher_maps: Tensor | None = None
+    """Class activation maps of the teacher, ``(batch, classes, h, w)``."""
     epoch: Tensor | None = None
-    """The epoch under way, counted from 1 as the reference codes count; a scalar on the device
-    that changes in place, for a loss may be recorded and replayed."""
+    """Current epoch, counted from 1 as in the reference implementations: a scalar on the device
+    that is updated in place, because a loss may be recorded and replayed."""
 
     @property
     def teacher(self) -> Tensor:
-        """The teacher's logits of a method that needs them."""
+        """Logits of the teacher, for a method that needs them."""
         return needed(self.teacher_logits, "the teacher's logits")
 
 
 def needed(value: T | None, what: str) -> T:
-    """The value, which is there because the method's needs name it.
+    """Return an input that the needs of the method request.
+
+    Args:
+        value: The input.
+        what: Name of the input, for the message.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The input is missing.
     """
     if value is None:
         raise ValueError(f"this method needs {what}")
@@ -178,61 +190,65 @@ def needed(value: T | None, what: str) -> T:
 
 
 class Method(_Frozen):
-    """A way to train a student; its fields are its options, its docstring's first line says what.
+    """A distillation method; its fields are options, and its docstring starts with a description.
 
-    A loss is recorded and replayed where steps are: it decides nothing on the values of tensors,
-    brings none of them to the CPU, and what it changes from step to step it changes in place.
+    Steps of training may be recorded and replayed, so a loss must not branch on values of tensors
+    or copy them to the CPU, and must update its state in place.
     """
 
     name: ClassVar[str]
     grid: ClassVar[Grid] = {}
-    """What a sweep tries by default; see ``variants``."""
+    """Values that a sweep tries by default; see ``variants``."""
 
     @property
     def needs(self) -> Needs:
-        """What the trainer must bring."""
+        """Inputs that the trainer must provide."""
         return Needs(teacher="full")
 
     @property
     def cell(self) -> Cell | None:
-        """The grid's training that this is; None for most."""
+        """Student of the grid that the method is equal to; None for most methods."""
         return None
 
     @property
     def trains(self) -> bool:
-        """Whether there is a network to train."""
+        """Whether a network is trained."""
         return True
 
     def loss(self, context: Context) -> Loss:
-        """What a student minimises, ready for its first step."""
+        """Create the loss that a student minimizes.
+
+        Raises:
+            TypeError: The method has no loss, because it is a cell of the grid or a shift.
+        """
         raise TypeError(f"{self.name} has no loss of its own")
 
     def suited(self, classes: int) -> Self:
-        """Return the method as planned for this number of classes, which most methods ignore."""
+        """Return the method adapted to the number of classes; most methods ignore it."""
         return self
 
     @classmethod
     def description(cls) -> str:
-        """One line for lists."""
+        """Return a one-line description: the first line of the docstring."""
         return (cls.__doc__ or "").partition("\n")[0].removesuffix(".")
 
     @classmethod
     def variants(cls) -> list[Self]:
-        """The method at every point of its grid, other options at their defaults."""
+        """Return the method at every point of its grid, with defaults for other options."""
         return [cls(**dict(zip(cls.grid, v, strict=True))) for v in product(*cls.grid.values())]
 
 
 class Shift(Method):
-    """A method without training: a constant for each class is added to a teacher's logits."""
+    """A method without training that adds a constant per class to the logits of a teacher."""
 
     @property
     def trains(self) -> bool:
-        """No."""
+        """False: no network is trained."""
         return False
 
     @property
     def needs(self) -> Needs:
-        """A teacher, whose logits on validation ``shift`` is given, and the class counts."""
+        """A teacher and the class counts."""
         return Needs(teacher="full", class_counts=True)
 
     def shift(
@@ -241,20 +257,20 @@ class Shift(Method):
         labels: NDArray[np.integer],
         class_counts: tuple[int, ...],
     ) -> NDArray[np.float64]:
-        """What to add to a teacher's logits, float64 ``(classes,)``.
+        """Compute the shift to add to the logits of a teacher, float64 ``(classes,)``.
 
         Args:
-            logits: On the validation set, ``(n, classes)``.
-            labels: Its true labels, ``(n,)``.
-            class_counts: Training images by class.
+            logits: Logits of the validation images, ``(n, classes)``.
+            labels: True labels of these images, ``(n,)``.
+            class_counts: Number of training images of each class.
         """
         raise NotImplementedError
 
 
 class SoftTeacher(Method):
-    """A method whose temperature divides the teacher's logits only; there is no factor T^2.
+    """A method that divides only the teacher's logits by the temperature, without a factor T^2.
 
-    Wang et al. (UAI 2023), Lukasik et al. (TMLR 2022).
+    This is the convention of Wang et al. (UAI 2023) and Lukasik et al. (TMLR 2022).
     """
 
     softens: Literal["teacher"] = "teacher"
@@ -262,9 +278,9 @@ class SoftTeacher(Method):
 
 
 class SoftBoth(Method):
-    """A method whose temperature divides both networks' logits; soft terms carry a factor T^2.
+    """A method that divides both networks' logits by the temperature; soft terms have a factor T^2.
 
-    Hinton et al. (2015), and what mdistiller collects.
+    This is the convention of Hinton et al. (2015) and of the methods in mdistiller.
     """
 
     softens: Literal["both"] = "both"

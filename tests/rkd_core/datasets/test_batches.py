@@ -72,7 +72,7 @@ def test_logit_adjustment_pads_what_is_centered(name):
     batches = TrainingBatches(white, recipe.model_copy(update={"batch_size": 1}), seed=0)
     centered = torch.nn.functional.pad(torch.full((3, 4, 4), 0.5), [2] * 4)
     views = torch.arange(recipe.views).numpy()
-    parts = [batch.images for batch in batches.look(views, 7)]
+    parts = [batch.images for batch in batches.view_batches(views, 7)]
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part in parts)
     seen = torch.cat(parts)
     assert len(seen) == 5 * 5 * 2
@@ -201,8 +201,8 @@ def test_views_are_numbered_and_counted():
         for batch in batches.epoch(epoch):
             for image, index, view in zip(batch.images, batch.indices, batch.views, strict=True):
                 met[int(index) * 18 + int(view)] = image
-    assert batches.seen(6).tolist() == sorted(met)
-    again = list(batches.look(batches.seen(6), batch_size=7))
+    assert batches.view_keys(6).tolist() == sorted(met)
+    again = list(batches.view_batches(batches.view_keys(6), batch_size=7))
     assert [len(b.labels) for b in again][:-1] == [7] * (len(again) - 1)
     for batch in again:
         for image, index, view in zip(batch.images, batch.indices, batch.views, strict=True):
@@ -324,4 +324,4 @@ def test_class_uniform_sampling_draws_classes_alike_and_images_within_them():
     assert abs(counts[:90].sum() - 10_000) < 5 * 20_000**0.5 / 2
     assert np.abs(counts[:90] - 10_000 / 90).max() < 5 * (10_000 / 90) ** 0.5
     assert np.abs(counts[90:] - 1000).max() < 5 * 1000**0.5
-    assert (batches.seen(200) == np.flatnonzero(counts)).all()
+    assert (batches.view_keys(200) == np.flatnonzero(counts)).all()

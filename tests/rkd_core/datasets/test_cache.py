@@ -220,7 +220,7 @@ def test_a_full_disk_is_no_crash(root, monkeypatch, caplog):
 
 def test_streaming_from_parquet_needs_the_cache(tmp_path, root):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="needs a cache folder that can be written"):
+    with pytest.raises(UserError, match="needs a writable cache folder"):
         datasets.load(str(root), DataOptions(), cache_dir=tmp_path / "file" / "c", decode_limit=0)
 
 

@@ -107,7 +107,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, load):
 def test_damaged_batches_are_named(tmp_path, load, content):
     cifar10_batches(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(content)
-    with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR") as caught:
+    with pytest.raises(UserError, match=r"test_batch .*CIFAR batch") as caught:
         load("cifar10", data_dir=tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -123,7 +123,7 @@ def test_a_batch_cannot_ask_for_more_memory_than_it_has(tmp_path, load, content)
     cifar10_batches(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR"):
+    with pytest.raises(UserError, match=r"test_batch .*CIFAR batch"):
         load("cifar10", data_dir=tmp_path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
@@ -137,7 +137,7 @@ def test_labels_and_pixels_that_no_array_can_hold(tmp_path, load):
         (np.full((2, 3072), None), [0, 1]),
     ):
         path.write_bytes(pickle.dumps({"data": data, "labels": labels}, 2))
-        with pytest.raises(UserError, match=r"test_batch .*batch of CIFAR"):
+        with pytest.raises(UserError, match=r"test_batch .*CIFAR batch"):
             load("cifar10", data_dir=tmp_path)
 
 

@@ -253,7 +253,7 @@ def test_color_of_16_bits(tmp_path, load, options):
     content, upper = color_of_16_bits(65535)
     dataset = load(folder(tmp_path / "a", [content] * 3), **options)
     assert dataset.decoding.statements() == [
-        "pixel values: 6 color images of 16 bits a channel, the upper 8 are used"
+        "pixel values: 6 color images of 16 bits per channel, the upper 8 are used"
     ]
     if not options:
         np.testing.assert_array_equal(dataset.train.images[0], upper)
@@ -365,7 +365,7 @@ def test_what_is_decoded_as_before_keeps_its_fingerprint(tmp_path, load, name, l
 def test_a_turned_image_changes_the_fingerprint_of_its_data_alone(tmp_path, load):
     contents = [turned_jpeg(1), turned_jpeg(6), turned_jpeg(1)]
     dataset = load(folder(tmp_path / "a", contents))
-    assert dataset.decoding.statements() == ["orientation: 2 images turned as EXIF says"]
+    assert dataset.decoding.statements() == ["orientation: 2 images turned according to EXIF"]
     assert dataset.fingerprint != fingerprint_of_before(contents)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(contents[1])))
     np.testing.assert_array_equal(dataset.train.images[1], np.asarray(upright))
@@ -399,7 +399,7 @@ def test_constant_images_are_counted(tmp_path, load, caplog, options):
     root = folder(tmp_path / "b", [*images, *[flat] * 3], images)
     load(root, DataOptions(image_size=4), **options)
     looked_at = 102 if options else 201
-    words = f"3 of {looked_at} images looked at are constant (all pixels equal), the first "
+    words = f"3 of {looked_at} checked images are constant (all pixels equal), the first "
     assert words in caplog.text
     assert f"{root}/train/a/99.png" in caplog.text
 

@@ -118,7 +118,9 @@ def test_paths_may_start_beside_the_training_list(tmp_path, load, lists):
     inside = {name: tmp_path / "images" / path.name for name, path in lists.items()}
     dataset = load(tmp_path / "empty", **inside)
     assert dataset.fingerprint == load(tmp_path / "images", **lists).fingerprint
-    with pytest.raises(UserError, match=r"line 1: .*empty/train/owl/002\.png is not there \(and 3"):
+    with pytest.raises(
+        UserError, match=r"line 1: .*empty/train/owl/002\.png does not exist \(and 3"
+    ):
         load(tmp_path / "empty", **lists)
 
 
@@ -188,10 +190,10 @@ def test_classes_are_named_after_folders_of_their_own(tmp_path, load, lists):
         ("train/cat/\0.png 0\n", "line 1: .* is not a path and a label"),
         ("train/cat/000.png,0\n", "line 1: .* is not a path and a label"),
         ("a 0\n" + "x" * 5000 + "\n", r"line 2: 'x{80}' is not a path"),
-        ("../images/train/cat/000.png 0\n", r"line 1: \.\./images/.* leaves the folder"),
-        ("train/../../x.png 0\n", r"line 1: \.\./x\.png leaves the folder"),
-        (".. 0\n", r"line 1: \.\. leaves the folder"),
-        ("/etc/passwd 0\n", "line 1: /etc/passwd leaves the folder"),
+        ("../images/train/cat/000.png 0\n", r"line 1: \.\./images/.* leads out of the folder"),
+        ("train/../../x.png 0\n", r"line 1: \.\./x\.png leads out of the folder"),
+        (".. 0\n", r"line 1: \.\. leads out of the folder"),
+        ("/etc/passwd 0\n", "line 1: /etc/passwd leads out of the folder"),
         (
             "train/cat/000.png 0\ntrain/dog/000.png 1\ntrain//cat/000.png 0\n",
             r"line 3: train/cat/000\.png is on line 1 already",
@@ -200,8 +202,8 @@ def test_classes_are_named_after_folders_of_their_own(tmp_path, load, lists):
             "train/cat/000.png 0\nval/dog/000.png 1\n",
             r"test\.txt line 1: val/dog/.* is in .*train\.txt, too$",
         ),
-        ("train/cat/000.png 0\ntrain/cat/009.png 1\n", r"line 2: .*cat/009\.png is not there$"),
-        ("train/cat/000.png/x 0\n", r"line 1: .*000\.png/x is not there$"),
+        ("train/cat/000.png 0\ntrain/cat/009.png 1\n", r"line 2: .*cat/009\.png does not exist$"),
+        ("train/cat/000.png/x 0\n", r"line 1: .*000\.png/x does not exist$"),
         ("train/cat 0\n", "line 1: .*train/cat is not a file$"),
         (f"{'x' * 300}.png 0\n", "line 1: .* cannot be read: File name too long$"),
         ("train/cat/000.png 1\ntrain/dog/000.png 2\n", "label 0 has no image, but label 2 has"),
@@ -233,7 +235,7 @@ def test_many_problems_are_counted(tmp_path, load, lists):
     write_list(lists["test_list"], TEST)
     for name in ("cat", "dog"):
         shutil.rmtree(tmp_path / "images/val" / name)
-    with pytest.raises(UserError, match=r"line 1: .*val/dog/000\.png is not there \(and 1 more"):
+    with pytest.raises(UserError, match=r"line 1: .*val/dog/000\.png does not exist \(and 1 more"):
         load(tmp_path / "images", **lists)
 
 
@@ -262,7 +264,7 @@ def test_long_lists_are_read_in_chunks(tmp_path, load, lists, monkeypatch):
     expected = load(tmp_path / "images", **lists)
     assert expected.train.labels.tolist() == [2, 0, 1, 0]
     lists["train_list"].write_text(lists["train_list"].read_text() + "train/x.png 0\n")
-    with pytest.raises(UserError, match=r"line 5: .*train/x\.png is not there$"):
+    with pytest.raises(UserError, match=r"line 5: .*train/x\.png does not exist$"):
         load(tmp_path / "images", **lists)
 
 

@@ -11,7 +11,7 @@ from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Needs
 from rkd_core.models import build, outline
 from rkd_core.models.base import lower_precision
-from rkd_core.models.features import look, shapes
+from rkd_core.models.features import forward, shapes
 from rkd_core.models.mobile import MobileNetV2Cifar, ShuffleNetV1
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.models.wide_resnet import WideResNet
@@ -320,8 +320,8 @@ def test_shapes_are_channels_height_and_width():
 def test_several_iterates_cannot_be_looked_into():
     network = AveragedLogits([build("digits_cnn", 10, 1, (8, 8), seed=0)])
     with pytest.raises(UserError, match="take the last iterate"):
-        look(network, torch.zeros(1, 1, 8, 8), Needs(features=True))
-    assert look(network, torch.zeros(1, 1, 8, 8), Needs()).logits.shape == (1, 10)
+        forward(network, torch.zeros(1, 1, 8, 8), Needs(features=True))
+    assert forward(network, torch.zeros(1, 1, 8, 8), Needs()).logits.shape == (1, 10)
 
 
 def ties(logits):

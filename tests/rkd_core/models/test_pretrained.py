@@ -137,7 +137,7 @@ def test_torchvisions_stem_on_small_images_is_another_network(tmp_path):
 def test_numbers_that_are_none_are_refused(tmp_path, state, value):
     state["classifier.bias"] = torch.full((5,), value, dtype=torch.float64)
     said = refusal(saved(state, tmp_path))
-    assert said == " is damaged, or diverged: not all of classifier.bias is finite"
+    assert said == " is damaged or diverged: not all values of classifier.bias are finite"
 
 
 def test_tensors_that_are_missing_are_named(tmp_path, state):
@@ -274,7 +274,7 @@ def test_a_running_average_is_used_and_reported(tmp_path, state, average, plain)
         found = read_pretrained(saved(wrapped, tmp_path), *SMALL)
         assert torch.equal(found.tensors["classifier.bias"], other["classifier.bias"])
         took = (average, plain) if plain in wrapped else ("ema", "a")
-        assert found.notes[0].endswith(f": took {took[0]}, not {took[1]}")
+        assert found.notes[0].endswith(f": used {took[0]}, not {took[1]}")
 
 
 def test_several_networks_are_not_chosen_from(tmp_path, state):
@@ -282,7 +282,7 @@ def test_several_networks_are_not_chosen_from(tmp_path, state):
     said = refusal(saved({"state_dict": both}, tmp_path))
     assert said == (
         " holds several sets of weights that differ (state_dict.student, state_dict.teacher): "
-        "save the one that is meant alone"
+        "save only the intended one"
     )
 
 
@@ -301,13 +301,13 @@ def test_extra_tensors_are_reported_and_not_used(tmp_path, state):
 def test_a_checkpoint_without_the_network_is_refused_by_what_it_holds(tmp_path):
     said = refusal(saved({"epoch": 1, "net": {"a": torch.ones(1), "b": torch.ones(1)}}, tmp_path))
     assert said.endswith(" and 8 more; the network has no a, b")
-    assert refusal(saved([1, 2], tmp_path)) == " holds a list, not a state dict"
+    assert refusal(saved([1, 2], tmp_path)) == " contains a list, not a state dict"
     loop = {}
     loop["again"] = loop
     assert "it has no body.0.weight" in refusal(saved(loop, tmp_path))
 
 
-ADVICE = "save the state dict alone: torch.save(model.state_dict(), 'weights.pth')"
+ADVICE = "save only the state dict: torch.save(model.state_dict(), 'weights.pth')"
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -320,8 +320,10 @@ def test_what_is_pickled_beside_tensors_is_named(tmp_path, state, old):
         return message
 
     arguments = argparse.Namespace(lr=0.1)
-    assert "it holds argparse.Namespace beside tensors" in said({"model": state, "args": arguments})
-    assert "it holds numpy" in said({"model": state, "best": np.float64(0.5)})
+    assert "it contains argparse.Namespace besides tensors" in said(
+        {"model": state, "args": arguments}
+    )
+    assert "it contains numpy" in said({"model": state, "best": np.float64(0.5)})
     for module in (nn.Sequential(nn.Linear(2, 2)), {"model": build(*SMALL, seed=0)}):
         assert "it is a pickled module (" in said(module)
 
@@ -368,10 +370,10 @@ def test_the_index_of_several_files_is_refused_with_their_names(tmp_path):
 
 
 def test_paths_that_are_none_are_refused(tmp_path):
-    assert refusal(tmp_path / "absent.pth").startswith(" is not there")
+    assert refusal(tmp_path / "absent.pth").startswith(" does not exist")
     folder = tmp_path / "folder.pth"
     folder.mkdir()
-    assert refusal(folder).startswith(" is not there")
+    assert refusal(folder).startswith(" does not exist")
     assert "must end in" in refusal(tmp_path / "weights.npz")
 
 

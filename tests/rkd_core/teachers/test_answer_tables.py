@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rkd_core import datasets, methods
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.methods.common.protocol import LossInputs, Needs
-from rkd_core.models.features import look, looks_inside
+from rkd_core.models.features import forward, needs_activations
 from rkd_core.objectives import margin_loss
 from rkd_core.specs import DataOptions, HoldoutRule, Recipe
 from rkd_core.teachers.answers import Teacher
@@ -33,7 +33,7 @@ TAUGHT = [
     if (m := methods.create(name)).trains
     and m.cell is None
     and m.needs.teacher is not None
-    and not looks_inside(m.needs)  # those methods use the live teacher
+    and not needs_activations(m.needs)  # those methods use the live teacher
 ]
 GRID = {
     "standard, T = 1": {"temperature": 1.0},
@@ -70,21 +70,21 @@ class Students:
             rounded: What the table's answers are rounded to first; None: as they are kept.
         """
         spec = self.spec(name)
-        setting = Setting(spec, self.digits, CPU)
-        teacher = Teacher(spec.teacher, setting, self.out)
-        assert teacher.asked == "table"
+        array_data = ArrayData(spec, self.digits, CPU)
+        teacher = Teacher(spec.teacher, array_data, self.out)
+        assert teacher.mode == "table"
         run = Run(
-            spec, "", setting, teacher, held_out=Holdouts(setting, teacher, self.out).of(spec)
+            spec, "", array_data, teacher, held_out=Holdouts(array_data, teacher, self.out).of(spec)
         )
         run.set_rate(0.05)
         run.begin_epoch(0)
-        run.raise_multipliers(0)
+        run.update_multipliers(0)
         found = []
-        batches = chain.from_iterable(map(setting.batches.epoch, count()))
+        batches = chain.from_iterable(map(array_data.batches.epoch, count()))
         for batch in islice(batches, steps):
             with torch.no_grad():
                 live = teacher._network(batch.images)
-                logits = look(run.model, batch.images, Needs()).logits
+                logits = forward(run.model, batch.images, Needs()).logits
             kept = teacher.logits(batch)
             kept = kept if rounded is None else kept.to(rounded).float()
             (loss, gradient), (other, its) = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.models.predictor import rebuild
@@ -43,8 +43,8 @@ def over(spec, **changes):
 
 def asked(taught, **changes):
     data, student, out = taught
-    setting = Setting(over(student, **changes), data, CPU)
-    return Teacher(student.teacher, setting, out), setting, out
+    array_data = ArrayData(over(student, **changes), data, CPU)
+    return Teacher(student.teacher, array_data, out), array_data, out
 
 
 def never(*_):
@@ -53,12 +53,12 @@ def never(*_):
 
 @pytest.mark.parametrize("epochs", [FEW, MANY])
 def test_the_table_says_what_the_live_teacher_says_of_the_same_view(taught, epochs):
-    teacher, setting, out = asked(taught, epochs=epochs)
-    assert teacher.asked == "table"
+    teacher, array_data, out = asked(taught, epochs=epochs)
+    assert teacher.mode == "table"
     live = rebuild(artifacts.load(out / "artifacts", taught[1].teacher.run_id))
     differ = 0
     for epoch in range(epochs):
-        for batch in setting.batches.epoch(epoch):
+        for batch in array_data.batches.epoch(epoch):
             with torch.no_grad():
                 expected = live(batch.images)
             found = teacher.logits(batch)
@@ -75,7 +75,7 @@ def test_every_student_is_answered_by_one_asking(taught, monkeypatch, epochs):
     first = student.model_copy(update={"temperature": 5.0})
     (row,) = train([first], data=data, out=out, execution=CPU)
     assert row["teacher_pass"] == "table"
-    monkeypatch.setattr(Teacher, "_ask", never)
+    monkeypatch.setattr(Teacher, "_compute", never)
     monkeypatch.setattr(answers, "rebuild", never)
     train([student], data=data, out=out, execution=CPU)
     other = student.model_copy(update={"seed": 1})
@@ -106,22 +106,22 @@ def test_a_student_learns_the_same_from_the_table_and_live(taught, tmp_path, mon
 
 
 def test_without_augmentation_the_clean_pass_is_the_table(taught):
-    teacher, setting, _ = asked(taught, crop_padding=0, flip=False)
-    assert teacher.asked == "table"
-    for batch in setting.batches.epoch(0):
+    teacher, array_data, _ = asked(taught, crop_padding=0, flip=False)
+    assert teacher.mode == "table"
+    for batch in array_data.batches.epoch(0):
         assert torch.equal(teacher.logits(batch), teacher.clean[batch.indices])
 
 
 def test_damaged_answers_are_asked_for_again(taught, monkeypatch):
-    teacher, setting, out = asked(taught, epochs=FEW)
+    teacher, array_data, out = asked(taught, epochs=FEW)
     (path,) = (out / "teacher_logits").glob("*/logits.safetensors")
     content = bytearray(path.read_bytes())
     content[-5] ^= 4
     path.write_bytes(content)
     again, _, _ = asked(taught, epochs=FEW)
-    for batch in setting.batches.epoch(0):
+    for batch in array_data.batches.epoch(0):
         assert torch.equal(again.logits(batch), teacher.logits(batch))
-    monkeypatch.setattr(Teacher, "_ask", never)  # what was asked for anew is kept
+    monkeypatch.setattr(Teacher, "_compute", never)  # logits that were computed again are stored
     asked(taught, epochs=FEW)
 
 
@@ -134,7 +134,7 @@ def test_answers_of_a_teacher_that_was_trained_again_are_not_taken(taught, monke
         return dataclasses.replace(load(*arguments), digest="of other weights")
 
     monkeypatch.setattr(answers.artifacts, "load", other)
-    monkeypatch.setattr(Teacher, "_ask", never)
+    monkeypatch.setattr(Teacher, "_compute", never)
     with pytest.raises(AssertionError, match="asked again"):
         asked(taught, epochs=FEW)
 
@@ -155,17 +155,17 @@ def test_only_the_named_teachers_are_forgotten(taught):
 def test_two_who_want_the_same_answers_ask_once(taught, monkeypatch):
     data, student, out = taught
     student, asking = over(student, epochs=FEW), []
-    ask = Teacher._ask
+    compute = Teacher._compute
 
     def slowly(self, *arguments):
         asking.append(1)
         time.sleep(0.3)
-        return ask(self, *arguments)
+        return compute(self, *arguments)
 
-    monkeypatch.setattr(Teacher, "_ask", slowly)
+    monkeypatch.setattr(Teacher, "_compute", slowly)
 
     def one(_):
-        return Teacher(student.teacher, Setting(student, data, CPU), out).clean
+        return Teacher(student.teacher, ArrayData(student, data, CPU), out).clean
 
     with ThreadPoolExecutor(3) as pool:
         first, *others = pool.map(one, range(3))
@@ -202,39 +202,39 @@ def test_an_artifact_of_another_revision_of_its_network_is_refused(taught, tmp_p
 def test_answers_of_other_pixels_or_precision_are_not_taken(taught, monkeypatch):
     data, student, out = taught
     student = over(student, epochs=FEW)
-    Teacher(student.teacher, Setting(student, data, CPU), out)
-    monkeypatch.setattr(Teacher, "_ask", never)
-    Teacher(student.teacher, Setting(student, data, CPU), out)
+    Teacher(student.teacher, ArrayData(student, data, CPU), out)
+    monkeypatch.setattr(Teacher, "_compute", never)
+    Teacher(student.teacher, ArrayData(student, data, CPU), out)
     others = [
-        Setting(over(student, epochs=FEW + 1), data, CPU),
-        Setting(over(student, batch_size=16), data, CPU),
-        Setting(over(student, normalization="centered"), data, CPU),
-        Setting(over(student, crop_padding=2), data, CPU),
-        Setting(over(student, crop_fill=0.5), data, CPU),
-        Setting(student.model_copy(update={"seed": 1}), data, CPU),
-        Setting(student.model_copy(update={"data": DataOptions(limit_train=5)}), data, CPU),
-        Setting(student, data, Execution("cpu", "bfloat16")),
-        Setting(student, dataclasses.replace(data, fingerprint="other"), CPU),
+        ArrayData(over(student, epochs=FEW + 1), data, CPU),
+        ArrayData(over(student, batch_size=16), data, CPU),
+        ArrayData(over(student, normalization="centered"), data, CPU),
+        ArrayData(over(student, crop_padding=2), data, CPU),
+        ArrayData(over(student, crop_fill=0.5), data, CPU),
+        ArrayData(student.model_copy(update={"seed": 1}), data, CPU),
+        ArrayData(student.model_copy(update={"data": DataOptions(limit_train=5)}), data, CPU),
+        ArrayData(student, data, Execution("cpu", "bfloat16")),
+        ArrayData(student, dataclasses.replace(data, fingerprint="other"), CPU),
     ]
-    for setting in others:
+    for array_data in others:
         with pytest.raises(AssertionError, match="asked again"):
-            Teacher(student.teacher, setting, out)
+            Teacher(student.teacher, array_data, out)
 
 
 def test_folding_batch_norms_leaves_the_logits(taught):
-    teacher, setting, out = asked(taught, epochs=FEW)
+    teacher, array_data, out = asked(taught, epochs=FEW)
     live = rebuild(artifacts.load(out / "artifacts", taught[1].teacher.run_id))
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in live.modules())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in teacher._network.modules())
-    batch = next(iter(setting.validation))
+    batch = next(iter(array_data.validation))
     with torch.no_grad():
         torch.testing.assert_close(teacher._network(batch.images), live(batch.images))
 
 
 def test_a_bfloat16_teacher_says_nearly_the_same(taught):
     data, student, out = taught
-    exact = Teacher(student.teacher, Setting(student, data, CPU), out)
-    half = Teacher(student.teacher, Setting(student, data, Execution("cpu", "bfloat16")), out)
+    exact = Teacher(student.teacher, ArrayData(student, data, CPU), out)
+    half = Teacher(student.teacher, ArrayData(student, data, Execution("cpu", "bfloat16")), out)
     assert half.clean.dtype == torch.float32
     spread = float(exact.clean.std())
     assert 0 < float((half.clean - exact.clean).abs().max()) < 0.2 * spread
@@ -248,8 +248,8 @@ def test_logits_beyond_float16_stay_finite(taught, monkeypatch):
             return 1e6 * torch.eye(3)[torch.arange(len(images)) % 3]
 
     monkeypatch.setattr(answers, "rebuild", lambda _: Wild())
-    teacher, setting, _ = asked(taught, epochs=FEW)
-    for batch in setting.batches.epoch(0):
+    teacher, array_data, _ = asked(taught, epochs=FEW)
+    for batch in array_data.batches.epoch(0):
         logits = teacher.logits(batch)
         assert torch.isfinite(logits).all()
         assert (logits.softmax(dim=1).max(dim=1).values == 1).all()
@@ -278,7 +278,7 @@ def test_a_full_disk_stops_nobody(taught, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(answers.bundles, "write", full)
-    teacher = Teacher(student.teacher, Setting(student, data, CPU), out)
+    teacher = Teacher(student.teacher, ArrayData(student, data, CPU), out)
     assert np.isfinite(teacher.clean.numpy()).all()
     assert not list((out / "teacher_logits").rglob("*.safetensors"))
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rkd_core import methods
 from rkd_core.datasets import ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.splits import hold_out
 from rkd_core.errors import UserError
 from rkd_core.models.predictor import rebuild
@@ -82,8 +82,8 @@ def test_it_is_trained_like_any_teacher_on_what_is_kept(digits, taught, tmp_path
 
 def test_the_hold_out_is_what_the_initial_teacher_says_of_what_it_did_not_see(digits, taught):
     spec = ada_spec(digits.fingerprint)
-    setting = Setting(spec, digits, CPU)
-    found = Holdouts(setting, Teacher(spec.teacher, setting, taught), taught).of(spec)
+    array_data = ArrayData(spec, digits, CPU)
+    found = Holdouts(array_data, Teacher(spec.teacher, array_data, taught), taught).of(spec)
     _, held = hold_out(digits.train.labels, RULE)
     assert found.labels.tolist() == digits.train.labels[held].tolist()
     artifact = artifacts.load(taught / "artifacts", spec.initial.run_id)
@@ -102,8 +102,8 @@ def test_each_rule_has_images_of_its_own_side_by_side(digits, taught):
         ada_spec(digits.fingerprint, options={"holdout": other.model_dump()}, initial=other),
     ]
     train([teacher_spec(held_out=other)], data=digits, out=taught, execution=CPU)
-    setting = Setting(specs[0], digits, CPU)
-    holdouts = Holdouts(setting, Teacher(specs[0].teacher, setting, taught), taught)
+    array_data = ArrayData(specs[0], digits, CPU)
+    holdouts = Holdouts(array_data, Teacher(specs[0].teacher, array_data, taught), taught)
     for spec, rule in zip([*specs, *specs], [RULE, other] * 2, strict=True):
         _, held = hold_out(digits.train.labels, rule)
         assert holdouts.of(spec).labels.tolist() == digits.train.labels[held].tolist()
@@ -112,9 +112,9 @@ def test_each_rule_has_images_of_its_own_side_by_side(digits, taught):
 
 def test_on_validation_it_is_the_teacher_itself(digits, taught):
     spec = ada_spec(digits.fingerprint, options={"holdout": "validation"}, initial=None)
-    setting = Setting(spec, digits, CPU)
-    teacher = Teacher(spec.teacher, setting, taught)
-    found = Holdouts(setting, teacher, taught).of(spec)
+    array_data = ArrayData(spec, digits, CPU)
+    teacher = Teacher(spec.teacher, array_data, taught)
+    found = Holdouts(array_data, teacher, taught).of(spec)
     assert found.labels.tolist() == digits.val.labels.tolist()
     assert torch.equal(found.logits, teacher.validation)
 

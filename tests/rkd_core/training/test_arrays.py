@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rkd_core import models
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
@@ -151,18 +151,18 @@ def test_recorded_steps_are_plain_steps(device, drop_last, tmp_path):
         student(architecture="resnet8", temperature=4.0),
         student(architecture="resnet14", objective="robust", multipliers=robust()),
     ]
-    setting = Setting(specs[0], data, execution)
-    asked = Teacher(specs[0].teacher, setting, tmp_path)
+    array_data = ArrayData(specs[0], data, execution)
+    asked = Teacher(specs[0].teacher, array_data, tmp_path)
     rate = torch.tensor(0.0, device=device)
-    plain = [Run(spec, "plain", setting, asked) for spec in specs]
-    recorded = [Run(spec, "recorded", setting, asked, rate) for spec in specs]
+    plain = [Run(spec, "plain", array_data, asked) for spec in specs]
+    recorded = [Run(spec, "recorded", array_data, asked, rate) for spec in specs]
     recorder = Replay() if device == "cpu" else CudaRecorder(device, len(specs))
     both = EagerSteps(plain), RecordedSteps(recorded, rate, 28, recorder)
     number = 0
     for epoch in range(recipe.epochs):
-        for step, batch in enumerate(setting.batches.epoch(epoch)):
+        for step, batch in enumerate(array_data.batches.epoch(epoch)):
             for run in (*plain, *recorded):
-                run.raise_multipliers(step)
+                run.update_multipliers(step)
             logits, now = asked.logits(batch), 0.02 / (1 + number)
             losses = [steps(batch, logits, now).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
@@ -184,12 +184,12 @@ def test_warming_up_leaves_no_trace():
     data = colourful()
     recipe = Recipe(epochs=1, batch_size=32, learning_rate=0.5)
     spec = teacher_spec(architecture="resnet8", recipe=recipe, data=DataOptions())
-    setting = Setting(spec, data, CPU)
+    array_data = ArrayData(spec, data, CPU)
     rate = torch.tensor(0.5)
-    run = Run(spec, "id", setting, None, rate)
+    run = Run(spec, "id", array_data, None, rate)
     steps = RecordedSteps([run], rate, 32, Replay())
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    steps._record(next(iter(setting.batches.epoch(0))), None)
+    steps._record(next(iter(array_data.batches.epoch(0))), None)
     assert all(torch.equal(v, before[k]) for k, v in run.model.state_dict().items())
     momenta = run.optimizer.momentum_buffers
     assert len(momenta) == len(list(run.model.parameters()))
@@ -200,19 +200,21 @@ def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
     """Their optimiser reads its rate from the tensor that the steps fill."""
     made = {}
     monkeypatch.setattr(loop, "CudaRecorder", lambda device, n: made.update(n=n) or Replay())
-    setting = Setting(teacher_spec(architecture="resnet8", data=DataOptions()), colourful(), CPU)
+    array_data = ArrayData(
+        teacher_spec(architecture="resnet8", data=DataOptions()), colourful(), CPU
+    )
     rate = torch.tensor(0.1)
-    runs = [Run(teacher_spec(recipe=RECIPE), str(i), setting, None, rate) for i in range(2)]
-    assert isinstance(loop._steps(runs, rate, setting), RecordedSteps)
+    runs = [Run(teacher_spec(recipe=RECIPE), str(i), array_data, None, rate) for i in range(2)]
+    assert isinstance(loop._steps(runs, rate, array_data), RecordedSteps)
     assert made == {"n": 2}
-    assert isinstance(loop._steps(runs, None, setting), EagerSteps)
+    assert isinstance(loop._steps(runs, None, array_data), EagerSteps)
     assert all(run.optimizer.rate is rate for run in runs)
 
 
 def test_the_seed_of_the_weights_is_the_same_for_all(digits):
     """Students of a seed start alike: pairs differ in what is asked, not in luck."""
-    setting = Setting(teacher_spec(), digits, CPU)
-    runs = [Run(teacher_spec(objective=o), o, setting, None) for o in ("standard", "balanced")]
+    array_data = ArrayData(teacher_spec(), digits, CPU)
+    runs = [Run(teacher_spec(objective=o), o, array_data, None) for o in ("standard", "balanced")]
     states = [run.model.state_dict() for run in runs]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert models.architectures()

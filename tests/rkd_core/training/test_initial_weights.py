@@ -9,7 +9,7 @@ import torchvision
 
 from rkd_core import models
 from rkd_core.datasets import ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import normalization_statistics
 from rkd_core.errors import StoppedError, UserError
 from rkd_core.results import artifacts
@@ -90,7 +90,7 @@ def test_published_weights_as_they_are_see_what_they_were_trained_on(tmp_path):
         assert row[f"{split}_class_correct"] == correct
     # Its students are normalised by their own set; what it is fed is brought to its own.
     student = student_spec(teacher, data.fingerprint, data=DataOptions(), recipe=RECIPE)
-    answers = Teacher(student.teacher, Setting(student, data, CPU), out)
+    answers = Teacher(student.teacher, ArrayData(student, data, CPU), out)
     torch.testing.assert_close(answers.clean, logits(data.train.images), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(answers.validation, logits(data.val.images), rtol=1e-4, atol=1e-5)
     (learnt,) = train(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rkd_core.datasets import ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.models.inference import class_counts, predictions_of
@@ -155,9 +155,9 @@ def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path,
     monkeypatch.setattr(logit_shift, "_shift", noted)
     (row,) = train([spec], data=digits, out=tmp_path, execution=execution)
     assert row["val_class_correct"] == promised["correct"]
-    setting = Setting(spec, digits, execution)
+    array_data = ArrayData(spec, digits, execution)
     shipped = network(tmp_path, row["run_id"])
-    predictions = predictions_of(shipped, setting.validation, execution)
+    predictions = predictions_of(shipped, array_data.validation, execution)
     assert class_counts(digits.val.labels, predictions, 10)[1] == promised["correct"]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.device.execution import Execution
 from rkd_core.models.predictor import rebuild
@@ -26,10 +26,16 @@ def taught(tmp_path, data, teacher_recipe, recipe, temperature, execution=CPU):
     teacher = teacher_spec(architecture="resnet8", recipe=teacher_recipe, data=DataOptions())
     (row,) = train([teacher], data=data, out=tmp_path, execution=CPU)
     student = student_spec(teacher, data.fingerprint, data=DataOptions())
-    setting = Setting(student.model_copy(update={"recipe": recipe}), data, execution)
-    asked = Teacher(student.teacher, setting, tmp_path)
+    array_data = ArrayData(student.model_copy(update={"recipe": recipe}), data, execution)
+    asked = Teacher(student.teacher, array_data, tmp_path)
     artifact = artifacts.load(tmp_path / "artifacts", row["run_id"])
-    return TeacherTargets(asked, temperature), asked, setting.batches, rebuild(artifact), artifact
+    return (
+        TeacherTargets(asked, temperature),
+        asked,
+        array_data.batches,
+        rebuild(artifact),
+        artifact,
+    )
 
 
 def probabilities(model, artifact, images, temperature):
@@ -98,7 +104,7 @@ def test_a_batch_is_measured_by_the_shares_of_the_whole_validation_set(digits):
 
     options = MultiplierOptions(step_size=0.5, batch=20)
     ascent = Ascent(
-        options, true_probabilities(digits, "cpu"), Setting(teacher_spec(), digits, CPU)
+        options, true_probabilities(digits, "cpu"), ArrayData(teacher_spec(), digits, CPU)
     )
     labels = digits.val.labels.tolist()
     seen = [labels[i] for i in cycled_positions(len(labels), 20, 0, seed=teacher_spec().seed)]
@@ -121,7 +127,7 @@ def test_multipliers_rise_for_the_class_that_is_missed(digits, size):
 
     options = MultiplierOptions(step_size=0.5, batch=size)
     ascent = Ascent(
-        options, true_probabilities(digits, "cpu"), Setting(teacher_spec(), digits, CPU)
+        options, true_probabilities(digits, "cpu"), ArrayData(teacher_spec(), digits, CPU)
     )
     for _ in range(40):
         ascent.update(Stuck())

@@ -44,7 +44,7 @@ def test_what_is_looked_at_changes_nothing():
 
 def test_a_look_is_of_the_model_as_it_was_then(tmp_path):
     """Stopped there, the weights of the checkpoint say the same when they are asked again."""
-    from rkd_core.datasets.array_data import Setting
+    from rkd_core.datasets.array_data import ArrayData
     from rkd_core.models import build
 
     data, out = colourful(), tmp_path
@@ -55,8 +55,8 @@ def test_a_look_is_of_the_model_as_it_was_then(tmp_path):
     model = build("resnet8", data.classes, data.channels, data.image_size, seed=0)
     names = {k.removeprefix("model/"): v for k, v in state.items() if k.startswith("model/")}
     model.load_state_dict(names)
-    setting = Setting(spec(), data, CPU.prepared(data.image_size))
-    predictions = predictions_of(model.eval(), setting.validation, setting.execution)
+    array_data = ArrayData(spec(), data, CPU.prepared(data.image_size))
+    predictions = predictions_of(model.eval(), array_data.validation, array_data.execution)
     total, correct = class_counts(data.val.labels, predictions, data.classes)
     assert (total, correct) == (row["val_class_total"], row["val_class_correct"])
 

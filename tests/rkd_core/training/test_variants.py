@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rkd_core import methods, models
 from rkd_core.datasets import ImageSet
-from rkd_core.datasets.array_data import Setting
+from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.errors import StoppedError
 from rkd_core.methods.common.losses import Loss
@@ -197,21 +197,21 @@ def test_recorded_steps_are_plain_steps(tmp_path, projected):
         ),
         variant_spec(None, "", "group_dro", {"step_size": 1.0, "reweight_groups": False}, **fields),
     ]
-    setting = Setting(specs[0], data, CPU)
-    asked = Teacher(specs[0].teacher, setting, tmp_path)
+    array_data = ArrayData(specs[0], data, CPU)
+    asked = Teacher(specs[0].teacher, array_data, tmp_path)
     rate = torch.tensor(0.0)
-    plain = [Run(spec, "plain", setting, asked) for spec in specs]
-    recorded = [Run(spec, "recorded", setting, asked, rate) for spec in specs]
+    plain = [Run(spec, "plain", array_data, asked) for spec in specs]
+    recorded = [Run(spec, "recorded", array_data, asked, rate) for spec in specs]
     both = EagerSteps(plain), RecordedSteps(recorded, rate, 32, Replay())
     for epoch in range(recipe.epochs):
         for run in (*plain, *recorded):
             run.begin_epoch(epoch)
-        for batch in setting.batches.epoch(epoch):
+        for batch in array_data.batches.epoch(epoch):
             losses = [steps(batch, asked.logits(batch), 0.02).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
     for one, other in zip(plain, recorded, strict=True):
         torch.testing.assert_close(one.changing(), other.changing(), rtol=1e-3, atol=1e-4)
-    assert float(recorded[0].loss.steps) == recipe.epochs * len(setting.batches)
+    assert float(recorded[0].loss.steps) == recipe.epochs * len(array_data.batches)
 
 
 @pytest.mark.parametrize("name", INSIDE)
@@ -224,9 +224,9 @@ def test_features_and_maps_are_those_of_both_networks_on_the_same_view(tmp_path,
     fields = {"architecture": "resnet8", "recipe": recipe, "data": DataOptions()}
     spec = variant_spec(teacher, data.fingerprint, name, **fields)
     train([teacher], data=data, out=tmp_path, execution=CPU)
-    setting = Setting(spec, data, CPU)
-    run = Run(spec, "run", setting, Teacher(spec.teacher, setting, tmp_path))
-    batch, given = next(iter(setting.batches.epoch(0))), []
+    array_data = ArrayData(spec, data, CPU)
+    run = Run(spec, "run", array_data, Teacher(spec.teacher, array_data, tmp_path))
+    batch, given = next(iter(array_data.batches.epoch(0))), []
     loss = run.loss._function
     monkeypatch.setattr(run.loss, "_function", lambda inputs: given.append(inputs) or loss(inputs))
     student = copy.deepcopy(run.model)
@@ -235,7 +235,7 @@ def test_features_and_maps_are_those_of_both_networks_on_the_same_view(tmp_path,
     assert torch.equal(student.classifier.weight, drawn.classifier.weight)
     run.step(batch.images, batch.labels, None)
     (inputs,) = given
-    mean, std = setting.statistics
+    mean, std = array_data.statistics
     pixels = batch.images * std.float()[:, None, None] + mean.float()[:, None, None]
     artifact = artifacts.load(tmp_path / "artifacts", spec.teacher.run_id)
     own = student.activations(batch.images)

@@ -134,7 +134,7 @@ def test_options_that_do_not_go_together(arguments, named):
 
 
 def test_files_that_cannot_be_used_are_named_with_the_option(tmp_path):
-    with pytest.raises(UserError, match=r"^--teacher-weights .*absent.pth is not there"):
+    with pytest.raises(UserError, match=r"^--teacher-weights .*absent.pth does not exist"):
         from_file(tmp_path / "absent.pth")
     seven = saved(tmp_path, ("digits_cnn", 7, 1, (8, 8)))
     with pytest.raises(UserError, match=r"w.pth tells 7 classes apart, digits has 10"):
@@ -180,5 +180,5 @@ def test_choices_from_a_checkpoint_are_reported(tmp_path, capsys):
     path = saved(tmp_path, DIGITS, "w.ckpt", {"state_dict": plain, "state_dict_ema": average})
     arguments = ["--teacher-architecture", "digits_cnn", "--teacher-weights", str(path)]
     assert main(["--dry-run", *arguments, "--out", str(tmp_path / "out")]) == 0
-    said = f"--teacher-weights {path}: took state_dict_ema, not state_dict"
+    said = f"--teacher-weights {path}: used state_dict_ema, not state_dict"
     assert said in capsys.readouterr().out.splitlines()
