@@ -264,3 +264,21 @@ def test_chances_and_regret_of_four_draws_by_hand() -> None:
     assert sure.average_gain == pytest.approx(gain)
     gain = np.quantile(worst_k - worst_k[:, :1], ends, axis=0)
     assert sure.worst_k_gain == pytest.approx(gain)
+
+
+def test_noise_that_one_seed_cannot_tell_widens_draws_and_leaves_their_means() -> None:
+    c = combine(grid(images=60))
+    selection = select(c)
+    fitted = posterior.fit(c)
+    assert fitted is not None
+    assert fitted.untold.any()
+    _, worst_k, average = uncertainty._expected(fitted, selection.seen, selection.criterion)
+    objective, recalls = worst_k[:, selection.selected], np.empty((len(worst_k), 10))
+    told = uncertainty._Draws(worst_k, average, objective, recalls)
+    wide = uncertainty._widened(fitted, selection, selection.seen, told)
+    for name in ("worst_k", "average", "objective"):
+        before, after = getattr(told, name), getattr(wide, name)
+        assert after.mean(axis=0) == pytest.approx(before.mean(axis=0))
+        assert (after.std(axis=0) > before.std(axis=0)).all()
+    assert wide.objective == pytest.approx(wide.worst_k[:, selection.selected])
+    assert wide.recalls.min(axis=1).mean() == pytest.approx(wide.objective.mean(), abs=0.05)
