@@ -1,1 +1,1 @@
-"""Scripts that measure what is claimed, and in ``naive`` what they measure it against."""
+"""Benchmarks, each a script of its own; ``all.py`` runs those that need no GPU."""

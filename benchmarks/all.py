@@ -1,10 +1,10 @@
-"""All benchmarks that need no GPU, one after the other, and their rows as a table.
+"""Run all benchmarks that need no GPU, and print their rows as a table.
 
     python benchmarks/all.py [--quick] [--data-dir DIR] > table.md
 
-docs/performance.md has the figures of one such hour, with what they mean. What each benchmark
-prints, and how long it took, goes to stderr as it comes. It takes about an hour on two otherwise
-idle cores.
+docs/performance.md has the results of such a run, with explanations. The output and the duration of
+each benchmark go to stderr while it runs. The whole takes about an hour on two otherwise idle
+cores.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WITHOUT_DATA = (
 
 
 def main() -> None:
-    """Run them, and print the table."""
+    """Run the benchmarks, and print the table."""
     small, data_dir = quick_and_data_dir()
     options = ["--quick"] if small else []
     found = ["--data-dir", str(data_dir)] if data_dir is not None else []
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    """Rows, each with its script's name, in Markdown."""
+    """Return the rows, each with its script's name, as a Markdown table."""
     lines = ["| script | row | goal | median (least to most) |", "|---|---|---|---|"]
     for script, row in rows:
         median, low, high = (row[f"ratio_{which}"] for which in ("median", "min", "max"))

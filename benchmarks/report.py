@@ -1,4 +1,4 @@
-"""What the benchmarks share: rows of figures, fresh processes, memory. Standard library only."""
+"""Rows of results, fresh processes and memory for the benchmarks. Standard library only."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def quick() -> bool:
-    """Whether the command line asks for the form of seconds; anything else on it is an error."""
+    """Return whether ``--quick`` is given; any other argument is an error."""
     return _parsed("[--quick]", sys.argv[1:])
 
 
 def quick_and_data_dir() -> tuple[bool, Path | None]:
-    """As ``quick``, and the folder of ``--data-dir DIR``, which may be left out."""
+    """Return ``quick()`` and the folder of the optional ``--data-dir DIR``."""
     usage = "[--quick] [--data-dir DIR]"
     arguments, folder = sys.argv[1:], None
     if "--data-dir" in arguments[:-1]:
@@ -52,7 +52,7 @@ def _parsed(usage: str, arguments: Sequence[str]) -> bool:
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
-    """Median, smallest and largest of some samples."""
+    """Return the median, the minimum and the maximum of samples."""
     return {
         "median": round(statistics.median(values), digits),
         "min": round(min(values), digits),
@@ -61,7 +61,7 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
 
 
 def print_row(name: str, ratio: dict[str, float], goal: str, details: dict[str, Any]) -> None:
-    """Print one row of the table of goals as one line of JSON; ``ratio`` as ``spread`` gives it."""
+    """Print one row as one line of JSON; ``ratio`` is a result of ``spread``."""
     row = {
         "name": name,
         "ratio_median": ratio["median"],
@@ -74,27 +74,27 @@ def print_row(name: str, ratio: dict[str, float], goal: str, details: dict[str, 
 
 
 def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of the running script in a new interpreter, so that its memory is its own."""
+    """Call a function of the running script in a new interpreter, with memory of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def one_core() -> None:
-    """Keep this process and its children to the first core it may use, where that is possible."""
+    """Pin this process and its children to the first core it may use, if the system can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def peak_mib() -> float:
-    """Largest resident set of this process so far, in MiB.
+    """Return the largest resident set of this process so far, in MiB.
 
-    Linux hands the figure on from the process that started this one: keep that one small.
+    On Linux the figure includes that of the parent process, so keep the parent small.
     """
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def load_average() -> float:
-    """Processes that wanted to run during the last minute, the benchmark's own among them."""
+    """Return the load average of the last minute, which includes the benchmark itself."""
     return round(os.getloadavg()[0], 2)

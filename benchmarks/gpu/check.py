@@ -1,6 +1,7 @@
-"""Correctness on a GPU, one check a process: ``python check.py`` runs all, ``check.py NAME`` one.
+"""Check correctness on a GPU, with one process per check.
 
-Each prints one line of JSON with ``ok``. Those in EXPECTED_TO_FAIL show faults found by reading.
+``python check.py`` runs all checks, ``check.py NAME`` one. Each prints one line of JSON with
+``ok``. The checks in EXPECTED_TO_FAIL show known faults.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ STEPS = 4 if TINY else 40
 
 
 def exact() -> None:
-    """float32 without TF32, and the same algorithms every time, so that differences mean something."""
+    """Use float32 without TF32 and deterministic algorithms, so that differences are meaningful."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
 
@@ -86,7 +87,7 @@ def environment() -> None:
 
 
 def recorded_is_eager() -> None:
-    """Through evaluations between replays, updates of multipliers and a short batch."""
+    """Check recorded against eager steps, with evaluations, multiplier updates and a short batch."""
     exact()
     data = made()
     specs = _students(data)
@@ -123,7 +124,7 @@ def recorded_is_eager() -> None:
 
 
 def branches_do_not_race() -> None:
-    """A dozen equal students must be equal to the last bit, and to one that is recorded alone."""
+    """Check that a dozen equal students agree with one recorded alone, to the last bit."""
     exact()
     data = made()
     of = teacher_spec(SMALL)
@@ -146,7 +147,7 @@ def branches_do_not_race() -> None:
 
 
 def nothing_waits() -> None:
-    """No step waits for the device, the batch and the teacher's answers included."""
+    """Check that no step waits for the device, including its batch and the teacher's logits."""
     data = made()
     spec = student_spec(teacher_spec(SMALL), data)
     array_data = ArrayData(spec, data, execution())
@@ -169,7 +170,7 @@ def nothing_waits() -> None:
 
 
 def records_agree() -> None:
-    """Side by side, one by one, and cut off and resumed: by ``train`` itself, from a folder."""
+    """Check that ``train`` gives equal records side by side, one by one, and resumed."""
     from rkd_core.results import artifacts
     from rkd_core.training import train
 
@@ -212,7 +213,7 @@ def records_agree() -> None:
 
 
 def methods_record() -> None:
-    """Every method with a loss is recorded, and steps as it does eagerly."""
+    """Check that every method with a loss is recorded, with the steps of eager mode."""
     from rkd_core import methods
     from rkd_core.specs import Variant
     from rkd_core.teachers.answers import Teacher
@@ -272,7 +273,7 @@ def methods_record() -> None:
 
 
 def networks_record() -> None:
-    """Every network is recorded; its memory beside what ``training_bytes`` expects."""
+    """Check that every network is recorded, and its memory against ``training_bytes``."""
     from rkd_core import models
     from rkd_core.models.memory import training_bytes
 
@@ -302,7 +303,7 @@ def networks_record() -> None:
 
 
 def _poisoned(what) -> dict:
-    """A step that cannot be recorded, then another array in the same process."""
+    """Run a step that cannot be recorded, then another array in the same process."""
     data = made(train=320 if TINY else 1280)
     spec = student_spec(teacher_spec("resnet8"), data)
     array_data = ArrayData(spec, data, execution())
@@ -337,19 +338,19 @@ def _poisoned(what) -> dict:
 
 
 def cannot_be_recorded() -> None:
-    """``.item()`` in a step: the fallback, and the process after it (a leak in torch 2.11)."""
+    """Check the fallback after ``.item()`` in a step, and its process (a leak in torch 2.11)."""
     said = _poisoned(lambda loss: loss.item())
     emit("cannot_be_recorded", ok=said["next_array"].startswith("fine"), **said)
 
 
 def no_memory_while_recording() -> None:
-    """Must be raised, so that the array is halved; it is swallowed, and the array goes on eagerly."""
+    """Check that out-of-memory is raised, so that the array is halved; now it continues eagerly."""
     said = _poisoned(lambda _: torch.empty(2**44, device=DEVICE))
     emit("no_memory_while_recording", ok="OutOfMemory" in said["raised"] or not GPU, **said)
 
 
 def no_memory() -> None:
-    """An array too large for the GPU is halved until it fits, by ``carry_out``."""
+    """Check that ``carry_out`` halves an array too large for the GPU until it fits."""
     from rkd_core.training.validation_schedule import Looks
     from sweeps.running.trial import carry_out
 
@@ -393,7 +394,7 @@ def no_memory() -> None:
 
 
 def fused_norm() -> None:
-    """The prototype's kernels against float64."""
+    """Check the prototype's kernels against float64."""
     import fused
 
     if not GPU:
@@ -445,8 +446,8 @@ def main() -> None:
             )
         return f"{line}\n# {name} took {time.perf_counter() - start:.1f} s"
 
-    # A CUDA error ends its process only. What is right does not depend on company; times are
-    # not measured here.
+    # A CUDA error ends only its own process. Results do not depend on other processes, and times
+    # are not measured here.
     with ThreadPoolExecutor(4 if GPU else 1) as pool:
         for name, said in zip(names, pool.map(one, names)):
             print(said, flush=True)

@@ -1,6 +1,6 @@
-"""What the checks and the measurements share. Runs in the repository root, with or without a GPU.
+"""Specs and helpers of the GPU checks and measurements, to be run in the repository root.
 
-Without one (or with TINY=1) everything is tiny and ``PlainRecorder`` stands in for CUDA graphs.
+Without a GPU (or with TINY=1) everything is tiny and ``PlainRecorder`` replaces CUDA graphs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BATCH = 128 if not TINY else 16
 
 
 def emit(name: str, **fields: Any) -> None:
-    """One line of JSON, to the output and to $OUT/results.jsonl."""
+    """Write one line of JSON to the output and to $OUT/results.jsonl."""
     line = json.dumps({"name": name} | fields, default=str)
     print(line, flush=True)
     with (OUT / "results.jsonl").open("a") as file:
@@ -53,7 +53,7 @@ def emit(name: str, **fields: Any) -> None:
 
 
 class Warnings(logging.Handler):
-    """Keeps what rkd_core warns of: a fallback from recording is only logged."""
+    """A handler that keeps warnings, because a fallback from recording is only logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -66,7 +66,7 @@ class Warnings(logging.Handler):
 
 
 def made(side: int = SIDE, train: int = 0, val: int = 0, test: int = 0) -> Dataset:
-    """Random images of ten classes with a long tail; CIFAR-10-LT's numbers by default."""
+    """Return random images of ten classes with a long tail; by default as many as CIFAR-10-LT."""
     train, val, test = train or (320 if TINY else 12406), val or (64 if TINY else 5000), test or 64
     rng = np.random.default_rng(0)
     share = 100.0 ** (-np.arange(10) / 9)
@@ -97,14 +97,14 @@ def made(side: int = SIDE, train: int = 0, val: int = 0, test: int = 0) -> Datas
 
 
 def recipe(epochs: int = 200, **changes: Any) -> Any:
-    """CIFAR-10-LT's own: batches of 128, crops of 2, flips, Nesterov."""
+    """Return the recipe of CIFAR-10-LT: batches of 128, crops of 2, flips, Nesterov."""
     base = recipes.get("logit-adjustment-cifar10-lt")
     changes = {"epochs": epochs, "batch_size": BATCH, "learning_rate": 0.05} | changes
     return base.model_copy(update=changes)
 
 
 def teacher_spec(network: str = NETWORK, epochs: int = 200, **changes: Any) -> TrainingSpec:
-    """A teacher; with multipliers of the paper where its objective has any."""
+    """Return a teacher; with the paper's multipliers if its objective has any."""
     fields = {
         "stage": "teacher",
         "dataset": "made",
@@ -122,7 +122,7 @@ def teacher_spec(network: str = NETWORK, epochs: int = 200, **changes: Any) -> T
 
 
 def student_spec(of: TrainingSpec, data: Dataset, **changes: Any) -> TrainingSpec:
-    """A student of that teacher."""
+    """Return a student of a teacher."""
     ref = TeacherRef(
         run_id=run_id(of, data.fingerprint),
         family=family_id(of, data.fingerprint),
@@ -136,7 +136,7 @@ def student_spec(of: TrainingSpec, data: Dataset, **changes: Any) -> TrainingSpe
 
 
 class StubTeacher:
-    """Random answers, where only speed or a comparison of two sides matters."""
+    """A teacher with random logits, if only speed or a comparison of two sides matters."""
 
     asked = "table"
 
@@ -151,19 +151,19 @@ class StubTeacher:
 
 
 def execution(precision: str = "bfloat16") -> Execution:
-    """Where everything here runs."""
+    """Return the execution of all checks and measurements."""
     return Execution(DEVICE, precision, 1)
 
 
 def recorder(branches: int) -> Any:
-    """A CUDA graph's, or what stands in for it."""
+    """Return the recorder of a CUDA graph, or its replacement on a CPU."""
     return CudaRecorder(DEVICE, branches) if GPU else PlainRecorder()
 
 
 def steps_of(
     specs: Any, array_data: ArrayData, teacher: Any, *, recorded: bool, make: Any = Run
 ) -> Any:
-    """Runs of specs, and their steps."""
+    """Return the runs of specs, and their steps."""
     rate = torch.tensor(0.01, device=DEVICE) if recorded else None
     runs = [make(spec, str(k), array_data, teacher, rate) for k, spec in enumerate(specs)]
     size = array_data.recipe.batch_size
@@ -173,7 +173,7 @@ def steps_of(
 
 
 def endless(array_data: ArrayData) -> Any:
-    """Batches of one epoch after the other."""
+    """Return batches of one epoch after the other, without end."""
     return itertools.chain.from_iterable(array_data.batches.epoch(e) for e in itertools.count())
 
 
@@ -183,7 +183,7 @@ def sync() -> None:
 
 
 def speed(steps: Any, array_data: ArrayData, teacher: Any, runs: int, count: int = 0) -> float:
-    """Images a second of all runs together."""
+    """Return images per second of all runs together."""
     count, batches = count or (3 if TINY else 40), endless(array_data)
     for batch in itertools.islice(batches, 3):
         steps(batch, None if teacher is None else teacher.logits(batch), 0.01)
@@ -196,7 +196,7 @@ def speed(steps: Any, array_data: ArrayData, teacher: Any, runs: int, count: int
 
 
 def distance(a: Any, b: Any) -> float:
-    """Largest relative difference of two lists of tensors, each by its own norm."""
+    """Return the largest relative difference of two lists of tensors, each by its own norm."""
     return max(
         float((x.double() - y.double()).norm() / y.double().norm().clamp_min(1e-6))
         for x, y in zip(a, b, strict=True)

@@ -1,12 +1,14 @@
-"""Batch norm, residual sum and ReLU in two kernels forward and two backward, for channels-last
-bfloat16. A prototype to measure with, on a GPU or (``TRITON_INTERPRET=1``) for numbers on a CPU.
+"""Fused batch norm, residual sum and ReLU for channels-last bfloat16, as a prototype in Triton.
 
-What PyTorch 2.11 runs for the same: 4 + 1 + 1 + 1 kernels forward (statistics, a memset for their
-semaphores, running statistics, transform; sum; ReLU; num_batches_tracked) and 3 + 1 + 1 backward,
-because bfloat16 batch norm never goes to cuDNN.
+There are two kernels forward and two backward. The prototype measures speed on a GPU, or (with
+``TRITON_INTERPRET=1``) checks numbers on a CPU.
 
-``students`` networks lie one after the other: x is ``(students * rows, C)``, parameters are
-``(students, C)``. So one launch can serve one student or all of an array.
+For the same operations PyTorch 2.11 runs 4 + 1 + 1 + 1 kernels forward (statistics, a memset for
+their semaphores, running statistics, transform; sum; ReLU; num_batches_tracked) and 3 + 1 + 1
+backward, because bfloat16 batch norm never uses cuDNN.
+
+The inputs of ``students`` networks are concatenated: x is ``(students * rows, C)``, parameters are
+``(students, C)``. So one launch can serve one student or all students of an array.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 4096  # elements a program holds at a time
-PROGRAMS = 256  # that share the rows of a student; partial sums are merged by who needs them
+TILE = 4096  # elements that a program holds at a time
+PROGRAMS = 256  # programs that share the rows of a student; their readers merge the partial sums
 
 
 @triton.jit
@@ -182,10 +184,10 @@ def _grid(rows: int, channels: int) -> tuple[int, int]:
 
 
 class FusedNorm(torch.autograd.Function):
-    """relu(batch_norm(x) + other) of ``students`` networks whose images lie one after the other.
+    """Batch norm, sum and ReLU of ``students`` networks, ``relu(batch_norm(x) + other)``.
 
     x: ``(students * batch, C, h, w)``, channels last; C a power of two. Running mean and variance
-    change in place; ``num_batches_tracked`` is the caller's.
+    change in place; the caller updates ``num_batches_tracked``.
     """
 
     @staticmethod
@@ -280,7 +282,7 @@ def norm(
 
 
 def _check() -> None:
-    """Against PyTorch's own, in float32 arithmetic, one student and several."""
+    """Check against PyTorch in float32 arithmetic, with one student and several."""
     import itertools
 
     from torch.nn import functional as F

@@ -1,6 +1,7 @@
-"""Speeds on a GPU, one stage a process: ``python measure.py`` runs all, ``measure.py STAGE [ARG]`` one.
+"""Measure speeds on a GPU, with one process per stage.
 
-Every stage prints lines of JSON; what is cut off by its limit loses its own lines only.
+``python measure.py`` runs all stages, ``measure.py STAGE [ARG]`` one. Every stage prints lines of
+JSON; a stage that exceeds its limit loses only its own lines.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def median(values):
 
 
 def graphed(function, branches=1, streams=None):
-    """A replay of ``branches`` times a function, each on a stream of its own."""
+    """Return a replay of ``branches`` calls of a function, each on its own stream."""
     if not GPU:
         return lambda: [function(k) for k in range(branches)]
     made_by = recorder(branches)
@@ -60,7 +61,7 @@ def graphed(function, branches=1, streams=None):
 
 
 def microseconds(replay, repeat=0):
-    """Median time of a replay."""
+    """Return the median time of a replay."""
     repeat = repeat or (2 if TINY else 20)
     if not GPU:
         start = time.perf_counter()
@@ -79,11 +80,11 @@ def microseconds(replay, repeat=0):
     return median(times)
 
 
-# ---- What the card gives -------------------------------------------------------------------------
+# ---- Hardware ------------------------------------------------------------------------------------
 
 
 def ceilings() -> None:
-    """Copy bandwidth, and how many graph nodes of next to no work it starts a second."""
+    """Measure the copy bandwidth, and the nearly empty graph nodes started per second."""
     count = 2**20 if TINY else 2**31
     a = torch.empty(count, dtype=torch.uint8, device=DEVICE)
     b = torch.empty_like(a)
@@ -109,7 +110,7 @@ def ceilings() -> None:
 
 
 def layers() -> None:
-    """A layer's parts by stage of the network: alone, 8 in branches, and 8 as one of 8 groups."""
+    """Measure a layer's parts by stage of the network: alone, 8 in branches, 8 as groups."""
     sys.path.insert(0, str(Path(__file__).parent))
     students = 2 if TINY else 8
     torch.backends.cudnn.benchmark = bool(os.environ.get("BENCHMARK"))
@@ -210,7 +211,7 @@ def layers() -> None:
 class LeanRun:
     """A ResNet student with bfloat16 copies of its weights, fused norms, and no counters.
 
-    Takes the place of ``Run`` in ``RecordedSteps``; one-hot and margin loss as there.
+    It replaces ``Run`` in ``RecordedSteps``, with the same one-hot and margin loss.
     """
 
     def __init__(self, spec, run_id, array_data, teacher, rate) -> None:
@@ -268,7 +269,7 @@ class LeanRun:
 
 @contextlib.contextmanager
 def variant(name: str):
-    """What is changed, and the class of runs."""
+    """Return the changes of a variant, and the class of its runs."""
     from rkd_core.models.features import Outputs
     from rkd_core.training import run as runs_module
 
@@ -317,7 +318,7 @@ def variant(name: str):
 
 
 def steps(name: str = "baseline", *counts: str) -> None:
-    """Images a second of a variant: eager with one student (baseline only), recorded with several."""
+    """Measure images per second of a variant: one eager student (baseline), several recorded."""
     counts = [int(c) for c in counts] or ([1, 2] if TINY else [1, 8])
     data = made()
     of = teacher_spec(NETWORK)
@@ -352,7 +353,7 @@ def steps(name: str = "baseline", *counts: str) -> None:
 
 
 def kernels() -> None:
-    """Kernels of one student's recorded step, by name: how many, and microseconds."""
+    """Measure the kernels of one student's recorded step, by name: count and microseconds."""
     from torch.profiler import ProfilerActivity, profile
 
     data = made()
@@ -390,7 +391,7 @@ def kernels() -> None:
 
 
 def evaluations() -> None:
-    """Milliseconds of a look at 4,096 images: as it is, folded, with ReLU fused, compiled."""
+    """Measure milliseconds of evaluating 4,096 images: plain, folded, ReLU fused, compiled."""
     from torch.fx.experimental.optimization import fuse
 
     from rkd_core.models.inference import predictions_of
@@ -463,9 +464,9 @@ def evaluations() -> None:
 
 
 def grid() -> None:
-    """Minutes of the whole grid, from a few epochs of its arrays: 6 teachers, 8 and 2 students.
+    """Estimate minutes of the whole grid from a few epochs of its arrays: 6 teachers, 8 and 2 students.
 
-    ``train`` itself, with the paper's multipliers; teachers are asked about all their views.
+    Runs ``train`` with the paper's multipliers and with teacher logits on all views.
     """
     from rkd_core.teachers.answers import Teacher
     from rkd_core.training import train
@@ -496,7 +497,7 @@ def grid() -> None:
             }
 
         array("teachers", teachers[: 2 if TINY else 6])
-        # A student of 200 epochs has its teacher asked about every view, 50 an image here.
+        # A student of 200 epochs needs its teacher's logits on every view, here 50 per image.
         whole = student_spec(teachers[0], data)
         whole = whole.model_copy(update={"recipe": whole.recipe.model_copy(update={"epochs": 200})})
         array_data = ArrayData(whole, data, run)
@@ -533,7 +534,7 @@ def grid() -> None:
     )
 
 
-STAGES = [  # name, arguments, most seconds, environment
+STAGES = [  # name, arguments, limit in seconds, environment
     ("ceilings", [], 30, {}),
     ("steps", ["baseline", "1", "2", "4", "8", "16"], 70, {}),
     ("kernels", [], 40, {}),

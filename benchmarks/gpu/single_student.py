@@ -1,13 +1,13 @@
-"""One ResNet-56 student on a GPU: its step recorded into a CUDA graph against eager.
+"""Compare a recorded step of one ResNet-56 student on a GPU with an eager step.
 
     python benchmarks/gpu/single_student.py [--quick] [--data-dir DIR]
 
-Batch 128 on CIFAR-10-LT in bfloat16, channels last, teacher's answers from the table; batches are
-made on the device and count on both sides. In turns. The row is images a second recorded over
-eager; the details have both as shares of the floor.
+Batch 128 on CIFAR-10-LT in bfloat16, channels last, teacher's logits from the table. Batches are
+made on the device and count on both sides, which take turns. The row is images per second, recorded
+in a CUDA graph over eager. The details have both as shares of the hardware limits.
 
-It takes about a minute, and needs a CUDA device; with ``--quick`` the same code runs on a CPU,
-where recording buys nothing.
+It takes about a minute, and needs a CUDA device. With ``--quick`` the same code runs on a CPU,
+where recording has no benefit.
 """
 
 from __future__ import annotations

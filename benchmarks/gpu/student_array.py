@@ -1,4 +1,4 @@
-"""What the benchmarks of GPU steps share: students of one array, and the speed of their steps."""
+"""Students of one array on a GPU, and the speed of their steps."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FLOOR = {
     "images_per_second_by_arithmetic": 790e12 / 0.752e9,
     "images_per_second_by_unfused_traffic": 4.3e12 / 2.5e9 * 128,
 }
-"""ResNet-56 on an H200: 0.752 GFLOP an image trained at 790 TFLOP/s; 2.5 GB a step of 128 at
-4.3 TB/s, which fused kernels would go below."""
+"""Limits of ResNet-56 on an H200: 0.752 GFLOP per trained image at 790 TFLOP/s; 2.5 GB per step of
+128 at 4.3 TB/s, which fused kernels would reduce."""
 
 
 def arguments() -> tuple[bool, Path | None]:
-    """``--quick`` and ``--data-dir``; refuses to measure a GPU where there is none."""
+    """Return ``--quick`` and ``--data-dir``; refuse to measure without a GPU."""
     import torch
 
     small, data_dir = quick_and_data_dir()
@@ -38,11 +38,11 @@ def arguments() -> tuple[bool, Path | None]:
 
 
 class Array:
-    """Students of one teacher on CIFAR-10-LT, ResNet-56 in bfloat16, stepped as asked.
+    """Students of one teacher on CIFAR-10-LT, ResNet-56 in bfloat16.
 
     Args:
-        small: ResNet-8 on made images on the CPU, whose recorder calls again what it remembers.
-        data_dir: Where CIFAR-10 is.
+        small: Use ResNet-8 on random images on the CPU, whose recorder repeats the recorded calls.
+        data_dir: Folder of CIFAR-10.
     """
 
     def __init__(self, small: bool, data_dir: Path | None) -> None:
@@ -64,7 +64,7 @@ class Array:
         self._steps = 4 if small else 60
 
     def speed(self, students: int, *, recorded: bool) -> float:
-        """Images a second of all students together, after a warm-up."""
+        """Return images per second of all students together, after a warm-up."""
         import torch
 
         from rkd_core.training.run import Run
@@ -78,7 +78,7 @@ class Array:
         gpu = self.execution.on_gpu
         recorder = CudaRecorder(device, students) if gpu else PlainRecorder()
         steps = EagerSteps(runs) if rate is None else RecordedSteps(runs, rate, size, recorder)
-        # The one epoch that the teacher was asked about, over and over.
+        # Repeat the one epoch in the teacher's table.
         epochs = itertools.chain.from_iterable(
             self._array_data.batches.epoch(0) for _ in itertools.count()
         )

@@ -1,14 +1,14 @@
-"""K ResNet-56 students side by side on a GPU against one after the other, eager.
+"""Compare K ResNet-56 students side by side on a GPU with one eager student.
 
     python benchmarks/gpu/students_together.py [--quick] [--data-dir DIR]
 
-All students of an array are recorded into one CUDA graph, a branch for each; the other side takes
-its steps one by one without recording, as a single student's training would. Batch 128 on
-CIFAR-10-LT in bfloat16. In turns. The row is images a second of 8 students together over those of
-eager; ``images_per_second`` has every K, and the best.
+All students of an array are recorded into one CUDA graph, with a branch for each. The other side
+takes eager steps of a single student. Batch 128 on CIFAR-10-LT in bfloat16; the sides take turns.
+The row is images per second of 8 students together over eager; ``images_per_second`` has every K,
+and the best.
 
-It takes about 3 minutes, and needs a CUDA device; with ``--quick`` the same code runs on a CPU,
-where nothing is gained.
+It takes about 3 minutes, and needs a CUDA device. With ``--quick`` the same code runs on a CPU,
+where it has no benefit.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The whole CIFAR-10-LT grid of Wang et al. on a GPU, as minutes of the command.
+"""Measure the minutes of the whole CIFAR-10-LT grid of Wang et al. on a GPU.
 
     python benchmarks/gpu/whole_grid.py [--quick] [--data-dir DIR]
 
 6 teachers and 108 students, ResNet-56, 200 epochs: ``sweeps/pareto.py`` from the start of the
-process to its end, in a fresh folder; without Ray if that is not installed. ``ratio_median`` is
-minutes. One run: it is as long as the goal.
+process to its end, in a fresh folder, without Ray if that is not installed. ``ratio_median`` is
+minutes. There is only one run, because it takes as long as the goal.
 
-It needs a CUDA device; with ``--quick`` a tiny grid of digits runs on the CPU.
+It needs a CUDA device. With ``--quick`` a tiny grid of digits runs on the CPU.
 """
 
 from __future__ import annotations

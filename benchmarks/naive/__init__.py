@@ -1,10 +1,10 @@
-"""The stack a good engineer writes in an afternoon: what this project's speed is measured against.
+"""The naive implementation of a sweep, with which this project's speed is compared.
 
-PIL images through torchvision's transforms in a ``DataLoader``, float32, the teacher run live in
-each student's loop, and a default function trainable of Ray Tune for every training: first one
-``Tuner`` for the teachers, then one for the students. The mathematics is the same as
-``rkd_core``'s, the images, networks and recipes are taken from it, and nothing is left slow on
-purpose: where there was a choice the faster one is taken.
+It is what a good engineer writes in an afternoon. PIL images go through torchvision's transforms in
+a ``DataLoader``, in float32. The teacher runs live in each student's loop. Every training is a
+default function trainable of Ray Tune: first one ``Tuner`` for the teachers, then one for the
+students. The mathematics is the same as ``rkd_core``'s, from which images, networks and recipes are
+taken. Nothing is slow on purpose: of two options, the faster one was chosen.
 
     python -m benchmarks.naive.sweep --dataset cifar10-lt --data-dir DIR --out DIR --epochs 2
 """

@@ -1,4 +1,4 @@
-"""Images as torchvision's CIFAR10 holds and serves them, and the loaders that read them."""
+"""Images as in torchvision's CIFAR10, and the loaders that read them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """uint8 pixels in memory; an image becomes a PIL image when it is asked for."""
+    """uint8 pixels in memory, each image converted to a PIL image when it is read."""
 
     def __init__(self, images: ImageSet, transform: Transform) -> None:
-        # A grey image is two-dimensional to PIL.
-        grey = images.images.shape[3] == 1
-        self.pixels: NDArray[np.uint8] = images.images[..., 0] if grey else images.images
+        # A gray image is two-dimensional in PIL.
+        gray = images.images.shape[3] == 1
+        self.pixels: NDArray[np.uint8] = images.images[..., 0] if gray else images.images
         self.labels: list[int] = images.labels.tolist()
         self.transform = transform
 
@@ -39,14 +39,14 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Loaders:
-    """What one training reads: its augmented batches, and each split as it is.
+    """The loaders of one training: its augmented batches, and each split without augmentation.
 
-    The pixels are read in this process (``num_workers`` is 0): a training has one core, and a
-    second process on it only adds the copying (9,300 images a second instead of 12,700).
+    The pixels are read in this process (``num_workers`` is 0). A training has one core, and a
+    second process on it only adds copying (9,300 images per second instead of 12,700).
     """
 
     def __init__(self, data: Splits, recipe: Recipe) -> None:
-        assert isinstance(data.train, ImageSet)  # the three are alike: in memory, not streamed
+        assert isinstance(data.train, ImageSet)  # all three are in memory, not streamed
         assert isinstance(data.val, ImageSet)
         assert isinstance(data.test, ImageSet)
         mean, deviation = mean_and_deviation(data.train, recipe)
@@ -71,7 +71,7 @@ class Loaders:
 
 
 def mean_and_deviation(images: ImageSet, recipe: Recipe) -> tuple[list[float], list[float]]:
-    """Of each channel, where white is 1."""
+    """Return the mean and standard deviation of each channel, where white is 1."""
     if recipe.normalization == "centered":
         channels = images.images.shape[3]
         return [0.5] * channels, [1.0] * channels

@@ -1,8 +1,8 @@
-"""The sweep on Ray Tune: a ``Tuner`` for the teachers, then one for the students.
+"""The naive sweep on Ray Tune: a ``Tuner`` for the teachers, then one for the students.
 
     python -m benchmarks.naive.sweep --dataset NAME --out DIR [--data-dir DIR] ...
 
-Options are named as those of ``sweeps/pareto.py`` and mean the same. Weights, and the results as
+Options have the names and meanings of those of ``sweeps/pareto.py``. Weights, and the results as
 ``results.json``, go to the folder ``--out``.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["main", "train_student", "train_teacher"]
 
 
 def train_teacher(config: dict[str, Any], data: Dataset, setup: Setup, out: str) -> None:
-    """A function trainable of Tune; ``config`` has the alpha."""
+    """Train a teacher, as a function trainable of Tune; ``config`` has the alpha."""
     started = time.perf_counter()
     outcome = train(data, setup, config["alpha"])
     torch.save(outcome.model.state_dict(), _teacher_file(out, config["alpha"]))
@@ -35,7 +35,7 @@ def train_teacher(config: dict[str, Any], data: Dataset, setup: Setup, out: str)
 
 
 def train_student(config: dict[str, Any], data: Dataset, setup: Setup, out: str) -> None:
-    """A function trainable of Tune; ``config`` also has the teacher's alpha and temperature."""
+    """Train a student; ``config`` also has the teacher's alpha and the temperature."""
     started = time.perf_counter()
     teacher = network(setup.teacher_architecture, data, setup.seed)
     teacher.load_state_dict(torch.load(_teacher_file(out, config["teacher"])))
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _changes(chosen: argparse.Namespace) -> dict[str, Any]:
-    """What the command line changes of the named recipe."""
+    """Return the fields of the recipe that the command line changes."""
     names = ("epochs", "batch_size", "learning_rate")
     return {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
 

@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 Batches = DataLoader[Any]
-"""Of images ``(batch, channels, height, width)`` and labels ``(batch,)``."""
+"""Batches of images ``(batch, channels, height, width)`` and labels ``(batch,)``."""
 TargetsOf = Callable[[Tensor, Tensor], Tensor]
-"""From a batch's images and labels to its targets, probabilities ``(batch, classes)``."""
+"""Function from a batch's images and labels to its targets, ``(batch, classes)``."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all trainings of a sweep share."""
+    """Settings that all trainings of a sweep share."""
 
     recipe: Recipe
     teacher_architecture: str
@@ -51,7 +51,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained model and its images and correct predictions per class."""
+    """A trained model with its images and correct predictions per class."""
 
     model: nn.Module
     val_class_total: list[int]
@@ -71,12 +71,12 @@ def train(
 
     Args:
         data: Training, validation and test images.
-        setup: What all trainings share.
+        setup: Settings that all trainings share.
         alpha: Trade-off between the balanced (0) and the robust (1) objective; None: standard.
-        teacher: Already trained.
-        temperature: Divides the teacher's logits.
+        teacher: A trained teacher.
+        temperature: Divisor of the teacher's logits.
     """
-    seed = setup.seed if teacher is None else setup.seed + 1  # a student begins elsewhere
+    seed = setup.seed if teacher is None else setup.seed + 1  # a student starts from other weights
     torch.manual_seed(seed)
     loaders = Loaders(data, setup.recipe)
     architecture = setup.teacher_architecture if teacher is None else setup.student_architecture
@@ -115,7 +115,7 @@ def train(
 
 
 def network(architecture: str, data: Dataset, seed: int) -> nn.Module:
-    """The same network as ours, in torch's default float32 NCHW."""
+    """Return the same network as ours, in torch's default float32 NCHW."""
     return models.build(architecture, data.classes, data.channels, data.image_size, seed=seed)
 
 
@@ -127,7 +127,7 @@ def train_one_epoch(
     costs: Tensor,
     targets_of: TargetsOf,
 ) -> None:
-    """One pass over the training images."""
+    """Train for one pass over the training images."""
     model.train()
     for images, labels in loader:
         loss = margin_loss(model(images), targets_of(images, labels), costs)
@@ -138,38 +138,38 @@ def train_one_epoch(
 
 
 def margin_loss(logits: Tensor, targets: Tensor, costs: Tensor) -> Tensor:
-    """Eq. 9 without its factor 1/m: soft-label cross-entropy of logits minus log costs."""
+    """Return Eq. 9 without its factor 1/m: soft-label cross-entropy of logits minus log costs."""
     return F.cross_entropy(logits - costs.log(), targets)
 
 
 def class_costs(alpha: float | None, priors: Tensor, multipliers: Tensor) -> Tensor:
-    """Costs of the standard (None), balanced (0), robust (1) and the objectives between."""
+    """Return costs of the standard (None), balanced (0), robust (1) or an objective between."""
     if alpha is None:
         return torch.ones_like(priors)
     return ((1 - alpha) / len(priors) + alpha * multipliers) / priors.clamp(min=1e-12)
 
 
 def class_risks(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Share of each class's target probability that lies on images predicted otherwise."""
+    """Return the share of each class's target probability on images predicted otherwise."""
     right = F.one_hot(predictions, targets.shape[1])
     return 1 - (targets * right).sum(dim=0) / targets.sum(dim=0)
 
 
 def ascend(multipliers: Tensor, risks: Tensor, step_size: float) -> Tensor:
-    """One step of exponentiated gradient."""
+    """Return the multipliers after one step of exponentiated gradient."""
     return F.softmax(multipliers.log() + step_size * risks, dim=0)
 
 
 def optimizer_and_schedule(
     model: nn.Module, recipe: Recipe, steps_per_epoch: int
 ) -> tuple[torch.optim.SGD, LambdaLR]:
-    """SGD, and a linear warm-up followed by half a cosine.
+    """Return SGD, and a linear warm-up followed by half a cosine.
 
     Raises:
         ValueError: The recipe has another schedule.
     """
     if recipe.schedule != "cosine":
-        raise ValueError(f"the schedule is cosine here, not {recipe.schedule}")
+        raise ValueError(f"the schedule must be cosine, not {recipe.schedule}")
     steps = recipe.epochs * steps_per_epoch
     warm = round(recipe.warmup * steps)
 
@@ -197,7 +197,7 @@ def optimizer_and_schedule(
 
 @torch.no_grad()
 def count(model: nn.Module, loader: Batches, classes: int) -> tuple[list[int], list[int]]:
-    """Images and correct predictions of each class."""
+    """Return the images and the correct predictions of each class."""
     model.eval()
     total, correct = torch.zeros(classes, dtype=torch.long), torch.zeros(classes, dtype=torch.long)
     for images, labels in loader:

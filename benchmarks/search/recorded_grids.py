@@ -1,11 +1,10 @@
-"""Grids that were trained in full, kept as records, for searches to be replayed on.
+"""Grids that were trained in full and kept as records, on which searches are replayed.
 
     python benchmarks/search/recorded_grids.py RESULTS NAME
 
-keeps a finished sweep as benchmarks/worlds/NAME.parquet.
-
-A world has every combination with every seed, and what validation said on the way
-(``--validate-every``). Only columns that a search or a selection looks at are kept.
+keeps a finished sweep as benchmarks/worlds/NAME.parquet. A recorded grid (a ``World``) has every
+combination with every seed, and the validation results of the epochs on the way
+(``--validate-every``). Only columns that a search or a selection reads are kept.
 """
 
 from __future__ import annotations
@@ -43,37 +42,37 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A grid and all that came of it."""
+    """A grid and all its results."""
 
     name: str
     table: pa.Table
 
     @cached_property
     def rows(self) -> dict[Point, dict[str, Any]]:
-        """Students by combination and seed."""
+        """Records of students by combination and seed."""
         students = self.table.filter(pc.equal(self.table["stage"], "student")).to_pylist()
         return {Point(_cell(row), row["seed"]): row for row in students}
 
     @cached_property
     def teachers(self) -> dict[tuple[float | None, int], dict[str, Any]]:
-        """Teachers by trade-off and seed."""
+        """Records of teachers by trade-off and seed."""
         teachers = self.table.filter(pc.equal(self.table["stage"], "teacher")).to_pylist()
         return {(row["alpha_t"], row["seed"]): row for row in teachers}
 
     @cached_property
     def place(self) -> dict[Point, int]:
-        """Where each of them stands in ``students``."""
+        """Row of each student in ``students``."""
         ids = {run: k for k, run in enumerate(self.students["run_id"].to_pylist())}
         return {point: ids[row["run_id"]] for point, row in self.rows.items()}
 
     @cached_property
     def students(self) -> pa.Table:
-        """Their records."""
+        """Records of the students."""
         return self.table.filter(pc.equal(self.table["stage"], "student"))
 
     @cached_property
     def space(self) -> Space:
-        """The grid."""
+        """Space of the grid, from which a strategy chooses."""
         cells, seeds = {p.cell for p in self.rows}, {p.seed for p in self.rows}
         alphas = {a for c in cells for a in (c.alpha_t, c.alpha_s) if a is not None}
         temperatures = {c.temperature for c in cells}
@@ -89,7 +88,7 @@ class World:
         return found
 
     def by_seed(self, cell: Cell) -> np.ndarray:
-        """Worst-class and average accuracy on test, ``(2, seeds)``."""
+        """Return worst-class and average accuracy on test, ``(2, seeds)``."""
         rows = [self.rows[Point(cell, seed)] for seed in self.space.seeds]
         counts = [(row["test_class_correct"], row["test_class_total"]) for row in rows]
         worst = [float(worst_class_accuracy(*c)) for c in counts]
@@ -97,13 +96,13 @@ class World:
 
 
 def names() -> list[str]:
-    """Of all that are kept."""
+    """Return the names of all recorded grids."""
     return sorted(path.stem for path in FOLDER.glob("*.parquet"))
 
 
 @cache
 def load(name: str) -> World:
-    """One of them, read once in a process."""
+    """Return a recorded grid, which is read once per process."""
     table = pq.read_table(FOLDER / f"{name}.parquet")
     missing = [
         pa.nulls(len(table), field.type)
@@ -119,7 +118,7 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 
 def keep(results: Path, name: str) -> Path:
-    """Keep a finished sweep."""
+    """Write a finished sweep as a recorded grid."""
     table = records.read(results / "records")
     on_grid = pc.and_(table["variant"].is_null(), pc.equal(table["status"], "completed"))
     kept = table.filter(on_grid).select(list(COLUMNS))

@@ -52,15 +52,15 @@ from sweeps.search import strategies
 from sweeps.search.strategy import Cell, Goal, Point, Request, Space, Strategy
 
 SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
-"""Of the grid's cost, at which a choice is made."""
+"""Shares of the grid's cost at which a choice is made."""
 CLOSE = 0.005
 LIKELY = 0.05
 REPLAYS = 200
-"""Of each strategy of ours on each grid; of Optuna's samplers half as many."""
+"""Replays of ``OURS`` on each grid; Optuna's samplers have half as many."""
 SEVERAL = 3, 20
-"""Seeds of a grid with several, and replays of it."""
+"""Seeds of a grid with several seeds, and number of its replays."""
 ENOUGH = 0.3
-"""Share of the cost at which a replay of several seeds ends: it takes long."""
+"""Share of the cost at which a replay of several seeds ends, to save time."""
 
 
 class Random:
@@ -101,12 +101,12 @@ STRATEGIES: dict[str, Factory] = {
     "optuna nsga2": registered("optuna", sampler="nsga2", objectives="pareto"),
 }
 OURS = tuple(name for name in STRATEGIES if not name.startswith("optuna"))
-"""Replayed with several seeds as well; Optuna's take all seeds of what they ask for."""
+"""Also replayed with several seeds; Optuna's samplers take all seeds of each combination."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One that might have been: to each teacher its own order of the world's seeds."""
+    """A possible grid: an order of the recorded seeds for each teacher."""
 
     world: World
     seeds: int
@@ -114,45 +114,45 @@ class Grid:
 
     @cached_property
     def space(self) -> Space:
-        """As a strategy sees it."""
+        """Space that a strategy sees."""
         return Space(self.world.space.alphas, self.world.space.temperatures, (*range(self.seeds),))
 
     @cached_property
     def order(self) -> dict[float | None, list[int]]:
-        """The world's seeds of each teacher."""
+        """Order of the recorded seeds for each teacher."""
         rng = np.random.default_rng([self.number, self.seeds])
         seeds = np.array(self.world.space.seeds)
         return {a: rng.permutation(seeds).tolist() for a in self.space.objectives}
 
     @cached_property
     def cost(self) -> int:
-        """Of all of it, in trainings; teachers and students have as many epochs."""
+        """Cost of the whole grid in trainings; teachers and students have as many epochs."""
         return self.seeds * (len(self.space.cells) + len(self.space.objectives))
 
     @cached_property
     def whole(self) -> Selection:
-        """What the selection makes of all of it."""
+        """Selection among all students of the grid."""
         found = self.selection(Point(*p) for p in product(self.space.cells, self.space.seeds))
         assert found is not None
         return found
 
     @cached_property
     def choice(self) -> Cell:
-        """What is chosen from all of it."""
+        """Choice from the whole grid."""
         return Cell.at(self.whole.combinations, self.whole.selected)
 
     @cached_property
     def estimates(self) -> dict[Cell, float]:
-        """Worst-class accuracies that all of it says to expect of each combination."""
+        """Expected worst-class accuracy of each combination, estimated from the whole grid."""
         places = enumerate(self.whole.seen.means.worst_k.tolist())
         return {Cell.at(self.whole.combinations, place): worst for place, worst in places}
 
     def real(self, point: Point) -> Point:
-        """What the world has for it."""
+        """Return the recorded point for a point of this grid."""
         return Point(point.cell, self.order[point.cell.alpha_t][point.seed])
 
     def selection(self, points: Iterable[Point]) -> Selection | None:
-        """What the selection makes of some students; None without standard distillation."""
+        """Return the selection among some students; None without standard distillation."""
         rows = pa.array(sorted(self.world.place[self.real(point)] for point in points))
         try:
             return choose(combine(self.world.students.take(rows)))
@@ -160,20 +160,20 @@ class Grid:
             return None
 
     def chosen(self, points: Iterable[Point]) -> Cell:
-        """What is chosen from some students, or is shipped without a choice."""
+        """Return the choice from some students; standard distillation if there is none."""
         found = self.selection(points)
         return Cell.at(found.combinations, found.selected) if found else self.space.reference
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What one strategy reached on one grid, at each share of its cost."""
+    """Results of one strategy on one grid, at each share of its cost."""
 
     worst: tuple[float, ...]
     expected: tuple[float, ...]
-    """Worst-class accuracy that the whole grid says to expect of the choice, less its own's."""
+    """Expected worst-class accuracy of the choice less that of the grid's choice."""
     volume: tuple[float, ...]
-    """Of test accuracies that what was trained dominates, over that of the whole grid."""
+    """Area of test accuracies that the trained students dominate, over the whole grid's."""
     worse: tuple[bool, ...]
     """Whether the choice is significantly worse than the grid's, over seeds."""
     grid: float
@@ -181,13 +181,13 @@ class Replay:
 
     @property
     def cost(self) -> float:
-        """The first share at which the choice is as good as the grid's, nearly; else 1."""
+        """First share at which the choice is nearly as good as the grid's; else 1."""
         close = (s for s, w in zip(SHARES, self.worst, strict=False) if w >= self.grid - CLOSE)
         return next(close, 1.0)
 
 
 def volume(world: World, cells: Iterable[Cell]) -> float:
-    """Area of (average, worst-class) accuracies on test that some cell dominates."""
+    """Return the area of (average, worst-class) test accuracies that the cells dominate."""
     figures = sorted(((world.truth[c][1], world.truth[c][0]) for c in cells), reverse=True)
     area, worst = 0.0, 0.0
     for average, here in figures:
@@ -198,7 +198,7 @@ def volume(world: World, cells: Iterable[Cell]) -> float:
 
 
 def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
-    """One strategy on one grid."""
+    """Replay one strategy on one grid."""
     world = load(world_name)
     grid = Grid(world, seeds, number)
     strategy = STRATEGIES[name](grid.space, Goal(), number)
@@ -230,7 +230,7 @@ def replay(world_name: str, name: str, seeds: int, number: int) -> Replay:
 
 
 def worse(world: World, cell: Cell, best: Cell) -> bool:
-    """Whether a choice is significantly worse than another, by a paired test over seeds."""
+    """Return whether a choice is significantly worse than another (paired test over seeds)."""
     gap = world.by_seed(best)[0] - world.by_seed(cell)[0]
     if not gap.std():
         return bool(gap.mean() > 0)
@@ -238,7 +238,7 @@ def worse(world: World, cell: Cell, best: Cell) -> bool:
 
 
 def pruned(world_name: str, number: int) -> tuple[bool, float]:
-    """Whether pruning stops the grid's choice, and what share of the epochs it saves."""
+    """Return whether pruning stops the grid's choice, and the share of epochs that it saves."""
     from sweeps.running.pruning import Pruner
 
     world = load(world_name)
@@ -267,7 +267,7 @@ def pruned(world_name: str, number: int) -> tuple[bool, float]:
 
 @cache
 def planned(world: World) -> Sequence[Any]:
-    """The students of a grid in the order in which a sweep with ``--prune`` begins them."""
+    """Return the students of a grid in the order in which a sweep with ``--prune`` starts them."""
     from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
     from sweeps.planning.plan import make_plan, spread
     from sweeps.planning.settings import Settings
@@ -291,7 +291,7 @@ def planned(world: World) -> Sequence[Any]:
 
 
 def curves(found: Sequence[Replay]) -> dict[str, Any]:
-    """What is told of a strategy on a world."""
+    """Return the details of a strategy on a recorded grid."""
     cost = [replay.cost for replay in found]
     spare = max(len(found) - 1, 1)
     gaps = 100 * np.array([np.array(replay.worst) - replay.grid for replay in found])
@@ -310,7 +310,7 @@ def curves(found: Sequence[Replay]) -> dict[str, Any]:
 
 
 def most_behind(told: dict[str, Any]) -> float:
-    """Largest lead in points that a random order has over ours at any share of the cost."""
+    """Return the largest lead in points of a random order over ours, at any share of the cost."""
     ours, others = (np.array(told[name]["points_to_the_grid"]) for name in OURS)
     return round(float((others - ours).max()), 2)
 

@@ -1,9 +1,9 @@
-"""Draw docs/budget.png from what ``replay.py`` printed.
+"""Draw docs/budget.png from the output of ``replay.py``.
 
     python benchmarks/search/replay.py > rows.jsonl
     python benchmarks/search/replay_figure.py rows.jsonl
 
-The first takes about eleven minutes on two cores.
+The first command takes about eleven minutes on two cores.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def main() -> None:
         named = {row["name"]: row["details"] for row in rows}
         details = named["search_cost"]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise SystemExit(f"{sys.argv[1]}: not the rows of replay.py ({what})") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise SystemExit(f"{sys.argv[1]}: not the rows of replay.py ({cause})") from error
     draw(details, ROOT / "docs" / "budget.png")
 
 
 def draw(details: dict[str, Any], path: Path) -> None:
-    """A row for each grid: distance to its choice, and the area that is reached, against cost."""
+    """Draw a row per grid: distance to its choice, and area of accuracies, against cost."""
     import matplotlib as mpl
 
     mpl.use("Agg")

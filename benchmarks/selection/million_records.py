@@ -1,14 +1,14 @@
-"""Selection among 1,000,000 records: seconds from columns to the choice, and memory.
+"""Measure the seconds and the memory of a selection among 1,000,000 records.
 
     python benchmarks/selection/million_records.py [--quick]
 
-100 teacher objectives, 100 student objectives, 10 temperatures and 10 seeds, in shuffled order, as
-one Parquet file in the columns of the record schema that selection needs. Each repetition is a
-process of its own that reads the file, groups the records into combinations and selects one, as
-``analysis.select`` and the best-so-far line do. The row is seconds, not a ratio: grouping and
-selecting. Reading the file comes on top and is in the details, as is the largest resident memory
-of the whole process. A results folder holds a file per run; opening a million of them is not
-measured here.
+100 teacher objectives, 100 student objectives, 10 temperatures and 10 seeds are written in shuffled
+order as one Parquet file, in the columns of the record schema that selection needs. Each repetition
+is a process of its own. It reads the file, groups the records into combinations and selects one, as
+``analysis.select`` and the best-so-far line do. The row is seconds of grouping and
+selecting, not a ratio. The seconds of reading the file and the largest resident memory
+of the whole process are in the details. A results folder has one file per run; opening a million of
+them is not measured here.
 
 It takes a quarter of a minute.
 """
@@ -27,11 +27,11 @@ from benchmarks.report import fresh, peak_mib, print_row, quick, spread
 GOAL = "< 2 s, in < 1024 MiB"
 CLASSES = 10
 IMAGES = 500
-"""Validation images of a class."""
+"""Validation images per class."""
 
 
 def write(path: Path, objectives: int, temperatures: int, seeds: int) -> int:
-    """Write the records of a full grid in shuffled order; returns how many."""
+    """Write the records of a full grid in shuffled order; return their number."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -53,7 +53,7 @@ def write(path: Path, objectives: int, temperatures: int, seeds: int) -> int:
         offsets = np.arange(0, runs * CLASSES + 1, CLASSES, dtype=np.int32)
         return pa.ListArray.from_arrays(offsets, counts.ravel())
 
-    # A teacher that leans to the worst class lifts it and costs the others a little.
+    # A trade-off towards the worst class raises it and lowers the others a little.
     lean = (teacher + student) / (2 * objectives)
     recall = np.full((runs, CLASSES), 0.9) - 0.05 * lean[:, None]
     recall[:, -1] = 0.6 + 0.2 * lean
@@ -77,7 +77,7 @@ def write(path: Path, objectives: int, temperatures: int, seeds: int) -> int:
 
 
 def select(path: Path) -> dict[str, float]:
-    """Read the file and select; seconds of both, combinations, and the largest memory in MiB."""
+    """Read the file and select; return seconds of both, combinations, and peak memory in MiB."""
     import pyarrow.parquet as pq
 
     from analysis.runs.combinations import combine
@@ -87,7 +87,7 @@ def select(path: Path) -> dict[str, float]:
     began = time.perf_counter()
     tables = [pq.read_table(path)]
     read = time.perf_counter()
-    selection = select(combine(tables.pop()))  # nobody else needs the columns any more
+    selection = select(combine(tables.pop()))  # frees the columns
     ended = time.perf_counter()
     if not selection.feasible:
         raise RuntimeError("nothing keeps the constraint, so not all of the selection was measured")

@@ -1,14 +1,14 @@
-"""64 short real trainings through Ray: how much of the slots' time is training.
+"""Measure the share of slot time that 64 short real trainings on Ray spend in training.
 
     python benchmarks/sweep/engine.py [--quick]
 
-64 teachers, one for each seed, of about two seconds each (ResNet-20 on made 32 x 32 images,
-augmented) through the command's own engine: Tune, the searcher, the trainable and the ledger, one
-training on each core. Useful are the ``train_seconds`` of the records. The row is useful seconds
-over wall time times slots, from the first training's begin to the last one's end: after the start,
-which is the same however long a sweep is. ``useful_with_the_start`` is the same from the engine's
-call on a started Ray until it returns: Tune's start, worker processes and their imports included;
-before it Ray took ``seconds_of_starting_ray``.
+64 teachers, one per seed, of about two seconds each (ResNet-20 on random 32 x 32 images, augmented)
+run through the command's own Tune, searcher, trainable and ledger, with one training per core.
+Useful seconds are the ``train_seconds`` of the records. The row is useful seconds over wall time
+times slots, from the start of the first training to the end of the last one. This leaves out the
+start, which does not depend on the length of a sweep. ``useful_with_the_start`` is the same ratio
+from the call on a started Ray until it returns, including Tune's start, worker processes and their
+imports. Ray itself took ``seconds_of_starting_ray`` before that.
 
 It takes about 4 minutes.
 """
@@ -37,7 +37,7 @@ IMAGES = 6 * 128
 
 
 class Moments(synthetic_plan.Watcher):
-    """A watcher that keeps when the first training began and the last one ended."""
+    """A watcher that records the start and end times of trainings."""
 
     def __init__(self) -> None:
         self.began: list[float] = []
@@ -75,7 +75,7 @@ def main() -> None:
     with connect(machine) as ready:
         cluster = ready()
         ray_start = time.perf_counter() - start
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files nobody asked for
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it warns of files that are not used
         for _ in range(repetitions):
             with tempfile.TemporaryDirectory(prefix="rkd-engine-") as folder:
                 moments = Moments()

@@ -1,13 +1,14 @@
-"""Dependent trainings on Ray for real, asleep instead of training: wall time over its lower bound.
+"""Measure the wall time of dependent trainings on Ray, which sleep instead of training.
 
     python benchmarks/sweep/makespan.py [--quick]
 
-8 teachers and 64 students on 4 slots through the command's own engine: Ray on this machine, Tune,
-the searcher and the ledger. Only the function that Tune calls is another one: it sleeps for a
-length drawn from the run id, two seconds give or take a fifth, then writes its record. The lower
-bound is the larger of all lengths over the slots, and the longest teacher with one of its students.
-The row takes the time from the first training's beginning to the last one's end; what Tune takes
-before the first and after the last is in the details, and is the same however long a sweep is.
+8 teachers and 64 students run on 4 slots through the command's own engine: Ray on this machine,
+Tune, the searcher and the ledger. Only the function that Tune calls is replaced. It sleeps for a
+duration derived from the run id, two seconds plus or minus a fifth, then writes its record. The
+lower bound is the larger of all durations over the slots and the longest teacher with one of its
+students. The row is the time from the start of the first training to the end of the last one, over
+this bound. The times before and after do not depend on the length of a sweep, and are in the
+details.
 
 It takes about 4 minutes.
 """
@@ -46,7 +47,7 @@ def sleep_trial(
     token: str | None,
     hang_timeout: float,
 ) -> None:
-    """Replace ``trainable.train_trial``: sleep for the lengths of the runs."""
+    """Sleep for the durations of the runs; replaces ``trainable.train_trial``."""
     from ray import tune
 
     from rkd_core import records
@@ -70,7 +71,7 @@ def sleep_trial(
 
 
 class Moments(synthetic_plan.Watcher):
-    """A watcher that keeps when each training began and ended."""
+    """A watcher that records the start and end time of each training."""
 
     def __init__(self) -> None:
         self.began: list[float] = []
@@ -102,7 +103,7 @@ def main() -> None:
             trainable,  # imports Ray, for which `connect` has made ready
         )
 
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses files nobody asked for
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it warns of files that are not used
         trainable.train_trial = sleep_trial  # type: ignore[assignment]
         cluster = replace(connected, slots=SLOTS)
         for _ in range(repetitions):

@@ -1,27 +1,28 @@
-"""A whole small sweep on CIFAR-10-LT: the command's wall time against the naive stack's.
+"""Compare the wall time of a whole small sweep on CIFAR-10-LT with the naive stack's.
 
     python benchmarks/sweep/mini_sweep.py [--quick] [--data-dir DIR]
 
-3 teachers (standard, balanced, robust) and, on each, the 3 students at 3 temperatures: 27, all
-ResNet-20. A grid of n teachers has n * n students for each temperature, so 24 students on 3
-teachers is no grid; this is the nearest, Wang et al.'s own nine pairs at their three temperatures.
-Ours is ``sweeps/pareto.py`` with its defaults for a CPU, the other side ``naive.sweep``; both get
-the same options and a fresh results folder, and are timed from the start of the process to its
-end. They take turns, and who begins changes. The row is seconds of naive over seconds of ours.
+The sweep has 3 teachers (standard, balanced, robust) and, on each, the 3 students at 3
+temperatures: 27 students, all ResNet-20. A grid of n teachers has n * n students per temperature,
+so 24 students on 3 teachers are not a grid. This is the nearest one: Wang et al.'s nine pairs at
+their three temperatures. One side is ``sweeps/pareto.py`` with its defaults for a CPU, the other is
+``naive.sweep``. Both get the same options and a fresh results folder, and are timed from the start
+of the process to its end. They take turns, and the first side alternates. The row is seconds of
+naive over seconds of ours.
 
-Trainings are as short as five pairs in half an hour demand: 512 images and 3 epochs, where a
-real sweep has 12,406 and hundreds. Validation and test are cut from the first 2,000 of the 10,000
-test images, on both sides: else evaluation would take most of the time, which in a real sweep it
-does not. Both read the same decoded images from a cache that is filled beforehand, and train on
-the same number of images in the same number of epochs and updates.
+Trainings are short enough for five pairs in half an hour: 512 images and 3 epochs, where a
+real sweep has 12,406 images and hundreds of epochs. Validation and test are cut from the first
+2,000 of the 10,000 test images on both sides. Otherwise evaluation would take most of the time,
+unlike in a real sweep. Both sides read the same decoded images from a cache that is filled
+beforehand, and train on the same number of images in the same number of epochs and updates.
 
-What a training costs beside itself has a larger part here than in a real sweep: in the naive stack
-a process and its imports every time. ``training_seconds`` leaves that out: it is clocked inside
-the trainings and summed over them, though in ours the first training of each process has some
-imports in it. ``val_average_accuracy`` is the mean over the students, to see that the answer is
-the same; models as young as these are hardly better than chance.
+The fixed costs of a training take a larger share here than in a real sweep: the naive stack pays
+for a process and its imports every time. ``training_seconds`` leaves that out. It is measured
+inside the trainings and summed over them, but in ours the first training of each process includes
+some imports. ``val_average_accuracy`` is the mean over the students and shows that the results
+agree; after so few epochs they are hardly better than chance.
 
-CIFAR-10 is found in DIR or in $RKD_DATA_DIR, as ``cifar10/{train,test}.parquet``.
+CIFAR-10 is read from DIR or $RKD_DATA_DIR, as ``cifar10/{train,test}.parquet``.
 It takes about half an hour.
 """
 
@@ -58,7 +59,7 @@ QUICK = shlex.split(
 
 
 def commands(options: list[str]) -> dict[str, list[str]]:
-    """The two command lines, but for the results folder."""
+    """Return the two command lines, without the results folder."""
     ours = shlex.split("--scale small --gpus-per-trial 0 --multiplier-period epoch")
     return {
         "naive": [sys.executable, "-m", "benchmarks.naive.sweep", *options],
@@ -74,9 +75,9 @@ class Sample:
     """Seconds from the start of the command to its end."""
     trainings: int
     training_seconds: float
-    """Sum over the trainings, as the side clocks them."""
+    """Sum over the trainings, as each side measures them."""
     accuracy: float
-    """Mean over the students of their average accuracies on validation."""
+    """Mean of the students' average accuracies on validation."""
 
 
 def sample(command: list[str], out: Path, environment: dict[str, str]) -> Sample:
@@ -99,10 +100,10 @@ def sample(command: list[str], out: Path, environment: dict[str, str]) -> Sample
 
 
 def timed(command: list[str], environment: dict[str, str]) -> float:
-    """Seconds that a command takes, from its start to its end.
+    """Return the seconds from the start of a command to its end.
 
     Raises:
-        RuntimeError: It failed; with the end of what it printed.
+        RuntimeError: The command failed; the message has the end of its output.
     """
     start = time.perf_counter()
     done = subprocess.run(

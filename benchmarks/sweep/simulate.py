@@ -1,13 +1,13 @@
-"""A sweep of 10,000 students over 100 teachers on 64 slots, with trainings of simulated length.
+"""Simulate a sweep of 10,000 students over 100 teachers on 64 slots.
 
     python benchmarks/sweep/simulate.py [--quick]
 
-Everything but the trainings and Ray's own processes is real: the grid becomes a plan, the plan a
-schedule, the searcher that Ray Tune asks hands out the runs and is told how they ended, the plain
-display prints a line for each, and each record is written to a ledger on disk and read back at the
-end. A heap of finishing times stands for the clock. The overhead per trial is the real time of
-all that, from planning to the last record, over the number of trials; the row is its ratio between
-10,100 and 1,010 trials, which is 1 where nothing grows faster than the number of trials. The
+Everything but the trainings and Ray's own processes is real. The grid becomes a plan, and the plan
+a schedule. The searcher that Ray Tune calls hands out the runs and receives their results. The
+plain display prints a line for each, and each record is written to a ledger on disk and read back
+at the end. A heap of finishing times replaces the clock. The overhead per trial is the real time of
+all that, from planning to the last record, over the number of trials. The row is its ratio between
+10,100 and 1,010 trials, which is 1 if nothing grows faster than the number of trials. The
 same grid is run with ten seeds and with one, in turns, each in a process of its own.
 
 It takes about 4 minutes.
@@ -39,11 +39,11 @@ GOAL = "<= 1.2"
 
 
 def measure(seeds: int, side: int) -> dict[str, float]:
-    """Simulate one sweep after a small one, so that nothing is done for the first time.
+    """Simulate one sweep after a small one that warms up.
 
     Returns:
-        Trials; milliseconds per trial of all, of all but the ledger, of planning, and of reading
-        the ledger back; simulated makespan over its lower bound; MiB before and at the most.
+        Trials; milliseconds per trial in total, without the ledger, for planning, and for reading
+        the ledger back; simulated makespan over its lower bound; MiB before and at the peak.
     """
     simulate(1, 3)
     return simulate(seeds, side)
@@ -83,7 +83,7 @@ def simulate(seeds: int, side: int) -> dict[str, float]:
 
 
 def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
-    """Let the engine's parts run a plan; the makespan over its bound, and seconds of the ledger."""
+    """Run a plan; return the makespan over its lower bound, and the seconds of the ledger."""
     from analysis.selection.criteria import Constrained
     from rkd_core import records
     from sweeps.display.progress import Tally, display_for
@@ -93,7 +93,7 @@ def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
 
     seconds = synthetic_plan.lengths(plan, 60.0)
     runs = {run.run_id: run for run in plan.runs}
-    under_way: list[tuple[float, str, str]] = []  # when it ends, trial id, run id
+    under_way: list[tuple[float, str, str]] = []  # end time, trial id, run id
     clock, trials, ledger = 0.0, 0, 0.0
     tally = Tally(plan, set(), out, CostModel(), images=1000, slots=SLOTS, criterion=Constrained())
     with display_for(tally, console, quiet=False) as watcher:

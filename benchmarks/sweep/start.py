@@ -1,10 +1,10 @@
-"""Time from the command to the first step of the first training, with a fresh cache.
+"""Measure the seconds from the command to the first training step, with a fresh cache.
 
     python benchmarks/sweep/start.py [--quick]
 
 Runs ``python sweeps/pareto.py --dataset digits-lt`` into an empty folder and interrupts it after a
-worker process has taken a step. The row is wall seconds; ``cpu_seconds`` is the CPU time of all its
-processes until then, Ray's included, and depends less on other load of the machine.
+worker process has taken a step. The row is wall seconds. ``cpu_seconds`` is the CPU time of all its
+processes until then, including Ray's, and depends less on the load of the machine.
 
 It takes about a minute on two idle cores.
 """
@@ -27,7 +27,7 @@ from benchmarks.report import ROOT, print_row, quick, spread
 GOAL = "<= 8"
 REPETITIONS = 5
 HOOK = '''
-"""On the PYTHONPATH of all processes: notes when a worker has taken its first step."""
+"""Record the time of a worker's first step; on the PYTHONPATH of all processes."""
 import importlib.abc, importlib.machinery, os, sys, time
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def start() -> tuple[float, float]:
-    """Return wall and CPU seconds until the first step of one command, and interrupt it then."""
+    """Return wall and CPU seconds until the first step of one command, then interrupt it."""
     with tempfile.TemporaryDirectory(prefix="rkd-start-") as scratch:
         folder = Path(scratch)
         (folder / "sitecustomize.py").write_text(HOOK)
@@ -96,7 +96,7 @@ def start() -> tuple[float, float]:
 
 
 def cpu_seconds(marked: str) -> float:
-    """Return CPU seconds of all processes with this in their environment, and of dead children."""
+    """Return CPU seconds of all processes with this in their environment, and of ended children."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended

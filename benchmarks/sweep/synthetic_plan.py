@@ -1,4 +1,4 @@
-"""What benchmarks without training share: a real plan, lengths for its runs, and their bound."""
+"""A real plan with made-up durations and their lower bound, for benchmarks without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINGERPRINT = "simulated"
 
 
 class Watcher:
-    """A watcher to build on: it takes no notice, but of a failure, which ends the benchmark."""
+    """A base class of watchers that ignores everything except a failure, which it raises."""
 
     def added(self, runs: Sequence[PlannedRun]) -> None: ...
 
@@ -39,9 +39,10 @@ def plan(
     methods: tuple[str, ...] = ("tradeoff",),
     fingerprint: str = FINGERPRINT,
 ) -> Plan:
-    """A grid: for each seed and objective a teacher, on it each objective and temperature.
+    """Return the plan of a grid, besides the other ``methods``.
 
-    Beside it there are the other ``methods``.
+    For each seed and objective it has a teacher, and on each teacher a student of each objective
+    and temperature.
     """
     from rkd_core.specs import DataOptions, MultiplierOptions, recipes
     from sweeps.planning.plan import make_plan
@@ -57,7 +58,7 @@ def plan(
         recipe=recipe or recipes.get("digits"),
         multipliers=MultiplierOptions(),
         scale_by_classes=False,
-        alphas=tuple(i / objectives for i in range(objectives - 1)),  # beside the standard one
+        alphas=tuple(i / objectives for i in range(objectives - 1)),  # besides the standard one
         temperatures=tuple(1.0 + i for i in range(temperatures)),
         seeds=tuple(range(seeds)),
         methods=methods,
@@ -66,10 +67,10 @@ def plan(
 
 
 def lengths(runs: Plan, mean: float) -> dict[str, float]:
-    """Seconds of each run by its id, the same each time.
+    """Return the deterministic seconds of each run by its id.
 
-    A student takes ``mean`` seconds give or take a fifth, a teacher what the plan thinks it does
-    beside a student.
+    A student takes ``mean`` seconds, plus or minus a fifth. A teacher takes its estimated work
+    relative to a student's.
     """
     student = runs.students[0].work
 
@@ -80,7 +81,7 @@ def lengths(runs: Plan, mean: float) -> dict[str, float]:
 
 
 def lower_bound(runs: Plan, seconds: Mapping[str, float], slots: int) -> float:
-    """No schedule is shorter: all work over the slots, or the longest teacher and student."""
+    """Return a lower bound: all work over the slots, or the longest teacher with a student."""
     path = max(
         seconds[r.run_id] + max((seconds[n] for n in r.depends_on), default=0.0) for r in runs.runs
     )

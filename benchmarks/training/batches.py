@@ -1,12 +1,12 @@
-"""Augmented training batches a second on one core: ours against PIL in a DataLoader.
+"""Compare the augmented training batches per second of this project with PIL in a DataLoader.
 
     python benchmarks/training/batches.py [--quick] [--data-dir DIR]
 
-Batches of 128 images of CIFAR-10-LT, shuffled, padded, cropped, flipped and normalised, as
-float32 tensors: ``TrainingBatches`` against torchvision's transforms over PIL images made of uint8
-pixels in memory, read by a ``DataLoader`` in the same process (which on one core is its faster
-form). Both take the same number of batches in turns on the same core with one thread, and who
-begins changes. The row is ours over naive in batches a second.
+Batches of 128 images of CIFAR-10-LT are shuffled, padded, cropped, flipped and normalized, as
+float32 tensors. ``TrainingBatches`` is compared with torchvision's transforms over PIL images made
+of uint8 pixels in memory, read by a ``DataLoader`` in the same process (its faster form on one
+core). Both take the same number of batches in turns on the same core with one thread, and the
+first side alternates. The row is batches per second, ours over naive.
 
 It takes half a minute.
 """
@@ -25,11 +25,11 @@ from benchmarks.report import fresh, one_core, print_row, quick_and_data_dir, sp
 
 GOAL = ">= 10"
 EPOCHS = 2
-"""Of 96 batches each, read for one sample."""
+"""Epochs of 96 batches each that are read for one sample."""
 
 
 def measure(repetitions: int, small: bool, data_dir: Path | None) -> dict[str, list[float]]:
-    """Batches a second of each side, alternating in this process on one core."""
+    """Return batches per second of each side, alternating in this process on one core."""
     one_core()
     import torch
 

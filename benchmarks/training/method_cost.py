@@ -1,19 +1,19 @@
-"""What a step of each method's student costs beside a step of the standard student.
+"""Compare the cost of a step of each method's student with a step of the standard student.
 
     python benchmarks/training/method_cost.py [--quick]
 
-All methods that see of a network its logits alone: the plan of a sweep with them, of which each
-method's student at its default options and the grid's students of the standard teacher are taken.
-A step is what ``rkd_core.training.train`` does between two looks at the clock: a batch, the
-teacher's answers from the table, forward, loss, backward, update. Updates of multipliers, which
-come between steps, are not in it: they are as long as validation is large.
+Measured are all methods that use only the logits of a network. The specs are those of a sweep's
+plan: each method's student with default options, and the grid's students of the standard teacher.
+A step is a batch, the teacher's logits from the table, forward, loss, backward and update, as in
+``rkd_core.training.train``. Updates of multipliers, which happen between steps, are not included,
+because they depend on the size of validation.
 
-Networks are so small that a loss cannot hide behind them: a ResNet-8 on made colour images of 32 x
-32 pixels in bfloat16, and the digits' network on such of 8 x 8 in float32, batches of 128, one
-core. A pair is some steps of the standard student and as many of the method's, in one process,
-and who begins changes; they are measured in CPU seconds, so that others on the machine lengthen
-neither. The row is the largest of all methods' median ratios, with the spread of that method's
-pairs. Among them is the standard student beside itself, as a control.
+The networks are so small that they cannot hide the cost of a loss: a ResNet-8 on random color
+images of 32 x 32 pixels in bfloat16, and the digits' network on random images of 8 x 8 in float32,
+with batches of 128 on one core. A pair is some steps of the standard student and as many of the
+method's, in one process, and the first side alternates. CPU seconds are measured, so that other
+load on the machine lengthens neither. The row is the largest of all methods' median ratios, with
+the range of that method's pairs. The standard student is also compared with itself, as a control.
 
 It takes about 2 minutes.
 """
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 GOAL = "<= 1.15"
 NETWORKS = {"resnet8": (32, 5), "digits_cnn": (8, 60)}
-"""Pixels a side, and steps a pair takes of each."""
+"""Pixels per side, and steps of each student in a pair."""
 
 Milliseconds = dict[str, list[tuple[float, float]]]
-"""For each student by name, the pairs: CPU milliseconds of a standard step, and of its own."""
+"""Pairs by student name: CPU milliseconds of a standard step and of the student's own."""
 
 
 def measure(pairs: int, small: bool) -> dict[str, Milliseconds]:
-    """For each network, all students, alternating with the standard one in this process."""
+    """Return the samples of all students of each network, alternating with the standard one."""
     one_core()
     return {name: _measure(name, pairs, small) for name in NETWORKS}
 
@@ -79,7 +79,7 @@ def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
         standard = _Student(next(iter(chosen.values())), dataset, out)
         students = {label: _Student(spec, dataset, out) for label, spec in chosen.items()}
     for student in (standard, *students.values()):
-        student.step(2)  # what happens only at first
+        student.step(2)  # warm up
     samples: Milliseconds = {label: [] for label in students}
     for pair in range(pairs):
         for label, student in students.items():
@@ -93,7 +93,7 @@ def _measure(network: str, pairs: int, small: bool) -> Milliseconds:
 
 
 def _students(runs: Plan) -> dict[str, TrainingSpec]:
-    """Who is measured, by name; the standard student comes first."""
+    """Return the specs of the measured students by name, the standard student first."""
     return {
         run.label.removeprefix("student ").removesuffix(", seed 0"): run.spec
         for run in runs.students
@@ -103,7 +103,7 @@ def _students(runs: Plan) -> dict[str, TrainingSpec]:
 
 
 class _Student:
-    """A student under way."""
+    """A student in training."""
 
     def __init__(self, spec: TrainingSpec, dataset: Dataset, out: Path) -> None:
         from benchmarks.training.workload import OURS
@@ -117,13 +117,13 @@ class _Student:
         self._teacher = None if spec.teacher is None else Teacher(spec.teacher, array_data, out)
         held_out = Holdouts(array_data, self._teacher, out).of(spec)
         self._steps = EagerSteps([Run(spec, "", array_data, self._teacher, held_out=held_out)])
-        # The one epoch that the teacher was asked about, over and over.
+        # Repeat the one epoch in the teacher's table.
         self._batches = itertools.chain.from_iterable(
             array_data.batches.epoch(0) for _ in itertools.count()
         )
 
     def step(self, steps: int) -> float:
-        """CPU milliseconds of one of so many steps."""
+        """Return the mean CPU milliseconds of ``steps`` steps."""
         began = time.process_time()
         for batch in itertools.islice(self._batches, steps):
             answers = None if self._teacher is None else self._teacher.logits(batch)

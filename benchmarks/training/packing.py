@@ -1,12 +1,13 @@
-"""Two trainings of one thread at once, or one of two threads after the other: the throughputs.
+"""Compare two trainings at a time with one thread each with one at a time with two threads.
 
     python benchmarks/training/packing.py [--quick] [--data-dir DIR]
 
-The same work either way: two trainings of ResNet-20 on images of CIFAR-10-LT in batches of 128, by
-``rkd_core.training.train`` in the precision of ``workload.OURS``. One way two processes take one
-each, with one thread; the other way one process takes both in turn, with two threads. The
-processes are started and warm before anything is timed, and who begins changes. The row is the
-throughput of the two over that of the one. This is what ``--cpus-per-trial 1`` rests on.
+The work is the same: two trainings of ResNet-20 on images of CIFAR-10-LT in batches of 128, by
+``rkd_core.training.train`` in the precision of ``workload.OURS``. On one side two processes run one
+training each, with one thread. On the other side one process runs both in turn, with two threads.
+The processes are started and warmed up before the timing, and the first side alternates. The row is
+the throughput of the two processes over that of the one. The default ``--cpus-per-trial 1`` is
+based on this result.
 
 It takes about 2 minutes, and needs two cores.
 """
@@ -34,7 +35,7 @@ LIMIT, EPOCHS = 10 * 128, 6
 
 
 def train_one(threads: int, small: bool, data_dir: Path | None) -> int:
-    """Train once in this process; returns the images trained on."""
+    """Train once in this process; return the number of images trained on."""
     from dataclasses import replace
 
     from benchmarks.training.workload import BATCH, OURS, teacher
@@ -48,7 +49,7 @@ def train_one(threads: int, small: bool, data_dir: Path | None) -> int:
 
 @functools.cache
 def _dataset(small: bool, data_dir: Path | None) -> Dataset:
-    """Read while this process warms up."""
+    """Return the data, which are read while this process warms up."""
     from benchmarks.training.workload import images
 
     return images(small, data_dir, LIMIT)
@@ -57,7 +58,7 @@ def _dataset(small: bool, data_dir: Path | None) -> Dataset:
 def throughput(
     processes: Sequence[ProcessPoolExecutor], threads: int, small: bool, data_dir: Path | None
 ) -> float:
-    """Images a second of two trainings, shared out among the processes."""
+    """Return images per second of two trainings, distributed among the processes."""
     start = time.perf_counter()
     trainings = [
         processes[i % len(processes)].submit(train_one, threads, small, data_dir) for i in range(2)
@@ -66,7 +67,7 @@ def throughput(
 
 
 def main() -> None:
-    """Warm three processes up, let them train in turns, and print the row."""
+    """Warm up three processes, let them train in turns, and print the row."""
     small, data_dir = quick_and_data_dir()
     repetitions = 1 if small else 5
     context = multiprocessing.get_context("spawn")

@@ -1,13 +1,13 @@
-"""Whether bfloat16 changes the answer: the same trainings in both precisions, over seeds.
+"""Measure whether bfloat16 changes accuracies by more than the seed does.
 
     python benchmarks/training/precision.py [--quick] [--data-dir DIR]
 
-For each of five seeds a robust ResNet-8 teacher and a robust student of it (multipliers, so that
-small errors could add up) on 4,000 images of CIFAR-10-LT for 8 epochs, in float32 and in bfloat16:
-same weights to begin with, same batches, same views. Measured is accuracy on the whole test set
-(validation and test together, 10,000 images), average and worst-class. A row is the size of the
-mean difference between the precisions, over the standard deviation between the seeds in float32:
-below 1, the precision matters less than the seed does. ``per_seed`` has every figure.
+For each of five seeds a robust ResNet-8 teacher and a robust student (multipliers, so that
+small errors could accumulate) are trained on 4,000 images of CIFAR-10-LT for 8 epochs, in float32
+and in bfloat16, with the same initial weights, batches and views. Average and worst-class accuracy
+are measured on the whole test set (validation and test together, 10,000 images). A row is the
+absolute mean difference between the precisions, over the standard deviation between the seeds in
+float32. Below 1, the precision matters less than the seed. ``per_seed`` has all accuracies.
 
 It takes about 5 minutes on two cores.
 """
@@ -32,7 +32,7 @@ GOAL = "< 1"
 
 
 def measure(seed: int, precision: str, small: bool, data_dir: Path | None) -> dict[str, float]:
-    """Accuracies of a teacher and of its student, by ``stage metric``."""
+    """Return the accuracies of a teacher and its student, by ``stage metric``."""
     import numpy as np
 
     from benchmarks.training.workload import images, made_images, recipe, robust, student, teacher
@@ -73,7 +73,7 @@ def main() -> None:
             name = f"{stage} {metric}"
             exact = [found[seed, "float32"][name] for seed in seeds]
             rough = [found[seed, "bfloat16"][name] for seed in seeds]
-            between = max(statistics.stdev(exact), 1e-4)  # of 10,000 images one is the least
+            between = max(statistics.stdev(exact), 1e-4)  # at least one of 10,000 images
             difference = statistics.mean(r - e for r, e in zip(rough, exact, strict=True))
             shares.append(abs(difference) / between)
             details[stage] = _described(exact, rough, difference, between)

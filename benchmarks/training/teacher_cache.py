@@ -1,14 +1,14 @@
-"""Students of a ResNet-56 teacher: reading its answers from a table against asking it live.
+"""Compare reading a ResNet-56 teacher's logits from a table with running the teacher live.
 
     python benchmarks/training/teacher_cache.py [--quick] [--data-dir DIR]
 
-``rkd_core.training.train`` on images of CIFAR-10-LT in batches of 128, on one core and one thread,
-with the views of each epoch answered from the teacher's table, or by the live teacher with its
-batch norms folded and in bfloat16. Both are the product's own ways; here the limit on the table's
-size decides. Epochs after the first are timed, in turns. A row is seconds live over seconds with
-the table, for a ResNet-56 and for a ResNet-20 student. Filling the table is not in it: it costs
-``seconds_of_asking``, once for all students of the teacher, and ``students_to_pay_for_it`` says
-how many of these it takes until it has paid.
+``rkd_core.training.train`` runs on images of CIFAR-10-LT in batches of 128, on one core and one
+thread. The logits of each epoch's views come from the teacher's table, or from the live teacher
+with its batch norms folded and in bfloat16. A sweep uses both; here the limit on the table's size
+decides. Epochs after the first are timed, in turns. A row is seconds live over seconds with
+the table, for a ResNet-56 and for a ResNet-20 student. Filling the table is not included. It takes
+``seconds_of_asking``, once for all students of the teacher. ``students_to_pay_for_it`` is
+the number of students from which the table saves time.
 
 It takes about 3 minutes.
 """
@@ -29,12 +29,12 @@ STUDENTS = {  # training images, and the goal
     "resnet20": (10 * 128, ">= 1.4"),
 }
 EPOCHS = 3
-"""Of each sample; all but the first are timed."""
+"""Epochs of each sample; all but the first are timed."""
 Sample = dict[str, list[float]]
 
 
 def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Sample]:
-    """Seconds of the timed epochs each way, for each student, alternating in this process."""
+    """Return seconds of the timed epochs both ways, for each student, alternating."""
     one_core()
     import torch
 
@@ -60,7 +60,7 @@ def _measure(architecture: str, pairs: int, small: bool, data_dir: Path | None) 
                 table_or_live.LARGEST_TABLE = limit if way == "table" else 0
                 moments = [time.perf_counter()]
                 (row,) = train(
-                    # Another temperature each time, so that none is found finished.
+                    # A new temperature each time, so that each student is trained.
                     [student(spec, dataset, architecture, 1.0 + pair + 0.5 * (way == "live"))],
                     data=dataset,
                     out=out,
@@ -68,10 +68,10 @@ def _measure(architecture: str, pairs: int, small: bool, data_dir: Path | None) 
                     report=lambda _, moments=moments: moments.append(time.perf_counter()),
                 )
                 if row["teacher_pass"] != way:
-                    raise RuntimeError(f"asked {row['teacher_pass']}, not {way}")
+                    raise RuntimeError(f"the logits came from {row['teacher_pass']}, not {way}")
                 samples[way].append(moments[-1] - moments[1])
                 if way == "table" and not samples["asking"]:
-                    # Up to the end of the first epoch, less an epoch.
+                    # Time until the end of the first epoch, less one epoch.
                     first = moments[1] - moments[0]
                     samples["asking"].append(first - samples[way][0] / (EPOCHS - 1))
     table_or_live.LARGEST_TABLE = limit

@@ -1,15 +1,15 @@
-"""Training ResNet-20 and ResNet-56 on one core: images a second against the naive loop.
+"""Compare training images per second on one core with the naive loop, for two ResNets.
 
     python benchmarks/training/train_core.py [--quick] [--data-dir DIR]
 
-The loop proper: batches, forward, backward, update, from labels with the standard objective, on
+The loop has batches, forward, backward and update, from labels with the standard objective, on
 images of CIFAR-10-LT in batches of 128. Ours is ``rkd_core.training.train`` as a sweep runs it on
-one core of a CPU (``workload.OURS``), timed by its reports after each epoch; the other side is
-``naive.train.train_one_epoch``: PIL and torchvision's transforms in a ``DataLoader``, float32. Each
-is pinned to one core with one thread. The first epoch of either is not timed; the two sides take
-turns in one process, and who begins changes. A row is ours over naive in images a second.
+one core of a CPU (``workload.OURS``), timed by its reports after each epoch. The other side is
+``naive.train.train_one_epoch``: PIL and torchvision's transforms in a ``DataLoader``, float32. Both
+are pinned to one core with one thread. The first epoch is not timed. The two sides take
+turns in one process, and the first side alternates. A row is images per second, ours over naive.
 
-CIFAR-10 is found as everywhere: in DIR, in $RKD_DATA_DIR, or in the cache. It takes about 3
+CIFAR-10 is found as in a sweep: in DIR, in $RKD_DATA_DIR, or in the cache. It takes about 3
 minutes.
 """
 
@@ -32,15 +32,15 @@ NETWORKS = {  # training images, and the goal
     "resnet56": (5 * 128, ">= 2.3"),
 }
 EPOCHS = 3
-"""Of each sample; all but the first are timed."""
+"""Epochs of each sample; all but the first are timed."""
 
 
 Speeds = dict[str, list[float]]
-"""Images a second of each side, in the order of the pairs."""
+"""Images per second of each side, in the order of the pairs."""
 
 
 def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Speeds]:
-    """For each network, the speeds of both sides, alternating in this process on one core."""
+    """Return the speeds of both sides for each network, alternating on one core."""
     one_core()
     import torch
 
@@ -61,7 +61,7 @@ def measure(pairs: int, small: bool, data_dir: Path | None) -> dict[str, Speeds]
 
 
 def _ours(architecture: str, dataset: Dataset) -> float:
-    """Seconds of all epochs but the first."""
+    """Return the seconds of all epochs but the first."""
     from benchmarks.training.workload import OURS, teacher
     from rkd_core.training import train
 
@@ -76,7 +76,7 @@ def _ours(architecture: str, dataset: Dataset) -> float:
 
 
 def _naive(architecture: str, dataset: Dataset) -> float:
-    """Seconds of all epochs but the first."""
+    """Return the seconds of all epochs but the first."""
     import torch
     from torch.nn import functional as F
 

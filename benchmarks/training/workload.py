@@ -1,4 +1,4 @@
-"""What benchmarks of training share: the images, the recipe, and how ours is run."""
+"""Images, recipe and specs of the training benchmarks."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = [
 ]
 
 OURS = Execution("cpu", "auto", 1)
-"""How a sweep trains on one core of a CPU."""
+"""Execution of a sweep's training on one core of a CPU."""
 BATCH = 128
 
 
 def images(
     small: bool, data_dir: Path | None, limit: int | None = None, *, whole: bool = False
 ) -> Dataset:
-    """CIFAR-10-LT with ``limit`` training images, or a few tiny random images.
+    """Return CIFAR-10-LT with ``limit`` training images, or a few tiny random images.
 
     Args:
-        small: Random images of 8 x 8 pixels, for which no data are needed.
-        data_dir: Where to look for CIFAR-10, before ``$RKD_DATA_DIR``.
-        limit: None for all 12,406.
-        whole: Whether validation and test are kept; else they have only 64 images each, since who
-            measures the speed of training measures as little else as possible.
+        small: Return random images of 8 x 8 pixels, which need no data.
+        data_dir: Folder in which CIFAR-10 is looked for, before ``$RKD_DATA_DIR``.
+        limit: Number of training images; None for all 12,406.
+        whole: Keep validation and test. Otherwise they have only 64 images each, so that
+            evaluation takes little of the measured time.
     """
     if not small:
         options = DataOptions(imbalance=100.0, limit_train=limit)
@@ -58,7 +58,7 @@ def images(
 
 
 def made_images(side: int, count: int) -> Dataset:
-    """Random colour images in ten classes, ``count`` of them to train on."""
+    """Return random color images in ten classes, ``count`` of them for training."""
     rng = np.random.default_rng(0)
 
     def some(count: int) -> ImageSet:
@@ -81,12 +81,12 @@ def made_images(side: int, count: int) -> Dataset:
 
 
 def recipe(epochs: int) -> Recipe:
-    """Batches of 128, padded crops and flips, SGD."""
+    """Return a recipe with batches of 128, padded crops, flips and SGD."""
     return recipes.get("small-images").model_copy(update={"epochs": epochs, "batch_size": BATCH})
 
 
 def teacher(architecture: str, epochs: int, seed: int = 0) -> TrainingSpec:
-    """A training from labels with the standard objective: nothing but the loop proper."""
+    """Return a training from labels with the standard objective."""
     return TrainingSpec(
         stage="teacher",
         dataset="benchmark",
@@ -98,7 +98,7 @@ def teacher(architecture: str, epochs: int, seed: int = 0) -> TrainingSpec:
 
 
 def robust(of: TrainingSpec) -> TrainingSpec:
-    """The same training with the robust objective, an update of the multipliers an epoch."""
+    """Return the same training with the robust objective and one multiplier update per epoch."""
     labels = "true" if of.stage == "teacher" else "teacher"
     ascent = {"step_size": 0.5, "period": None, "batch": None, "val_labels": labels}
     return TrainingSpec(**(of.model_dump() | {"objective": "robust", "multipliers": ascent}))
@@ -107,7 +107,7 @@ def robust(of: TrainingSpec) -> TrainingSpec:
 def student(
     of: TrainingSpec, dataset: Dataset, architecture: str, temperature: float
 ) -> TrainingSpec:
-    """A student of that teacher with the standard objective, by the same recipe."""
+    """Return a student of a teacher with the standard objective and the same recipe."""
     ref = TeacherRef(
         run_id=run_id(of, dataset.fingerprint),
         family=family_id(of, dataset.fingerprint),
