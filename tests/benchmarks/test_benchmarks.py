@@ -1,6 +1,7 @@
 """Every benchmark runs with ``--quick`` and ends with its rows; no figure is judged."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +52,14 @@ WITHOUT_DATA = {
 ON_A_GPU = {"gpu/single_student", "gpu/students_together", "gpu/whole_grid"}
 
 
-def quickly(name, *arguments, folder):
+def quickly(name, *arguments, folder, **options):
     return subprocess.run(
         [sys.executable, ROOT / "benchmarks" / f"{name}.py", *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
         check=False,
+        **options,
     )
 
 
@@ -90,7 +92,8 @@ def test_a_quick_run_ends_with_the_rows(name, tmp_path):
 @pytest.mark.benchmark
 @pytest.mark.parametrize("name", ROWS)
 def test_an_unknown_argument_is_refused(name, tmp_path):
-    done = quickly(name, "--quck", folder=tmp_path)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = quickly(name, "--quck", folder=tmp_path, env=environment)
     assert done.returncode == 1
     usage = "[--quick]" if name in WITHOUT_DATA else "[--quick] [--data-dir DIR]"
     assert done.stderr == f"usage: python benchmarks/{name}.py {usage}\n"
