@@ -1,18 +1,20 @@
-"""Selection in worlds whose truth is known: coverage, optimism, regret, chances.
+"""Measure coverage, optimism and regret of the selection in simulations whose truth is known.
 
     python benchmarks/selection/truth.py [--quick]
 
-108 combinations, as 6 teachers, 6 students and 3 temperatures; 10 classes of 500 validation images,
-100 of 50, 200 of 25, or 1,000 of 5; one seed or three, with and without noise of seeds. Three kinds
-of world, all on the logit scale: scattered (independent effects and a factor), smooth (random
-quadratic surfaces over the settings, on which the hard classes gain and the average loses), and
-rough (such surfaces, effects of heavy tails, and one failed combination in twenty). None is the
-fitted model. With three seeds the truth is the mean over further seeds, with one it is the accuracy
-of the trained students. Regret is against the best combination that truly keeps the constraint.
+A simulated world has 108 combinations: 6 teachers, 6 students and 3 temperatures. It has 10 classes
+of 500 validation images, 100 of 50, 200 of 25, or 1,000 of 5; one seed or three, with and without
+noise of seeds. There are three kinds of world, all on the logit scale: scattered (independent
+effects and a factor), smooth (random quadratic surfaces over the settings, on which the hard
+classes gain and the average loses), and rough (such surfaces, effects with heavy tails, and one
+failed combination in twenty). None is the fitted model. With three seeds the truth is the mean over
+further seeds; with one it is the accuracy of the trained students. Regret is measured against the
+best combination that truly satisfies the constraint.
 
-The first five rows are the claims; the sixth is worlds in which all runs see the same images, which
-counts cannot tell; the last trains what ``--target-regret`` advises for half the expected regret,
-and compares what is then given up with what it said. It takes about twenty minutes.
+The first five rows are the claims. The sixth has worlds in which all runs see the same images,
+which counts cannot show. The last trains the seeds that ``--target-regret`` proposes for half the
+expected regret, and compares the resulting regret with the predicted one. It takes about twenty
+minutes.
 """
 
 from __future__ import annotations
@@ -63,14 +65,14 @@ class Cell:
 
     @property
     def regime(self) -> str:
-        """What is put together in the rows: all but the kind."""
+        """Key of the worlds that a row combines, which is everything except the kind."""
         noise = "with" if self.noise else "without"
         return f"{self.classes} x {self.images}, {self.seeds} seeds, {noise} noise"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one world; accuracies are fractions."""
+    """Results of one world; accuracies are fractions."""
 
     covered: float
     average_covered: float
@@ -88,12 +90,12 @@ class Result:
 
 
 def places() -> np.ndarray:
-    """Settings as amounts, (combinations, 3); -1 is the standard objective."""
+    """Return the settings as amounts, (combinations, 3); -1 is the standard objective."""
     return np.array(list(product(AMOUNTS, AMOUNTS, TEMPERATURES)))
 
 
 def effects(rng: np.random.Generator, kind: str, level: np.ndarray) -> np.ndarray:
-    """Effects of the combinations on the logits of the classes, (combinations, classes)."""
+    """Return the effects of combinations on the logits of classes, (combinations, classes)."""
     settings, classes = places(), level.size
     shape = len(settings), classes
     if kind == "scattered":
@@ -120,7 +122,7 @@ def effects(rng: np.random.Generator, kind: str, level: np.ndarray) -> np.ndarra
 
 
 def trained(rng: np.random.Generator, cell: Cell, eta: np.ndarray) -> np.ndarray:
-    """True recalls of one further seed, (combinations, classes)."""
+    """Return the true recalls of one further seed, (combinations, classes)."""
     own = rng.standard_normal(eta.shape)
     common = rng.standard_normal(cell.classes)
     return np.asarray(expit(eta + cell.noise * (0.9 * own + 0.45 * common)))
@@ -129,8 +131,12 @@ def trained(rng: np.random.Generator, cell: Cell, eta: np.ndarray) -> np.ndarray
 def world(
     rng: np.random.Generator, cell: Cell
 ) -> tuple[Combinations, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Counts; recalls of the trained (combinations, seeds, classes); true worst-class and average
-    accuracies; and the true effects with their level."""
+    """Return a world.
+
+    Returns:
+        Counts; recalls of the trained students (combinations, seeds, classes); true worst-class and
+        average accuracies; true effects with their level.
+    """
     level = logit(0.88) + 0.6 * rng.standard_normal(cell.classes)
     eta = level + effects(rng, cell.kind, level)
     own = rng.standard_normal((len(eta), cell.seeds, cell.classes))
@@ -138,7 +144,7 @@ def world(
     recall = expit(eta[:, None] + cell.noise * (0.9 * own + 0.45 * common))
     if cell.shared:
         correct = np.zeros(recall.shape, dtype=np.int64)
-        for _ in range(cell.images):  # an image is as hard for all, and something for each
+        for _ in range(cell.images):  # a part common to all students, and one of its own
             hard = rng.standard_normal(cell.classes) * np.sqrt(cell.shared)
             luck = rng.standard_normal(recall.shape) * np.sqrt(1 - cell.shared)
             correct += hard + luck < ndtri(recall)
@@ -157,7 +163,7 @@ def world(
 
 
 def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
-    """Correct images of each combination, (seeds, classes), as selection takes them."""
+    """Return the correct images of each combination, (seeds, classes), as the selection's input."""
     from analysis.runs.columns import objective_names
     from analysis.runs.combinations import Combinations
 
@@ -187,7 +193,7 @@ def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
 
 
 def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, float]:
-    """Regret now and after the seeds that are advised: expected, and as it comes."""
+    """Return the expected and the true regret, now and after the proposed seeds."""
     from analysis.selection.further_seeds import settle
     from analysis.selection.uncertainty import decide
 
@@ -211,7 +217,7 @@ def settled(rng: np.random.Generator, cell: Cell) -> tuple[float, float, float, 
 
 
 def judge(rng: np.random.Generator, cell: Cell) -> Result:
-    """Select in one world by both estimates, and compare with the truth."""
+    """Select in one world with both estimates, and compare with the truth."""
     from analysis.selection import select
     from analysis.selection.intervals import interval
     from analysis.selection.uncertainty import decide
@@ -246,17 +252,17 @@ def judge(rng: np.random.Generator, cell: Cell) -> Result:
 
 
 def held(truth: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whether intervals hold what is true."""
+    """Return whether the intervals contain the truth."""
     return np.asarray((ends[0] <= truth) & (truth <= ends[1]))
 
 
 def mean(results: Iterable[Result], name: str) -> float:
-    """Mean of one figure."""
+    """Return the mean of one figure."""
     return float(np.mean([getattr(result, name) for result in results]))
 
 
 def figures(results: Sequence[Result]) -> dict[str, float]:
-    """What the docs show of one regime; accuracies in points."""
+    """Return the figures of one regime that the documentation shows; accuracies in points."""
     coverages = ("covered", "average_covered", "gain_covered", "test_covered")
     points = ("raw_bias", "corrected_bias", "raw_regret", "regret", "expected_regret")
     spread = np.std([r.corrected_bias for r in results], ddof=min(1, len(results) - 1))
@@ -272,7 +278,7 @@ def figures(results: Sequence[Result]) -> dict[str, float]:
 
 
 def bins(results: Iterable[Result]) -> list[dict[str, float]]:
-    """Chances that were stated against how often they came true."""
+    """Compare stated probabilities with the frequency at which they came true."""
     stated, came = np.array([pair for result in results for pair in result.chances]).T
     rows = []
     for low, high in pairwise(BINS):
@@ -286,7 +292,7 @@ def bins(results: Iterable[Result]) -> list[dict[str, float]]:
 
 
 def run(cells: Iterable[Cell], repetitions: dict[int, int]) -> dict[str, list[Result]]:
-    """All worlds, by regime."""
+    """Return the results of all worlds, by regime."""
     found: dict[str, list[Result]] = {}
     for cell in cells:
         for repetition in range(repetitions[cell.classes]):
@@ -297,7 +303,7 @@ def run(cells: Iterable[Cell], repetitions: dict[int, int]) -> dict[str, list[Re
 
 
 def main() -> None:
-    """Judge all worlds, and print the rows."""
+    """Evaluate all worlds, and print the rows."""
     small = quick()
     repetitions = {10: 1} if small else REPETITIONS
     shapes = SHAPES[:1] if small else SHAPES

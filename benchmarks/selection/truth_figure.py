@@ -1,4 +1,4 @@
-"""Draw docs/selection.png from worlds of ``truth.py``.
+"""Draw docs/selection.png from simulations of ``truth.py``.
 
     python benchmarks/selection/truth_figure.py
 
