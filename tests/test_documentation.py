@@ -85,6 +85,16 @@ def missing_modules(text):
     return sorted(set(missing))
 
 
+def missing_definitions(text):
+    """Names that a page places in a file which does not have them."""
+    pairs = re.findall(rf"`(\w+)` (?:in|of) `([\w/]+\.{SUFFIXES})`", " ".join(text.split()))
+    return [
+        (name, file)
+        for name, file in pairs
+        if (ROOT / file).is_file() and not re.search(rf"\b{name}\b", (ROOT / file).read_text())
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_names_exist(page):
     text = text_of(page)
@@ -92,6 +102,7 @@ def test_links_and_names_exist(page):
     assert missing_paths(text) == []
     assert missing_names(text) == []
     assert missing_modules(text) == []
+    assert missing_definitions(text) == []
 
 
 def test_pages_are_found():
@@ -107,6 +118,7 @@ def test_pages_are_found():
         (missing_names, "`parts/protocol.py` lists them"),
         (missing_modules, "python -m analysis.selekt RESULTS"),
         (missing_modules, "from rkd_core.training import loop, rkd_core.training.trayn"),
+        (missing_definitions, "`MATH_VERSIONS` in\n `rkd_core/specs/identity.py`"),
         (lambda text: broken_links("README.md", text), "[page](docs/none.md)"),
         (lambda text: broken_links("README.md", text), "[part](docs/run-ids.md#nothing)"),
     ],
