@@ -1,6 +1,6 @@
-"""The margin loss, and the registry of objectives: the class costs that the loss is given.
+"""Margin loss, and registry of objectives, which differ in the class costs of this loss.
 
-Adding an objective is one entry in ``OBJECTIVES``.
+To add an objective, add an entry to ``OBJECTIVES``.
 
 All equations are those of Wang et al., "Robust Distillation for Worst-class Performance"
 (UAI 2023).
@@ -27,7 +27,7 @@ __all__ = [
     "position",
 ]
 
-PRIOR_FLOOR = 1e-12  # keeps the cost of a class without mass finite, as Narasimhan & Menon's code
+PRIOR_FLOOR = 1e-12  # keeps costs finite for priors of 0, as in Narasimhan & Menon's code
 
 
 def margin_loss(
@@ -36,21 +36,21 @@ def margin_loss(
     """Return the margin surrogate of eq. 9: soft-label cross-entropy of ``logits - log(costs)``.
 
     ``sum_y q_y log(1 + sum_{j != y} exp(log(c_y / c_j) - (f_y - f_j)))`` equals
-    ``-sum_y q_y log_softmax(f - log c)_y``, and the second form is the one that cannot overflow.
+    ``-sum_y q_y log_softmax(f - log c)_y``; the second form cannot overflow.
 
     Args:
         logits: Scores f, ``(batch, classes)``.
         targets: Labels q as probabilities, one-hot or a teacher's, ``(batch, classes)``.
         costs: Positive costs c, ``(classes,)``; only their ratios matter.
-        scale_by_classes: Multiply by the 1/m of eq. 9. The papers' learning rates presuppose
-            the plain batch mean, so the default is not to.
+        scale_by_classes: Whether to multiply by the 1/m of eq. 9. The learning rates of the
+            papers assume the plain batch mean.
 
     Returns:
-        Scalar mean over the batch, in float32 or the logits' own precision if that is higher,
-        under any autocast: a cost of 1e-13 would otherwise drown the logits.
+        Mean over the batch, a scalar in float32 or in the precision of the logits if it is higher,
+        even under autocast: half precision would round the sum of logits and log costs coarsely.
 
     Raises:
-        ValueError: The shapes do not fit together.
+        ValueError: The shapes do not match.
     """
     import torch  # not at the top: plans and analysis read the registry below without torch
 
@@ -84,8 +84,8 @@ def class_costs(
 
     Args:
         objective: A name in ``OBJECTIVES``.
-        priors: Class priors pi, ``(classes,)``: frequencies of the training labels for a
-            teacher, the mean of its teacher's training probabilities for a student.
+        priors: Class priors pi, ``(classes,)``: for a teacher the frequencies of the training
+            labels, for a student the mean training probabilities of its teacher.
         multipliers: lambda on the simplex, ``(classes,)``, for objectives that use them.
         alpha: Trade-off in [0, 1], for tradeoff: 0 is balanced, 1 is robust.
 
@@ -93,7 +93,7 @@ def class_costs(
         Positive costs ``(classes,)``, defined up to a common factor.
 
     Raises:
-        ValueError: Unknown objective, or a missing or impossible argument for it.
+        ValueError: The objective is unknown, or an argument is missing or invalid.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
@@ -106,7 +106,10 @@ def class_costs(
 
 
 def class_priors(probabilities: Tensor) -> Tensor:
-    """Return pi-hat of Algorithm 1: mean of ``(n, classes)`` probabilities, float64."""
+    """Return the class priors pi-hat of Algorithm 1: mean of probabilities ``(n, classes)``.
+
+    The result is float64 ``(classes,)``.
+    """
     return probabilities.double().mean(dim=0)
 
 
@@ -115,16 +118,14 @@ def class_priors(probabilities: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective of teachers and students.
-
-    Specs, plans, searches and the analysis read these entries; records hold the name.
+    """Registry entry of an objective of teachers and students; records store its name.
 
     Args:
-        costs: Costs ``(classes,)`` from priors ``(classes,)``, multipliers and alpha, which are
-            None where the objective has none.
-        multipliers: Whether Algorithm 1 updates class multipliers for it, from validation.
-        takes_alpha: Whether a spec gives it an alpha in [0, 1]; at 0 it uses no multipliers.
-        alpha: The alpha of ``tradeoff`` that it equals; None if it equals none.
+        costs: Function that returns costs ``(classes,)`` for priors ``(classes,)``, multipliers
+            and alpha; the last two are None if the objective does not use them.
+        multipliers: Whether it has multipliers, which Algorithm 1 updates on validation.
+        takes_alpha: Whether a spec states an alpha in [0, 1]; at 0 it has no multipliers.
+        alpha: Alpha of the equivalent ``tradeoff`` objective; None if there is none.
     """
 
     costs: Callable[..., Tensor]
@@ -176,14 +177,14 @@ def by_alpha(alpha: float | None) -> NamedObjective:
 def on_grid(name: str, alpha: float | None = None) -> NamedObjective:
     """Return an objective as the teacher x student grid names it, with its alpha.
 
-    Balanced is the trade-off at alpha 0 and robust the one at alpha 1; all others keep their names.
+    Balanced is the trade-off at alpha 0 and robust that at alpha 1; the others keep their names.
     """
     equal = OBJECTIVES[name].alpha
     return (name, alpha) if equal is None else by_alpha(equal)
 
 
 def position(name: str, alpha: float | None = None) -> float:
-    """Return where an objective stands on the axis of trade-offs.
+    """Return the position of an objective on the axis of trade-offs.
 
     Standard comes first, at -1; then trade-offs at their alphas; then all others, from 2.
     """
