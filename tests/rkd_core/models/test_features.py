@@ -317,9 +317,9 @@ def test_shapes_are_channels_height_and_width():
     assert (found, width) == (((16, 6, 8), (32, 3, 4)), 128)
 
 
-def test_several_iterates_cannot_be_looked_into():
+def test_several_iterates_have_no_features():
     network = AveragedLogits([build("digits_cnn", 10, 1, (8, 8), seed=0)])
-    with pytest.raises(UserError, match="take the last iterate"):
+    with pytest.raises(UserError, match="use the last iterate"):
         forward(network, torch.zeros(1, 1, 8, 8), Needs(features=True))
     assert forward(network, torch.zeros(1, 1, 8, 8), Needs()).logits.shape == (1, 10)
 
