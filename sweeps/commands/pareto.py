@@ -98,8 +98,9 @@ def run(
     with contextlib.ExitStack() as stack:
         wanted = _wanted(options, stack, console)
         dataset, settings, out = wanted.dataset, wanted.settings, wanted.out
-        plan, cluster = wanted.plan, wanted.cluster
-        pruner = _pruner(options, wanted)
+        plan, cluster, rule = wanted.plan, wanted.cluster, wanted.rule
+        prune = options.economy.prune
+        pruner = Pruner(average_constraint(rule, "--prune")) if prune else None
 
         # ---- What there is already ----------------------------------------------------------
         table = records.read(out / "records")
@@ -145,17 +146,7 @@ def run(
                 log_ways(settings, dataset, asked, execution, per_trial)
                 cluster = cluster if ready is None else ready()
                 sweep = _train(
-                    _Work(
-                        plan,
-                        completed,
-                        dataset,
-                        out,
-                        costs,
-                        per_trial,
-                        pruner,
-                        search,
-                        wanted.criterion,
-                    ),
+                    _Work(plan, completed, dataset, out, costs, per_trial, pruner, search, rule),
                     options,
                     cluster,
                     execution,
@@ -183,7 +174,7 @@ class _Wanted:
     plan: Plan
     out: Path
     cluster: Cluster
-    criterion: Criterion
+    rule: Criterion
     joined: bool
     """Whether the cluster is somebody else's, and has been joined."""
 
@@ -211,12 +202,6 @@ def _wanted(options: Options, stack: contextlib.ExitStack, console: Console) -> 
     for note in () if weights is None else weights.notes:
         console.print(f"--teacher-weights {note}", markup=False, highlight=False)
     return _Wanted(dataset, settings, plan, out, cluster, criterion, joined)
-
-
-def _pruner(options: Options, wanted: _Wanted) -> Pruner | None:
-    if not options.economy.prune:
-        return None
-    return Pruner(average_constraint(wanted.criterion, "--prune"))
 
 
 def _ways(
@@ -291,7 +276,7 @@ def _begin(
     files.make_folder(wanted.out)
     search = begin(
         options.economy,
-        Goal(average_constraint(wanted.criterion, "--search")),
+        Goal(average_constraint(wanted.rule, "--search")),
         wanted.settings,
         wanted.dataset.fingerprint,
         wanted.plan,
@@ -317,7 +302,7 @@ class _Work:
     per_trial: PerTrial
     pruner: Pruner | None
     search: Search | None
-    criterion: Criterion
+    rule: Criterion
 
 
 def _train(
@@ -339,7 +324,7 @@ def _train(
         work.costs,
         images=len(dataset.train),
         slots=cluster.slots,
-        criterion=work.criterion,
+        criterion=work.rule,
     )
     looks = Looks(machine.validate_every, () if work.pruner is None else RUNGS)
     with display_for(tally, shown, options.display.quiet) as watcher:
