@@ -1,4 +1,4 @@
-"""A table of a paper with ours beside it: on a terminal, as Markdown, and as JSON."""
+"""Tables of the papers beside ours, for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.papers.measure import Correlation, Figure, Measured, Verdict
+from analysis.views.format import DASH, decimal, percent, seeds_of
+from analysis.views.markup import markdown_table
 from rkd_core.text.console import Table
 
 __all__ = ["document", "markdown", "print_measured"]
@@ -47,26 +49,25 @@ def print_measured(measured: Measured, title: str, console: Console) -> None:
 
 
 def markdown(measured: Measured, title: str) -> str:
-    """The same as Markdown."""
+    """Return figures, correlations and findings as Markdown."""
     lines = [f"### {measured.table.source}: {title}", ""]
     for heading, header, rows in _grids(measured, _BESIDE):
         shown = 3 if _has_paper(measured) else 1
-        names = [f"{name} | paper | Δ" if shown == 3 else name for name in header]
-        lines.append(f"| {heading} | {' | '.join(names)} |")
-        lines.append("|---" + "|---:" * shown * len(header) + "|")
-        for name, figures in rows:
-            cells = [text for figure in figures for text in _shown(figure)[:shown]]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
-    lines += ["| finding | here | of draws |", "|---|---|---:|"]
-    for verdict in measured.verdicts:
-        lines.append(f"| {verdict.text} | {verdict.word} | {_share(verdict)} |")
+        names = [text for name in header for text in (name, "paper", "Δ")[:shown]]
+        cells = [
+            [name, *(text for figure in figures for text in _shown(figure)[:shown])]
+            for name, figures in rows
+        ]
+        right = [False, *[True] * len(names)]
+        lines += [markdown_table([heading, *names], cells, right), ""]
+    findings = [[v.text, v.word, _share(v)] for v in measured.verdicts]
+    lines.append(markdown_table(["finding", "here", "of draws"], findings, [False, False, True]))
     remarks = [*_correlations(measured), *_remarks(measured)]
     return "\n".join([*lines, "", *(f"- {line}" for line in remarks), ""])
 
 
 def document(measured: Measured) -> dict[str, Any]:
-    """The same as plain data; figures in percent."""
+    """Return figures in percent, correlations and findings as plain data."""
     return {
         "table": measured.table.name,
         "source": measured.table.source,
@@ -85,10 +86,10 @@ def document(measured: Measured) -> dict[str, Any]:
 def _grids(
     measured: Measured, wide: int
 ) -> Iterator[tuple[str, list[str], list[tuple[str, list[Figure | None]]]]]:
-    """Heading, names of the columns, and the rows, of each grid that is shown.
+    """Yield the heading, the names of the columns and the rows of each grid to show.
 
-    Of several columns there is a grid for each metric, with so many columns beside one another;
-    of one, the metrics are its columns.
+    A table of several columns has a grid for each metric and each ``wide`` columns. A table of one
+    column has a single grid, with the metrics as columns.
     """
     figures, table = measured.figures, measured.table
     rows = list(dict.fromkeys(cell.row for cell in table.cells))
@@ -105,20 +106,20 @@ def _grids(
 
 
 def _shown(figure: Figure | None) -> tuple[str, str, str]:
-    """Ours with its standard error, the paper's, and the difference."""
+    """Return our figure with its standard error, the paper's, and the difference."""
     if figure is None:
         return "", "", ""
-    paper = "–" if figure.paper is None else f"{figure.paper:.1f}"
+    paper = DASH if figure.paper is None else decimal(figure.paper, 1)
     if figure.value is None:
-        return "–", paper, ""
-    ours = f"{figure.value:.1f}±{figure.error:.1f}"
+        return DASH, paper, ""
+    ours = f"{decimal(figure.value, 1)}±{decimal(figure.error, 1)}"
     if figure.paper is None:
         return ours, paper, ""
-    return ours, paper, f"{figure.value - figure.paper:+.1f}".replace("-", "−")
+    return ours, paper, decimal(figure.value - figure.paper, 1, "+")
 
 
 def _share(verdict: Verdict) -> str:
-    return "" if verdict.holds is None else f"{100 * verdict.share:.0f} %"
+    return "" if verdict.holds is None else f"{percent(verdict.share, 0)} %"
 
 
 def _has_paper(measured: Measured) -> bool:
@@ -128,8 +129,8 @@ def _has_paper(measured: Measured) -> bool:
 def _correlations(measured: Measured) -> list[str]:
     def shown(name: str, c: Correlation) -> str:
         return (
-            f"rank correlation with the paper, {name}: {c.value:.2f} "
-            f"({c.low:.2f} to {c.high:.2f}) over {c.cells} cells"
+            f"rank correlation with the paper, {name}: {decimal(c.value)} "
+            f"({decimal(c.low)} to {decimal(c.high)}) over {c.cells} cells"
         )
 
     return [shown(name, c) for name, c in measured.correlations.items()]
@@ -137,10 +138,7 @@ def _correlations(measured: Measured) -> list[str]:
 
 def _remarks(measured: Measured) -> list[str]:
     seeds = {figure.seeds for figure in measured.figures.values() if figure.seeds}
-    least, most = min(seeds), max(seeds)
-    count = (
-        f"{most} seed{'' if most == 1 else 's'}" if least == most else f"{least} to {most} seeds"
-    )
+    most, count = max(seeds), seeds_of(min(seeds), max(seeds))
     over = (
         "test images alone, of one seed" if most == 1 else f"{count} and the test images they share"
     )

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.report.pareto import rounded
-from analysis.report.per_class import teacher_of
 from analysis.runs.columns import FloatArray, counts
 from analysis.runs.loading import Runs
 from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
+from analysis.views.tables import teacher_of
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import equal_groups
 

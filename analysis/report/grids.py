@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.runs.columns import FloatArray, positions
-from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.selection.outcome import Outcome
 from analysis.views.format import percent, points
-from analysis.views.terminal import nine_combinations
-from rkd_core.objectives import position
+from analysis.views.tables import NINE, groups, nine_combinations
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
-
-_PAPERS = {position(name): name for name in ("standard", "balanced", "robust")}
-"""The papers' objectives, by their places on the axis of trade-offs."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +45,13 @@ class Group:
 
 
 def nine(outcome: Outcome) -> list[Nine]:
-    """The combinations of standard, balanced and robust, each at its best temperature."""
+    """Return the combinations of standard, balanced and robust as a table for each split."""
     s = outcome.selection
-    c = s.combinations
-    teacher = positions(c.teacher_objective, c.alpha_t)
-    student = positions(c.student_objective, c.alpha_s)
-    places = {(student[i], teacher[i]): i for i in nine_combinations(outcome)}
+    c, places = s.combinations, nine_combinations(outcome)
     if len(places) < 2:
         return []
-    columns = [a for a in _PAPERS if any(t == a for _, t in places)]
-    lines = [a for a in _PAPERS if any(s == a for s, _ in places)]
+    columns = [name for name in NINE if any(name == teacher for teacher, _ in places)]
+    lines = [name for name in NINE if any(name == student for _, student in places)]
     tables = []
     for split, means in (("validation", s.means), ("test", outcome.test)):
         worst = means.worst_k[list(places.values())]
@@ -74,30 +65,18 @@ def nine(outcome: Outcome) -> list[Nine]:
             )
             for (place, index), shade in zip(places.items(), shades, strict=True)
         }
-        rows = tuple((_PAPERS[a], tuple(cells.get((a, t)) for t in columns)) for a in lines)
-        tables.append(Nine(split, tuple(_PAPERS[t] for t in columns), rows))
+        rows = tuple((name, tuple(cells.get((t, name)) for t in columns)) for name in lines)
+        tables.append(Nine(split, tuple(columns), rows))
     return tables
 
 
 def group_rows(outcome: Outcome) -> list[Group]:
-    """Return head, medium and tail; nothing if the training set has no long tail or fewer than
-    three classes.
-    """
-    train, s = outcome.setting.train_counts, outcome.selection
-    groups = of_long_tail(train)
-    if train is None or not groups:
-        return []
-    before, after = (s.combinations.only(i) for i in (s.reference, s.selected))
-    pairs: list[tuple[FloatArray, FloatArray]] = [
-        (before.mean_recalls(), after.mean_recalls()),
-        (outcome.held_out.mean_recalls(before), outcome.held_out.mean_recalls(after)),
-    ]
-    of_groups = [(accuracies(one, groups), accuracies(other, groups)) for one, other in pairs]
+    """Return head, medium and tail; nothing without such groups."""
     rows = []
-    for name, labels in groups.items():
+    for row in groups(outcome).by_key():
         figures: list[str] = []
-        for one, other in of_groups:
-            gained = other[name] - one[name]
-            figures += [percent(one[name]), percent(other[name]), points(gained)]
-        rows.append(Group(name, len(labels), images(train, labels), tuple(figures)))
+        for split in ("val", "test"):
+            before, after = row[f"standard_{split}"], row[f"selected_{split}"]
+            figures += [before.text(), after.text(), points(after.mean - before.mean)]
+        rows.append(Group(row["group"], row["classes"], row["train_images"], tuple(figures)))
     return rows

@@ -9,7 +9,15 @@ import numpy as np
 from analysis.selection.outcome import Outcome, Prospect
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.views.format import combination, percent, plural, points, with_error
+from analysis.views.format import (
+    combination,
+    interval,
+    percent,
+    plural,
+    points,
+    seeds_of,
+    with_error,
+)
 
 __all__ = ["Answer", "Line", "answer"]
 
@@ -49,12 +57,11 @@ def answer(outcome: Outcome) -> Answer:
     advised = recommendation(outcome)
     s, setting = outcome.selection, outcome.setting
     least, most = int(s.combinations.seeds.min()), int(s.combinations.seeds.max())
-    seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
     parts = (
         setting.dataset,
         setting.architectures,
         plural(len(setting.class_names), "class", "classes"),
-        seeds,
+        seeds_of(least, most),
     )
     return Answer(
         about=" · ".join(parts),
@@ -125,10 +132,9 @@ def _trust(outcome: Outcome) -> str:
     )
     objective = s.criterion.words(s.seen, s.reference, s.selected)[0]
     if objective != f"{outcome.worst_name} accuracy":
-        low, high = sure.interval
         expected += (
             f" The expected {objective} is {percent(sure.corrected)} % "
-            f"({percent(low)} to {percent(high)})."
+            f"({interval(*sure.interval)})."
         )
     side = "above" if sure.optimism >= 0 else "below"
     expected += f" Validation is {percent(abs(sure.optimism))} points {side} the expected figure."
@@ -144,7 +150,7 @@ def _trust(outcome: Outcome) -> str:
 def _figures(outcome: Outcome, prospect: Prospect | None) -> str:
     assert prospect is not None
     worst, average = (
-        f"{percent(one.value)} % ({percent(one.low)} to {percent(one.high)})"
+        f"{percent(one.value)} % ({interval(one.low, one.high)})"
         for one in (prospect.worst_k, prospect.average)
     )
     return f"{worst} {outcome.worst_name} and {average} average accuracy"

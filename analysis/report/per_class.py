@@ -9,8 +9,9 @@ from analysis.report.pareto import rounded
 from analysis.runs.combinations import Combinations, HeldOut
 from analysis.selection.outcome import Outcome
 from analysis.views.format import readable
+from analysis.views.tables import teacher_of
 
-__all__ = ["per_class", "teacher_of"]
+__all__ = ["per_class"]
 
 
 def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
@@ -36,13 +37,6 @@ def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
         },
         "teacher_of": {str(i): place for i, place in teachers.items() if place is not None},
     }
-
-
-def teacher_of(outcome: Outcome, index: int) -> int | None:
-    """Place of a combination's teacher among the teachers; None if it has no record."""
-    c, teachers = outcome.selection.combinations, outcome.teachers.combinations
-    ids = set(c.teacher_id[c.runs(index)].to_pylist())
-    return next((p for p in range(len(teachers)) if ids & set(teachers.run_ids(p))), None)
 
 
 def _recalls(c: Combinations, held_out: HeldOut, index: int) -> dict[str, list[Any]]:

@@ -17,7 +17,8 @@ from analysis.runs.teacher_statistics import (
     measure,
 )
 from analysis.selection.outcome import Outcome
-from analysis.views.format import readable, teacher, with_error
+from analysis.views.format import DASH, decimal, readable, teacher
+from analysis.views.tables import Accuracy, teachers
 
 __all__ = ["Correlated", "Teaching", "teaching"]
 
@@ -77,16 +78,12 @@ def _number(outcome: Outcome) -> int:
 
 
 def _accuracies(outcome: Outcome) -> list[tuple[str, list[str]]]:
-    alone, columns = outcome.teachers, []
-    several = alone.combinations.seeds > 1
-    for split, means in (("val.", alone.val), ("test", alone.test)):
-        for name, values, errors in (
-            (outcome.worst_name, means.worst_k, means.worst_k_se),
-            ("average", means.average, means.average_se),
-        ):
-            shown = np.where(several, errors, np.nan)
-            texts = [with_error(*pair) for pair in zip(values, shown, strict=True)]
-            columns.append((f"{name}, {split}, %", texts))
+    sheet, columns = teachers(outcome), []
+    for place, column in enumerate(sheet.columns):
+        cells = [row[place] for row in sheet.rows]
+        texts = [cell.text() for cell in cells if isinstance(cell, Accuracy)]
+        if texts:
+            columns.append((f"{column.heading}, {column.group}, %", texts))
     return columns
 
 
@@ -99,7 +96,7 @@ def _statistics(outcome: Outcome, found: Teachers) -> list[tuple[str, list[str]]
 
     def means(values: FloatArray, shown: Callable[[float], str]) -> list[str]:
         averages = [float(values[row].mean()) for row in rows]
-        return [shown(v) if np.isfinite(v) else "–" for v in averages]
+        return [shown(v) if np.isfinite(v) else DASH for v in averages]
 
     names = [readable(name) for name in outcome.setting.class_names]
     at = [
@@ -107,21 +104,17 @@ def _statistics(outcome: Outcome, found: Teachers) -> list[tuple[str, list[str]]
         for row in rows
     ]
     columns = [
-        ("mean margin", means(found.values["margin"], _two)),
-        ("lowest margin", means(found.values["worst_margin"], _two)),
+        ("mean margin", means(found.values["margin"], decimal)),
+        ("lowest margin", means(found.values["worst_margin"], decimal)),
         ("classes of negative margin", means(found.negative, "{:.3g}".format)),
-        ("calibration error", means(found.values["calibration"], _two)),
-        ("its noise floor", means(found.floor, _two)),
-        ("in class", [name or "–" for name in at]),
+        ("calibration error", means(found.values["calibration"], decimal)),
+        ("its noise floor", means(found.floor, decimal)),
+        ("in class", [name or DASH for name in at]),
     ]
-    return [(name, texts) for name, texts in columns if set(texts) != {"–"}]
-
-
-def _two(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return [(name, texts) for name, texts in columns if set(texts) != {DASH}]
 
 
 def _cell(c: Correlation) -> tuple[str, str]:
     if not np.isfinite(c.value):
-        return "–", ""
-    return _two(c.value), f"{_two(c.low)} to {_two(c.high)}"
+        return DASH, ""
+    return decimal(c.value), f"{decimal(c.low)} to {decimal(c.high)}"

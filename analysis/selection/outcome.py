@@ -27,6 +27,7 @@ __all__ = [
     "Setting",
     "assess",
     "class_names",
+    "combination_name",
     "letters",
     "objective_name",
 ]
@@ -202,6 +203,13 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
     if objective < 0:
         return "—"
     return objective_names()[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
+
+
+def combination_name(c: Combinations, index: int) -> str:
+    """Return ``teacher α_t 0.5, student robust, T 3``."""
+    teacher = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "α_t")
+    student = objective_name(int(c.student_objective[index]), c.alpha_s[index], "α_s")
+    return f"teacher {teacher}, student {student}, T {c.temperature[index]:g}{c.aside(index)}"
 
 
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:

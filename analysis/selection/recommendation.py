@@ -14,7 +14,7 @@ from analysis.runs.columns import FloatArray
 from analysis.runs.combinations import Combinations
 from analysis.selection import Selection
 from analysis.selection.criteria import Accuracies, Lexicographic
-from analysis.selection.outcome import Outcome, objective_name
+from analysis.selection.outcome import Outcome, combination_name
 from rkd_core.metrics import average_accuracy, balanced_accuracy, recalls, worst_k_accuracy
 
 __all__ = ["Guessing", "Recommendation", "of_record", "recommendation"]
@@ -142,7 +142,7 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     counts, total = _counts(c, s.selected), c.class_total[c.start[s.selected]]
     most = names[int(np.argmax(total))]
     sentences = [
-        f"The best by the rule, {_named_combination(c, s.selected)}, recognizes "
+        f"The best by the rule, {combination_name(c, s.selected)}, recognizes "
         f"{100 * counts.sum() / guessing.images:.1f} % of {guessing.images:,} validation images "
         f"(mean over classes {100 * float(balanced_accuracy(counts, total)):.1f} %). "
         f"Guessing reaches {100 * guessing.average:.1f} % (always {most}; mean over classes "
@@ -156,7 +156,7 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
         best = max(others, key=lambda i: float(s.means.average[i]))
         sentences.append(
             f"{len(others)} of {len(c)} combinations did learn; the best average is that of "
-            f"{_named_combination(c, best)}, {100 * s.means.average[best]:.1f} % (worst class "
+            f"{combination_name(c, best)}, {100 * s.means.average[best]:.1f} % (worst class "
             f"{100 * float(c.means().worst_k[best]):.1f} %): another rule, such as --worst-k with "
             "more classes, would select among them."
         )
@@ -187,7 +187,7 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
         f"No image of {shown} is recognized by any of them."
         if never
         else f"Each misses another class; the first by the rule misses {shown}.",
-        f"The best average is that of {_named_combination(c, best)}: "
+        f"The best average is that of {combination_name(c, best)}: "
         f"{100 * s.means.average[best]:.1f} %.",
     ]
     if len(among) < len(c) and _objective(s).max() > 0:
@@ -242,12 +242,6 @@ def _first_k(c: Combinations, among: Any, k: int) -> int | None:
     ordered = np.sort(c.recalls()[among], axis=1)  # NaN sorts last
     above = np.flatnonzero(np.nan_to_num(ordered).max(axis=0) > 0)
     return int(above[0]) + 1 if above.size and above[0] + 1 > k else None
-
-
-def _named_combination(c: Combinations, index: int) -> str:
-    teacher = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "α_t")
-    student = objective_name(int(c.student_objective[index]), c.alpha_s[index], "α_s")
-    return f"teacher {teacher}, student {student}, T {c.temperature[index]:g}{c.aside(index)}"
 
 
 def _named(names: Sequence[str]) -> str:

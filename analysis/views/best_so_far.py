@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from analysis.runs.combinations import combine
 from analysis.selection import select
 from analysis.selection.criteria import Criterion
-from analysis.selection.outcome import objective_name
+from analysis.selection.outcome import combination_name
 from rkd_core.errors import UserError
 
 __all__ = ["best_so_far"]
@@ -36,10 +36,7 @@ def best_so_far(students: pa.Table, criterion: Criterion | None = None) -> str |
         return f"{means.worst_k[index]:6.1%} worst, {means.average[index]:6.1%} average"
 
     best = selection.selected
-    teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best])
-    student = objective_name(int(c.student_objective[best]), c.alpha_s[best])
     return (
-        f"best so far  {figures(best)}: teacher {teacher}, student {student}, "
-        f"T {c.temperature[best]:g}{c.aside(best)}\n"
+        f"best so far  {figures(best)}: {combination_name(c, best)}\n"
         f"standard     {figures(selection.reference)}: standard distillation"
     )

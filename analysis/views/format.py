@@ -1,4 +1,4 @@
-"""Combinations and figures in words, the same everywhere on the page."""
+"""Combinations, percentages, points and counts as text."""
 
 from __future__ import annotations
 
@@ -11,34 +11,41 @@ from analysis.selection.outcome import objective_name
 from rkd_core.objectives import OBJECTIVES
 
 __all__ = [
+    "DASH",
     "combination",
+    "decimal",
+    "interval",
     "percent",
     "plural",
     "points",
     "readable",
+    "seeds_of",
     "student",
     "teacher",
     "with_error",
 ]
 
+DASH = "—"
+"""Stands for a missing number."""
+
 _JOINED = "\u00a0"
-"""A space at which no line ends."""
+"""A space that does not break."""
 
 
 def teacher(c: Combinations, index: int) -> str:
-    """``standard``, ``balanced``, ``robust`` or ``αₜ 0.5``."""
+    """Return ``standard``, ``balanced``, ``robust`` or ``αₜ 0.5``."""
     name = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "αₜ")
     return name.replace(" ", _JOINED)
 
 
 def student(c: Combinations, index: int) -> str:
-    """``standard``, ``balanced``, ``robust`` or ``αₛ 0.5``."""
+    """Return ``standard``, ``balanced``, ``robust`` or ``αₛ 0.5``."""
     name = objective_name(int(c.student_objective[index]), c.alpha_s[index], "αₛ")
     return name.replace(" ", _JOINED)
 
 
 def combination(c: Combinations, index: int) -> str:
-    """As a noun: ``the standard student at temperature 3, taught by the teacher with αₜ 0.5``."""
+    """Return ``the standard student at temperature 3, taught by the teacher with αₜ 0.5``."""
     names = [
         f"the {name} {role}" if name in OBJECTIVES else f"the {role} with {name}"
         for name, role in ((student(c, index), "student"), (teacher(c, index), "teacher"))
@@ -49,31 +56,46 @@ def combination(c: Combinations, index: int) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """``78.0``; a dash where there is no number."""
+    """Return ``78.0``; a dash where there is no number."""
     if fraction is None or not math.isfinite(fraction):
-        return "–"
+        return DASH
     return f"{100 * fraction:.{digits}f}"
 
 
-def with_error(fraction: float, error: float) -> str:
-    """``78.0 ± 1.2``, or ``78.0`` where there is no error."""
-    return percent(fraction) + (f" ± {percent(error)}" if math.isfinite(error) else "")
+def with_error(fraction: float, error: float, sign: str = " ± ") -> str:
+    """Return ``78.0 ± 1.2``, or ``78.0`` where there is no error."""
+    return percent(fraction) + (f"{sign}{percent(error)}" if math.isfinite(error) else "")
+
+
+def interval(low: float, high: float) -> str:
+    """Return ``74.1 to 81.3``."""
+    return f"{percent(low)} to {percent(high)}"
 
 
 def points(fraction: float | None, digits: int = 1) -> str:
-    """``+1.2``, ``−1.2``, and ``0.0`` where no digit is left of it."""
+    """Return ``+1.2``, ``−1.2``, or ``0.0`` where it rounds to that."""
     if fraction is None or not math.isfinite(fraction):
-        return "–"
-    shown = f"{100 * fraction:+.{digits}f}".replace("-", "−")
+        return DASH
+    shown = decimal(100 * fraction, digits, "+")
     return shown if shown.strip("+−0.") else shown[1:]
 
 
+def decimal(value: float, digits: int = 2, sign: str = "") -> str:
+    """Return ``0.25`` or ``−0.25``, with a sign before positive numbers too if it is ``+``."""
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
 def plural(count: int, noun: str, nouns: str = "") -> str:
-    """``1 seed``, ``1,200 seeds``."""
+    """Return ``1 seed`` or ``1,200 seeds``."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def seeds_of(least: int, most: int) -> str:
+    """Return ``3 seeds``, or ``1 to 3 seeds`` where numbers differ."""
+    return plural(most, "seed") if least == most else f"{least} to {most} seeds"
+
+
 def readable(name: str, longest: int = 60) -> str:
-    """Somebody's name on one line: without control characters, and not endless."""
+    """Return a name on one line, without control characters, and shortened if it is long."""
     shown = "".join(c if c.isprintable() else "?" for c in name)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

@@ -1,10 +1,11 @@
-"""Text from outside, such as class names, as it may stand in CSV, LaTeX and Markdown."""
+"""Markdown tables, and text escaped for CSV, LaTeX and Markdown."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "latex_text", "markdown_text"]
+__all__ = ["csv_text", "latex_text", "markdown_table", "markdown_text"]
 
 _FORMULA = re.compile(r"\s*[=+\-@]|[\t\r]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
@@ -36,13 +37,13 @@ _LATEX = {
 
 
 def csv_text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: an apostrophe goes before one."""
+    """Return a text with an apostrophe before it if a spreadsheet would take it for a formula."""
     shown = _one_line(text)
     return f"'{shown}" if _FORMULA.match(text) else shown
 
 
 def latex_text(text: str) -> str:
-    """A text with LaTeX's special characters escaped; needs T1 fonts for quotation marks.
+    """Return a text with LaTeX's special characters escaped; quotation marks need T1 fonts.
 
     Letters beyond what pdflatex knows are left as they are, for xelatex and lualatex.
     """
@@ -51,10 +52,24 @@ def latex_text(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text that stands in a cell of a Markdown table as it is."""
+    """Return a text with the special characters of Markdown escaped."""
     return _MARKDOWN.sub(r"\\\1", _one_line(text))
 
 
+def markdown_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool]
+) -> str:
+    """Return a pipe table of cells that are Markdown already.
+
+    Args:
+        headings: Heading of each column.
+        rows: Cells of each row.
+        right: Whether each column is aligned to the right.
+    """
+    rule = ["---:" if one else "---" for one in right]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
 def _one_line(text: str) -> str:
-    """Line ends as spaces; what is not printable as its escape."""
+    """Return a text with spaces for line ends and escapes for unprintable characters."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.splitlines()))

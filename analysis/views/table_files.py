@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
-from analysis.views.markup import csv_text, latex_text, markdown_text
+from analysis.views.markup import csv_text, latex_text, markdown_table, markdown_text
 from analysis.views.tables import Accuracy, Cell, Column, Sheet
 from rkd_core.storage.files import make_folder, replace_file
 
@@ -94,13 +94,10 @@ def as_markdown(sheet: Sheet) -> str:
     """A pipe table under its caption."""
     columns, rows = _for_people(sheet)
     numeric = [_numeric(cells) for cells in zip(*rows, strict=True)]
-    headings = (markdown_text(f"{c.group} {c.heading}".strip()) for c in columns)
-    lines = [
-        headings,
-        ("---:" if n else "---" for n in numeric),
-        *((_shown(cell, markdown_text) for cell in row) for row in rows),
-    ]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    headings = [markdown_text(f"{c.group} {c.heading}".strip()) for c in columns]
+    table = markdown_table(
+        headings, ([_shown(cell, markdown_text) for cell in row] for row in rows), numeric
+    )
     return f"{markdown_text(sheet.caption)}. Accuracies in percent{_errors(sheet)}.\n\n{table}\n"
 
 
@@ -127,10 +124,7 @@ def _numeric(cells: Iterable[Cell]) -> bool:
 
 def _shown(cell: Cell, escaped: Callable[[str], str]) -> str:
     if isinstance(cell, Accuracy):
-        if math.isnan(cell.mean):
-            return escaped("—")
-        error = "" if math.isnan(cell.error) else f" ± {100 * cell.error:.1f}"
-        return escaped(f"{100 * cell.mean:.1f}{error}")
+        return escaped(cell.text())
     if isinstance(cell, str):
         return escaped(cell)
     if cell is None:

@@ -1,22 +1,43 @@
-"""The tables of a report as plain data, from which CSV, LaTeX and Markdown are made."""
+"""The tables of a selection as data, which terminal, files and report render."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 
-from analysis.runs.columns import FloatArray, objective_names
+from analysis.runs.columns import FloatArray, objective_names, positions
 from analysis.runs.combinations import Combinations, HeldOut, Means
-from analysis.runs.groups import accuracies, of_long_tail
+from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.runs.loading import Runs
+from analysis.selection.choose import best_first
 from analysis.selection.outcome import Outcome
-from analysis.views.terminal import nine_combinations
+from analysis.views.format import with_error
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import DEFINITION
+from rkd_core.objectives import position
 
-__all__ = ["Accuracy", "Cell", "Column", "Sheet", "sheets"]
+__all__ = [
+    "NINE",
+    "Accuracy",
+    "Cell",
+    "Column",
+    "Sheet",
+    "combinations",
+    "groups",
+    "methods",
+    "nine",
+    "nine_combinations",
+    "sheets",
+    "teacher_of",
+    "teachers",
+]
+
+NINE = {name: position(name) for name in ("standard", "balanced", "robust")}
+"""The objectives of the papers' nine combinations, with their positions on the axis of trade-offs."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +47,40 @@ class Accuracy:
     mean: float
     error: float = np.nan
 
+    def text(self, sign: str = " ± ") -> str:
+        """Return it in percent, with its error if that is known."""
+        return with_error(self.mean, self.error, sign)
+
 
 Cell = str | int | float | Accuracy | None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: what it is called in a file for programs, and what people read."""
+    """A column with its name in CSV files and its heading elsewhere."""
 
     key: str
     heading: str
     group: str = ""
-    """Stands over the headings of neighbours that share it."""
+    """Heading above those of neighboring columns that share it."""
     accuracy: bool = False
     shown: bool = True
-    """Whether it is for people too."""
+    """Whether LaTeX and Markdown have it too."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table; ``name`` is what its files are called."""
+    """A table; its files are called ``name``."""
 
     name: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    def by_key(self) -> list[dict[str, Any]]:
+        """Return each row as its cells by the key of their column."""
+        keys = [column.key for column in self.columns]
+        return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
 
 _SPLITS = (("val", "validation"), ("test", "test"))
@@ -65,59 +95,102 @@ _ENDS = (Column("note", ""), Column("run_ids", "runs", shown=False))
 
 
 def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
-    """Every table there is something for.
+    """Return every table that has rows.
 
     Args:
-        runs: What the outcome is of.
-        outcome: The selection, with what may be looked at once it is made.
+        runs: Runs that the outcome is about.
+        outcome: The selection, with its test figures.
     """
-    worst_k = outcome.selection.criterion.worst_k
-    c = outcome.selection.combinations
-    val, test = c.means(worst_k), outcome.test
-    admitted = ["yes" if a else "no" for a in outcome.selection.admitted]
-    students = [
+    whole = combinations(outcome)
+    found = [
+        whole,
+        nine(outcome, whole),
+        teachers(outcome),
+        methods(outcome),
+        _classes(runs, outcome),
+        groups(outcome),
+    ]
+    return [sheet for sheet in found if sheet.rows]
+
+
+def combinations(outcome: Outcome) -> Sheet:
+    """Return the accuracies of every combination."""
+    selection, sure = outcome.selection, outcome.uncertainty
+    c = selection.combinations
+    splits = c.means(selection.criterion.worst_k), outcome.test
+    gains = np.full((2, len(c)), np.nan) if sure is None else sure.worst_k_gain
+    rows = tuple(
         (
             *_objective(int(c.teacher_objective[i]), c.alpha_t[i]),
             *_objective(int(c.student_objective[i]), c.alpha_s[i]),
             _number(c.temperature[i]),
             c.tuned[i].as_py() or "",
             int(c.seeds[i]),
-            *_figures(c, i, val, test),
-            admitted[i],
+            *_figures(c, i, *splits),
+            *(_number(end) for end in gains[:, i]),
+            "yes" if selection.admitted[i] else "no",
             _note(outcome, i),
             " ".join(c.run_ids(i)),
         )
         for i in range(len(c))
-    ]
+    )
     columns = (
         *_TEACHER,
         *_STUDENT,
         Column("tuned", "recipe of its own", shown=c.tuned.null_count < len(c)),
         _SEEDS,
         *_splits(outcome),
+        *(Column(f"worst_k_gain_{end}", f"gain, {end}", shown=False) for end in ("low", "high")),
         Column("admitted", "admitted", shown=False),
         *_ENDS,
     )
-    title = f"{outcome.setting.dataset}, {outcome.setting.architectures}"
-    nine = nine_combinations(outcome)
-    ends = [i for i in (outcome.selection.reference, outcome.selection.selected) if i not in nine]
-    found = [
-        Sheet("combinations", f"Every combination: {title}", columns, tuple(students)),
-        Sheet(
-            "nine_combinations",
-            f"Standard, balanced and robust, and the selected combination: {title}",
-            columns,
-            tuple(students[i] for i in dict.fromkeys((*nine, *ends))),
-        ),
-        _teachers(outcome, title),
-        _methods(outcome, title),
-        _classes(runs, outcome, title),
-        _groups(outcome, title),
-    ]
-    return [sheet for sheet in found if sheet.rows]
+    return Sheet("combinations", f"Every combination: {_title(outcome)}", columns, rows)
 
 
-def _teachers(outcome: Outcome, title: str) -> Sheet:
+def nine(outcome: Outcome, whole: Sheet) -> Sheet:
+    """Return the rows of the papers' nine combinations, the reference and the selected one.
+
+    Args:
+        outcome: The selection.
+        whole: The table of all combinations.
+    """
+    ends = outcome.selection.reference, outcome.selection.selected
+    places = dict.fromkeys((*nine_combinations(outcome).values(), *ends))
+    caption = f"Standard, balanced and robust, and the selected combination: {_title(outcome)}"
+    return Sheet("nine_combinations", caption, whole.columns, tuple(whole.rows[i] for i in places))
+
+
+def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
+    """Return the trained combinations of standard, balanced and robust, by teacher and student.
+
+    Each is at its best temperature by worst-k accuracy as the selection sees it. Balanced is the
+    trade-off at alpha 0, and robust that at alpha 1, however the objective was named.
+    """
+    selection = outcome.selection
+    c, means = selection.combinations, selection.seen.means
+    teacher = positions(c.teacher_objective, c.alpha_t)
+    student = positions(c.student_objective, c.alpha_s)
+    found = {}
+    for (of_teacher, alpha_t), (of_student, alpha_s) in product(NINE.items(), NINE.items()):
+        cell = (teacher == alpha_t) & (student == alpha_s)
+        if cell.any():
+            found[of_teacher, of_student] = best_first(c, means, means.worst_k, cell)
+    return found
+
+
+def teacher_of(outcome: Outcome, index: int) -> int | None:
+    """Return the place of a combination's teacher among the teachers; None without its record."""
+    c, alone = outcome.selection.combinations, outcome.teachers.combinations
+    ids = set(c.teacher_id[c.runs(index)].to_pylist())
+    return next((place for place in range(len(alone)) if ids & set(alone.run_ids(place))), None)
+
+
+def _title(outcome: Outcome) -> str:
+    return f"{outcome.setting.dataset}, {outcome.setting.architectures}"
+
+
+def teachers(outcome: Outcome) -> Sheet:
+    """Return the accuracies of the teachers, a row for each objective."""
     beside = outcome.teachers
     c = beside.combinations
     rows = tuple(
@@ -130,10 +203,11 @@ def _teachers(outcome: Outcome, title: str) -> Sheet:
         for i in range(len(c))
     )
     columns = (*_TEACHER, _SEEDS, *_splits(outcome), _ENDS[1])
-    return Sheet("teachers", f"Teachers: {title}", columns, rows)
+    return Sheet("teachers", f"Teachers: {_title(outcome)}", columns, rows)
 
 
-def _methods(outcome: Outcome, title: str) -> Sheet:
+def methods(outcome: Outcome) -> Sheet:
+    """Return the accuracies of students of other methods, a row for each variant."""
     beside = outcome.methods
     c = beside.combinations
     rows = tuple(
@@ -147,11 +221,11 @@ def _methods(outcome: Outcome, title: str) -> Sheet:
         for i, name in enumerate(c.variant.to_pylist())
     )
     columns = (Column("method", "method"), _SEEDS, *_splits(outcome), *_ENDS)
-    return Sheet("other_methods", f"Other methods: {title}", columns, rows)
+    return Sheet("other_methods", f"Other methods: {_title(outcome)}", columns, rows)
 
 
-def _classes(runs: Runs, outcome: Outcome, title: str) -> Sheet:
-    """Per class: standard distillation, the selected combination, and its teacher."""
+def _classes(runs: Runs, outcome: Outcome) -> Sheet:
+    """Return the accuracies of each class: reference, selected student, and its teacher."""
     selection = outcome.selection
     c, first = selection.combinations, selection.combinations.only(selection.selected)
     students = HeldOut.of(runs.students)
@@ -159,8 +233,9 @@ def _classes(runs: Runs, outcome: Outcome, title: str) -> Sheet:
         ("standard", "standard distillation", c.only(selection.reference), students),
         ("selected", "selected", first, students),
     ]
-    teacher = _teacher_of(outcome, first)
-    if teacher is not None:
+    place = teacher_of(outcome, selection.selected)
+    if place is not None:
+        teacher = outcome.teachers.combinations.only(place)
         shown.append(("teacher", "its teacher", teacher, HeldOut.of(runs.teachers)))
     names, counts = outcome.setting.class_names, outcome.setting.train_counts
     columns = [
@@ -181,44 +256,40 @@ def _classes(runs: Runs, outcome: Outcome, title: str) -> Sheet:
         ):
             columns.append(Column(f"{key}_{split}", name, heading, True))
             cells.append(_over_seeds(recalls(correct, total)))
-    caption = f"Accuracy of each class: {title}"
+    caption = f"Accuracy of each class: {_title(outcome)}"
     return Sheet("classes", caption, tuple(columns), tuple(zip(*cells, strict=True)))
 
 
-def _teacher_of(outcome: Outcome, student: Combinations) -> Combinations | None:
-    teachers = outcome.teachers.combinations
-    for i in range(len(teachers)):
-        if set(student.teacher_id.to_pylist()) <= set(teachers.run_ids(i)):
-            return teachers.only(i)
-    return None
+def groups(outcome: Outcome) -> Sheet:
+    """Return the accuracies of head, medium and tail classes, of the reference and the selected.
 
-
-def _groups(outcome: Outcome, title: str) -> Sheet:
-    selection = outcome.selection
+    There are no rows if the training set has no long tail or fewer than three classes, or if
+    records lack its counts.
+    """
+    selection, train = outcome.selection, outcome.setting.train_counts
     columns = [
         Column("group", "group"),
         Column("classes", "classes"),
+        Column("train_images", "training images"),
         *(
             Column(f"{key}_{split}", heading, over, True)
             for key, over in (("standard", "standard distillation"), ("selected", "selected"))
             for split, heading in _SPLITS
         ),
     ]
-    rows: list[tuple[Cell, ...]] = []
-    groups = of_long_tail(outcome.setting.train_counts)
-    if groups:
-        both = [selection.combinations.only(i) for i in (selection.reference, selection.selected)]
-        found = [
-            accuracies(r, groups)
-            for one in both
-            for r in (one.mean_recalls(), outcome.held_out.mean_recalls(one))
-        ]
-        rows = [
-            (name, len(labels), *(Accuracy(each[name]) for each in found))
-            for name, labels in groups.items()
-        ]
-    caption = f"Mean accuracy of the classes of each group ({DEFINITION}): {title}"
-    return Sheet("groups", caption, tuple(columns), tuple(rows))
+    both = [selection.combinations.only(i) for i in (selection.reference, selection.selected)]
+    members = of_long_tail(train) if train is not None else {}
+    found = [
+        accuracies(r, members)
+        for one in both
+        for r in (one.mean_recalls(), outcome.held_out.mean_recalls(one))
+    ]
+    rows = tuple(
+        (name, len(labels), images(train or (), labels), *(Accuracy(each[name]) for each in found))
+        for name, labels in members.items()
+    )
+    caption = f"Mean accuracy of the classes of each group ({DEFINITION}): {_title(outcome)}"
+    return Sheet("groups", caption, tuple(columns), rows)
 
 
 def _splits(outcome: Outcome) -> Iterator[Column]:
@@ -229,7 +300,7 @@ def _splits(outcome: Outcome) -> Iterator[Column]:
 
 
 def _figures(c: Combinations, index: int, *splits: Means) -> Iterator[Accuracy]:
-    """Worst-k and average accuracy; their errors are over seeds, so one seed has none."""
+    """Yield worst-k and average accuracy, with standard errors where there are several seeds."""
     for m in splits:
         for mean, error in ((m.worst_k, m.worst_k_se), (m.average, m.average_se)):
             known = error[index] if c.seeds[index] > 1 else np.nan
@@ -237,7 +308,7 @@ def _figures(c: Combinations, index: int, *splits: Means) -> Iterator[Accuracy]:
 
 
 def _over_seeds(values: FloatArray) -> list[Accuracy]:
-    """Mean and standard error of each class over the runs ``(runs, classes)`` that have it."""
+    """Return mean and standard error of each class over runs, ``(runs, classes)``."""
     found = []
     for column in values.T:
         own = column[np.isfinite(column)]

@@ -1,23 +1,23 @@
-"""The short table that is printed after a sweep: first what to ship, then why."""
+"""The selection as printed on a terminal: what to ship, then the tables."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from analysis.runs.columns import FloatArray, positions
-from analysis.runs.combinations import Combinations, Means
-from analysis.runs.groups import accuracies, images, of_long_tail
-from analysis.selection.choose import best_first
-from analysis.selection.outcome import Interval, Outcome, objective_name
+from analysis.runs.columns import objective_names
+from analysis.runs.groups import of_long_tail
+from analysis.selection.outcome import Interval, Outcome, combination_name, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
+from analysis.views.format import decimal, interval, percent, plural, points
+from analysis.views.tables import Accuracy, combinations, groups, methods, nine, teachers
 from rkd_core.metrics.class_groups import DEFINITION
-from rkd_core.objectives import position
 from rkd_core.text.console import Table, hanging
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "headline",
     "main_table",
     "methods_table",
-    "nine_combinations",
     "print_outcome",
 ]
 
-_PAPERS = tuple(map(position, ("standard", "balanced", "robust")))
+_SELECTED, _REFERENCE = "selected", "standard distillation"
+"""Notes of rows, as ``analysis.views.tables`` has them."""
 
 
 def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
@@ -60,11 +60,8 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
         return [Text(advised.title, "bold red"), _setting(outcome, width), Text(), *why]
     c, means = selection.combinations, selection.means
     best, plain = selection.selected, selection.reference
-    teacher = objective_name(int(c.teacher_objective[best]), c.alpha_t[best], "α_t")
-    student = objective_name(int(c.student_objective[best]), c.alpha_s[best], "α_s")
-    ship = f"teacher {teacher}, student {student}, T {c.temperature[best]:g}{c.aside(best)}"
     lines = [
-        Text.assemble(("Ship  ", "bold green"), (ship, "bold")),
+        Text.assemble(("Ship  ", "bold green"), (combination_name(c, best), "bold")),
         _setting(outcome, width),
         Text(),
     ]
@@ -84,104 +81,87 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
 def group_table(outcome: Outcome) -> Table | None:
     """Return head, medium and tail: the selected combination against standard distillation.
 
-    None if the training set has no long tail or fewer than three classes, or records lack its
-    counts.
+    None if there are no such groups.
     """
-    counts, selection = outcome.setting.train_counts, outcome.selection
-    groups = of_long_tail(counts)
-    if counts is None or not groups:
+    rows = groups(outcome).by_key()
+    if not rows:
         return None
-    combinations = [
-        selection.combinations.only(i) for i in (selection.reference, selection.selected)
-    ]
-    figures = [
-        [accuracies(recalls, groups) for recalls in of_split]
-        for of_split in (
-            [c.mean_recalls() for c in combinations],
-            [outcome.held_out.mean_recalls(c) for c in combinations],
-        )
-    ]
     table = Table()
     table.add_column("  group")
     table.add_column("classes", justify="right")
     table.add_column("training images", justify="right")
     table.add_column("validation")
     table.add_column("test")
+    same = outcome.selection.selected == outcome.selection.reference
 
-    def figure(before: float, after: float) -> Text | str:
-        if np.isnan(after):  # no class of the group has images in this split
-            return "—"
-        same = selection.selected == selection.reference
-        return _percent(after, np.nan) if same else _change(before, after)
+    def figure(row: Mapping[str, Any], split: str) -> Text | str:
+        before, after = row[f"standard_{split}"].mean, row[f"selected_{split}"].mean
+        return percent(after) if same or np.isnan(after) else _change(before, after)
 
-    for name, labels in groups.items():
-        table.add_row(
-            f"  {name}",
-            str(len(labels)),
-            images(counts, labels),
-            *(figure(before[name], after[name]) for before, after in figures),
-        )
+    for row in rows:
+        splits = (figure(row, split) for split in ("val", "test"))
+        table.add_row(f"  {row['group']}", str(row["classes"]), row["train_images"], *splits)
     return table
 
 
 def main_table(outcome: Outcome) -> Table:
-    """Standard distillation, the papers' nine combinations, the selected one, and the teachers."""
-    selection, teachers = outcome.selection, outcome.teachers
-    c = selection.combinations
+    """Return the nine combinations, standard distillation, the selected one, and the teachers."""
+    c, sheet = outcome.selection.combinations, nine(outcome, combinations(outcome))
     uneven = int(c.seeds.min()) < int(c.seeds.max())
     table = _table("", "teacher", "student", keys=5 if uneven else 4, close=uneven)
     table.add_column("\nT", justify="right")
     if uneven:
         table.add_column("\nseeds", justify="right")
     _add_splits(table, outcome)
-    sure = outcome.uncertainty
-    if sure is not None:
+    if outcome.uncertainty is not None:
         table.add_column(f"gain in\n{_worst(outcome)}, {CONFIDENCE:.0%}", justify="right")
 
-    def add(rows: Combinations, index: int, figures: list[Means], mark: str, style: str) -> None:
-        temperature = rows.temperature[index]
+    def add(row: Mapping[str, Any], style: str, *more: str) -> None:
+        temperature = row.get("temperature")
+        star = "*" if row.get("tuned") else ""
         table.add_row(
-            mark,
-            objective_name(int(rows.teacher_objective[index]), rows.alpha_t[index]),
-            objective_name(int(rows.student_objective[index]), rows.alpha_s[index]),
-            "" if np.isnan(temperature) else f"{temperature:g}{'*' if rows.aside(index) else ''}",
-            *([str(rows.seeds[index])] if uneven else []),
-            *_figures(rows, index, figures),
-            *([_gain(sure.worst_k_gain[:, index])] if sure is not None and rows is c else []),
+            _mark(row),
+            _objective(row, "teacher_objective", "alpha_t"),
+            _objective(row, "student_objective", "alpha_s"),
+            "" if temperature is None else f"{temperature:g}{star}",
+            *([str(row["seeds"])] if uneven else []),
+            *_figures(row),
+            *more,
             style=style,
         )
 
-    def add_student(index: int) -> None:
-        chosen, plain = index == selection.selected, index == selection.reference
-        mark = "▸" if chosen else "○" if plain else ""
-        figures = [selection.means, outcome.test]
-        add(c, index, figures, mark, "bold green" if chosen else "")
-
-    nine = nine_combinations(outcome)
-    add_student(selection.reference)
-    for index in nine:
-        if index != selection.reference:
-            add_student(index)
-    if selection.selected not in (selection.reference, *nine):
-        add_student(selection.selected)
-    if len(teachers.combinations):
+    for row in sorted(sheet.by_key(), key=lambda row: _REFERENCE not in row["note"]):
+        gain = [] if outcome.uncertainty is None else [_gain(row)]
+        add(row, "bold green" if _SELECTED in row["note"] else "", *gain)
+    alone = teachers(outcome).by_key()
+    if alone:
         table.add_row()
-    for index in range(len(teachers.combinations)):
-        add(teachers.combinations, index, [teachers.val, teachers.test], "", "dim")
+    for row in alone:
+        add(row, "dim")
     return table
 
 
 def methods_table(outcome: Outcome) -> Table | None:
-    """Students of other methods, on the standard teacher or none; None if there are none."""
-    beside = outcome.methods
-    rows = beside.combinations
-    if not len(rows):
+    """Return students of other methods, on the standard teacher or none; None if there are none."""
+    rows = methods(outcome).by_key()
+    if not rows:
         return None
     table = _table("", "other methods", keys=2)
     _add_splits(table, outcome)
-    for index, name in enumerate(rows.variant.to_pylist()):
-        table.add_row("", name, *_figures(rows, index, [beside.val, beside.test]))
+    for row in rows:
+        table.add_row("", row["method"], *_figures(row))
     return table
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    notes = row.get("note", "").split(", ")
+    return "▸" if _SELECTED in notes else "○" if _REFERENCE in notes else ""
+
+
+def _objective(row: Mapping[str, Any], objective: str, alpha: str) -> str:
+    name, amount = row.get(objective), row.get(alpha)
+    place = -1 if name is None else objective_names().index(name)
+    return objective_name(place, np.nan if amount is None else amount)
 
 
 def _table(*columns: str, keys: int, close: bool = False) -> Table:
@@ -201,29 +181,8 @@ def _worst(outcome: Outcome) -> str:
     return outcome.worst_name.removesuffix("-class")
 
 
-def _figures(rows: Combinations, index: int, splits: list[Means]) -> Iterator[str]:
-    for m in splits:
-        for values, errors in ((m.worst_k, m.worst_k_se), (m.average, m.average_se)):
-            yield _percent(values[index], errors[index] if rows.seeds[index] > 1 else np.nan)
-
-
-def nine_combinations(outcome: Outcome) -> list[int]:
-    """The papers' combinations of standard, balanced and robust, as far as they were trained.
-
-    Each is at its best temperature by worst-k accuracy as the selection sees it. Balanced is the
-    trade-off at alpha 0, and robust that at alpha 1, however the objective was named.
-    """
-    selection = outcome.selection
-    c, means = selection.combinations, selection.seen.means
-    teacher = positions(c.teacher_objective, c.alpha_t)
-    student = positions(c.student_objective, c.alpha_s)
-    found = []
-    for alpha_t in _PAPERS:
-        for alpha_s in _PAPERS:
-            cell = (teacher == alpha_t) & (student == alpha_s)
-            if cell.any():
-                found.append(best_first(c, means, means.worst_k, cell))
-    return found
+def _figures(row: Mapping[str, Any]) -> Iterator[str]:
+    return (cell.text("±") for cell in row.values() if isinstance(cell, Accuracy))
 
 
 def _setting(outcome: Outcome, width: int) -> Text:
@@ -241,7 +200,7 @@ def _setting(outcome: Outcome, width: int) -> Text:
     indent = " " * 6
     return Text(
         f"{indent}{setting.dataset}, {setting.architectures}, "
-        f"{seeds} seed{'' if seeds == 1 else 's'}\n"
+        f"{plural(seeds, 'seed')}\n"
         + textwrap.fill(rule, min(78, width), initial_indent=indent, subsequent_indent=indent),
         style="dim",
     )
@@ -252,14 +211,11 @@ def _miss(outcome: Outcome, width: int) -> str:
     selection = outcome.selection
     nearest = int(np.argmin(selection.shortfall))
     _, asked = selection.criterion.words(selection.seen, selection.reference, nearest)
-    c = selection.combinations
-    teacher = objective_name(int(c.teacher_objective[nearest]), c.alpha_t[nearest], "α_t")
-    student = objective_name(int(c.student_objective[nearest]), c.alpha_s[nearest], "α_s")
-    lacks = 100 * selection.shortfall[nearest]
+    nearby = combination_name(selection.combinations, nearest)
+    lacks = percent(selection.shortfall[nearest])
     text = (
-        f"No combination has {asked}. Nearest is teacher {teacher}, student {student}, "
-        f"T {c.temperature[nearest]:g}{c.aside(nearest)}, which lacks {lacks:.1f} points; ask for "
-        "that much less and it is admitted."
+        f"No combination has {asked}. The nearest one is {nearby}, which misses the constraint by "
+        f"{lacks} points; loosen it by that much and this combination is selected."
     )
     return textwrap.fill(text, min(79, width))
 
@@ -304,29 +260,20 @@ def _pair(label: str, first: Text, second: Text, width: int) -> list[Text]:
 
 
 def _within(estimate: Interval) -> str:
-    value, low, high = (100 * end for end in (estimate.value, estimate.low, estimate.high))
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{percent(estimate.value)} ({interval(estimate.low, estimate.high)})"
 
 
 def _change(before: float, after: float) -> Text:
-    """``86.4 → 90.4 (+4.0)``, the gain colored by its sign."""
-    points = 100 * (after - before)
-    shown = f"{points:+.1f}".replace("-", "−")
-    style = "green" if points > 0 else "red"
-    if shown in ("+0.0", "−0.0"):
-        shown, style = "±0.0", ""
-    line = Text(f"{100 * before:.1f} → {100 * after:.1f} (")
-    return line.append(shown, style).append(")")
+    """Return ``86.4 → 90.4 (+4.0)``, the gain colored by its sign."""
+    shown = points(after - before)
+    style = "green" if shown[0] == "+" else "red" if shown[0] == "−" else ""
+    shown = shown if style else f"±{shown}"
+    return Text(f"{percent(before)} → {percent(after)} (").append(shown, style).append(")")
 
 
-def _gain(interval: FloatArray) -> str:
-    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in interval)
-    return "" if low == high else f"{low} {high}"
-
-
-def _percent(value: float, error: float) -> str:
-    shown = f"{100 * value:.1f}"
-    return shown if np.isnan(error) else f"{shown}±{100 * error:.1f}"
+def _gain(row: Mapping[str, Any]) -> str:
+    low, high = row["worst_k_gain_low"], row["worst_k_gain_high"]
+    return "" if low == high else " ".join(decimal(100 * end, 1, "+") for end in (low, high))
 
 
 def _legend(outcome: Outcome, width: int) -> list[str]:

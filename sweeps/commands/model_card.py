@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.selection.recommendation import of_record
-from analysis.views.markup import markdown_text
+from analysis.views.format import interval, percent
+from analysis.views.markup import markdown_table, markdown_text
 from rkd_core.specs import TrainingSpec
 
 __all__ = ["Choice", "model_card"]
@@ -159,8 +160,8 @@ def _accuracies(row: Row, selected: bool) -> str:
         worst, average = (row[f"{split}_{n}_accuracy"] for n in ("worst_class", "average"))
         name = "Test" if split == "test" else "Validation"
         lines.append(
-            f"- {name}, {total:,} images, {remark}: worst class {_percent(worst)}, average "
-            f"{_percent(average)} (95 % interval {_interval(correct, total)})."
+            f"- {name}, {total:,} images, {remark}: worst class {percent(worst)} %, average "
+            f"{percent(average)} % (95 % interval {_interval(correct, total)})."
         )
     return "\n".join(lines)
 
@@ -177,13 +178,13 @@ def _classes(row: Row) -> str:
                 markdown_text(name),
                 "" if images is None else f"{images:,}",
                 f"{n:,}",
-                _percent(correct / n) if n else "",
+                f"{percent(correct / n)} %" if n else "",
                 _interval(correct, n),
-                _percent(val_correct / val_n) if val_n else "",
+                f"{percent(val_correct / val_n)} %" if val_n else "",
             ]
         )
     heading = ["class", "training images", "test images", "test", "95 % interval", "validation \\*"]
-    return _table(heading, rows, right=5)
+    return markdown_table(heading, rows, [False, *[True] * 5])
 
 
 def _reading(row: Row) -> str:
@@ -239,8 +240,8 @@ def _lineage(spec: TrainingSpec, row: Row, teacher: Row | None) -> str:
         }
     if teacher is not None:
         facts["teacher on test"] = (
-            f"worst class {_percent(teacher['test_worst_class_accuracy'])}, average "
-            f"{_percent(teacher['test_average_accuracy'])}"
+            f"worst class {percent(teacher['test_worst_class_accuracy'])} %, average "
+            f"{percent(teacher['test_average_accuracy'])} %"
         )
     facts |= {
         "seed": spec.seed,
@@ -256,9 +257,9 @@ def _lineage(spec: TrainingSpec, row: Row, teacher: Row | None) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    """Two columns; what is None is left out."""
+    """Return a table of names and values, without those that are None."""
     rows = [[name, _shown(value)] for name, value in facts.items() if value is not None]
-    return _table(["", ""], rows)
+    return markdown_table(["", ""], rows, [False, False])
 
 
 def _shown(value: Any) -> str:
@@ -273,20 +274,11 @@ def _plain(name: str) -> str:
     return markdown_text(name.replace("_", " "))
 
 
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], right: int = 0) -> str:
-    rule = ["---"] * (len(heading) - right) + ["---:"] * right
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *rows))
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _interval(correct: int, total: int) -> str:
-    """Wilson score interval, 95 %."""
+    """Return the 95 % Wilson score interval; empty without images."""
     if not total:
         return ""
     from scipy.stats import binomtest
 
-    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    found = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return interval(found.low, found.high)

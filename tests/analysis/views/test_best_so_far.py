@@ -23,8 +23,8 @@ def test_nothing_to_say_before_there_is_standard_distillation():
 
 def test_the_selections_options_count():
     rows = [student("a", val_class_correct=[9, 3]), student("b", "standard", 0.5, 3.0)]
-    assert "α 0.5" not in best_so_far(table(rows), Constrained(margin=0.0))
-    assert "α 0.5" in best_so_far(table(rows), Constrained(margin=0.5))
+    assert "α_s 0.5" not in best_so_far(table(rows), Constrained(margin=0.0))
+    assert "α_s 0.5" in best_so_far(table(rows), Constrained(margin=0.5))
 
 
 def test_other_methods_are_no_candidates():

@@ -18,7 +18,8 @@ from analysis.selection.criteria import Constrained
 from analysis.selection.outcome import Outcome, assess
 from analysis.views.figure import draw, save
 from analysis.views.selection_json import document, write_json
-from analysis.views.terminal import nine_combinations, print_outcome
+from analysis.views.tables import nine_combinations
+from analysis.views.terminal import print_outcome
 from rkd_core.storage.files import replace_file
 from tests.analysis import worlds
 
@@ -139,7 +140,7 @@ def test_a_file_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
 def test_the_nine_combinations_at_their_best_temperature() -> None:
     objectives = ("standard", "balanced", 0.5, 1.0)
     outcome = outcome_of(worlds.sweep(objectives, objectives, (1.0, 2.0, 3.0), seeds=2, images=60))
-    nine = nine_combinations(outcome)
+    nine = list(nine_combinations(outcome).values())
     assert len(nine) == 9
     c, worst = outcome.selection.combinations, outcome.selection.seen.means.worst_k
     for index in nine:
@@ -165,7 +166,7 @@ def test_balanced_and_trade_off_zero_are_one_cell() -> None:
     ]
     outcome = outcome_of(rows)
     c = outcome.selection.combinations
-    assert [c.run_ids(i) for i in nine_combinations(outcome)] == [["plain"], ["alpha"]]
+    assert [c.run_ids(i) for i in nine_combinations(outcome).values()] == [["plain"], ["alpha"]]
 
 
 def test_the_table_says_first_what_to_ship() -> None:
