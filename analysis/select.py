@@ -44,7 +44,7 @@ def select(
         records: Students of one family in the columns of ``rkd_core.records.SCHEMA``, or a
             results folder.
         criterion: The rule; None for ``Constrained()``.
-        estimate: What it is applied to: ``shrunk`` estimates, or the ``raw`` accuracies.
+        estimate: Apply the rule to ``shrunk`` estimates, or to the ``raw`` accuracies.
 
     Raises:
         UserError: As ``analysis.selection.select``, or there is nothing to select from.
@@ -77,7 +77,7 @@ def run(
         family: Compare all completed students of this family instead.
         figures: Whether to draw ``pareto.png`` and ``pareto.svg``, and to write ``report.html``.
         tables: Folder for every table as CSV, LaTeX and Markdown; None for none.
-        target_regret: Say which further seeds bring the expected regret to this fraction.
+        target_regret: Propose further seeds that reduce the expected regret to this fraction.
         console: Where to print; None for standard output.
 
     Returns:
@@ -133,7 +133,7 @@ def run(
 
 
 def prepare() -> None:
-    """Load in advance what every answer needs, so that the first one comes at once."""
+    """Load in advance the modules that every answer needs."""
     from analysis.report import page
     from analysis.selection import further_seeds  # noqa: F401
     from analysis.views import figure
@@ -211,7 +211,7 @@ def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.select",
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Callable(ModuleType):
-    """A module that is also the function it is named for."""
+    """A module that can be called like its function ``select``."""
 
     __call__ = staticmethod(select)
 

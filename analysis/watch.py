@@ -1,9 +1,9 @@
-"""Serve the report of a sweep while it runs, to this machine alone; it follows the records.
+"""Local server of a sweep's report, which follows the records while the sweep runs.
 
     python -m analysis.watch results/cifar10
 
-The page asks every few seconds whether there is a newer one, and takes it over in place. Nothing is
-written, and nothing is computed while nobody asks.
+The page polls for a newer version every few seconds and updates in place. Nothing is written, and
+nothing is computed without a request.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _IDLE = 0.8
 
 @dataclass(frozen=True)
 class Page:
-    """What is served."""
+    """A page, with a version that changes with its content."""
 
     content: bytes
     version: str
 
 
 class Pages:
-    """The newest page of a results folder.
+    """The newest report of a results folder, rendered on request.
 
     Args:
         results: The folder; it need not exist yet.
-        assess: ``analysis.selection.outcome.assess`` by some rule; None for the default.
+        assess: Function such as ``Rule.assess``; None for the default rule.
     """
 
     def __init__(self, results: Path, assess: Assess | None = None) -> None:
@@ -63,7 +63,7 @@ class Pages:
         self._not_before = 0.0
 
     def newest(self) -> Page:
-        """The page of the records there are, or, for a moment after the last one, were."""
+        """Return the page of the current records; within a pause, the previous page."""
         with self._lock:
             began = time.monotonic()
             if self._page is None or began >= self._not_before:
@@ -75,7 +75,7 @@ class Pages:
             return self._page
 
     def _look(self) -> str:
-        """Something that differs when the records or the plan do."""
+        """Return a digest that changes when the records or the plan do."""
         from rkd_core.storage import files
 
         folder, plan = self._results / "records", self._results / "plan.json"
@@ -106,13 +106,13 @@ def _written(path: Path) -> int | None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Two answers, looked up by the whole path: what is asked for never becomes a file's name."""
+    """Handler of two fixed paths; a requested path never becomes a file name."""
 
     pages: Pages
     timeout = 30
 
     def do_GET(self) -> None:
-        """Answer; only to who asked for this machine by its own address (DNS rebinding)."""
+        """Answer requests whose host is this machine's own address (against DNS rebinding)."""
         port = self.connection.getsockname()[1]
         if self.headers.get("Host") not in (f"{_ADDRESS}:{port}", f"localhost:{port}"):
             self._answer(403, "text/plain", b"this is for the same machine alone\n")
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the terminal is the sweep's."""
+        """Print nothing, since the terminal belongs to the sweep."""
 
 
 @contextlib.contextmanager
@@ -143,8 +143,8 @@ def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Itera
 
     Args:
         results: The results folder.
-        assess: ``analysis.selection.outcome.assess`` by some rule; None for the default.
-        port: On the loopback interface; 0 for any that is free.
+        assess: Function such as ``Rule.assess``; None for the default rule.
+        port: Port on the loopback interface; 0 for any free one.
 
     Raises:
         UserError: The port is taken.
@@ -168,7 +168,7 @@ def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Itera
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.watch",

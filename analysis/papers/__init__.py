@@ -1,7 +1,7 @@
-"""The papers' tables, and ours beside them.
+"""Tables of the papers, with our results beside theirs.
 
-What belongs here: the numbers and the findings of the papers as plain data (one file per paper),
-and what compares them with records. What does not: training; ``sweeps/paper.py`` does that.
+The numbers and findings of each paper are plain data in a module of its own. Training belongs to
+``sweeps/paper.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADULT = ("pet-8", "pet-9")
 
 
 def table(name: str, dataset: str) -> Table:
-    """The table of this name for a data set; its numbers are None where the paper has none.
+    """Return a table for a data set; its numbers are None where the paper has none.
 
     Raises:
         UserError: There is no such table.

@@ -1,4 +1,4 @@
-"""The Adult tables of Lukasik et al. (TMLR 2022), ours beside theirs: printed, or plain data."""
+"""The Adult tables of Lukasik et al. (TMLR 2022) with our results, printed or as plain data."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ BALANCED = {"teacher": 81.8, "one_hot": 76.2, "distilled": 79.3}
 
 PAPER = {**BY_LABEL, **TABLE_8, **TABLE_9}
 GROUPS = tuple(PAPER)
-"""All subgroups in the order that tallies have here; the two labels come first."""
+"""All subgroups in the order of the tallies; the two labels come first."""
 
 _LABELS = slice(0, len(BY_LABEL))
 _MODELS = {"teacher": "teacher", "one_hot": "one-hot student", "distilled": "distilled student"}
 
 
 def document(tally: Tally, seeds: tuple[int, ...]) -> dict[str, Any]:
-    """All figures as plain data: percent and points, None where a number is not defined.
+    """Return all figures as plain data, in percent and points; None for an undefined number.
 
     Args:
         tally: Counts ``(seeds, groups)`` of ``GROUPS``.
-        seeds: That they are of.
+        seeds: Seeds of the counts.
     """
     mean, half = over_seeds(100 * tally.delta)
     low, high = (100 * end for end in over_rows(tally))
@@ -96,7 +96,7 @@ def document(tally: Tally, seeds: tuple[int, ...]) -> dict[str, Any]:
 
 
 def to_csv(content: dict[str, Any]) -> str:
-    """The subgroups of a document, one a line, without what is per seed."""
+    """Return the subgroups of a document as CSV, without figures of single seeds."""
     columns = [name for name in content["subgroups"][0] if name != "per_seed"]
     sink = io.StringIO()
     writer = csv.DictWriter(sink, columns, extrasaction="ignore", lineterminator="\n")
@@ -110,7 +110,7 @@ def print_tables(tally: Tally, console: Console) -> None:
 
     Args:
         tally: Counts ``(seeds, groups)`` of ``GROUPS``.
-        console: Where to.
+        console: Console to print on.
     """
     console.print(_accuracies(tally))
     for title, groups in (
@@ -157,7 +157,7 @@ def _accuracies(tally: Tally) -> Table:
 
 
 def _deltas(tally: Tally, groups: list[Group]) -> Table:
-    """One row a subgroup, in the paper's order."""
+    """Return a row for each subgroup, in the paper's order."""
     by_race = groups[0].race is not None
     table = _table(*(["race"] if by_race else []), "sex", "label", "n", "Δ", "from … to", "paper")
     table.keys = 3 if by_race else 2
@@ -188,13 +188,13 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _balanced(tally: Tally) -> dict[str, FloatArray]:
-    """Percent per seed."""
+    """Return percent for each seed."""
     total = tally.total[:, _LABELS]
     return {n: 100 * balanced_accuracy(vars(tally)[n][:, _LABELS], total) for n in _MODELS}
 
 
 def _average(tally: Tally) -> dict[str, FloatArray]:
-    """Percent per seed."""
+    """Return percent for each seed."""
     total = tally.total[:, _LABELS]
     return {n: 100 * average_accuracy(vars(tally)[n][:, _LABELS], total) for n in _MODELS}
 
@@ -206,7 +206,7 @@ def _signed(points: float) -> str:
 
 
 def _with_half(mean: FloatArray | float, half: FloatArray | float, *, signed: bool = False) -> str:
-    """``78.1 ± 0.3``; a dash where there is no mean, no ± where there is no interval."""
+    """Return ``78.1 ± 0.3``, or a dash without a mean; there is no ± without an interval."""
     if math.isnan(mean):
         return "—"
     shown = _signed(float(mean)) if signed else f"{mean:.1f}"

@@ -1,4 +1,4 @@
-"""What a table of a paper is: cells, each with what it measures, and findings over them."""
+"""Types of a paper's table: cells, the models they measure, and findings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TeacherAlone:
 
 @dataclass(frozen=True)
 class Pair:
-    """A cell of the teacher x student grid, at its best temperature by validation."""
+    """A combination of teacher and student, at the best temperature on validation."""
 
     alpha_t: float | None = None
     alpha_s: float | None = None
@@ -43,19 +43,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Selected:
-    """The pair that the selection rule chooses on validation, by worst-k accuracy."""
+    """The pair with the best worst-k accuracy that the selection rule chooses on validation."""
 
     worst_k: int = 1
 
 
 @dataclass(frozen=True)
 class Of:
-    """Students of a method, at the best of its grid by validation.
+    """Students of a method, at the options of its grid that are best on validation.
 
     Attributes:
-        method: Its name.
-        options: Those that differ from the method's defaults, if only that variant counts; None
-            for all.
+        method: Name of the method.
+        options: Options that differ from the method's defaults, to restrict it to one variant;
+            None for all variants.
     """
 
     method: str
@@ -67,7 +67,7 @@ Model = TeacherAlone | Pair | Selected | Of
 
 @dataclass(frozen=True)
 class Gain:
-    """The figures of one model less those of another, seed by seed."""
+    """Differences between the figures of two models, seed by seed."""
 
     of: Model
     over: Model
@@ -78,15 +78,15 @@ What = Model | Gain
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what it measures, and what the paper says.
+    """A cell: the model it measures, and the paper's figure.
 
     Attributes:
-        row: Of the table, as it is shown.
-        column: Of the table, as it is shown.
-        what: Whose test figures these are.
+        row: Row of the table.
+        column: Column of the table.
+        what: Model that the test figures belong to.
         paper: The paper's figures in percent, by metric (see ``analysis.papers.figures``); None
             where it has none.
-        part: Which of the table's parts trains it.
+        part: Part of the table that trains it.
     """
 
     row: str
@@ -98,12 +98,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a paper concludes from a table, as a statement over its cells.
+    """A conclusion of the paper, as a predicate over the cells of a table.
 
     Attributes:
-        text: In words.
-        holds: Whether it does, given the cells' figures in percent by key. Those of the table's
-            ``small`` may be all there are.
+        text: The finding in words.
+        holds: Predicate on the cells' figures in percent by key; at the small scale only cells of
+            the table's ``small`` have figures.
     """
 
     text: str
@@ -115,10 +115,10 @@ class Part:
     """One sweep of a table.
 
     Attributes:
-        methods: As ``--methods`` has them.
-        alphas: Of the grid; None for the data set's.
-        temperatures: Of the grid; None for the data set's.
-        imbalance: None for the data set's.
+        methods: Methods in the form of ``--methods``.
+        alphas: Trade-offs of the grid; None for those of the data set.
+        temperatures: Temperatures of the grid; None for those of the data set.
+        imbalance: Imbalance ratio; None for that of the data set.
         networks: Teacher and student at the paper's scale; None for the data set's.
         small_networks: The same at the small scale.
         trained_small: Whether the part is worth training at the small scale.
@@ -138,12 +138,12 @@ class Table:
     """A table of a paper.
 
     Attributes:
-        name: As ``--table`` has it.
-        source: Paper and number.
-        cells: In the order in which rows and columns are shown.
-        findings: Over the cells that it has.
-        parts: What to train, one sweep each.
-        remark: What a reader of the numbers has to know.
+        name: Name for ``--table``.
+        source: Paper and number of the table.
+        cells: Cells in the order of rows and columns.
+        findings: Findings on these cells.
+        parts: Sweeps that train the cells.
+        remark: Note on the comparison, shown below the table.
     """
 
     name: str
@@ -155,11 +155,11 @@ class Table:
 
     @property
     def small(self) -> Table:
-        """Without the parts that are not trained at the small scale, and without their cells."""
+        """Return the table without the parts and cells that the small scale does not train."""
         kept = {n for n, part in enumerate(self.parts) if part.trained_small}
         return replace(self, cells=tuple(cell for cell in self.cells if cell.part in kept))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Of the cells, in order."""
+        """Metrics of the cells, in order."""
         return tuple(dict.fromkeys(metric for cell in self.cells for metric in cell.paper))

@@ -1,4 +1,4 @@
-"""Draws of a test accuracy's uncertainty: other images, which seeds share, and other seeds.
+"""Draws of a test accuracy over other test images, which seeds share, and over other seeds.
 
 Seeds of a model are counted on the same images, so more seeds reduce the noise of seeds alone.
 """
@@ -23,7 +23,7 @@ _ONE_SIGMA = float(ndtr(-1)), float(ndtr(1))
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """A figure of a model, or a difference of two models, with draws of it.
+    """A figure of a model, or a difference between two models, with its draws.
 
     Attributes:
         by_seed: The figure of each seed.
@@ -44,7 +44,7 @@ class Measure:
 
     @property
     def draws(self) -> FloatArray:
-        """Draws of the mean over other seeds on other images, ``(DRAWS,)``."""
+        """Return draws of the mean over other seeds and other images, ``(DRAWS,)``."""
         return self.images + self.seeds
 
     @property

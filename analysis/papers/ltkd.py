@@ -1,4 +1,4 @@
-"""Kim: Biased Teacher, Balanced Student (LTKD): tables of the poster."""
+"""Tables of the poster of LTKD (Kim: Biased Teacher, Balanced Student)."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ _GROUP_FIGURES = {
 
 
 def main(dataset: str) -> Table:
-    """All methods at three ratios, for two pairs of networks."""
+    """Return the table of all methods at three imbalance ratios, for two pairs of networks."""
     cells: list[Cell] = []
     parts: list[Part] = []
     for place, (pair, networks) in enumerate(_MAIN_PAIRS.items()):
@@ -209,7 +209,7 @@ def main(dataset: str) -> Table:
 
 
 def ablation(dataset: str) -> Table:
-    """The two components of the loss, alone and together."""
+    """Return the table of the two components of the loss, alone and together."""
     cells: list[Cell] = []
     parts: list[Part] = []
     methods = ",".join(_named(options) for options, _ in _ABLATION.values())
@@ -242,7 +242,7 @@ def ablation(dataset: str) -> Table:
 
 
 def groups(dataset: str) -> Table:
-    """How many groups."""
+    """Return the table of numbers of groups."""
     cells: list[Cell] = []
     parts: list[Part] = []
     methods = ",".join(_named({"groups": n}) for n in _GROUPS)
@@ -291,7 +291,7 @@ def _columns(v: Mapping[Key, float]) -> set[str]:
 
 
 def _named(options: Mapping[str, object]) -> str:
-    """As ``--methods`` has a method with options."""
+    """Return a method with options in the form of ``--methods``."""
     values = [f"{name}={json.dumps(value)}" for name, value in options.items()]
     return ":".join(["ltkd", *(values or ["cross_weight=1"])])
 

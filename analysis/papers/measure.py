@@ -1,7 +1,7 @@
-"""Our figures for the cells of a table, how sure they are, and which findings hold.
+"""Our figures for the cells of a table, their uncertainty, and which findings hold.
 
-Works from records alone. Where a model has several temperatures or options, validation chooses
-(worst-class accuracy, then average), and the figures are those on test.
+For models with several temperatures or options, validation chooses (worst-class accuracy, then
+average), and the figures are those on test.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 _SURE = 0.95
 _RANKED = "worst-", "top-", "delta-"
-"""Metrics that pick classes by their recalls."""
+"""Metrics that select classes by their recalls."""
 _INTERVAL = (0.05, 0.95)
 
 
@@ -71,8 +71,8 @@ class Figure:
     Attributes:
         value: Mean over seeds; None where nothing was trained.
         error: Standard error from seeds and from their common test images; None with the value.
-        seeds: How many.
-        paper: The paper's.
+        seeds: Number of seeds.
+        paper: The paper's figure.
     """
 
     value: float | None
@@ -83,12 +83,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a finding.
+    """Whether a finding holds here.
 
     Attributes:
         text: The finding.
         holds: Whether it holds for our figures; None where some are missing.
-        share: Of the draws from our uncertainty, those in which it does.
+        share: Share of draws from our uncertainty in which it holds.
     """
 
     text: str
@@ -97,7 +97,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """For people."""
+        """The verdict in words."""
         if self.holds is None:
             return "not measured"
         if self.share >= _SURE:
@@ -122,10 +122,10 @@ class Measured:
     """A table with our figures.
 
     Attributes:
-        table: The paper's.
-        figures: By row, column and metric.
-        verdicts: One for each finding.
-        correlations: By metric, where the paper has three figures or more.
+        table: The paper's table.
+        figures: Figures by row, column and metric.
+        verdicts: A verdict for each finding.
+        correlations: Correlations by metric, if the paper has three figures or more.
     """
 
     table: Table
@@ -138,9 +138,9 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
     """Look up every cell of a table.
 
     Args:
-        table: The paper's.
-        parts: The records of each of its parts that was trained.
-        seed: Of the draws.
+        table: The paper's table.
+        parts: Records of each part that was trained.
+        seed: Seed of the draws.
 
     Raises:
         UserError: The records fit none of the cells.
@@ -169,7 +169,7 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
 
 
 class _World:
-    """The records of a part, and draws from what is not known about them.
+    """Records of a part of a table, with draws of their uncertainty.
 
     A draw picks seeds with replacement, the same for all cells. For each model, class and test
     set it has one deviate from the counts, which the seeds share because they share the images.
@@ -261,7 +261,7 @@ def figures(
     train_counts: Sequence[int],
     hardest: FloatArray | None,
 ) -> FloatArray:
-    """A metric of a table from test counts, a fraction, shape ``(...)``.
+    """Return a metric of a table from test counts, as a fraction of shape ``(...)``.
 
     ``average``; ``balanced``; ``worst-K``: mean of the K lowest recalls; ``teacher-worst-K``: mean
     over the K classes that the standard teacher finds hardest; ``top-P%``: mean of the highest P
@@ -310,10 +310,10 @@ def _number(metric: str, classes: int) -> int:
 
 
 def _chosen(what: Model, rows: Rows) -> Rows:
-    """The runs of a model, one for each seed, at the temperature or options that validation picks.
+    """Return a model's runs, one for each seed, at the temperature or options best on validation.
 
     Raises:
-        TypeError: It is chosen by the selection rule.
+        TypeError: The model is chosen by the selection rule.
     """
     if isinstance(what, TeacherAlone):
         return [

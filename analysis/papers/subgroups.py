@@ -1,7 +1,7 @@
-"""What distillation gives and takes in each subgroup, from row by row comparison of two students.
+"""Gains and losses of distillation in each subgroup, from paired predictions of two students.
 
-Everything is counted per seed. Two intervals say how far a difference can be trusted: over seeds,
-whose training, split and trees differ, and over rows, of which a subgroup may have three.
+Everything is counted per seed. Differences have two intervals: over seeds, whose training, split
+and trees differ, and over test rows, of which a subgroup may have as few as three.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of test rows, int64 ``(..., groups)``.
+    """Counts of test rows, as int64 of shape ``(..., groups)``.
 
     Attributes:
         total: Rows of the subgroup.
@@ -53,13 +53,13 @@ class Tally:
 
     @property
     def delta(self) -> FloatArray:
-        """Accuracy of the distilled less that of the one-hot student; NaN without rows."""
+        """Accuracy of the distilled student minus that of the one-hot student; NaN without rows."""
         gain = (self.gained - self.lost).astype(np.float64)
         return np.divide(gain, self.total, out=np.full(gain.shape, np.nan), where=self.total > 0)
 
 
 def count(groups: BoolArray, teacher: BoolArray, one_hot: BoolArray, distilled: BoolArray) -> Tally:
-    """The counts of one seed.
+    """Return the counts of one seed.
 
     Args:
         groups: Whether a row is in a subgroup ``(groups, rows)``.
@@ -82,12 +82,12 @@ def count(groups: BoolArray, teacher: BoolArray, one_hot: BoolArray, distilled: 
 
 
 def stack(tallies: list[Tally]) -> Tally:
-    """The counts of all seeds ``(seeds, groups)``."""
+    """Return the counts of all seeds, shape ``(seeds, groups)``."""
     return Tally(**{name: np.stack([vars(t)[name] for t in tallies]) for name in vars(tallies[0])})
 
 
 def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean over the first axis, and half the width of its interval by Student's t.
+    """Return means over the first axis, and half the widths of their intervals by Student's t.
 
     Args:
         values: ``(seeds, ...)``; NaN where a seed has none.
@@ -104,7 +104,7 @@ def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def over_rows(tally: Tally) -> tuple[FloatArray, FloatArray]:
-    """Interval of delta from one test set, the rows being paired; by Agresti and Min (2005).
+    """Return the interval of delta from paired rows of one test set (Agresti and Min 2005).
 
     It is that of the mean counts over seeds, since seeds share rows: more of them do not make a
     small subgroup larger. It is never empty, not even where the two students agree on all rows.

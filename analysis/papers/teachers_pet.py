@@ -1,4 +1,4 @@
-"""Lukasik, Bhojanapalli, Menon, Kumar: Teacher's pet (TMLR 2022)."""
+"""Tables of Teacher's pet (Lukasik, Bhojanapalli, Menon and Kumar, TMLR 2022)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ _TABLE_11 = {
 
 
 def table_1(dataset: str) -> Table:
-    """What distillation gives over one-hot labels, on average and to the hardest classes."""
+    """Return Table 1: gains of distillation over one-hot labels."""
     worst = f"teacher-worst-{_hardest(dataset)}"
     paper = _TABLE_1.get(dataset, (None, None))
     none = {"average": None, worst: None}
@@ -125,12 +125,12 @@ def table_1(dataset: str) -> Table:
 
 
 def table_3(dataset: str) -> Table:
-    """Self-distillation against the Ada methods."""
+    """Return Table 3: self-distillation against the Ada methods."""
     return _self_distillation("pet-3", "Table 3", dataset, list(_MODELS)[:4])
 
 
 def table_5(dataset: str) -> Table:
-    """The same against Zhou et al.'s weighted soft labels."""
+    """Return Table 5: the same against the weighted soft labels of Zhou et al."""
     return _self_distillation("pet-5", "Table 5", dataset, list(_MODELS))
 
 
@@ -167,7 +167,7 @@ def _self_distillation(name: str, number: str, dataset: str, rows: list[str]) ->
 
 
 def table_4(dataset: str) -> Table:
-    """A small student of teachers of three sizes."""
+    """Return Table 4: a small student of teachers of three sizes."""
     metrics = ("average", "worst-10", "worst-20")
     paper = _TABLE_4 if dataset == "cifar100-lt" else {}
     cells = []
@@ -205,7 +205,7 @@ def table_4(dataset: str) -> Table:
 
 
 def table_10(dataset: str) -> Table:
-    """Distillation repeated."""
+    """Return Table 10: repeated distillation."""
     tenth = _hardest(dataset)
     metrics = ("average", f"worst-{tenth}", "top-10%", "delta-10%")
     models: dict[str, What] = {
@@ -241,7 +241,7 @@ def table_10(dataset: str) -> Table:
 
 
 def table_11(dataset: str) -> Table:
-    """What AdaAlpha owes to its weights."""
+    """Return Table 11: the effect of AdaAlpha's weights."""
     metrics = _worst_metrics(dataset)
     models: dict[str, What] = {
         "AdaAlpha": Of("ada_alpha"),
@@ -271,7 +271,7 @@ def table_11(dataset: str) -> Table:
 
 
 def _hardest(dataset: str) -> int:
-    """Classes of the worst subgroup; of ten classes or fewer, one."""
+    """Return the number of classes of the worst subgroup; one for ten classes or fewer."""
     return 1 if dataset.partition("-")[0] in ("cifar10", "digits") else 10
 
 

@@ -1,4 +1,4 @@
-"""Wang, Narasimhan, Zhou, Hooker, Lukasik, Menon: Robust Distillation (UAI 2023)."""
+"""Tables of Robust Distillation (Wang, Narasimhan, Zhou, Hooker, Lukasik and Menon, UAI 2023)."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _worst(dataset: str) -> str:
 
 
 def table_1(dataset: str) -> Table:
-    """Teacher and student objectives, each of standard, balanced and robust."""
+    """Return Table 1: standard, balanced and robust objectives of teachers and students."""
     paper, worst = _TABLE_1.get(dataset), _worst(dataset)
     long_tailed = paper is None or "balanced" in paper
     objectives = _LONG_TAILED if long_tailed else _BALANCED_SETS
@@ -210,7 +210,7 @@ def table_1(dataset: str) -> Table:
 
 
 def table_2(dataset: str) -> Table:
-    """The selected pair against baselines."""
+    """Return Table 2: the selected pair against baselines."""
     paper, worst = _TABLE_2.get(dataset), _worst(dataset)
     rows = list(_METHODS if paper is None else paper)
     cells = []

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns 2, with one line on standard error, if the input is wrong."""
+    """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",

@@ -1,7 +1,7 @@
-"""Where a student gains and loses: the class buckets and cumulative gains of Teacher's pet.
+"""Figures of class buckets and cumulative gains, after Teacher's pet.
 
 After Figures 2, 4, 8, 9 and 10 of Lukasik et al. (TMLR 2022). Figures are on test, means over
-seeds. What records lack is left out.
+seeds; figures that the records lack are left out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["Model", "buckets", "gains", "models", "regularization"]
 
 _BUCKETS = 10
 _DASHES = {"standard": "solid", "selected": "solid", "one_hot": "dot", "teacher": "dash"}
-"""How each model's line is drawn."""
+"""Line style of each model."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is compared, and its records, one for each seed."""
+    """A model to compare, with its records, one for each seed."""
 
     key: str
     """``selected``, ``standard``, ``teacher`` or ``one_hot``."""
@@ -41,7 +41,7 @@ class Model:
 
 
 def models(outcome: Outcome, runs: Runs) -> list[Model]:
-    """The selected student, standard distillation, its teacher, and the student without one."""
+    """Return the selected student, standard distillation, its teacher, and the one-hot student."""
     s = outcome.selection
     c = s.combinations
     found = [
@@ -61,10 +61,10 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
 
 
 def buckets(found: Sequence[Model]) -> dict[str, Any] | None:
-    """Accuracy, log-loss and margin in 10 buckets of classes, the teacher's best first.
+    """Return accuracy, log-loss and margin in 10 buckets of classes, the teacher's best first.
 
-    Classes are sorted by the teacher's accuracy on validation, so that its luck on test sorts
-    nothing. None without a teacher.
+    Classes are sorted by the teacher's accuracy on validation, so that noise on test does not
+    affect the order. None without a teacher.
     """
     teacher = next((model for model in found if model.key == "teacher"), None)
     if teacher is None:
@@ -86,11 +86,11 @@ def buckets(found: Sequence[Model]) -> dict[str, Any] | None:
 
 
 def regularization(found: Sequence[Model], train_counts: Sequence[int] | None) -> dict[str, Any]:
-    """Share of regularisation samples in 10 buckets of classes, those of most images first.
+    """Return the share of regularization samples in 10 buckets of classes, largest classes first.
 
-    A regularisation sample is an image whose label the student finds more probable than its
-    teacher does. The paper's Figure 10 has test images; ours are of validation, since teachers are
-    not asked about test.
+    A regularization sample is an image whose label the student finds more probable than its
+    teacher does. Figure 10 of the paper has test images; these are validation images, since
+    teachers do not predict test images.
     """
     if train_counts is None:
         return {}
@@ -111,11 +111,11 @@ def regularization(found: Sequence[Model], train_counts: Sequence[int] | None) -
 
 
 def gains(found: Sequence[Model]) -> dict[str, Any] | None:
-    """Gain in mean accuracy over the k worst classes, for each k, in points on test.
+    """Return the gain in mean test accuracy over the k worst classes for each k, in points.
 
-    Each model's own worst classes count, as in its worst-k accuracy. Against standard
-    distillation; and, where there is a student without a teacher, of standard distillation
-    against that, which is the paper's figure.
+    Each model's own worst classes count, as in its worst-k accuracy. The selected student is
+    compared with standard distillation and, as in the paper, standard distillation with the
+    student without a teacher, if there is one.
     """
     curves = {model.key: _worst_k(model.table) for model in found}
     pairs = [("selected", "standard"), ("standard", "one_hot")]
@@ -134,7 +134,7 @@ def gains(found: Sequence[Model]) -> dict[str, Any] | None:
 
 
 def _worst_k(table: pa.Table) -> FloatArray:
-    """Worst-k accuracies for k from 1, mean over runs; only of classes that are present."""
+    """Return worst-k accuracies for k from 1, means over runs, of the classes that are present."""
     r = np.sort(_recalls(table, "test"), axis=1)
     r = r[:, np.isfinite(r).all(axis=0)]
     return np.asarray((np.cumsum(r, axis=1) / np.arange(1, r.shape[1] + 1)).mean(axis=0))
@@ -159,7 +159,7 @@ def _line(model: Model, y: FloatArray) -> dict[str, Any]:
 
 
 def _groups(order: np.ndarray) -> list[list[int]]:
-    """Classes in order as buckets whose sizes differ by one at most."""
+    """Return classes in order as buckets whose sizes differ by at most one."""
     return [part.tolist() for part in np.array_split(order, min(_BUCKETS, len(order)))]
 
 
@@ -173,7 +173,7 @@ def _recalls(table: pa.Table, split: str) -> FloatArray:
 
 
 def _class_means(table: pa.Table, name: str) -> FloatArray | None:
-    """Mean over runs of a list column, ``(classes,)``; None where a record has no such list."""
+    """Return the mean of a list column over runs, ``(classes,)``; None if a record lacks it."""
     rows = table[name].to_pylist()
     if None in rows or len({len(row) for row in rows}) != 1:
         return None
@@ -181,7 +181,7 @@ def _class_means(table: pa.Table, name: str) -> FloatArray | None:
 
 
 def _mean(values: FloatArray) -> FloatArray:
-    """Over the first axis, of what there is; NaN where nothing is."""
+    """Return means over the first axis, ignoring NaN; NaN where all values are NaN."""
     present = np.isfinite(values)
     number, total = present.sum(axis=0), np.where(present, values, 0).sum(axis=0)
     return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)

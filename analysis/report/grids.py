@@ -1,4 +1,4 @@
-"""The papers' nine combinations, and head, medium and tail, as tables."""
+"""Rows of the report's tables of the nine combinations and of head, medium and tail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination."""
+    """A cell of the table of nine combinations, as text."""
 
     worst: str
     average: str
@@ -26,17 +26,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Nine:
-    """A table of one split; None where nothing was trained."""
+    """The nine combinations on one split; a cell is None if it was not trained."""
 
     split: str
     teachers: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
-    """By student, a cell for each teacher."""
+    """Name of the student's objective, and a cell for each teacher."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of classes: what it is, and accuracies with the gain in points."""
+    """A group of classes, with accuracies and gains in points as text."""
 
     name: str
     classes: int

@@ -1,4 +1,4 @@
-"""The answer, in plain words: what to ship, what that gains, and how far to trust it."""
+"""The first paragraphs of the report: what to ship, its gain, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Answer", "Line", "answer"]
 
 @dataclass(frozen=True)
 class Line:
-    """A figure of standard distillation and of the selected combination."""
+    """An accuracy of standard distillation and of the selected combination, as text."""
 
     name: str
     standard: str
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page begins with."""
+    """The texts at the top of the page."""
 
     about: str
     """Data, networks and seeds, in one line."""
@@ -43,11 +43,11 @@ class Answer:
     why: str
     """Sentences on why nothing is recommended; empty if something is."""
     gain: str
-    """What it gains, as sentences."""
+    """Sentences on the gain."""
     rule: str
-    """How it was chosen, as sentences."""
+    """Sentences on the selection rule."""
     trust: str
-    """How far that can be trusted, as sentences."""
+    """Sentences on the uncertainty."""
     lines: tuple[Line, ...]
     """Validation and test, worst class and average."""
 
@@ -86,7 +86,7 @@ def _gain(outcome: Outcome) -> str:
     worst, average = test.worst_k[s.selected], test.average[s.selected]
     if s.selected == s.reference:
         return (
-            "Nothing else does better by this rule. On test images its "
+            "Nothing else is better by this rule. On test images its "
             f"{outcome.worst_name} accuracy is {percent(worst)} %, its average "
             f"{percent(average)} %."
         )
@@ -103,8 +103,11 @@ def _rule(outcome: Outcome) -> str:
     s = outcome.selection
     objective, asked = s.criterion.words(s.seen, s.reference, s.selected)
     if not s.feasible:
-        lacks = 100 * s.shortfall[s.selected]
-        return f"No combination has {asked}. This one comes nearest; it lacks {lacks:.1f} points."
+        lacks = percent(s.shortfall[s.selected])
+        return (
+            f"No combination has {asked}. This one comes nearest; it misses the constraint by "
+            f"{lacks} points."
+        )
     where = "validation" if s.seen.estimated is None else "validation, as estimated,"
     among = f", among those that have {asked}" if asked else ""
     return (
@@ -114,11 +117,11 @@ def _rule(outcome: Outcome) -> str:
 
 
 def _trust(outcome: Outcome) -> str:
-    """What to expect, and how likely something else is better."""
+    """Return sentences on the expected accuracies and on the chance that another is better."""
     sure, s = outcome.uncertainty, outcome.selection
     if sure is None:
         said = f" ({outcome.unsaid})" if outcome.unsaid else ""
-        return f"The best of many noisy figures looks better than it is: compare test.{said}"
+        return f"The best of many noisy figures looks better than it is; compare test.{said}"
     prospects, subject = outcome.prospects, outcome.subject
     expected = f"On other images, {subject} reaches {_figures(outcome, prospects.other_images)}. "
     if prospects.such_a_test is not None:
@@ -142,8 +145,8 @@ def _trust(outcome: Outcome) -> str:
         return expected
     return (
         f"{expected} The probability that it is the best is "
-        f"{percent(sure.probability_best[s.selected], 0)} %; the best is "
-        f"{percent(sure.expected_regret)} points better on average."
+        f"{percent(sure.probability_best[s.selected], 0)} %; the expected shortfall in {objective} "
+        f"is {percent(sure.expected_regret)} points."
     )
 
 

@@ -1,4 +1,4 @@
-"""How the sweep went: time, cost, failures, what was reused, and what made it."""
+"""The history of a sweep: command, time, failures, reused runs and versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True)
 class Failures:
-    """Runs that ended in the same way."""
+    """Failed runs with the same status and cause."""
 
     count: int
     status: str
@@ -40,7 +40,7 @@ class Failures:
 
 @dataclass(frozen=True)
 class History:
-    """What is said of the sweep. Texts, empty where records do not say."""
+    """Facts about a sweep as text; empty where records do not have them."""
 
     command: str
     lines: tuple[tuple[str, str], ...]
@@ -57,7 +57,7 @@ class History:
 
 
 def history(runs: Runs, results: Path) -> History:
-    """From the records, and the plan of the results folder if there is one."""
+    """Return the history from the records, and from the plan if there is one."""
     plan = _plan(results)
     is_completed = pc.equal(runs.every["status"], "completed")
     completed, ended = runs.every.filter(is_completed), runs.every.filter(pc.invert(is_completed))
@@ -116,7 +116,7 @@ def _facts(completed: pa.Table, ended: int, plan: Mapping[str, Any]) -> list[tup
 
 
 def _duration(seconds: float) -> str:
-    """``42 s``, ``3.5 min``, ``1.2 h``."""
+    """Return ``42 s``, ``3.5 min`` or ``1.2 h``."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:,.1f} {unit}"
@@ -124,7 +124,7 @@ def _duration(seconds: float) -> str:
 
 
 def _plan(results: Path) -> Mapping[str, Any]:
-    """The plan of the folder; empty where there is none that can be read."""
+    """Return the plan of the folder; empty if there is none or it cannot be read."""
     try:
         plan = json_text.parse(files.read(results / "plan.json"))
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def _written_at(plan: Mapping[str, Any]) -> datetime | None:
 
 
 def _versions(completed: pa.Table) -> list[str]:
-    """``python 3.11.7, torch 2.15.0 (166 runs)``, each different set once."""
+    """Return each distinct set of versions, as ``python 3.11.7, torch 2.15.0 (166 runs)``."""
     sets = Counter(text for text in completed["versions"].to_pylist() if text)
     shown = []
     for text, count in sets.most_common(_CAUSES):

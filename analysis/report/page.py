@@ -1,8 +1,8 @@
-"""The page, from what is on it to one file.
+"""Rendering of the report into one HTML file.
 
-Plotly's script is 4.8 MB, and all data of 10,000 records as many again, so both stand in the page
-compressed, and the browser inflates them (``DecompressionStream``, in all browsers since 2023).
-Everything that can be read without a script, is there without one.
+Plotly's script and the data of 10,000 records take 4.8 MB each, so the page holds both compressed,
+and the browser inflates them (``DecompressionStream``, in all browsers since 2023). Texts and
+tables need no script.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAME = "report.html"
 
 
 def prepare() -> None:
-    """Read and compress the common parts of all pages before there is something to report."""
+    """Read and compress the common parts of all pages in advance."""
     _template("page.html")
     _plotly()
 
@@ -50,14 +50,14 @@ def save(runs: Runs, outcome: Outcome, results: Path) -> Path:
 
 
 def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        runs: What it is about.
+        runs: Runs that the report is about.
         outcome: Their selection.
         results: The results folder, for its plan.
-        version: Of what is served: the page asks where it came from for a newer one. Empty for a
-            file, which asks nothing.
+        version: Version of a served page, which polls the server for a newer one; empty for a
+            file.
     """
     found = choices(outcome.selection)
     positions = slider(outcome.selection, found)
@@ -101,7 +101,7 @@ def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> st
 
 
 def waiting(reason: str) -> str:
-    """What is served while there is no report yet; it asks again by itself."""
+    """Return the page that is served while there is no report yet; it reloads itself."""
     return _template("waiting.html").render(reason=reason, css=_text("page.css"))
 
 
@@ -126,7 +126,7 @@ def _plotly() -> str:
 
 
 def _packed(text: str) -> str:
-    """Compressed, in letters that mean nothing in HTML; the same each time."""
+    """Return a text compressed and in base64; the same text gives the same result."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 

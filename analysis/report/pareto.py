@@ -1,4 +1,4 @@
-"""Every combination as a point: what the Pareto figure draws, and what it says of each."""
+"""Data of the report's Pareto figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["pareto", "rounded"]
 
 
 def pareto(outcome: Outcome) -> dict[str, Any]:
-    """Columns with a value for each combination of the grid, and the same of other methods."""
+    """Return columns with a value for each combination of the grid, and for other methods."""
     c = outcome.selection.combinations
     alpha = {
         "alpha_t": effective_alpha(c.teacher_objective, c.alpha_t),
@@ -56,7 +56,7 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
 
 
 def _sure(outcome: Outcome) -> dict[str, Any] | None:
-    """Estimates and intervals from all combinations together; None where there are none."""
+    """Return estimates and intervals of all combinations; None without an estimate."""
     sure = outcome.uncertainty
     if sure is None:
         return None
@@ -71,7 +71,7 @@ def _sure(outcome: Outcome) -> dict[str, Any] | None:
 
 
 def rounded(values: FloatArray, digits: int = 5) -> list[Any]:
-    """Nested lists, None where there is no number."""
+    """Return nested lists of rounded numbers, with None for NaN and infinity."""
     return _none(np.round(values, digits).tolist())
 
 
@@ -97,7 +97,7 @@ def _splits(outcome: Outcome, c: Combinations, val: Means, test: Means) -> dict[
 def _figures(
     c: Combinations, means: Means, total: IntArray, correct: IntArray
 ) -> dict[str, list[Any]]:
-    """Means over seeds; the worst class is that of the mean recalls."""
+    """Return means over seeds; the worst class is that of the mean recalls."""
     if not len(c):
         return {}
     r = recalls(correct, total)

@@ -15,10 +15,10 @@ __all__ = ["per_class"]
 
 
 def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
-    """Recalls per class of the combinations that can be shown, and of their teachers.
+    """Return recalls per class of the combinations that can be shown, and of their teachers.
 
     Args:
-        outcome: The selection, and what is beside it.
+        outcome: The selection, with its teachers.
         indices: Combinations that may be selected; the reference is shown in any case.
     """
     c = outcome.selection.combinations

@@ -1,4 +1,4 @@
-"""What is selected for every accuracy that one may be willing to give up."""
+"""The selected combination for every margin, and the positions of the report's slider."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from analysis.selection.criteria import Constrained
 __all__ = ["Choice", "Slider", "asked", "choices", "rule_of", "slider"]
 
 _ROUNDING = 1e-12
-"""As the selection's: a best that is this close to another is tied with it."""
+"""Objectives this close are tied, as in the selection."""
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Steps of the slider, in points."""
 _POSITIONS = 150
-"""Positions that the slider has at most, unless they would be more than a point apart."""
+"""Largest number of positions, unless they would be more than a point apart."""
 _LEAST = 0.01
-"""What it goes up to at least, a fraction."""
+"""Least upper end, a fraction."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A combination, and the margin from which on it is the selected one, until the next."""
+    """A combination, and the smallest margin at which it is selected."""
 
     margin: float
     """Accuracy given up against the reference, a fraction."""
@@ -33,29 +33,29 @@ class Choice:
 
 @dataclass(frozen=True)
 class Slider:
-    """Positions of a slider; below 0, more than the reference has is asked for."""
+    """Positions of a slider; below 0, the constraint is stricter than the reference."""
 
     step: float
     """Points between two positions."""
     first: int
     last: int
     keep: str
-    """The accuracy that is given up: ``average`` or ``balanced``."""
+    """Accuracy that the constraint is on: ``average`` or ``balanced``."""
     against: str
-    """What that is measured against, as a noun."""
+    """Reference of the constraint, as a noun."""
     own: float | None
-    """Points that the selection's own rule gives up; None if it has no such number."""
+    """Margin of the selection's own rule in points; None if it has none."""
 
 
 def choices(selection: Selection) -> list[Choice]:
-    """Selected combinations as the constraint is loosened.
+    """Return the selected combinations as the constraint is loosened.
 
-    The rule is that of the selection with one margin for all; where it has none, the default
-    rule's. The best of those that need no larger margin is selected, so that it changes only where
-    a larger one admits something at least as good: a handful of combinations are all there are.
+    The rule is that of the selection with the same margin for all combinations, or the default
+    rule if the selection has no constraint. The selected combination changes only where a larger
+    margin makes one feasible that is at least as good.
 
     Returns:
-        By margin. The first has the highest of the accuracy that is kept.
+        Choices by margin; the first one has the highest constrained accuracy.
     """
     c, seen, rule = selection.combinations, selection.seen, rule_of(selection)
     needed = rule.shortfall(seen, selection.reference)
@@ -71,13 +71,13 @@ def choices(selection: Selection) -> list[Choice]:
 
 
 def rule_of(selection: Selection) -> Constrained:
-    """The rule of the slider: its objective and constraint, nothing being given up."""
+    """Return the rule of the slider: the selection's, with a margin of 0."""
     own = selection.criterion
     return replace(own if isinstance(own, Constrained) else Constrained(own.worst_k), margin=0.0)
 
 
 def asked(selection: Selection) -> float | None:
-    """Average accuracy asked for where nothing is given up; None if another one is kept."""
+    """Return the least average accuracy at a margin of 0; None for another constraint."""
     rule, place = rule_of(selection), selection.selected
     if rule.keep != "average":
         return None
@@ -86,7 +86,7 @@ def asked(selection: Selection) -> float | None:
 
 
 def slider(selection: Selection, found: list[Choice]) -> Slider:
-    """From where the highest accuracy alone is admitted to where nothing changes any more."""
+    """Return positions from the strictest feasible constraint to where nothing changes any more."""
     rule, own = rule_of(selection), float(selection.margin[selection.selected])
     most = max(found[-1].margin, _LEAST, *([own] if np.isfinite(own) else []))
     least, most = 100 * min(found[0].margin, 0.0), 100 * most

@@ -1,4 +1,4 @@
-"""The teachers as a table, and what of a teacher foretells the worst class of its students."""
+"""The report's table of teachers, and which of their metrics predict students' worst class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Correlated", "Teaching", "teaching"]
 
 @dataclass(frozen=True)
 class Correlated:
-    """A statistic's correlations, as texts."""
+    """Correlations of a statistic, as text."""
 
     name: str
     cells: tuple[tuple[str, str], ...]
@@ -34,12 +34,12 @@ class Correlated:
 
 @dataclass(frozen=True)
 class Teaching:
-    """Tables of texts. A column that no teacher has is not there."""
+    """Tables of text, without columns that are empty for all teachers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     students: tuple[str, ...]
-    """Kinds of students, of the correlations' columns."""
+    """Kinds of students, in the order of the columns of correlations."""
     correlated: tuple[Correlated, ...]
     """Empty where there are too few teachers."""
     teachers: int
@@ -49,7 +49,7 @@ class Teaching:
 
 
 def teaching(outcome: Outcome, runs: Runs) -> Teaching | None:
-    """None without records of teachers."""
+    """Return the tables of teachers; None without records of teachers."""
     if not len(runs.teachers):
         return None
     found = measure(runs.teachers)
@@ -88,7 +88,7 @@ def _accuracies(outcome: Outcome) -> list[tuple[str, list[str]]]:
 
 
 def _statistics(outcome: Outcome, found: Teachers) -> list[tuple[str, list[str]]]:
-    """Means over seeds."""
+    """Return columns of statistics, as means over seeds."""
     rows = [
         np.flatnonzero(np.isin(found.run_id, outcome.teachers.combinations.run_ids(i)))
         for i in range(_number(outcome))

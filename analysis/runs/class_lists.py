@@ -1,4 +1,4 @@
-"""Class names as options and files give them: single, in a list, or in named groups."""
+"""Class names from options and files: single names, lists and named groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Pareto frontier of points whose two coordinates are both to be large."""
+"""The Pareto frontier of points in two coordinates to be maximized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["pareto_frontier"]
 
 
 def pareto_frontier(x: ArrayLike, y: ArrayLike) -> NDArray[np.intp]:
-    """Indices of the points that no other point dominates, from small ``x`` to large.
+    """Return the indices of the points that no other point dominates, in order of ``x``.
 
     A point dominates another if it is at least as large in both coordinates and larger in one.
     Exact duplicates do not dominate each other, so all of them are kept. Points with a NaN
@@ -33,7 +33,7 @@ def pareto_frontier(x: ArrayLike, y: ArrayLike) -> NDArray[np.intp]:
     column = np.repeat(np.arange(column_start.size), np.diff(np.r_[column_start, xs.size]))
     highest = ys[column_start]
     beaten_by = np.r_[-np.inf, np.maximum.accumulate(highest)[:-1]]
-    # A first column at minus infinity is beaten by nobody.
+    # No point dominates a first column at minus infinity.
     stands = (highest > beaten_by) | (np.arange(highest.size) == 0)
     kept = order[(ys == highest[column]) & stands[column]]
     return kept[np.lexsort((kept, x[kept]))]

@@ -1,4 +1,4 @@
-"""Accuracies in groups of classes by training images. Only reports look at them."""
+"""Accuracies in groups of classes by training images, for reports only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def groupings(train_counts: Sequence[int] | None) -> Groupings:
     """Return the field's usual groupings: thirds of the classes, and thresholds.
 
     Args:
-        train_counts: Training images per class, in label order; None, where they are not known,
-            makes no grouping.
+        train_counts: Training images per class, in label order; None if they are not known,
+            which gives no grouping.
     """
     if train_counts is None:
         return {}

@@ -1,4 +1,4 @@
-"""Which runs of a results folder are compared with one another."""
+"""Loading of the runs of a results folder that are compared."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Runs", "load"]
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Completed records that belong together.
+    """Completed records of one family, with its teachers and other methods.
 
     Attributes:
         students: Students of one family's grid, one row per run, at least one.
         variants: Students of other methods on the same data with the same network and recipe.
         teachers: Their teachers, as far as they have records.
-        notes: One line for each thing that was left out.
-        every: All records that were looked at, whatever became of the run.
+        notes: A line for each group of records that was left out.
+        every: All records that were considered, of completed and other runs.
     """
 
     students: pa.Table
@@ -44,11 +44,11 @@ def load(results: Path, run_ids: Iterable[str] | None = None, family: str | None
     Args:
         results: A results folder, with ``records/`` and perhaps the ``plan.json`` of a sweep.
         run_ids: The runs to compare; None for those of ``plan.json``, or all if there is none.
-        family: Compare all completed students of this family, whatever sweep they belong to. None
-            for the one family there is, or the one with the most recently started student.
+        family: Compare all completed students of this family, of any sweep. None for the family
+            with the most recently started student.
 
     Raises:
-        UserError: There is nothing to compare there, or something there is not a record.
+        UserError: There is nothing to compare, or a file is not a record.
     """
     if not files.exists(results):
         raise UserError(f"{results} does not exist; name the results folder of a sweep")
@@ -116,7 +116,7 @@ def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
 
 
 def _teachers_family(row: Mapping[str, Any]) -> str | None:
-    """The family of a student's teacher; None if unknown."""
+    """Return the family of a student's teacher; None if unknown."""
     try:
         family = json_text.parse((row["spec"] or "").encode())["teacher"]["family"]
     except (ValueError, KeyError, TypeError):
@@ -125,7 +125,7 @@ def _teachers_family(row: Mapping[str, Any]) -> str | None:
 
 
 def _setting(row: Mapping[str, Any]) -> object:
-    """What a student shares with those of its family, but for the teacher; None if unknown."""
+    """Return the setting that a student shares with its family; None if unknown."""
     try:
         spec = json_text.parse((row["spec"] or "").encode())
         fields = [spec[name] for name in ("architecture", "recipe", "scale_by_classes")]
@@ -137,7 +137,7 @@ def _setting(row: Mapping[str, Any]) -> object:
 
 
 def _planned(path: Path) -> list[str] | None:
-    """The run ids of a plan, or None if there is no plan."""
+    """Return the run ids of a plan, or None if there is no plan."""
     try:
         run_ids = json_text.parse(files.read(path))["run_ids"]
     except FileNotFoundError:
@@ -150,7 +150,7 @@ def _planned(path: Path) -> list[str] | None:
 
 
 def _families(students: pa.Table) -> tuple[str, list[str]]:
-    """The family with the most recently started student, and the others, latest first."""
+    """Return the family of the most recently started student, and the others, latest first."""
     if students["family"].null_count:
         row = pc.index(students["family"].is_null(), True).as_py()
         raise UserError(f"record {students['run_id'][row]} is completed but has no family")

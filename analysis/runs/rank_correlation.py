@@ -1,4 +1,4 @@
-"""Spearman's rank correlation in NumPy alone, since importing ``scipy.stats`` takes a second."""
+"""Spearman's rank correlation in NumPy, since importing ``scipy.stats`` takes a second."""
 
 from __future__ import annotations
 

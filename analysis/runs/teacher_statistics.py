@@ -1,9 +1,9 @@
-"""What makes a teacher good for the worst class: its statistics, and how well they foretell that.
+"""Statistics of teachers, and their correlation with the worst-class accuracy of students.
 
 Wang et al. (UAI 2023, Theorem 2) bound a robust student's risk by the calibration of its teacher
 within each class rather than by its accuracy; Lukasik et al. (TMLR 2022, section 3) find that a
-student does badly where its teacher's margin is negative. Statistics are taken on validation, and
-compared with what students do on test, so that the two do not share their luck.
+student is inaccurate where its teacher's margin is negative. Statistics are of validation and
+students' accuracies of test, so that the two do not share noise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rkd_core.objectives import position
 __all__ = ["CONFIDENCE", "STATISTICS", "Correlation", "Teachers", "correlations", "measure"]
 
 CONFIDENCE = 0.9
-"""Of the intervals of correlations."""
+"""Confidence of the intervals of correlations."""
 STATISTICS = {
     "average": "average accuracy",
     "worst_class": "worst-class accuracy",
@@ -32,17 +32,17 @@ STATISTICS = {
     "calibration": "calibration error, worst class",
     "mean_calibration": "calibration error, mean class",
 }
-"""Names of the statistics that may foretell something, and what to call them."""
+"""Statistics that may predict students' accuracy, with their names in tables."""
 _DRAWS = 2000
 _FEWEST = 4
-"""Teachers of whom a correlation is worth its name."""
+"""Least number of teachers for a correlation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Teachers:
     """Statistics of teachers on validation, one for each run; shape ``(teachers,)``.
 
-    NaN where the record does not have what is needed.
+    NaN if the record lacks the data for a statistic.
     """
 
     run_id: tuple[str, ...]
@@ -54,7 +54,7 @@ class Teachers:
     miscalibrated: np.ndarray
     """The class of the largest calibration error; -1 where unknown."""
     floor: FloatArray
-    """What that class's error would be if the order within it were perfect."""
+    """Calibration error that noise alone would cause in that class."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Correlation:
 
 
 def measure(table: pa.Table) -> Teachers:
-    """Statistics of completed teachers in the columns of ``rkd_core.records.SCHEMA``."""
+    """Return statistics of completed teachers in the columns of ``rkd_core.records.SCHEMA``."""
     table = table.combine_chunks()
     total, correct = counts(table, "val")
     margins, log_loss = (_per_class(table, f"val_class_{n}") for n in ("margin", "log_loss"))
@@ -101,14 +101,14 @@ def measure(table: pa.Table) -> Teachers:
 
 
 def correlations(teachers: Teachers, students: pa.Table) -> dict[str, dict[str, Correlation]]:
-    """How each statistic of a teacher goes with the test worst-class accuracy of its students.
+    """Correlate each statistic of a teacher with the test worst-class accuracy of its students.
 
-    Teachers of a seed are compared with one another: a statistic is taken relative to its mean
-    over them, and a student's accuracy to the mean of its setting over them, so that neither
-    seeds nor settings that a teacher lacks count as its merit.
+    Teachers of the same seed are compared with one another: a statistic is taken relative to its
+    mean over them, and a student's accuracy relative to the mean of its setting, so that neither
+    seeds nor missing settings affect the correlation.
 
     Args:
-        teachers: Their statistics.
+        teachers: Statistics of teachers.
         students: Completed students of the grid.
 
     Returns:
@@ -133,7 +133,7 @@ def correlations(teachers: Teachers, students: pa.Table) -> dict[str, dict[str, 
 
 
 def _gains(teachers: Teachers, students: pa.Table) -> dict[str, FloatArray]:
-    """Mean gain of each teacher's students on their settings' means, by their objective."""
+    """Return the mean gain of each teacher's students over their settings, by objective."""
     students = students.combine_chunks()
     place = pc.index_in(students["teacher_id"], value_set=pa.array(teachers.run_id, pa.string()))
     students = students.filter(place.is_valid())
@@ -182,7 +182,7 @@ def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation
 
 
 def _per_class(table: pa.Table, name: str) -> list[FloatArray | None]:
-    """A list column, NaN for null entries; None where the record has no such list."""
+    """Return a list column with NaN for null entries; None where a record lacks the list."""
     return [
         None if row is None else np.array([np.nan if v is None else v for v in row])
         for row in table[name].to_pylist()
@@ -190,7 +190,7 @@ def _per_class(table: pa.Table, name: str) -> list[FloatArray | None]:
 
 
 def _reduced(function, rows) -> FloatArray:  # type: ignore[no-untyped-def]
-    """A number for each row from its finite entries; NaN where there are none."""
+    """Return a number for each row from its finite entries; NaN where there are none."""
     found = []
     for row in rows:
         finite = np.array([]) if row is None else row[np.isfinite(row)]

@@ -1,4 +1,4 @@
-"""Choose a combination on validation. Nothing here can see a test column."""
+"""Choice of a combination on validation; no test column reaches this module."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A choice, with everything it rests on. Indices point into ``combinations``."""
+    """A choice and the data it is based on; indices refer to ``combinations``."""
 
     combinations: Combinations
     criterion: Criterion
     means: Means
     """Validation accuracies at the criterion's ``worst_k``, as counted."""
     seen: Accuracies
-    """What the criterion was applied to: the same, or estimates."""
+    """Accuracies that the criterion was applied to: the same, or estimates."""
     reference: int
     """Standard distillation at its best temperature, by the sweep's own recipe."""
     margin: FloatArray
-    """Average accuracy each combination may give up, ``(combinations,)``; NaN if any."""
+    """Margin of each combination's average accuracy, ``(combinations,)``; NaN if it has none."""
     shortfall: FloatArray
-    """Accuracy that each lacks to be admitted, shape ``(combinations,)``; at most 0 if none."""
+    """Violation of the constraint, shape ``(combinations,)``; 0 or less if feasible."""
     admitted: NDArray[np.bool_]
-    """Whether each combination keeps the constraint, shape ``(combinations,)``."""
+    """Whether each combination is feasible, shape ``(combinations,)``."""
     selected: int
     feasible: bool
-    """False if no combination keeps the constraint; the criterion's fallback is selected."""
+    """Whether any combination is feasible; if not, the criterion's fallback is selected."""
     frontier: NDArray[np.intp]
-    """Combinations that no other beats in both validation accuracies."""
+    """Pareto frontier of both validation accuracies."""
 
     @property
     def least_average(self) -> float | None:
-        """Average accuracy that the selected one must have; None where that is not the rule."""
+        """Least average accuracy of the selected combination; None without such a constraint."""
         if not (isinstance(self.criterion, Constrained) and self.criterion.keep == "average"):
             return None
         return float(self.seen.means.average[self.selected] + self.shortfall[self.selected])
@@ -67,7 +67,7 @@ def select(
     Args:
         combinations: Students of one family.
         criterion: The rule; None for ``Constrained()``.
-        accuracies: What it is applied to; None for the accuracies as counted.
+        accuracies: Accuracies to apply it to; None for those as counted.
 
     Raises:
         UserError: The runs have no standard distillation to measure against, or the criterion's
@@ -114,13 +114,13 @@ def select(
 def best_first(
     combinations: Combinations, means: Means, objective: FloatArray, among: NDArray[np.bool_]
 ) -> int:
-    """Index of the combination with the largest objective, ties broken as ``select`` says.
+    """Return the index of the largest objective, with ties broken as in ``select``.
 
     Args:
         combinations: The candidates.
         means: Their validation accuracies.
-        objective: What is maximized, ``(combinations,)``, or ``(combinations, keys)`` in turn.
-        among: Which candidates count, shape ``(combinations,)``; at least one.
+        objective: Objective to maximize, ``(combinations,)``, or ``(combinations, keys)``.
+        among: Mask of the candidates, shape ``(combinations,)``; at least one is True.
     """
     rows = np.flatnonzero(among)
     for key in objective[:, None].T if objective.ndim == 1 else objective.T:

@@ -1,6 +1,6 @@
-"""Rules of selection: small typed objects, each saying what is admitted and what is maximized.
+"""Selection rules: each states a constraint and an objective to maximize.
 
-A new rule is one class with the methods of ``Criterion``, and one test.
+A new rule is a class with the methods of ``Criterion``.
 """
 
 from __future__ import annotations
@@ -34,99 +34,100 @@ Measure = Literal["worst_k", "average", "balanced"]
 
 @dataclass(frozen=True, eq=False)
 class Accuracies:
-    """What a criterion sees of the combinations, as counted or as estimated."""
+    """Validation accuracies that a criterion is applied to, as counted or as estimated."""
 
     combinations: Combinations
     means: Means
-    """Accuracies at the criterion's ``worst_k``; the errors are always those of the counts."""
+    """Accuracies at the criterion's ``worst_k``; standard errors are those of the counts."""
     estimated: FloatArray | None = None
-    """Recalls ``(combinations, classes)`` where they are not those of the counts."""
+    """Estimated recalls ``(combinations, classes)``; None for those of the counts."""
 
     @classmethod
     def of_draw(cls, draw: Draw, counted: Accuracies) -> Accuracies:
-        """Accuracies of one draw."""
+        """Return the accuracies of one draw."""
         raw, average = counted.means, draw.average(counted.combinations.share)
         means = Means(average, raw.average_se, draw.worst_k, raw.worst_k_se)
         return cls(counted.combinations, means, draw.recalls)
 
     @cached_property
     def recalls(self) -> FloatArray:
-        """Mean over seeds, shape ``(combinations, classes)``; NaN for a class without images."""
+        """Mean recalls over seeds, ``(combinations, classes)``; NaN for a class without images."""
         if self.estimated is not None:
             return self.estimated
         return self.combinations.recalls()
 
     @cached_property
     def balanced(self) -> FloatArray:
-        """Mean recall over the classes present, shape ``(combinations,)``."""
+        """Mean recall over the classes that have images, shape ``(combinations,)``."""
         return np.asarray(np.nanmean(self.recalls, axis=1))
 
     @cached_property
     def balanced_se(self) -> FloatArray:
-        """Standard error by the counts: over seeds, or binomial where there is one."""
+        """Standard error of the counted balanced accuracy: over seeds, or binomial for one seed."""
         return self.combinations.balanced_error()
 
     def measure(self, name: Measure) -> FloatArray:
-        """One of the accuracies by name, shape ``(combinations,)``."""
+        """Return one of the accuracies by name, shape ``(combinations,)``."""
         if name == "balanced":
             return self.balanced
         return self.means.average if name == "average" else self.means.worst_k
 
 
 class Criterion(Protocol):
-    """A rule of selection. ``reference`` is the place of standard distillation, at its best T."""
+    """A selection rule. ``reference`` is the index of standard distillation, at its best T."""
 
     @property
     def worst_k(self) -> int:
         """Number of classes in the worst-k accuracy."""
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
+        """Return name and options as plain data."""
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
-        """What is maximized, and what one combination must have for it."""
+        """Return the objective in words, and the constraint on one combination."""
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """How much accuracy each lacks to be admitted, ``(combinations,)``; at most 0 if none."""
+        """Return how far each violates the constraint; 0 or less if it is feasible."""
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """How far below the reference each average may fall, ``(combinations,)``; NaN if free."""
+        """Return how far below the reference each average may fall; NaN if it is free."""
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
-        """What is maximized, ``(combinations,)``; or ``(combinations, keys)``, the first first."""
+        """Return the objective, ``(combinations,)``, or ``(combinations, keys)`` by priority."""
 
     def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """What is maximized if none is admitted, shape ``(combinations,)``."""
+        """Return the objective that applies if no combination is feasible, ``(combinations,)``."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Classes with a name, whose mean recall counts."""
+    """A named group of classes, measured by its mean recall."""
 
     name: str
     classes: tuple[int, ...]
 
     def accuracy(self, recalls: FloatArray) -> FloatArray:
-        """Mean recall of those classes, shape ``(combinations,)``."""
+        """Return the mean recall of the classes, shape ``(combinations,)``."""
         return np.asarray(np.nanmean(recalls[:, list(self.classes)], axis=1))
 
 
 @dataclass(frozen=True)
 class Constrained:
-    """Maximize worst-k (or a group's) accuracy, average accuracy being at least something.
+    """The rule that maximizes worst-k accuracy, or a group's, under a constraint on the average.
 
     By default the criterion of Wang et al. 2023, section 4 ("Trading off accuracy and robustness"):
     "at least as high average accuracy as standard distillation (within error margin)".
 
     Attributes:
         worst_k: Number of classes in the worst-k accuracy.
-        margin: Accuracy that may be given up, a fraction; None for standard errors.
-        errors: That many standard errors of the difference, ``sqrt(se_candidate^2 +
-            se_reference^2)``, of each candidate, if there is no ``margin``.
-        keep: The accuracy that is kept.
-        reference: What it is measured against: ``standard`` distillation, the ``best`` there is
-            of that accuracy, or a fraction.
-        group: Maximize the mean recall of these classes instead.
+        margin: Fraction by which the constrained accuracy may be below the reference; None for
+            a number of standard errors.
+        errors: Number of standard errors of each candidate's difference, ``sqrt(se_candidate^2 +
+            se_reference^2)``; used if ``margin`` is None.
+        keep: Accuracy that the constraint is on.
+        reference: Reference of the constraint: ``standard`` distillation, the ``best`` candidate,
+            or a fraction.
+        group: Classes whose mean recall is maximized instead of the worst-k accuracy.
 
     Raises:
         UserError: ``margin`` or ``reference`` is not a fraction, or ``errors`` not a number.
@@ -150,12 +151,12 @@ class Constrained:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
+        """Return name and options as plain data."""
         rule = "standard_error" if self.margin is None else "fixed"
         return {"name": "constrained", **asdict(self), "margin_rule": rule}
 
     def _least(self, a: Accuracies, reference: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The accuracy kept, what it is measured against, and the margins."""
+        """Return the constrained accuracies, the reference accuracy and the margins."""
         values = a.measure(self.keep)
         se = a.means.average_se if self.keep == "average" else a.balanced_se
         if isinstance(self.reference, str):
@@ -184,7 +185,7 @@ class Constrained:
         return self.reference - float(self._margins(error, 0.0))
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
-        """What is maximized, and what one combination must have for it."""
+        """Return the objective in words, and the constraint on one combination."""
         _, against, margins = self._least(accuracies, reference)
         margin = margins[index]
         kind = "an average" if self.keep == "average" else "a balanced accuracy"
@@ -196,47 +197,47 @@ class Constrained:
         return f"{what} accuracy", least
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """The least that is asked for less the accuracy, shape ``(combinations,)``."""
+        """Return the least accuracy required minus the accuracy, shape ``(combinations,)``."""
         values, against, margins = self._least(accuracies, reference)
         return np.asarray(against - margins - values)
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """How far below the reference each may fall, shape ``(combinations,)``."""
+        """Return how far below the reference each may fall, shape ``(combinations,)``."""
         return self._least(accuracies, reference)[2]
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
-        """Mean worst-k accuracy, or that of the group, shape ``(combinations,)``."""
+        """Return the mean worst-k accuracy, or that of the group, shape ``(combinations,)``."""
         if self.group is not None:
             return self.group.accuracy(accuracies.recalls)
         return accuracies.means.worst_k
 
     def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """The accuracy that is to be kept, shape ``(combinations,)``."""
+        """Return the constrained accuracy, shape ``(combinations,)``."""
         return accuracies.measure(self.keep)
 
 
 @dataclass(frozen=True)
 class _Free:
-    """What rules without a constraint on the average have in common."""
+    """Base class of rules without a constraint."""
 
     worst_k: int = 1
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Nothing is asked for: all are admitted."""
+        """Return minus infinity: every combination is feasible."""
         return np.full(len(accuracies.combinations), -np.inf)
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """The average may fall as it likes: NaN."""
+        """Return NaN: the average is not constrained."""
         return np.full(len(accuracies.combinations), np.nan)
 
     def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Never asked for, since all are admitted."""
+        """Return the average, which is never used since every combination is feasible."""
         return accuracies.means.average
 
 
 @dataclass(frozen=True)
 class WeightedSum(_Free):
-    """Maximize ``weight * worst-k + (1 - weight) * average`` accuracy.
+    """The rule that maximizes ``weight * worst-k + (1 - weight) * average`` accuracy.
 
     Raises:
         UserError: ``weight`` is not a fraction.
@@ -249,22 +250,22 @@ class WeightedSum(_Free):
             raise UserError(f"weight must be a fraction, such as 0.5, not {self.weight:g}")
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
+        """Return name and options as plain data."""
         return {"name": "weighted_sum", **asdict(self)}
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
-        """What is maximized, and what one combination must have for it."""
+        """Return the objective in words, and the constraint on one combination."""
         return f"{self.weight:g} × {_worst_name(self.worst_k)} + {1 - self.weight:g} × average", ""
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
-        """The weighted sum, shape ``(combinations,)``."""
+        """Return the weighted sum, shape ``(combinations,)``."""
         m = accuracies.means
         return np.asarray(self.weight * m.worst_k + (1 - self.weight) * m.average)
 
 
 @dataclass(frozen=True)
 class Lexicographic(_Free):
-    """Maximize the first accuracy; among those within a tolerance of its best, the next, and so on.
+    """The rule that maximizes one accuracy and, within a tolerance of its best, the next.
 
     Raises:
         UserError: ``tolerance`` is not a fraction of 0 or more, or an accuracy is not known.
@@ -282,18 +283,18 @@ class Lexicographic(_Free):
             raise UserError(f"order must name some of {', '.join(known)}, not {', '.join(wrong)}")
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
+        """Return name and options as plain data."""
         return {"name": "lexicographic", **asdict(self)}
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
-        """What is maximized, and what one combination must have for it."""
+        """Return the objective in words, and the constraint on one combination."""
         order = [_worst_name(self.worst_k) if name == "worst_k" else name for name in self.order]
         return ", then ".join(order) + " accuracy", ""
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
-        """A column for each accuracy, shape ``(combinations, keys)``.
+        """Return a column for each accuracy, shape ``(combinations, keys)``.
 
-        All but the last are 0 for who is out of the running and 1 for who is in it.
+        All columns but the last are 1 for combinations that remain candidates and 0 for others.
         """
         values = [accuracies.measure(name) for name in self.order]
         columns, running = [], np.ones(len(values[0]), dtype=bool)
@@ -305,11 +306,11 @@ class Lexicographic(_Free):
 
 @dataclass(frozen=True)
 class Floors:
-    """Maximize worst-k accuracy, each of some classes having at least its floor.
+    """The rule that maximizes worst-k accuracy if some classes reach their floors.
 
     Attributes:
         floors: Least recall by class.
-        names: What to call the classes, in label order.
+        names: Names of the classes, in label order.
         worst_k: Number of classes in the worst-k accuracy.
 
     Raises:
@@ -330,32 +331,32 @@ class Floors:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, as plain data."""
+        """Return name and options as plain data."""
         floors = {self.names[label]: floor for label, floor in self.floors.items()}
         return {"name": "floors", "worst_k": self.worst_k, "floors": floors}
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
-        """What is maximized, and what one combination must have for it."""
+        """Return the objective in words, and the constraint on one combination."""
         least = [f"{100 * f:g} ({self.names[label]})" for label, f in self.floors.items()]
         what = f"{_worst_name(self.worst_k)} accuracy"
         return what, "accuracies of at least " + ", ".join(least)
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """What the class that lacks most has too little, shape ``(combinations,)``."""
+        """Return the largest distance of a class to its floor, shape ``(combinations,)``."""
         labels: IntArray = np.array(list(self.floors), dtype=np.int64)
         lacking = np.array(list(self.floors.values())) - accuracies.recalls[:, labels]
         return np.asarray(np.where(np.isnan(lacking), np.inf, lacking).max(axis=1))
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """The average may fall as it likes: NaN."""
+        """Return NaN: the average is not constrained."""
         return np.full(len(accuracies.combinations), np.nan)
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
-        """Mean worst-k accuracy, shape ``(combinations,)``."""
+        """Return the mean worst-k accuracy, shape ``(combinations,)``."""
         return accuracies.means.worst_k
 
     def fallback(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """The one that lacks least, shape ``(combinations,)``."""
+        """Return the negative shortfall, so that the smallest violation is chosen."""
         return -self.shortfall(accuracies, reference)
 
 

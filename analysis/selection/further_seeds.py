@@ -1,9 +1,9 @@
-"""What would settle a selection: which combinations to repeat with further seeds, and how often.
+"""Further seeds that would settle a selection: of which combinations, and how many.
 
-A further seed of a combination is one more look at its classes, with the noise that the posterior
-has found a look to have. What it would do to the choice can be worked out before it is trained
-(Raiffa and Schlaifer 1961, preposterior analysis): draw accuracies, draw what further seeds would
-show of them, choose again, and see what is still given up.
+A further seed of a combination is another observation of its classes, with the noise estimated by
+the posterior. Its effect on the choice can be computed before it is trained (preposterior analysis,
+Raiffa and Schlaifer 1961): draw accuracies, draw observations of further seeds, choose again, and
+average the remaining regret.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from rkd_core.errors import UserError
 __all__ = ["Settling", "one_more", "settle"]
 
 _HOW_MANY = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Combinations that may be repeated together, the likeliest to be best first."""
+"""Numbers of combinations to repeat together, the likeliest to be best first."""
 _HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
 """Further seeds of each."""
 _CONTENDERS = 8
-"""Combinations of which a single further seed is worth working out."""
+"""Number of combinations for which ``one_more`` evaluates a further seed."""
 _DRAWS = 300
 _EVERY = 300
 """Number of combinations for which a further seed is evaluated."""
@@ -37,10 +37,10 @@ _EVERY = 300
 
 @dataclass(frozen=True)
 class Settling:
-    """Further seeds, and what they would leave of the expected regret."""
+    """A proposal of further seeds, with the expected regret after them."""
 
     regret: float
-    """Expected now."""
+    """Expected regret now."""
     target: float
     places: tuple[int, ...]
     """Combinations to repeat, standard distillation first if it is measured against; none if it
@@ -48,7 +48,7 @@ class Settling:
     seeds: int
     """Further seeds of each."""
     after: float
-    """Expected regret when they are trained."""
+    """Expected regret after they are trained."""
     beyond: Settling | None = None
     """Proposal with more trainings than there are so far, which reaches the target or comes nearer
     to it; None if the target needs none."""
@@ -57,17 +57,17 @@ class Settling:
 
     @property
     def students(self) -> int:
-        """Further students."""
+        """Number of further students."""
         return len(self.places) * self.seeds
 
     @property
     def settled(self) -> bool:
-        """Whether nothing has to be repeated."""
+        """Whether no further seed is needed."""
         return not self.places
 
     @property
     def reached(self) -> bool:
-        """Whether that brings it under the target."""
+        """Whether the proposal reaches the target."""
         return self.after <= self.target
 
 
@@ -79,12 +79,12 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
     proposal is the one that comes nearest, and ``beyond`` holds a larger one that comes nearer.
 
     Args:
-        selection: By estimates.
-        uncertainty: Of it.
+        selection: Selection by estimates.
+        uncertainty: Uncertainty of the selection; None if it is not known.
         target: A fraction of accuracy, such as 0.005.
 
     Raises:
-        UserError: The target is not above 0, or how sure the choice is cannot be said.
+        UserError: The target is not above 0, or the uncertainty of the choice is not known.
     """
     if not 0 < target < 1:
         raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
@@ -92,7 +92,7 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
         raise UserError("target-regret needs a rule with one figure to maximize, not --order")
     posterior = None if uncertainty is None else fit(selection.combinations)
     if uncertainty is None or posterior is None:
-        raise UserError("target-regret needs to know how sure the choice is, which is not known")
+        raise UserError("target-regret needs the uncertainty of the choice, which is not known")
     now = uncertainty.expected_regret
     if now <= target:
         return Settling(now, target, (), 0, now)
@@ -118,10 +118,10 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
 
 
 def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:
-    """What a further seed of one combination alone would take off the expected regret.
+    """Return by how much one further seed of a single combination reduces the expected regret.
 
-    Of the likeliest to be best, of the selected one and of standard distillation; that of all
-    others is about nothing. Standard errors of draws are in it, so it may be 0 where it is small.
+    It covers the combinations likeliest to be best, the selected one and standard distillation; the
+    effect of all others is about 0. Values have Monte Carlo error, so small ones may be 0.
     """
     posterior = fit(selection.combinations)
     if posterior is None:
@@ -136,11 +136,11 @@ def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]
 def _candidates(
     selection: Selection, uncertainty: Uncertainty
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Sets of combinations and further seeds of each, the fewest students first."""
+    """Yield sets of combinations with a number of further seeds, in order of students."""
     rule, chance = selection.criterion, uncertainty.probability_best
     order = [selection.selected, *np.argsort(-chance, kind="stable").tolist()]
     against = isinstance(rule, Constrained) and rule.reference == "standard"
-    first = [selection.reference] if against else []  # what is paired with it is known better
+    first = [selection.reference] if against else []  # pairs with the reference are more precise
     contenders = [place for place in dict.fromkeys(order) if place not in first]
     contenders = [place for place in contenders if chance[place] > 0][: max(_HOW_MANY)]
     sizes = sorted({min(many, len(contenders)) for many in _HOW_MANY})
@@ -149,7 +149,7 @@ def _candidates(
 
 
 class _Simulation:
-    """Choices after further seeds, by the same draws whatever is repeated."""
+    """Simulated choices after further seeds, with common random numbers."""
 
     def __init__(self, posterior: Posterior, selection: Selection) -> None:
         self._posterior, self._selection = posterior, selection
@@ -164,11 +164,11 @@ class _Simulation:
         self._truths = [one for b in self._blocks for one in self._accuracies(self._effects[b])]
 
     def regret(self, places: tuple[int, ...], seeds: int) -> float:
-        """Mean of what the best has over the one chosen after so many further seeds."""
+        """Return the mean regret of the choice after further seeds."""
         gains, rows = self._gains(places, seeds), list(places)
         truths, total = iter(self._truths), 0.0
         for block in self._blocks:
-            # Of each draw a column for each mode.
+            # Each draw has a column for each mode.
             shown = self._effects[block, rows] + self._noise[block, rows] / np.sqrt(seeds)
             learnt = np.einsum("mcs,dsm->dcm", gains, shown, optimize=True)
             for values, admitted in self._accuracies(learnt):
@@ -177,7 +177,7 @@ class _Simulation:
         return total / _DRAWS
 
     def _gains(self, places: tuple[int, ...], seeds: int) -> FloatArray:
-        """What is learnt of all from what is shown of some, ``(modes, combinations, places)``.
+        """Return gains that update all combinations from some, ``(modes, combinations, places)``.
 
         Rotated by the eigenvectors of the classes' covariance and divided by the noise of one
         seed, modes are independent of each other and noise has variance 1.
@@ -190,7 +190,7 @@ class _Simulation:
         return np.asarray(np.linalg.solve(among, covariance.transpose(0, 2, 1)).transpose(0, 2, 1))
 
     def _accuracies(self, effects: FloatArray) -> Iterator[tuple[FloatArray, NDArray[np.bool_]]]:
-        """The rule's objective and who is admitted, for each of some effects rotated as above."""
+        """Yield the objective and the feasible combinations, for each draw of rotated effects."""
         rule, p = self._selection.criterion, self._posterior
         for draw in p.seen(p.mean + effects @ self._columns.T, self._half, rule.worst_k):
             accuracies = Accuracies.of_draw(draw, self._counted)
@@ -200,6 +200,6 @@ class _Simulation:
 
 def _given_up(truth: tuple[FloatArray, NDArray[np.bool_]], chosen: int) -> float:
     values, admitted = truth
-    if not admitted.any():  # nothing is better where nothing will do
+    if not admitted.any():  # no combination is feasible
         return 0.0
     return max(float(values[admitted].max() - values[chosen]), 0.0)

@@ -1,4 +1,4 @@
-"""A selection together with what may be looked at once it is made: test figures and teachers."""
+"""A selection with the test figures, teachers and other methods that are shown beside it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Setting:
-    """What all the runs have in common, for titles and captions."""
+    """Data set, networks and classes that all runs share, for titles and captions."""
 
     dataset: str
     teacher_architecture: str | None
@@ -56,7 +56,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What is shown beside the candidates and never selected, with its accuracies over seeds."""
+    """Models that are shown beside the candidates and never selected, with their accuracies."""
 
     combinations: Combinations
     val: Means
@@ -66,7 +66,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its interval of confidence ``CONFIDENCE``."""
+    """A figure and its interval at confidence ``CONFIDENCE``."""
 
     value: float
     low: float
@@ -80,7 +80,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Prospect:
-    """Accuracies of the selected combination, each for one kind of claim."""
+    """Worst-k and average accuracy of the selected combination, with intervals."""
 
     worst_k: Interval
     average: Interval
@@ -88,19 +88,19 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Prospects:
-    """Accuracies of the selected combination, with an interval for each kind of claim."""
+    """Accuracies of the selected combination for further images and test sets, and by test."""
 
     other_images: Prospect | None
     """Accuracies on further images, estimated from validation; None without an estimate."""
     such_a_test: Prospect | None
-    """Predicted counts of a test set with as many images of each class, from validation."""
+    """Predictions for a test set with as many images of each class, from validation."""
     test_alone: Prospect
     """Test figures as counted, with intervals of the true accuracies from those counts alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """All that the table, the figure and the selection file show."""
+    """Content of the printed tables, the figure, the report and the selection file."""
 
     selection: Selection
     held_out: HeldOut
@@ -111,12 +111,12 @@ class Outcome:
     methods: Beside
     """Students of other methods, one row for each of their variants."""
     fitted: tuple[str, ...]
-    """Methods among them that train nothing, and are fitted to validation."""
+    """Methods among them that train nothing and are fitted to validation."""
     setting: Setting
     uncertainty: Uncertainty | None
-    """How sure the selection is; None if that cannot be said."""
+    """Uncertainty of the selection; None if it cannot be computed."""
     unsaid: str
-    """Why not, in a line; empty if it can."""
+    """Reason for a missing uncertainty, in a line; empty otherwise."""
     prospects: Prospects
 
     @property
@@ -213,9 +213,9 @@ def combination_name(c: Combinations, index: int) -> str:
 
 
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
-    """What marks the other methods in figures, letter and name by place.
+    """Return the letters that mark other methods in figures, with their names, by place.
 
-    One variant of each method has a letter: the one of the best validation worst-k accuracy.
+    The variant of each method with the best validation worst-k accuracy has a letter.
     """
     means = outcome.methods.val
     names = [v.partition(" ")[0] for v in outcome.methods.combinations.variant.to_pylist()]
@@ -225,12 +225,12 @@ def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
 
 
 def _letter(place: int) -> str:
-    """a to z, then numbers."""
+    """Return a letter from a to z, then numbers."""
     return chr(ord("a") + place) if place < 26 else str(place + 1)
 
 
 def class_names(runs: Runs) -> tuple[str, ...]:
-    """Distinct names of the classes, in label order; their labels where there are none."""
+    """Return distinct names of the classes in label order, or their labels if there are none."""
     student = runs.students.slice(0, 1).to_pylist()[0]
     names = student["class_names"] or []
     classes = len(student["val_class_total"] or names)

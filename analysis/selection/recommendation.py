@@ -20,7 +20,7 @@ from rkd_core.metrics import average_accuracy, balanced_accuracy, recalls, worst
 __all__ = ["Guessing", "Recommendation", "of_record", "recommendation"]
 
 LEVEL = 0.05
-"""Probability of taking guessing for learning, over all combinations."""
+"""Probability of mistaking guessing for learning, over all combinations."""
 _LISTED = 5
 """Number of classes that a sentence names."""
 CHANGES = (
@@ -33,7 +33,7 @@ CHANGES = (
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Verdict on whether the selected student can be shipped.
+    """A verdict on whether the selected student can be shipped.
 
     Attributes:
         reason: ``nothing_learned``: it is not distinguishable from guessing. ``objective_zero``:
@@ -127,7 +127,8 @@ def of_record(row: Any) -> str:
     if guessing.explains(correct):
         return (
             f"it has learned nothing: {correct.sum():,} of {total.sum():,} validation images are "
-            f"right, and {100 * guessing.average:.1f} % by always giving the most frequent class"
+            f"correct, and always predicting the most frequent class reaches "
+            f"{100 * guessing.average:.1f} %"
         )
     missed = np.flatnonzero((correct == 0) & (total > 0))
     if missed.size:
@@ -150,7 +151,7 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     ]
     given = np.flatnonzero(counts)
     if given.size == 1 and counts[given[0]] == total[given[0]]:
-        sentences.append(f"It gives every image the class {names[int(given[0])]}.")
+        sentences.append(f"It predicts the class {names[int(given[0])]} for every image.")
     others = [i for i in range(len(c)) if not Guessing(total, len(c)).explains(_counts(c, i))]
     if others:
         best = max(others, key=lambda i: float(s.means.average[i]))
@@ -186,12 +187,12 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
         "tell them apart.",
         f"No image of {shown} is recognized by any of them."
         if never
-        else f"Each misses another class; the first by the rule misses {shown}.",
+        else f"They miss different classes; the selected one misses {shown}.",
         f"The best average is that of {combination_name(c, best)}: "
         f"{100 * s.means.average[best]:.1f} %.",
     ]
     if len(among) < len(c) and _objective(s).max() > 0:
-        sentences.append("Combinations with more have too low an average: see --margin.")
+        sentences.append("Combinations with a higher one violate the constraint; see --margin.")
     k = _first_k(c, among, s.criterion.worst_k)
     if k is not None:
         sentences.append(
@@ -220,7 +221,7 @@ def _counts(c: Combinations, index: int) -> FloatArray:
 
 
 def _of_teachers(outcome: Outcome) -> list[str]:
-    """Say which teachers have learned nothing, or miss a class."""
+    """Return sentences on teachers that have learned nothing or miss a class."""
     t = outcome.teachers.combinations
     if not len(t):
         return []

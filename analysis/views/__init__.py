@@ -1,1 +1,1 @@
-"""Terminal, files, figures and markup: the ways in which results are shown."""
+"""Tables, figures and files that show a selection."""

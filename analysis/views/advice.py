@@ -1,4 +1,4 @@
-"""How to settle a selection, in words and as the command that trains exactly what it takes."""
+"""Proposals of further seeds, in words and as a command."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from analysis.runs.columns import objective_names, positions
 from analysis.runs.combinations import Combinations
 from analysis.selection.further_seeds import Settling
 from rkd_core.objectives import OBJECTIVES, by_alpha, on_grid
+from analysis.views.format import percent
 from rkd_core.storage import files
 from rkd_core.text import json_text
 
@@ -23,21 +24,21 @@ Cell = tuple[str, str, str]
 
 
 def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
-    """Return lines that say what to repeat; the last is the command if the folder has a plan.
+    """Return the proposal in lines; the last is the command if the folder has a plan.
 
     Args:
-        settling: What to repeat.
-        combinations: That it speaks of.
-        results: Results folder; its ``plan.json`` has the command of the sweep.
+        settling: The proposal.
+        combinations: The combinations it refers to.
+        results: Results folder, whose ``plan.json`` has the command of the sweep.
     """
-    now, target = (f"{100 * regret:.2f}" for regret in (settling.regret, settling.target))
+    now, target = (percent(regret, 2) for regret in (settling.regret, settling.target))
     if settling.settled:
-        return [f"Settled: the expected regret is {now} points, of {target} that were asked for"]
-    after = f"{100 * settling.after:.2f}"
+        return [f"Settled: the expected regret is {now} points; the target is {target}"]
+    after = percent(settling.after, 2)
     count, teachers = _trainings(settling, combinations)
     seeds = "a further seed" if settling.seeds == 1 else f"{settling.seeds} further seeds"
     lines = [
-        f"To bring the expected regret from {now} points to {after} ({target} asked for): {seeds} "
+        f"To reduce the expected regret from {now} points to {after} (target {target}): {seeds} "
         f"of {len(settling.places)} combinations, {count} students and at most {teachers} teachers"
     ]
     lines += _limits(settling, combinations, target)
@@ -46,14 +47,14 @@ def advice(settling: Settling, combinations: Combinations, results: Path) -> lis
 
 
 def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
-    """Say what is out of reach, what it would take, and what is cheaper."""
+    """Return lines on targets out of reach, their cost, and cheaper alternatives."""
     lines, beyond = [], settling.beyond
     furthest = beyond or settling
     if not furthest.reached:
-        lines.append(f"No number of seeds that was tried brings it to {target}; that is the best")
+        lines.append(f"No number of seeds that was tried reaches {target}; this is the nearest")
     if beyond is not None:
         lines[:] = [
-            f"{target if beyond.reached else f'{100 * beyond.after:.2f}'} would take "
+            f"{target if beyond.reached else percent(beyond.after, 2)} would take "
             f"{beyond.students:,} students ({beyond.seeds} further seeds of {len(beyond.places)} "
             f"combinations; the grid has {int(c.seeds.sum()):,} students so far): a weaker target, "
             f"such as --target-regret {_above(settling.after)}, is reached by the seeds above",
@@ -62,14 +63,14 @@ def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
     if settling.another_grid is not None:
         lines.append(
             f"One further seed of the whole grid, {len(c):,} students, would leave "
-            f"{100 * settling.another_grid:.2f}"
+            f"{percent(settling.another_grid, 2)} points"
         )
     if int(c.seeds.max()) == 1:
         images = int(c.class_total[0].sum())
         lines.append(
-            "One seed does not show how far seeds differ: train a second seed of these first and "
-            "ask again. More validation images need no further training: four times the "
-            f"{images:,} there are halve the noise of counting"
+            "One seed does not show how much seeds differ: train a second seed of these first and "
+            "select again. More validation images need no further training: four times the "
+            f"{images:,} available halve the noise of counting"
         )
     return lines
 
@@ -83,7 +84,7 @@ def _above(regret: float) -> str:
 
 
 def described(settling: Settling | None, combinations: Combinations) -> dict[str, Any] | None:
-    """The same as plain data, for ``selection.json``."""
+    """Return the proposal as plain data, for ``selection.json``."""
     if settling is None:
         return None
     return {
@@ -117,7 +118,7 @@ def _trainings(settling: Settling, c: Combinations) -> tuple[int, int]:
 
 
 def _command(settling: Settling, combinations: Combinations, results: Path) -> str | None:
-    """The sweep's own command, and what to repeat beside what it repeats already."""
+    """Return the sweep's command with the proposed repetitions added to its own."""
     try:
         plan = json_text.parse(files.read(results / "plan.json"))
         words = [str(word) for word in plan["command"]]
@@ -165,7 +166,7 @@ def _amount(name: str, alpha: float | None) -> str:
 
 
 def _without(words: Sequence[str], option: str) -> list[str]:
-    """A command line without an option and its values."""
+    """Return a command line without an option and its values."""
     kept, inside = [], False
     for word in words:
         inside = word == option or (inside and not word.startswith("--"))

@@ -1,4 +1,4 @@
-"""The selection among the students there are so far, as two lines for a progress display."""
+"""The selection among the students trained so far, as two lines for a progress display."""
 
 from __future__ import annotations
 

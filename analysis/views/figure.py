@@ -1,6 +1,6 @@
-"""Average against worst-class accuracy of every combination, as Figure 1 of Wang et al. 2023.
+"""Figure of average against worst-class accuracy, after Figure 1 of Wang et al. 2023.
 
-Matplotlib is imported when a figure is drawn, not before: it takes longer than all the rest.
+Matplotlib is imported when a figure is drawn, since its import takes longest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _STYLE = {
 _STANDARD_COLOR = "#d1495b"
 """The standard student has no alpha_s; this red is nowhere on the color map."""
 _OTHER_COLOR = "#3b6fb6"
-"""Of other methods' crosses."""
+"""Color of the crosses of other methods."""
 _MARKERS = "osD^v><phPX*"
 _LINE = "#1a1a1a"
 _NOTE: dict[str, Any] = {"loc": "right", "fontsize": 9, "color": "#666666"}
@@ -74,7 +74,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def prepare() -> None:
-    """Import matplotlib, and find its fonts, before there is a figure to draw."""
+    """Import matplotlib and find its fonts in advance."""
     from matplotlib.backends import backend_agg, backend_svg
     from matplotlib.figure import Figure
 
@@ -85,11 +85,11 @@ def prepare() -> None:
 
 
 def draw(outcome: Outcome) -> Figure:
-    """Two panels, validation and test: color is alpha_s, marker the teacher, size the temperature.
+    """Draw validation and test panels: color is alpha_s, marker the teacher, size the temperature.
 
     Each panel has the frontier of its own accuracies. The validation panel shows the constraint
-    that the selected combination had to keep; the test panel only shows where it came to lie.
-    Students of other methods are crosses; each method's best on validation has a letter.
+    of the selected combination; the test panel shows where that combination lies. Students of
+    other methods are crosses; the best of each method on validation has a letter.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -173,13 +173,13 @@ def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
 
 
 def _crosses(axes: Axes, means: Means) -> None:
-    """Students of other methods, without their errors: they are told apart by their letters."""
+    """Draw students of other methods, told apart by letters, without error bars."""
     x, y = _accuracies(means).T
     axes.scatter(x, y, s=46, marker="x", color=_OTHER_COLOR, linewidths=1.4, zorder=4)
 
 
 def _constraint(axes: Axes, outcome: Outcome) -> None:
-    """Shade the averages that were too low for the selected combination."""
+    """Shade the averages that violate the constraint."""
     if outcome.selection.least_average is None:
         return
     least = 100 * outcome.selection.least_average
@@ -244,7 +244,7 @@ def _legends(figure: Figure, panels: list[Axes], outcome: Outcome) -> None:
 
 
 def _as_it_is(name: str) -> str:
-    """Somebody's name as text, which is neither mathematics nor broken XML."""
+    """Escape a name, so that it is neither mathematics nor invalid XML."""
     return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
 
 
@@ -264,7 +264,7 @@ def _title(outcome: Outcome) -> str:
 
 
 def _labels(outcome: Outcome) -> dict[int, str]:
-    """What the marked points are called, by their index; the other methods' come last."""
+    """Return the labels of marked points by index, other methods last."""
     selection = outcome.selection
     beside = len(selection.combinations)
     others = {beside + place: letter for place, (letter, _) in letters(outcome).items()}
@@ -292,19 +292,19 @@ def _settings(outcome: Outcome, index: int) -> str:
 
 
 def _accuracies(means: Means) -> FloatArray:
-    """Points in percent, shape ``(combinations, 2)``."""
+    """Return points in percent, shape ``(combinations, 2)``."""
     return 100 * np.column_stack((means.average, means.worst_k))
 
 
 def _along(corners: FloatArray) -> FloatArray:
-    """Points strung closely along a line, shape ``(points, 2)``."""
+    """Return closely spaced points along a line, shape ``(points, 2)``."""
     steps = np.arange(30 * (len(corners) - 1) + 1) / 30
     at = np.arange(len(corners))
     return np.column_stack([np.interp(steps, at, corners[:, axis]) for axis in (0, 1)])
 
 
 def _colors() -> Colormap:
-    """Viridis without its palest yellows, which vanish on white."""
+    """Return viridis without its lightest yellows, which are hard to see on white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -312,9 +312,9 @@ def _colors() -> Colormap:
 
 
 def _teachers(c: Combinations) -> tuple[FloatArray, NDArray[np.intp]]:
-    """The distinct teachers, rows (objective, alpha or -1), and which one each combination has.
+    """Return distinct teachers as rows (objective, alpha or -1), and each combination's teacher.
 
-    Where there are more than there are markers, all trade-off teachers share one.
+    If there are more teachers than markers, all trade-off teachers share one.
     """
     alpha = np.where(np.isnan(c.alpha_t), -1.0, c.alpha_t)
     for merged in (alpha, np.full(alpha.size, -1.0)):
@@ -336,7 +336,7 @@ def _color(name: str) -> str:
 
 
 def _areas(temperature: FloatArray) -> FloatArray:
-    """Marker areas by the rank of the temperature."""
+    """Return marker areas by the rank of the temperature."""
     values, rank = np.unique(temperature, return_inverse=True)
     smallest, largest = _AREAS
     if values.size == 1:

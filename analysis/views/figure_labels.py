@@ -1,4 +1,4 @@
-"""Labels that cover neither the points of a figure nor one another."""
+"""Placement of labels in a figure without overlap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["place_labels"]
 
 _DISTANCES = (12, 18, 26, 40, 58, 80, 110, 150, 200)
-"""Points between a label's box and what it names; nearer is better."""
+"""Distances in points between a label's box and its point; nearer is better."""
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 
 
@@ -35,7 +35,7 @@ def place_labels(
         points: All points in data coordinates, shape ``(points, 2)``; none should be covered.
         labels: Text by index into the points.
         line: Points along a line that should not be covered either, shape ``(any, 2)``.
-        renderer: What the texts are measured with.
+        renderer: Renderer that measures the texts.
     """
     scale = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
     room = _Room(
@@ -74,16 +74,16 @@ def place_labels(
 
 @dataclass(frozen=True)
 class _Room:
-    """What a label must not hide, in pixels."""
+    """Points, lines and labels that a label must not cover, in pixels."""
 
     pixels: FloatArray  # (points, 2)
-    weights: FloatArray  # (points,) how bad it is to cover each
+    weights: FloatArray  # (points,) cost of covering each
     frame: FloatArray  # (2, 2) lower left and upper right corner of the axes
     radius: float  # of a marker
     taken: list[FloatArray] = field(default_factory=list)  # corners of the labels so far
 
     def cost(self, index: int, shift: FloatArray, half: FloatArray) -> float:
-        """How bad it is to write a label of this half size, so far from its point."""
+        """Return the cost of a label of this half size at a distance from its point."""
         away = self.pixels - self.pixels[index]
         covered = (np.abs(away - shift) < half + self.radius).all(axis=1)
         along = np.clip(away @ shift / (shift @ shift), 0, 1)

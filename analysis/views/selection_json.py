@@ -1,4 +1,4 @@
-"""The selection as a file: strict JSON, written whole or not at all."""
+"""The selection as strict JSON, written atomically."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ SCHEMA_VERSION = 1
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """The content of ``selection.json``: plain data, None where a number is not defined.
+    """Return the content of ``selection.json`` as plain data; None for an undefined number.
 
-    Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` rest on
-    validation alone; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
+    Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` use
+    validation only; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
     single worst class, ``worst_k`` the criterion's k classes. ``class_groups`` are by training
-    images (none where records have no counts, or where there are fewer than three classes; no group
-    is empty); a group's accuracy is the mean recall of its classes.
-    ``methods`` are students of other methods, on validation and on test; nothing was selected
-    among them. ``recommendation`` says whether the selected one can be shipped, and if not, why
-    and what to change; ``selected`` holds it in either case. ``optimism`` is the excess of its
-    validation figure over ``corrected``, the figure to expect; intervals hold ``confidence``; a
-    gain is against standard distillation. ``prospects`` are accuracies of the selected one with
-    intervals: ``other_images`` is estimated from validation and is of the ``subject``,
-    ``such_a_test`` predicts the counts of a test set with as many images of each class, and
-    ``test_alone`` gives the test figures, with intervals of the true accuracies by test alone.
+    images (none if records have no counts or there are fewer than three classes; no group is
+    empty); a group's accuracy is the mean recall of its classes.
+
+    ``methods`` are students of other methods, on validation and on test; none of them is selected.
+    ``recommendation`` says whether the selected student can be shipped, and if not, why and what to
+    change; ``selected`` holds it in either case. ``optimism`` is the excess of its validation
+    figure over ``corrected``, the expected figure; intervals hold ``confidence``; a gain is against
+    standard distillation. ``prospects`` are accuracies of the selected student with intervals:
+    ``other_images`` is estimated from validation and describes the ``subject``, ``such_a_test``
+    predicts a test set with as many images of each class, and ``test_alone`` has the test figures
+    with intervals from the test counts alone.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference
@@ -85,7 +86,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def _uncertainty(outcome: Outcome) -> dict[str, Any]:
-    """How sure the choice is; None of each where that cannot be said."""
+    """Return the uncertainty of the choice; None for each figure without an estimate."""
     sure, selection = outcome.uncertainty, outcome.selection
     names = ("expected_regret", "optimism", "corrected", "interval", "shared_image_noise")
     if sure is None:
@@ -103,7 +104,7 @@ def _uncertainty(outcome: Outcome) -> dict[str, Any]:
 
 
 def _chances(sure: Uncertainty) -> list[dict[str, Any]]:
-    """What the posterior says of every combination."""
+    """Return posterior figures of every combination."""
     columns: dict[str, list[Any]] = {
         "probability_best": _numbers(sure.probability_best),
         "probability_feasible": _numbers(sure.probability_admitted),
@@ -124,7 +125,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
-    """Settings, seeds and validation accuracies of every combination."""
+    """Return settings, seeds and validation accuracies of every combination."""
     c = combinations
     run_ids, seed, stop = c.run_id.to_pylist(), c.seed.tolist(), (c.start + c.seeds).tolist()
     runs = [slice(*ends) for ends in zip(c.start.tolist(), stop, strict=True)]
@@ -143,7 +144,7 @@ def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
 
 
 def _methods(outcome: Outcome) -> list[dict[str, Any]]:
-    """Variant, seeds and accuracies of every student of another method."""
+    """Return variant, seeds and accuracies of every student of another method."""
     c, worst_k = outcome.methods.combinations, outcome.selection.criterion.worst_k
     rows = _rows(c, worst_k)
     for index, row in enumerate(rows):
@@ -158,7 +159,7 @@ def _methods(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _figures(outcome: Outcome, index: int) -> dict[str, Any]:
-    """One combination in full, with its test figures and per-class recalls."""
+    """Return one combination in full, with its test figures and per-class recalls."""
     held_out, names = outcome.held_out, outcome.setting.class_names
     worst_k = outcome.selection.criterion.worst_k
     only = outcome.selection.combinations.only(index)
@@ -185,7 +186,7 @@ def _by_group(recalls: FloatArray, groupings: Groupings) -> dict[str, dict[str, 
 
 
 def _accuracies(split: str, worst_class: Means, worst_k: Means) -> dict[str, list[float | None]]:
-    """One column per accuracy and standard error."""
+    """Return one column per accuracy and standard error."""
     return {
         f"{split}_average_accuracy": _numbers(worst_class.average),
         f"{split}_average_accuracy_se": _numbers(worst_class.average_se),

@@ -1,4 +1,4 @@
-"""Tables as files: CSV for programs, LaTeX (booktabs) and Markdown for people."""
+"""Tables as CSV, LaTeX (booktabs) and Markdown files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rkd_core.storage.files import make_folder, replace_file
 
 __all__ = ["as_csv", "as_latex", "as_markdown", "write_tables"]
 
-_LONG = 40  # rows; more do not fit a page
+_LONG = 40  # rows of a page at most
 _SYMBOLS = {"α_t": r"$\alpha_t$", "α_s": r"$\alpha_s$", "T": "$T$"}
 
 
@@ -39,9 +39,9 @@ def write_tables(folder: Path, tables: Iterable[Sheet]) -> list[Path]:
 
 
 def as_csv(sheet: Sheet) -> str:
-    """RFC 4180, with fractions in full; an accuracy has a column for its standard error too.
+    """Return CSV (RFC 4180) with unrounded fractions and a column for each standard error.
 
-    What is not known is empty.
+    Unknown values are empty.
     """
     sink = io.StringIO()
     writer = csv.writer(sink)
@@ -64,7 +64,7 @@ def _values(cell: Cell) -> list[str | int | float]:
 
 
 def as_latex(sheet: Sheet) -> str:
-    r"""A ``tabular``, or a ``longtable`` where it does not fit a page, to be read by ``\input``."""
+    r"""Return a ``tabular``, or a ``longtable`` if it does not fit a page, for ``\input``."""
     long = len(sheet.rows) > _LONG
     environment = "longtable" if long else "tabular"
     columns, rows = _for_people(sheet)
@@ -91,7 +91,7 @@ def as_latex(sheet: Sheet) -> str:
 
 
 def as_markdown(sheet: Sheet) -> str:
-    """A pipe table under its caption."""
+    """Return a pipe table under its caption."""
     columns, rows = _for_people(sheet)
     numeric = [_numeric(cells) for cells in zip(*rows, strict=True)]
     headings = [markdown_text(f"{c.group} {c.heading}".strip()) for c in columns]
@@ -108,7 +108,7 @@ def _errors(sheet: Sheet) -> str:
 
 
 def _for_people(sheet: Sheet) -> tuple[list[Column], list[tuple[Cell, ...]]]:
-    """Without columns that are for programs, or that have nothing in them."""
+    """Return columns and rows without columns that are hidden or empty."""
     kept = [
         place
         for place, column in enumerate(sheet.columns)

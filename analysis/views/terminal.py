@@ -68,7 +68,7 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
     if not selection.feasible:
         lines.append(Text(_miss(outcome, width), "yellow"))
     if best == plain:
-        verdict = "That is standard distillation: nothing else does better by this rule."
+        verdict = "This is standard distillation: nothing else is better by this rule."
         return [*lines, Text(verdict), *_sure(outcome, width)]
     lines.append(Text("Against standard distillation (percent, and points gained):"))
     for split, m in (("validation", means), ("test", outcome.test)):
@@ -186,7 +186,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _setting(outcome: Outcome, width: int) -> Text:
-    """What was compared, and by what rule."""
+    """Return the data set, the networks, the seeds and the rule."""
     setting, selection = outcome.setting, outcome.selection
     seeds = int(selection.combinations.seeds[selection.selected])
     objective, least = selection.criterion.words(
@@ -207,7 +207,7 @@ def _setting(outcome: Outcome, width: int) -> Text:
 
 
 def _miss(outcome: Outcome, width: int) -> str:
-    """That nothing is admitted, what comes nearest, and what it would take."""
+    """Say that no combination is feasible, which comes nearest, and by how much it misses."""
     selection = outcome.selection
     nearest = int(np.argmin(selection.shortfall))
     _, asked = selection.criterion.words(selection.seen, selection.reference, nearest)
@@ -221,7 +221,7 @@ def _miss(outcome: Outcome, width: int) -> str:
 
 
 def _sure(outcome: Outcome, width: int) -> list[Text]:
-    """What to expect of the selected one, and how likely something else is better."""
+    """Return lines on the expected accuracies and the probability of being the best."""
     sure, selection, prospects = outcome.uncertainty, outcome.selection, outcome.prospects
     if sure is None:
         return []
@@ -241,12 +241,13 @@ def _sure(outcome: Outcome, width: int) -> list[Text]:
         estimate = Interval.of(sure.corrected, sure.interval)
         lines.append(Text(f"  {objective} on other images {_within(estimate)}"))
     side = "above" if sure.optimism >= 0 else "below"
-    optimism = f"{abs(100 * sure.optimism):.1f} points {side} the expected {objective}"
+    optimism = f"{percent(abs(sure.optimism))} points {side} the expected {objective}"
     lines.append(Text(f"Validation is {optimism}"))
     if selection.feasible:
-        chance = sure.probability_best[best]
-        regret = f"the best is {100 * sure.expected_regret:.1f} points better on average"
-        lines.append(Text(f"It is the best with probability {chance:.0%}; {regret}"))
+        chance = f"{sure.probability_best[best]:.0%} probability of being the best"
+        regret = f"expected shortfall in {objective} {percent(sure.expected_regret)} points"
+        line = Text(f"{chance}; {regret}")
+        lines += [line] if line.cell_len <= width else [Text(f"{chance};"), Text(f"  {regret}")]
     return lines
 
 
@@ -287,17 +288,17 @@ def _legend(outcome: Outcome, width: int) -> list[str]:
         lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", min(79, width))
     if outcome.uncertainty is not None:
         lines.append(f"gain on ○, {CONFIDENCE:.0%} interval, estimated from all combinations")
-        lines.append("other images: true accuracies, estimated from validation")
-        lines.append("such a test set: predicted counts of one with as many images of each class")
-        lines.append("test by itself: test counts, with intervals from those counts alone")
+        lines.append("other images: accuracies on further images, estimated from validation")
+        lines.append("such a test set: predicted for one with as many images of each class")
+        lines.append("test by itself: as measured, with intervals from the test counts alone")
     if most > 1:
         lines.append("percent, ± one standard error over seeds")
     if c.tuned.null_count < len(c):
-        lines.append("* with a recipe of its own, which selection.json names")
-    lines += [f"{name} is fitted to validation: only test tells" for name in outcome.fitted]
+        lines.append("* trained with its own recipe, see selection.json")
+    lines += [f"{name} is fitted to validation: compare it on test" for name in outcome.fitted]
     if least < most:
         short = int((c.seeds < most).sum())
         lines.append(
-            f"{short} of {len(c)} combinations lack some seeds: means over those they have"
+            f"{short} of {len(c)} combinations lack some seeds: means over the seeds they have"
         )
     return lines

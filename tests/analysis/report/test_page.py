@@ -74,7 +74,7 @@ def test_standard_distillation_is_said_to_be_that(tmp_path: Path) -> None:
         Reader(page_of([worlds.student("plain", val_class_correct=[9, 8])], tmp_path)).text
     )
     assert "Ship standard distillation, at temperature 1." in text
-    assert "Nothing else does better" in text
+    assert "Nothing else is better" in text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:

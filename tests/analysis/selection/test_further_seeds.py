@@ -164,7 +164,7 @@ def test_the_command_repeats_beside_what_is_repeated_already(tmp_path: Path) -> 
         "python sweeps/pareto.py --seeds 0 1 --quiet --repeat 0.5/1/3=3 standard/standard/1=2"
     )
     assert lines == [
-        "To bring the expected regret from 2.00 points to 0.90 (1.00 asked for): 2 further seeds "
+        "To reduce the expected regret from 2.00 points to 0.90 (target 1.00): 2 further seeds "
         "of 2 combinations, 4 students and at most 4 teachers"
     ]
 

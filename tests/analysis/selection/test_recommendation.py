@@ -95,7 +95,7 @@ def test_a_student_that_guesses_is_not_shipped_anywhere(tmp_path: Path) -> None:
 
 def test_a_student_with_a_single_answer_is_reported() -> None:
     found = recommendation(outcome(student("plain", [0, 0, 50, 0])))
-    assert "It gives every image the class bird." in found.sentences
+    assert "It predicts the class bird for every image." in found.sentences
 
 
 def test_candidates_that_all_miss_a_class_cannot_be_told_apart() -> None:

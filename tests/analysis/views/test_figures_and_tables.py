@@ -199,11 +199,11 @@ def test_the_table_fits_eighty_columns(seeds: int) -> None:
 
 def test_the_table_says_when_nothing_is_better_and_when_nothing_is_feasible() -> None:
     plain = worlds.student("plain", val_class_correct=[9, 8])
-    assert "That is standard distillation" in printed(outcome_of([plain]))
+    assert "This is standard distillation" in printed(outcome_of([plain]))
     text = printed(outcome_of(small_world(), margin=-0.5))
     assert "No combination has an average of" in text
-    assert "Nearest is teacher" in text
-    assert "points; ask for that much less" in text.replace("\n", " ")
+    assert "The nearest one is teacher" in text.replace("\n", " ")
+    assert "points; loosen it by that much" in text.replace("\n", " ")
 
 
 def test_the_figure_is_the_same_bytes_twice_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_what_is_fitted_to_validation_says_so() -> None:
     rows = with_methods()
     rows[-1] |= {"method": "post_shift", "variant": "post_shift", "epochs": 0}
     lines = printed(outcome_of(rows)).splitlines()
-    assert "post_shift is fitted to validation: only test tells" in lines
+    assert "post_shift is fitted to validation: compare it on test" in lines
 
 
 def test_each_methods_best_has_a_letter_in_the_figure() -> None:
