@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.papers.subgroups import FloatArray, Group, Tally, over_rows, over_seeds
+from analysis.views.format import DASH, decimal, percent, points
 from rkd_core.metrics import average_accuracy, balanced_accuracy
 from rkd_core.text.console import Table
 
@@ -146,13 +147,13 @@ def _accuracies(tally: Tally) -> Table:
     table.add_row(
         "gain",
         _with_half(*over_seeds(balanced["distilled"] - balanced["one_hot"]), signed=True),
-        _signed(gain),
+        points(gain / 100),
         _with_half(*over_seeds(average["distilled"] - average["one_hot"]), signed=True),
     )
     mean, half = over_seeds(100 * tally.delta)
     for i, (group, paper) in enumerate(BY_LABEL.items()):
         shown = f"  label {group.label} ({'> $50K' if group.label else '≤ $50K'})"
-        table.add_row(shown, _with_half(mean[i], half[i], signed=True), _signed(paper), "")
+        table.add_row(shown, _with_half(mean[i], half[i], signed=True), points(paper / 100), "")
     return table
 
 
@@ -173,8 +174,8 @@ def _deltas(tally: Tally, groups: list[Group]) -> Table:
             str(group.label),
             f"{tally.total[:, i].mean():,.0f}",
             _with_half(mean[i], half[i], signed=True),
-            "—" if math.isnan(low[i]) else f"{_signed(low[i])} … {_signed(high[i])}",
-            _signed(PAPER[group]),
+            DASH if math.isnan(low[i]) else f"{points(low[i] / 100)} … {points(high[i] / 100)}",
+            points(PAPER[group] / 100),
         )
     return table
 
@@ -199,18 +200,10 @@ def _average(tally: Tally) -> dict[str, FloatArray]:
     return {n: 100 * average_accuracy(vars(tally)[n][:, _LABELS], total) for n in _MODELS}
 
 
-def _signed(points: float) -> str:
-    """``+1.2``, ``−1.2``, and no sign where all digits are 0."""
-    shown = f"{points:+.1f}".replace("-", "−")
-    return shown[1:] if not float(shown[1:]) else shown
-
-
 def _with_half(mean: FloatArray | float, half: FloatArray | float, *, signed: bool = False) -> str:
-    """Return ``78.1 ± 0.3``, or a dash without a mean; there is no ± without an interval."""
-    if math.isnan(mean):
-        return "—"
-    shown = _signed(float(mean)) if signed else f"{mean:.1f}"
-    return shown if math.isnan(half) else f"{shown} ± {half:.1f}"
+    """Return ``78.1 ± 0.3`` of percent; a dash without a mean, no ± without an interval."""
+    shown = (points if signed else percent)(float(mean) / 100)
+    return shown if math.isnan(mean) or math.isnan(half) else f"{shown} ± {decimal(half, 1)}"
 
 
 def _number(value: FloatArray | float) -> float | None:

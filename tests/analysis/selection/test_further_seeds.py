@@ -88,7 +88,7 @@ def test_no_more_is_proposed_than_the_grid_has_without_saying_so() -> None:
     assert f"would take {settling.beyond.students:,} students" in text
     assert "the grid has 6 students so far" in text
     assert "One further seed of the whole grid, 6 students, would leave" in text
-    assert "four times the 400 there are halve the noise" in text
+    assert "four times the 400 available halve the noise" in text
     weaker = text.partition("--target-regret ")[2].partition(",")[0]
     again = settle(selection, sure, float(weaker))
     assert again.reached
@@ -137,7 +137,7 @@ def test_a_target_that_is_none_is_refused(target: float) -> None:
 def test_where_nothing_is_said_nothing_is_advised() -> None:
     c = grid(images=60)
     selection, sure, _ = decide(c)
-    with pytest.raises(UserError, match="how sure the choice is"):
+    with pytest.raises(UserError, match="uncertainty of the choice"):
         settle(selection, None, 0.01)
     in_turn = dataclasses.replace(selection, criterion=Lexicographic())
     with pytest.raises(UserError, match="not --order"):

@@ -11,7 +11,7 @@ def test_the_best_so_far_beside_standard_distillation():
     ]
     best, standard = best_so_far(table(rows), Constrained(margin=0.0)).splitlines()
     words = " ".join(best.split())
-    assert words == "best so far 60.0% worst, 70.0% average: teacher standard, student α 0.5, T 3"
+    assert words == "best so far 60.0% worst, 70.0% average: teacher standard, student α_s 0.5, T 3"
     words = " ".join(standard.split())
     assert words == "standard 30.0% worst, 60.0% average: standard distillation"
 
