@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 NINE = {name: position(name) for name in ("standard", "balanced", "robust")}
-"""The objectives of the papers' nine combinations, with their positions on the axis of trade-offs."""
+"""Positions of the papers' objectives on the axis of trade-offs."""
 
 
 @dataclass(frozen=True)
