@@ -1,4 +1,4 @@
-"""Columns of a table of records as arrays; a record that is not sound is named."""
+"""Columns of a table of records as arrays, with checks that name an invalid record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST = 2**40
 
 
 def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
-    """Images and correct predictions, both ``(runs, classes)``, checked against each other."""
+    """Return images and correct predictions, both ``(runs, classes)``, after checks."""
     names = [f"{split}_class_total", f"{split}_class_correct"]
     lists = [required(table, name) for name in names]
     if len(table) == 0:
@@ -59,18 +59,18 @@ def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
 
 
 def _filled(values: pa.Array) -> IntArray:
-    """Nulls as -1; copied only if there is one, since there may be millions."""
+    """Return values with -1 for nulls; copied only if there is one, as there may be millions."""
     return np.asarray((pc.fill_null(values, -1) if values.null_count else values).to_numpy())
 
 
 def array(table: pa.Table, name: str) -> pa.Array:
-    """A column in one piece; the table has been through ``combine_chunks``."""
+    """Return a column in one piece, of a table from ``combine_chunks``."""
     column = table.column(name)
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
 def required(table: pa.Table, name: str) -> pa.Array:
-    """A column in which every record must have a value."""
+    """Return a column in which every record must have a value."""
     column = array(table, name)
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py()
@@ -99,7 +99,7 @@ def objective_places(table: pa.Table, name: str) -> IntArray:
 
 
 def doubles(table: pa.Table, name: str) -> FloatArray:
-    """A column of settings, finite and not negative, trade-offs at most 1; NaN where null."""
+    """Return a column of finite settings of 0 or more, trade-offs at most 1; NaN where null."""
     column = array(table, name)
     sound = pc.and_(pc.is_finite(column), pc.greater_equal(column, 0.0))
     what = "a finite number of 0 or more"

@@ -1,4 +1,4 @@
-"""What was compared: one row per combination of teacher, student and temperature, over its seeds.
+"""Combinations of teacher, student and temperature, a row each, with their runs over seeds.
 
 Validation and test live in two types that do not refer to each other. ``Combinations`` is all that
 selection receives, and it has no test column. ``HeldOut`` carries the test counts by run id; only
@@ -64,7 +64,7 @@ class Means:
     worst_k_se: FloatArray
 
     def frontier(self) -> NDArray[np.intp]:
-        """Combinations that no other beats in both accuracies, from low average to high.
+        """Return the Pareto frontier of both accuracies, by increasing average.
 
         Means that differ by the order in which their seeds were added up count as equal.
         """
@@ -73,7 +73,7 @@ class Means:
 
 @dataclass(frozen=True, eq=False)
 class Combinations:
-    """Combinations in a fixed order, and their runs. Validation only.
+    """Combinations in a fixed order with their runs, on validation only.
 
     The runs of combination ``i`` are ``start[i]:start[i] + seeds[i]``, ordered by seed.
     """
@@ -111,20 +111,20 @@ class Combinations:
         return np.asarray(self.class_total[0] / self.class_total[0].sum())
 
     def runs(self, index: int) -> slice:
-        """Where the runs of one combination stand."""
+        """Return the slice of the runs of one combination."""
         return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
 
     def aside(self, index: int) -> str:
-        """What of a recipe is its own, to stand after its name: `` (learning_rate 0.05)``."""
+        """Return the changes of the recipe, as `` (learning_rate 0.05)``; empty without changes."""
         tuned = self.tuned[index].as_py()
         return f" ({tuned})" if tuned else ""
 
     def run_ids(self, index: int) -> list[str]:
-        """Run ids of one combination, ordered by seed."""
+        """Return the run ids of one combination, ordered by seed."""
         return list(self.run_id[self.runs(index)].to_pylist())
 
     def means(self, worst_k: int = 1) -> Means:
-        """Validation accuracies, with ``worst_k`` classes in the worst-k accuracy.
+        """Return validation accuracies, with ``worst_k`` classes in the worst-k accuracy.
 
         Raises:
             UserError: ``worst_k`` is below 1 or above the number of classes present.
@@ -142,12 +142,12 @@ class Combinations:
         return average, np.sqrt(np.maximum(average * (1 - average), 0) / images)
 
     def recalls(self) -> FloatArray:
-        """Validation recalls, means over seeds, ``(combinations, classes)``; NaN if absent."""
+        """Return mean validation recalls over seeds, ``(combinations, classes)``; NaN if absent."""
         r = recalls(self.class_correct, self.class_total)
         return np.asarray(np.add.reduceat(r, self.start) / self.seeds[:, None])
 
     def balanced_error(self) -> FloatArray:
-        """Standard error of the balanced accuracy, as that of the average; ``(combinations,)``."""
+        """Return the standard error of the balanced accuracy, ``(combinations,)``."""
         r = recalls(self.class_correct, self.class_total)
         _, error = _mean_and_error(np.nanmean(r, axis=1), self.start, self.seeds)
         first = r[self.start]
@@ -156,7 +156,7 @@ class Combinations:
         return np.where(self.seeds == 1, binomial / np.isfinite(first).sum(axis=1), error)
 
     def only(self, index: int) -> Combinations:
-        """One combination by itself."""
+        """Return one combination by itself."""
         one, runs = slice(index, index + 1), self.runs(index)
         return Combinations(
             teacher_objective=self.teacher_objective[one],
@@ -176,13 +176,13 @@ class Combinations:
         )
 
     def mean_recalls(self) -> FloatArray:
-        """Validation recall per class ``(classes,)``, a mean over all runs; NaN if absent."""
+        """Return mean validation recalls over all runs, ``(classes,)``; NaN if absent."""
         return _mean_recalls(self.class_correct, self.class_total)
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Test counts by run id. Never an argument of a selection."""
+    """Test counts by run id, which no selection accepts."""
 
     run_id: pa.Array
     class_total: IntArray
@@ -201,17 +201,17 @@ class HeldOut:
         return cls(array(table, "run_id"), total, correct)
 
     def counts(self, combinations: Combinations) -> tuple[IntArray, IntArray]:
-        """Correct predictions and images of each run, both ``(runs, classes)``."""
+        """Return correct predictions and images of each run, both ``(runs, classes)``."""
         rows = self._rows(combinations.run_id)
         return self.class_correct[rows], self.class_total[rows]
 
     def means(self, combinations: Combinations, worst_k: int = 1) -> Means:
-        """Test accuracies of the combinations, as ``Combinations.means``."""
+        """Return test accuracies of the combinations, as ``Combinations.means``."""
         correct, total = self.counts(combinations)
         return _over_seeds(combinations, correct, total, worst_k)
 
     def mean_recalls(self, combinations: Combinations) -> FloatArray:
-        """Test recall per class ``(classes,)``, a mean over all runs; NaN if absent."""
+        """Return mean test recalls over all runs, ``(classes,)``; NaN if absent."""
         correct, total = self.counts(combinations)
         return _mean_recalls(correct, total)
 
@@ -287,7 +287,7 @@ def combine(table: pa.Table) -> Combinations:
 
 
 def _ranks(values: pa.Array) -> IntArray:
-    """Places in alphabetical order, equal where the texts are; -1 where null."""
+    """Return places in alphabetical order, the same for equal texts; -1 where null."""
     encoded = values.dictionary_encode()
     rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
     places = pc.fill_null(encoded.indices, -1).to_numpy()
@@ -318,7 +318,7 @@ def _over_seeds(
 def _mean_and_error(
     values: FloatArray, start: IntArray, seeds: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard error of each group of values; the error of a single value is NaN."""
+    """Return mean and standard error of each group; the error of a single value is NaN."""
     mean = np.add.reduceat(values, start) / seeds
     squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, start)
     variance = np.divide(squares, seeds - 1, out=np.full(seeds.size, np.nan), where=seeds > 1)
