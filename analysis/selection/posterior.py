@@ -1,4 +1,4 @@
-"""What counts of validation say of every combination's classes, all combinations taken together.
+"""Posterior of every combination's recalls, from the validation counts of all combinations.
 
 A matrix normal model on the scale on which a count's noise does not depend on the accuracy: with
 ``y = arcsin(sqrt(accuracy))`` (Anscombe 1948), combination c, seed s and class k have
@@ -59,7 +59,7 @@ class Draw:
     """Mean over seeds of the worst-k accuracy, shape ``(combinations,)``."""
 
     def average(self, share: FloatArray) -> FloatArray:
-        """Average accuracies, ``(combinations,)``; ``share`` is each class's of the images."""
+        """Return average accuracies, ``(combinations,)``; ``share`` are the shares of images."""
         return np.asarray(np.nan_to_num(self.recalls) @ share)
 
     def __iter__(self) -> Iterator[Draw]:
@@ -91,12 +91,12 @@ class Posterior:
     """Which classes have images, shape ``(classes,)``."""
 
     def blocks(self, number: int) -> list[slice]:
-        """Of so many draws, those that are worked on at a time."""
+        """Return slices of draws to process at a time."""
         most = max(_TOGETHER // (_SEEDS * self.mean.size), 1)
         return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
-        """Draws from the posterior, the same ones each time."""
+        """Yield draws from the posterior, the same ones each time."""
         for many in self.many(number, worst_k):
             yield from many
 
@@ -146,7 +146,7 @@ class Posterior:
         return np.asarray(effect + self.level**2 + self.seed**2)
 
     def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
-        """Accuracies on the arcsine scale, ``(..., combinations, present)``, as draws.
+        """Return draws of accuracies given on the arcsine scale, ``(..., combinations, present)``.
 
         ``half`` of the seeds that a mean is over, shape ``(..., seeds, present)``; the others are
         their opposites.
@@ -164,7 +164,7 @@ def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:
 
 
 def _folded(y: FloatArray) -> FloatArray:
-    """Fold values into 0 to pi/2, where ``sin^2`` is the same; in place."""
+    """Fold values in place into 0 to pi/2, where ``sin^2`` is the same."""
     np.abs(y, out=y)
     y -= np.pi / 2
     np.abs(y, out=y)
@@ -269,7 +269,7 @@ def _calibrated(posterior: Posterior, c: Combinations) -> FloatArray:
 def _noise(
     c: Combinations, y: FloatArray, images: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Variance of one run in comparisons, variance common to all, deviation over seeds; per class.
+    """Return each class's variance of one run, common variance, and deviation over seeds.
 
     The spread within combinations, less what each seed does to all of them.
     """
@@ -293,7 +293,7 @@ def _noise(
 
 
 def _positive(shares: FloatArray) -> FloatArray:
-    """Positive parts that add up to no more than all do, so that noise around 0 stays 0."""
+    """Return positive parts whose sum is at most that of all, so that noise around 0 stays 0."""
     positive = np.maximum(shares, 0)
     return positive * max(float(shares.sum()), 0.0) / max(float(positive.sum()), 1e-12)
 

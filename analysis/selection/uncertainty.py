@@ -1,4 +1,4 @@
-"""How sure a selection is: intervals, chances and regret, from draws of the posterior."""
+"""Uncertainty of a selection: intervals, probabilities and regret, from posterior draws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DRAWS = 300, 1000
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What the posterior says of each combination, shape ``(combinations,)``, and of the choice.
+    """Posterior figures of each combination, shape ``(combinations,)``, and of the choice.
 
     Accuracies are those to expect of a further seed on further images; with one seed those of the
     trained students on further images. Intervals hold ``CONFIDENCE``, shape ``(2, combinations)``.
@@ -60,7 +60,7 @@ class Uncertainty:
 def decide(
     combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
 ) -> tuple[Selection, Uncertainty | None, str]:
-    """Select, and say how sure it is.
+    """Select a combination and assess its uncertainty.
 
     Args:
         combinations: Students of one family.
@@ -93,7 +93,7 @@ def decide(
 def choose(
     combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
 ) -> Selection:
-    """As ``decide``, without how sure it is, in half the time."""
+    """Select as ``decide`` does, without the uncertainty, in half the time."""
     selection = select(combinations, criterion)
     posterior = fit(combinations) if estimate == "shrunk" and len(combinations) <= MOST else None
     if posterior is None:
