@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.papers.subgroups import FloatArray, Group, Tally, over_rows, over_seeds
-from analysis.views.format import DASH, decimal, percent, points
+from analysis.views.format import DASH, percent, points
 from rkd_core.metrics import average_accuracy, balanced_accuracy
 from rkd_core.text.console import Table
 
@@ -203,7 +203,7 @@ def _average(tally: Tally) -> dict[str, FloatArray]:
 def _with_half(mean: FloatArray | float, half: FloatArray | float, *, signed: bool = False) -> str:
     """Return ``78.1 ± 0.3`` of percent; a dash without a mean, no ± without an interval."""
     shown = (points if signed else percent)(float(mean) / 100)
-    return shown if math.isnan(mean) or math.isnan(half) else f"{shown} ± {decimal(half, 1)}"
+    return shown if math.isnan(mean) or math.isnan(half) else f"{shown} ± {percent(float(half) / 100)}"
 
 
 def _number(value: FloatArray | float) -> float | None:

@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.papers.measure import Correlation, Figure, Measured, Verdict
-from analysis.views.format import DASH, decimal, percent, seeds_of
+from analysis.views.format import DASH, decimal, percent, seeds_of, with_error
 from analysis.views.markup import markdown_table
 from rkd_core.text.console import Table
 
@@ -112,7 +112,7 @@ def _shown(figure: Figure | None) -> tuple[str, str, str]:
     paper = DASH if figure.paper is None else decimal(figure.paper, 1)
     if figure.value is None:
         return DASH, paper, ""
-    ours = f"{decimal(figure.value, 1)}±{decimal(figure.error, 1)}"
+    ours = with_error(figure.value / 100, (figure.error or 0.0) / 100, "±")
     if figure.paper is None:
         return ours, paper, ""
     return ours, paper, decimal(figure.value - figure.paper, 1, "+")

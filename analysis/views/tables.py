@@ -284,12 +284,12 @@ def groups(outcome: Outcome) -> Sheet:
         for one in both
         for r in (one.mean_recalls(), outcome.held_out.mean_recalls(one))
     ]
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (name, len(labels), images(train or (), labels), *(Accuracy(each[name]) for each in found))
         for name, labels in members.items()
-    )
+    ]
     caption = f"Mean accuracy of the classes of each group ({DEFINITION}): {_title(outcome)}"
-    return Sheet("groups", caption, tuple(columns), rows)
+    return Sheet("groups", caption, tuple(columns), tuple(rows))
 
 
 def _splits(outcome: Outcome) -> Iterator[Column]:
