@@ -203,7 +203,8 @@ def _average(tally: Tally) -> dict[str, FloatArray]:
 def _with_half(mean: FloatArray | float, half: FloatArray | float, *, signed: bool = False) -> str:
     """Return ``78.1 ± 0.3`` of percent; a dash without a mean, no ± without an interval."""
     shown = (points if signed else percent)(float(mean) / 100)
-    return shown if math.isnan(mean) or math.isnan(half) else f"{shown} ± {percent(float(half) / 100)}"
+    known = not (math.isnan(mean) or math.isnan(half))
+    return f"{shown} ± {percent(float(half) / 100)}" if known else shown
 
 
 def _number(value: FloatArray | float) -> float | None:
