@@ -1,5 +1,4 @@
-"""Decide what to train and where: the plan, the engine that hands it to Ray Tune, the commands.
+"""Sweeps over trainings: plan, schedule, execution on Ray Tune, progress and the commands.
 
-What belongs here: grids, dependencies between trainings, scheduling, progress, command lines.
-What does not: how a training works (``rkd_core``) and what its numbers mean (``analysis``).
+How a training works belongs to ``rkd_core``, and the meaning of its results to ``analysis``.
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP and other reasons to stop: trainings save first, for a limited time."""
+"""Reasons to stop, such as Ctrl-C, SIGTERM and SIGHUP, after which trainings save first."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator
 __all__ = ["SIGNALS", "Interrupted", "Stop", "farewell"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, `kill` from a scheduler or a person, and the end of the terminal."""
+"""Ctrl-C, ``kill`` by a scheduler or a user, and the end of the terminal."""
 
-_GENTLY = 4.5  # seconds that trainings have to save where they are
-_PATIENCE = 9.0  # seconds until the process ends, whatever a library still waits for
+_GENTLY = 4.5  # seconds for trainings to save
+_PATIENCE = 9.0  # seconds until the process ends, even if a library still waits
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, SIGTERM or SIGHUP; its argument is the signal's number."""
+    """Interrupt by Ctrl-C, SIGTERM or SIGHUP; its argument is the number of the signal."""
 
 
 class Stop:
-    """Whether the sweep is to stop, and why; whoever learns of a reason says so here.
+    """Request to stop the sweep, with its reason.
 
     Attributes:
-        cause: Why; None while it goes on.
+        cause: The reason; None while the sweep continues.
     """
 
     def __init__(self) -> None:
@@ -38,41 +38,43 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody wants the sweep to stop."""
+        """Whether the sweep has to stop."""
         return self.cause is not None
 
     def ask(self, cause: str) -> None:
-        """Stop for this reason; the first one counts."""
+        """Stop for this reason; further reasons are ignored."""
         if self.cause is None:
             self.cause = cause
             for listener in self._listeners:
                 listener()
 
     def give_up(self, cause: str) -> None:
-        """Stop for this reason at once: trainings can no longer be reached."""
+        """Stop for this reason immediately, since trainings can no longer be reached."""
         self.ask(cause)
         self._given_up = True
         _later(_PATIENCE, self._leave)
         self._wake_main_thread(signal.SIGTERM)
 
     def on_asked(self, listener: Callable[[], None]) -> None:
-        """Call this as soon as somebody asks."""
+        """Call this function as soon as the sweep has to stop."""
         self._listeners.append(listener)
 
     def handle_signals(self) -> None:
         """Handle `SIGNALS`, except those that are ignored, as under `nohup` and `&`."""
-        with contextlib.suppress(ValueError):  # not in the main thread: somebody else's to handle
+        with contextlib.suppress(ValueError):  # not in the main thread: left to the caller
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, self._interrupt)
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Within this, the first signal asks to stop; it interrupts after a while, or the second.
+        """Let trainings save: in this context the first signal only asks to stop.
+
+        It interrupts after a few seconds; a second signal interrupts immediately.
 
         Raises:
-            Interrupted: At the end, if there was a signal.
-            OSError: At the end, if there was another reason.
+            Interrupted: At the end, after a signal.
+            OSError: At the end, after another reason.
         """
         self._saving = True
         try:
@@ -97,11 +99,11 @@ class Stop:
                 _later(_GENTLY, lambda: self._wake_main_thread(number))
                 self.ask("interrupted")
                 return
-        signal.signal(number, signal.SIG_DFL)  # the next time means: at once
+        signal.signal(number, signal.SIG_DFL)  # the next signal ends the process immediately
         raise Interrupted(number)
 
     def _wake_main_thread(self, number: int) -> None:
-        """Interrupt even what waits in a library."""
+        """Interrupt the main thread, even if it waits in a library."""
         ident = threading.main_thread().ident
         if self._saving and ident is not None:
             signal.pthread_kill(ident, number)
@@ -112,7 +114,7 @@ class Stop:
 
 
 def farewell(cause: object, program: str = "pareto.py") -> str:
-    """The last line of a sweep that was not interrupted but had to stop."""
+    """Return the last line of a sweep that had to stop for a reason other than a signal."""
     return f"{program}: {cause}; nothing finished is lost: continue with the same command"
 
 

@@ -107,7 +107,7 @@ def recorded_is_eager() -> None:
                     run.update_multipliers(0)
             losses = steps(batch, teacher.logits(batch), 0.05 / (1 + number))
         if number % 10 == 9:
-            sides["recorded"][0][0].look(number)
+            sides["recorded"][0][0].validate(number)
     state = {n: [t for run in runs for t in run.changing()] for n, (runs, _) in sides.items()}
     found, noise = (
         distance(state["recorded"], state["eager"]),
@@ -351,7 +351,6 @@ def no_memory_while_recording() -> None:
 
 def no_memory() -> None:
     """Check that ``carry_out`` halves an array too large for the GPU until it fits."""
-    from rkd_core.training.validation_schedule import Looks
     from sweeps.running.trial import carry_out
 
     data = made(train=320 if TINY else 1280, val=64)
@@ -380,8 +379,6 @@ def no_memory() -> None:
                 dataset=data,
                 out=Path(out),
                 execution=execution(),
-                report=lambda _: None,
-                looks=Looks(),
             )
         )
     emit(

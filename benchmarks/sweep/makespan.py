@@ -42,8 +42,7 @@ def sleep_trial(
     dataset: Mapping[str, float],
     out: str,
     execution: object,
-    checkpoint_every: int | None,
-    looks: object,
+    controls: object,
     token: str | None,
     hang_timeout: float,
 ) -> None:

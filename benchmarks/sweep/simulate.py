@@ -96,8 +96,8 @@ def _run(plan: Plan, out: Path, console: Console) -> tuple[float, float]:
     under_way: list[tuple[float, str, str]] = []  # end time, trial id, run id
     clock, trials, ledger = 0.0, 0, 0.0
     tally = Tally(plan, set(), out, CostModel(), images=1000, slots=SLOTS, criterion=Constrained())
-    with display_for(tally, console, quiet=False) as watcher:
-        searcher = PlanSearcher(Sweep(plan, set(), out, synthetic_plan.FINGERPRINT, watcher))
+    with display_for(tally, console, quiet=False) as display:
+        searcher = PlanSearcher(Sweep(plan, set(), out, synthetic_plan.FINGERPRINT, tally, display))
         while True:
             while len(under_way) < SLOTS:
                 config = searcher.suggest(f"{trials}")

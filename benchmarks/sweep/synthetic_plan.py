@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeps.running import watcher
+
 if TYPE_CHECKING:
     from rkd_core.specs import Recipe
     from sweeps.planning.plan import Plan, PlannedRun
@@ -14,16 +16,8 @@ __all__ = ["FINGERPRINT", "Watcher", "lengths", "lower_bound", "plan"]
 FINGERPRINT = "simulated"
 
 
-class Watcher:
+class Watcher(watcher.Watcher):
     """A base class of watchers that ignores everything except a failure, which it raises."""
-
-    def added(self, runs: Sequence[PlannedRun]) -> None: ...
-
-    def started(self, runs: Sequence[PlannedRun]) -> None: ...
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None: ...
-
-    def paused(self, run: PlannedRun, pruned: bool) -> None: ...
 
     def failed(self, run: PlannedRun, cause: str) -> None:
         raise RuntimeError(cause)

@@ -128,7 +128,7 @@ class Derivation(Frozen):
 
     by: Literal["shifted", "head", "warm"]
     """``shifted``: its logits are adjusted and nothing is trained, see
-    ``rkd_core.training.logit_adjustment``; ``head``: its classifier alone is
+    ``rkd_core.training.logit_shift.adjust``; ``head``: its classifier alone is
     trained on; ``warm``: all of it is."""
     source: TeacherRef
 

@@ -1,21 +1,23 @@
 """Training and measurement: specs in, records out.
 
-Importing this package imports no torch; its functions do.
+Importing this package imports no torch; its function ``train`` does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rkd_core.training.loop import Progress, train
+from rkd_core.training.controls import Progress, TrainingControls
 
-__all__ = ["Progress", "train"]
+if TYPE_CHECKING:
+    from rkd_core.training.loop import train
+
+__all__ = ["Progress", "TrainingControls", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name != "train":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rkd_core.training import loop
+    from rkd_core.training.loop import train
 
-    return getattr(loop, name)
+    return train

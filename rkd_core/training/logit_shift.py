@@ -1,4 +1,4 @@
-"""A run that trains nothing: a network that there is, with shifted logits, found on validation."""
+"""Shifts of the logits of a trained network, fitted to validation instead of training a network."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ from rkd_core.models.inference import logits_of
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import stored_network
-from rkd_core.training.logit_adjustment import adjust
 
-__all__ = ["Shifted"]
+__all__ = ["Shifted", "adjust"]
+
+FloatArray = NDArray[np.float64]
+
+_STEPS = 1000
+_STEP_SIZE, _DECAY = 0.1, 300.0  # as post_shift: the risks jump, so that steps have to shrink
+_PRIOR_FLOOR = 1e-12
 
 
 class Shifted:
-    """The shift of a teacher's logits.
+    """Shifted logits of a teacher.
 
-    It is added to the biases of its classifier, so what is kept is a network like any other.
+    The shift is added to the biases of the classifier, so the result is an ordinary network.
 
     Args:
-        spec: Of a variant that trains nothing, or of a teacher that is shifted.
+        spec: Spec of a variant that trains nothing, or of a shifted teacher.
         setting: Data and device.
-        out: Results folder, which has the network: the teacher's, or the source's.
+        out: Results folder that holds the network of the teacher or of the source.
 
     Attributes:
-        network: With the shift, in evaluation mode; its images are normalised as before.
-        model: The same for images of the setting.
-        description: Of the network, for its artifact.
-        multipliers: lambda of a shifted teacher, by class; None without.
-        seconds: That it took.
+        network: The shifted network in evaluation mode; its normalization is unchanged.
+        model: The same network for images of the setting.
+        description: Description of the network for its artifact.
+        multipliers: Multipliers lambda of a shifted teacher, by class; None for a variant.
+        seconds: Time that the shift took.
 
     Raises:
         UserError: The artifact is missing or damaged, or its classifier has no bias.
@@ -71,8 +76,8 @@ class Shifted:
 
 def _shift(
     spec: TrainingSpec, logits: NDArray[np.floating], dataset: Dataset
-) -> tuple[NDArray[np.float64], list[float] | None]:
-    """What is added to the logits, and the multipliers of a trade-off, both by class."""
+) -> tuple[FloatArray, list[float] | None]:
+    """Return the shift of the logits, and the multipliers of a trade-off, both by class."""
     counts = dataset.class_counts("train")
     if spec.variant is not None:
         method = spec.variant.build()
@@ -83,3 +88,55 @@ def _shift(
         raise ValueError("a shifted teacher is one of a trade-off")
     shift, found = adjust(logits, dataset.val.labels, counts / counts.sum(), spec.alpha)
     return shift, None if found is None else found.tolist()
+
+
+def adjust(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    priors: FloatArray,
+    alpha: float,
+) -> tuple[FloatArray, FloatArray | None]:
+    """Return the shift ``log c`` from a standard classifier's logits to those of a trade-off.
+
+    At the optimum of the margin loss with costs c the logits are ``log(c q)`` (Wang et al. 2023),
+    so adding ``log c`` to the logits of a standard classifier gives the classifier of a trade-off.
+    For alpha 0 the priors suffice (Menon et al., ICLR 2021). For other alphas Algorithm 1 finds the
+    multipliers on validation, with the classifier unchanged.
+
+    Args:
+        logits: Logits of the validation images, ``(n, classes)``.
+        labels: True labels of the validation images, ``(n,)``.
+        priors: Shares of the classes in the training set, ``(classes,)``.
+        alpha: Trade-off: 0 is balanced, 1 is robust.
+
+    Returns:
+        The shift, with mean 0, and the multipliers lambda (None for alpha 0), both ``(classes,)``.
+        The multipliers are those with the least sum of ``(1 - alpha)`` times the balanced error and
+        ``alpha`` times the worst-class error on validation, over all steps.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    classes = scores.shape[1]
+    log_priors = np.log(np.maximum(priors, _PRIOR_FLOOR))
+    if alpha == 0:
+        return _centered(-log_priors), None
+    total = np.bincount(labels, minlength=classes)
+    present = total > 0
+    log_multipliers = np.full(classes, -np.log(classes))
+    best: tuple[float, FloatArray, FloatArray] | None = None
+    for step in range(_STEPS):
+        multipliers = np.exp(log_multipliers)
+        shift = np.log((1 - alpha) / classes + alpha * multipliers) - log_priors
+        right = labels[(scores + shift).argmax(axis=1) == labels]
+        risks = np.zeros(classes)
+        risks[present] = 1 - np.bincount(right, minlength=classes)[present] / total[present]
+        error = float((1 - alpha) * risks[present].mean() + alpha * risks.max())
+        if best is None or error < best[0]:
+            best = error, shift, multipliers
+        log_multipliers = log_multipliers + _STEP_SIZE / (1 + step / _DECAY) * risks
+        log_multipliers -= np.logaddexp.reduce(log_multipliers)
+    assert best is not None
+    return _centered(best[1]), best[2]
+
+
+def _centered(shift: FloatArray) -> FloatArray:
+    return shift - shift.mean()

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,30 +35,17 @@ from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
 from rkd_core.training import warm_start
 from rkd_core.training.completion import completed, description
+from rkd_core.training.controls import Progress, TrainingControls
 from rkd_core.training.logit_shift import Shifted
 from rkd_core.training.measurement import measure
 from rkd_core.training.optimizer import learning_rate
 from rkd_core.training.run import Run
 from rkd_core.training.saving import Saving
 from rkd_core.training.steps import CudaRecorder, EagerSteps, RecordedSteps, Steps
-from rkd_core.training.validation_schedule import Looks
 
-__all__ = ["Progress", "train"]
+__all__ = ["train"]
 
 _REPORTED = ("val_average_accuracy", "val_worst_class_accuracy")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is known after an epoch; validation figures only now and then, before the last."""
-
-    run_id: str
-    epoch: int
-    epochs: int
-    train_loss: float
-    learning_rate: float
-    val_average_accuracy: float | None = None
-    val_worst_class_accuracy: float | None = None
 
 
 def train(
@@ -68,11 +55,8 @@ def train(
     data: Dataset | None = None,
     data_dir: Path | str | None = None,
     execution: Execution | None = None,
-    report: Callable[[Progress], None] | None = None,
-    checkpoint_every: int | None = None,
-    looks: Looks | None = None,
-    until: int | None = None,
-    stop: Callable[[], bool] | None = None,
+    controls: TrainingControls = TrainingControls(),
+    **changes: Any,
 ) -> list[dict[str, Any]]:
     """Train what the specs describe and return their records, in their order.
 
@@ -90,13 +74,8 @@ def train(
         data_dir: Where to look for it first.
         execution: Device and precision; by default the first GPU, else the CPU, in the precision
             that is faster there.
-        report: Called after every epoch of every training.
-        checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
-        looks: When validation is looked at on the way; None: up to ten times, where that costs
-            little.
-        until: Stop after so many epochs. What has more to go is saved, and its row is ``pruned``:
-            of validation only, as it is then. The same call with more epochs goes on from there.
-        stop: Asked before every step. When it says yes, what is under way is saved.
+        controls: Progress reports, checkpoints, validations, and when to stop.
+        **changes: Attributes of ``controls``, as a shorthand: ``train(specs, until=10)``.
 
     Returns:
         One row per spec in the columns of ``rkd_core.records.SCHEMA``.
@@ -105,10 +84,11 @@ def train(
         UserError: Data or a teacher's artifact is missing or damaged.
         DivergedError: A loss or a logit is no longer finite. Trainings beside it are completed
             and committed first; ``causes`` says which are not.
-        StoppedError: ``stop`` said so. The same call goes on from there.
+        StoppedError: ``controls.stop`` returned true. The same call continues from there.
     """
     folder = None if out is None else location(out)
     execution = execution or Execution.best()
+    controls = replace(controls, **changes)
     loaded: dict[tuple[str, DataOptions], Dataset] = {}
     rows: dict[str, dict[str, Any]] = {}
     arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and epochs done
@@ -134,18 +114,7 @@ def train(
         if first.epochs == 0 and first.initial_weights is None:
             outcomes = _shift(array, dataset, folder, prepared)
         else:
-            outcomes = _train_array(
-                array,
-                dataset,
-                folder,
-                prepared,
-                report,
-                done=done,
-                checkpoint_every=checkpoint_every,
-                looks=looks or Looks(),
-                until=until,
-                stop=stop,
-            )
+            outcomes = _train_array(array, dataset, folder, prepared, controls, done)
         for identity, outcome in outcomes.items():
             if isinstance(outcome, str):
                 causes[identity] = outcome
@@ -176,13 +145,8 @@ def _train_array(
     dataset: Dataset,
     out: Path | None,
     execution: Execution,
-    report: Callable[[Progress], None] | None,
-    *,
+    controls: TrainingControls,
     done: int,
-    checkpoint_every: int | None,
-    looks: Looks,
-    until: int | None,
-    stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Any] | str]:
     """Train specs of one ``array_key`` on from ``done`` steps.
 
@@ -203,16 +167,17 @@ def _train_array(
         for identity, spec in specs.items()
     ]
     warm_start.begin([] if done else runs, out)  # a checkpoint holds all that it needs
-    saving = Saving(out, runs, done, checkpoint_every, stop, began)
+    saving = Saving(out, runs, done, controls, began)
     steps = _steps(runs, rate, setting)
 
     # ---- Epochs -------------------------------------------------------------------------------
     count = len(setting.batches)
     total = recipe.epochs * count
-    last = recipe.epochs if until is None else min(until, recipe.epochs)
+    last = recipe.epochs if controls.until is None else min(controls.until, recipe.epochs)
     losses = torch.zeros(count, len(runs), device=execution.device)
     losses[: done % count] = saving.losses.to(execution.device)
-    validated = looks.epochs(recipe.epochs, len(dataset.train), len(dataset.val)) - {last}
+    schedule = controls.validation_schedule
+    validated = schedule.epochs(recipe.epochs, len(dataset.train), len(dataset.val)) - {last}
     for epoch in range(done // count, last):
         if not any(_alive(runs)):
             break
@@ -231,11 +196,11 @@ def _train_array(
             if run.cause is None:
                 with _noted(run):
                     run.end_epoch(epoch, curve)
-                    seen = run.look(epoch + 1) if epoch + 1 in validated else {}
-                    if report is not None:
+                    seen = run.validate(epoch + 1) if epoch + 1 in validated else {}
+                    if controls.report is not None:
                         at = epoch + 1, recipe.epochs
                         figures = map(seen.get, _REPORTED)
-                        report(Progress(run.run_id, *at, run.train_loss, now, *figures))
+                        controls.report(Progress(run.run_id, *at, run.train_loss, now, *figures))
         saving.epoch_ended(epoch + 1, count, last)
     if last < recipe.epochs:
         return _prune(runs, saving, setting, started_at, max(last * count, done), out)
@@ -270,7 +235,7 @@ def _complete(
             "parameters": sum(p.numel() for p in model.parameters()),
             "multipliers": run.multipliers,
             "epochs_trained": setting.recipe.epochs,
-            **run.looks,
+            **run.validations,
             "train_loss": run.train_loss if setting.recipe.epochs else None,
             "train_seconds": run.seconds,
             "trained_together": len(runs),
@@ -298,14 +263,14 @@ def _prune(
     seen: dict[str, dict[str, Any]] = {}
     for run in _alive(runs):
         with _noted(run):
-            seen[run.run_id] = run.look(epochs)
+            seen[run.run_id] = run.validate(epochs)
     saving.save(done, saving.losses[:0])
     saving.count_seconds()
     for run in runs:
         if run.cause is not None:
             outcomes[run.run_id] = run.cause
             continue
-        figures = seen[run.run_id] | run.looks | {"epochs_trained": epochs}
+        figures = seen[run.run_id] | run.validations | {"epochs_trained": epochs}
         figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
         row = completed(run.spec, run.run_id, setting, started_at, figures) | {"status": "pruned"}
         if out is not None:

@@ -102,7 +102,7 @@ class Run:
         # Costs are updated in place, because recorded steps read the same memory.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
-        self._looks: dict[int, list[int]] = {}  # correct by class, by epochs done
+        self._validations: dict[int, list[int]] = {}  # correct by class, by epochs done
 
     @property
     def uses_live_teacher(self) -> bool:
@@ -183,18 +183,18 @@ class Run:
             weights = self.model.state_dict().items()
             self._iterates.append({name: value.detach().clone() for name, value in weights})
 
-    def look(self, epochs: int) -> dict[str, Any]:
-        """Columns of a record: validation as the model is now, after so many epochs. Kept."""
+    def validate(self, epochs: int) -> dict[str, Any]:
+        """Measure the model on validation after so many epochs; return columns of its record."""
         columns = validate(self.model, self._data)
-        self._looks[epochs] = columns["val_class_correct"]
+        self._validations[epochs] = columns["val_class_correct"]
         return columns
 
     @property
-    def looks(self) -> dict[str, Any]:
-        """Columns of a record: what was seen of validation on the way."""
+    def validations(self) -> dict[str, Any]:
+        """Columns of a record: the validations during the training."""
         return {
-            "val_epochs": list(self._looks),
-            "val_epoch_class_correct": list(self._looks.values()),
+            "val_epochs": list(self._validations),
+            "val_epoch_class_correct": list(self._validations.values()),
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -211,9 +211,9 @@ class Run:
             state["multipliers/updates"] = torch.tensor(self.ascent.updates)
         for number, weights in enumerate(self._iterates):
             state |= {f"iterate/{number}/{name}": value for name, value in weights.items()}
-        if self._looks:
-            looks = [[epochs, *correct] for epochs, correct in self._looks.items()]
-            state["looks"] = torch.tensor(looks)
+        if self._validations:
+            rows = [[epochs, *correct] for epochs, correct in self._validations.items()]
+            state["looks"] = torch.tensor(rows)
         state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
         return state
 
@@ -239,7 +239,7 @@ class Run:
         while weights := part(f"iterate/{len(self._iterates)}/"):
             self._iterates.append(weights)
         if "looks" in state:
-            self._looks = {look[0]: look[1:] for look in state["looks"].tolist()}
+            self._validations = {row[0]: row[1:] for row in state["looks"].tolist()}
         self.seconds = float(state["seconds"])
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rkd_core.errors import StoppedError
 from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.training.controls import TrainingControls
 from rkd_core.training.run import Run
 
 __all__ = ["Saving"]
@@ -26,8 +27,7 @@ class Saving:
         out: Results folder; None to save nothing.
         runs: Trainings of the array.
         done: Number of steps in the checkpoint to continue from; 0 to start.
-        every: Epochs between checkpoints; None: one when a minute has passed.
-        stop: Function called before every step; if it returns true, save and stop. None: never.
+        controls: When to save, and when to stop.
         began: Start of the array, by ``time.perf_counter``.
 
     Attributes:
@@ -39,11 +39,11 @@ class Saving:
         out: Path | None,
         runs: Sequence[Run],
         done: int,
-        every: int | None,
-        stop: Callable[[], bool] | None,
+        controls: TrainingControls,
         began: float,
     ) -> None:
-        self._out, self._runs, self._every, self._stop = out, runs, every, stop
+        self._out, self._runs, self._every = out, runs, controls.checkpoint_every
+        self._stop = controls.stop
         self._began = began
         self.losses = torch.zeros(0, len(runs))
         if out is not None and done:

@@ -1,34 +1,34 @@
-"""When validation is looked at in the course of a training, which changes nothing of it."""
+"""Schedule of the validations during a training, which do not affect the trained model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Looks"]
+__all__ = ["ValidationSchedule"]
 
-_MOST = 10  # looks that are had for nothing but to be seen
-_SHARE = 0.02  # of the cost of a training that those may take
+_MOST = 10  # validations by default
+_SHARE = 0.02  # of the cost of a training that they may take
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Which epochs end with a look at validation, which the record keeps.
+class ValidationSchedule:
+    """Epochs that end with a validation, which the record keeps.
 
     Attributes:
-        every: So many epochs apart; None: up to ten, evenly spread, where they cost little.
-        shares: And after these shares of the training.
+        every: Epochs between validations; None: up to ten, evenly spread, where they cost little.
+        shares: Shares of the training after which there is another validation.
     """
 
     every: int | None = None
     shares: tuple[float, ...] = ()
 
     def epochs(self, total: int, images: int, validation: int) -> set[int]:
-        """Numbers of epochs done, before the last, of a training of ``total``.
+        """Return the numbers of epochs, before the last, after which to validate.
 
         Args:
-            total: Epochs.
-            images: Trained on in an epoch.
-            validation: Images of a look; each costs about a third of a trained one.
+            total: Epochs of the training.
+            images: Training images per epoch.
+            validation: Validation images; each costs about a third of a training image.
         """
         if self.every is not None:
             found = set(range(self.every, total, self.every))
@@ -38,5 +38,5 @@ class Looks:
         return (found | self.at(total)) - {0, total}
 
     def at(self, total: int) -> set[int]:
-        """Those of the ``shares``."""
+        """Return the numbers of epochs of the ``shares``."""
         return {round(share * total) for share in self.shares} - {0, total}

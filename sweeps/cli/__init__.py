@@ -1,1 +1,1 @@
-"""Command-line options and the checks that need nothing but them."""
+"""Command-line options, and checks that need only the options."""

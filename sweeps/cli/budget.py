@@ -1,4 +1,4 @@
-"""What a search may spend: time on all slots, or a share of what the whole grid would cost."""
+"""Budget of a search: time on all slots, or a share of the cost of the whole grid."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Budget:
-    """Of the two the one that was given."""
+    """Budget in seconds or as a share; the other one is None."""
 
     seconds: float | None = None
-    """Of wall clock, on all slots at once."""
+    """Wall-clock time on all slots."""
     share: float | None = None
-    """Of the epochs of the whole grid, teachers included."""
+    """Share of the epochs of the whole grid, teachers included."""
 
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read ``40%``, ``2h``, ``90min``.
 
         Raises:
-            UserError: It is none of these.
+            UserError: The text has another form.
         """
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(%|s|min|h|d)", text.strip())
         value = float(match[1]) if match else math.nan
@@ -49,7 +49,7 @@ class Budget:
 
 
 def budget_of(text: str | None) -> Budget:
-    """What was given, or the default."""
+    """Return the budget that was given, or the default."""
     return Budget.parse(text or DEFAULT)
 
 

@@ -1,4 +1,4 @@
-"""Checks of options that need nothing but the options."""
+"""Checks of options that need only the options."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than eno
 
 
 def check(options: Options) -> None:
-    """Refuse what is wrong whatever the data are, before anything slow is done.
+    """Refuse options that are wrong for any data, before anything slow is done.
 
     Raises:
-        UserError: One line that names the option and what would be right.
+        UserError: An option is wrong; the message names it and states what would be right.
     """
     data, grid, training, machine = options.data, options.grid, options.training, options.machine
     for alpha in grid.alphas or ():
@@ -58,8 +58,9 @@ def check(options: Options) -> None:
     judged = [name for name in method_names.chosen(grid.methods) if _holds_out(name)]
     require(
         training.teacher_epochs != 0 or not judged,
-        f"--teacher-epochs 0 leaves no image unseen that {', '.join(judged)} could judge a teacher "
-        f"by: leave {'it' if len(judged) == 1 else 'them'} out, or say NAME:holdout=validation",
+        f"--teacher-epochs 0 leaves no unseen images to evaluate a teacher on for "
+        f"{', '.join(judged)}: leave {'it' if len(judged) == 1 else 'them'} out, or pass "
+        "NAME:holdout=validation",
     )
     _at_least("--batch-size", training.batch_size, 1)
     _at_least("--averaged-iterates", training.averaged_iterates, 2)
@@ -103,11 +104,11 @@ def check(options: Options) -> None:
         _known(flag, architecture, models.architectures())
     require(
         training.teacher_epochs != 0 or training.teacher_weights is not None,
-        "--teacher-epochs 0 needs --teacher-weights, the weights that are used as they are",
+        "--teacher-epochs 0 needs --teacher-weights, the weights to use",
     )
     require(
         training.teacher_weights is None or training.teacher_architecture is not None,
-        "--teacher-weights needs --teacher-architecture, the network that they are of",
+        "--teacher-weights needs --teacher-architecture, the network of the weights",
     )
     if training.recipe is not None:
         recipes.get(training.recipe)
@@ -165,10 +166,10 @@ def _known_place(flag: str, place: str | None) -> None:
 
 
 def _check_tracking(choice: Tracking, serial: bool) -> None:
-    """Refuse what cannot be tracked, before anything slow is done.
+    """Refuse trackers that cannot work, before anything slow is done.
 
     Raises:
-        UserError: A tracker is not installed, has no name, or there is no Ray to go through.
+        UserError: A tracker is not installed or has no name, or Ray is not used.
     """
     uri, project = choice.mlflow, choice.wandb
     for name, given in (("mlflow", uri), ("wandb", None if project is None else (project,))):
@@ -181,7 +182,7 @@ def _check_tracking(choice: Tracking, serial: bool) -> None:
         if serial:
             raise UserError(f"--{name} goes through Ray: leave --serial out")
         found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:  # or a folder of logs of that name
+        if found is None or found.origin is None:  # a folder of logs with that name has none
             raise UserError(
                 f"--{name}: the package {name} is not installed here; pip install -e '.[{name}]'"
             )

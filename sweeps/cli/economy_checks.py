@@ -1,4 +1,4 @@
-"""Checks of the options that reduce the number of trainings, many of which exclude one another."""
+"""Checks of the options that reduce the number of trainings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in flo
 
 
 def check_economy(options: Options) -> None:
-    """Refuse what does not go together.
+    """Refuse options that exclude one another.
 
     Raises:
-        UserError: One line that names the option and what would be right.
+        UserError: An option is wrong; the message names it and states what would be right.
     """
     _check_repeats(options)
     _check_teachers(options)
@@ -46,7 +46,7 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
 
 
 def check_temperature(flag: str, temperature: float) -> None:
-    """Refuse a temperature that is none."""
+    """Refuse a temperature that is out of range."""
     low, high = _TEMPERATURES
     require(
         low <= temperature <= high, f"{flag} must be from {low} to {high:g}, not {temperature:g}"
@@ -58,7 +58,7 @@ def _check_repeats(options: Options) -> None:
         check_temperature("--repeat: temperatures", repeat.temperature)
         require(
             repeat.alpha_t is None or options.training.teacher_epochs != 0,
-            "--repeat: with --teacher-epochs 0 there is but the standard teacher",
+            "--repeat: with --teacher-epochs 0 the standard teacher is the only one",
         )
         last = max(options.grid.seeds) + repeat.seeds
         require(last < 2**31, f"--repeat: seed {last} would exceed 2147483647")
@@ -74,7 +74,7 @@ def _check_teachers(options: Options) -> None:
     )
     require(
         training.teacher_epochs != 0,
-        f"--teachers {kind}: with --teacher-epochs 0 there is but the standard teacher",
+        f"--teachers {kind}: with --teacher-epochs 0 the standard teacher is the only one",
     )
 
 
@@ -90,15 +90,15 @@ def _check_search(options: Options) -> None:
         for option in entry.options:
             given = getattr(economy, option) != getattr(type(economy), option)
             flag = f"--{option.replace('_', '-')}"
-            require(not given or option in of_search, f"{flag} goes with --search {name}")
+            require(not given or option in of_search, f"{flag} requires --search {name}")
     if search is None:
         return
     require(
         method_names.chosen(grid.methods) == (method_names.DEFAULT,),
-        f"--search {search} is over the grid: leave --methods out",
+        f"--search {search} searches the grid: leave --methods out",
     )
     require(not grid.repeat, f"--search {search} chooses seeds itself: leave --repeat out")
     require(
         options.training.teacher_epochs != 0,
-        f"--search {search}: with --teacher-epochs 0 there is but one teacher, train its students",
+        f"--search {search}: with --teacher-epochs 0 there is only one teacher",
     )

@@ -1,4 +1,4 @@
-"""What ``--methods`` names. Imports no torch."""
+"""Names of methods on the command line. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DEFAULT = "tradeoff"
 
 
 def chosen(text: str) -> tuple[str, ...]:
-    """The methods that a comma-separated list names, in its order; ``all``: every one.
+    """Return the methods that a comma-separated list names, in its order; ``all`` names every one.
 
     Raises:
-        UserError: One is unknown, named twice, or has options that it does not know.
+        UserError: A method is unknown, named twice, or has unknown options.
     """
     if text.strip() == ALL:
         return tuple(methods.descriptions())
@@ -37,15 +37,15 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def variants(name: str) -> list[Method]:
-    """What is tried of a method: its grid, or with options the one point that they say.
+    """Return the variants of a method: its grid, or the one point that its options state.
 
     Args:
-        name: Of the method, with options after colons: ``ltkd``, or
-            ``ltkd:within_weight=0:rebalance=false``. An option of several parts is said part by
-            part: ``ada_alpha:holdout.per_class=50``.
+        name: Name of the method, with options after colons: ``ltkd``, or
+            ``ltkd:within_weight=0:rebalance=false``. Parts of an option are named after a dot:
+            ``ada_alpha:holdout.per_class=50``.
 
     Raises:
-        UserError: There is no such method or option, or an option's value is none.
+        UserError: The method or an option is unknown, or the value of an option is not valid.
     """
     method, *options = name.split(":")
     if not options:
@@ -54,11 +54,11 @@ def variants(name: str) -> list[Method]:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise UserError(f"{name} has an option without a value: say {option}=VALUE")
+            raise UserError(f"{name} has an option without a value: write {option}=VALUE")
         outer, _, part = key.rpartition(".")
         target = values.setdefault(outer, {}) if outer else values
         if not isinstance(target, dict):
-            raise UserError(f"{name} says {outer} as a whole and by its parts")
+            raise UserError(f"{name} states {outer} both as a whole and by its parts")
         try:
             target[part] = json.loads(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""The options of ``pareto.py``: one typed field and one help line each."""
+"""Options of ``pareto.py``: a typed field and a help text for each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = [
     "TrainingChoice",
 ]
 
-# Unset means: what goes with the data set and the scale. The help says so in words, so tyro's own
-# "{None}|" and "(default: None)" are left out.
+# None stands for a default that depends on the data set and the scale. The help texts say so, and
+# tyro's own "{None}|" and "(default: None)" are left out.
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
@@ -47,53 +47,55 @@ _SEARCH = tyro.conf.arg(
 
 @dataclass(frozen=True)
 class DataChoice:
-    """What to train on."""
+    """Data set, and how it is cut and split."""
 
     dataset: str = "digits"
     """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; or a folder of
     images (ImageFolder layout, or Hugging Face style Parquet)"""
     data_dir: OptionalPath = None
-    """where to look for a named set first; then $RKD_DATA_DIR, then the cache folder"""
+    """folder to search for a named data set first; then $RKD_DATA_DIR, then the cache folder"""
     train_list: OptionalFile = None
-    """train on what this text file lists, an image and its label on each line, such as
-    ImageNet_LT_train.txt; paths start from the folder that --dataset is"""
+    """train on the images in this text file, an image and its label on each line, such as
+    ImageNet_LT_train.txt; paths are relative to the folder --dataset"""
     test_list: OptionalFile = None
-    """the same for the original test set; goes with --train-list"""
+    """the same for the test set; requires --train-list"""
     val_list: OptionalFile = None
     """the same for a validation set; without it, the test set is halved"""
     label_column: OptionalName = None
-    """column of Parquet that holds the labels, where there is a choice"""
+    """Parquet column with the labels, if there are several candidates"""
     image_column: OptionalName = None
-    """column of Parquet that holds the images, where there is a choice"""
+    """Parquet column with the images, if there are several candidates"""
     classes: OptionalInt = None
-    """train and test on so many of the classes, drawn at random, such as ImageNet-100"""
+    """train and test on this many classes, drawn at random, such as 100 for ImageNet-100"""
     class_seed: int = 0
-    """seed of that draw"""
+    """seed of the draw of the classes"""
     imbalance: OptionalFloat = None
-    """largest class over smallest (-lt sets: 100, digits-lt: 20)"""
+    """size of the largest class over that of the smallest (default: 100 for -lt data sets, 20 for
+    digits-lt)"""
     profile: Literal["exponential", "step"] = "exponential"
-    """how class sizes fall from the first to the last class"""
+    """decrease of the class sizes from the first to the last class"""
     limit_train: OptionalInt = None
-    """train on a class-proportional subset of this many images, for quick tries"""
+    """train on a class-proportional subset of this many images, for quick experiments"""
     image_size: OptionalInt = None
-    """resize and centre-crop every image to this many pixels a side"""
+    """resize and center-crop every image to a square of this many pixels"""
     stratified: bool = False
-    """halve each class of the test set into validation and test, rather than the whole set; for a
-    data set without a validation set of its own"""
+    """split each class of the test set in half for validation and test, rather than the whole set;
+    for data sets without a validation set"""
     split_seed: int = 0
-    """seed of that halving"""
+    """seed of the split of the test set into validation and test"""
     subset_seed: int = 0
-    """seed of the choice of images for a long tail or a limit"""
+    """seed of the choice of images for --imbalance and --limit-train"""
     skip_bad_images: bool = False
-    """count images that cannot be decoded and go on without them"""
+    """skip and count images that cannot be decoded"""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Which trainings: a teacher for each objective, and on each teacher every student."""
+    """Grid of trainings: a teacher for each objective, and every student on each teacher."""
 
     alphas: OptionalFloats = None
-    """trade-offs of teachers and students: 0 is balanced, 1 is robust; standard is always there"""
+    """trade-offs of teachers and students: 0 is balanced, 1 is robust; the standard objective is
+    always included"""
     temperatures: OptionalFloats = None
     """temperatures of the teacher's probabilities"""
     seeds: tuple[int, ...] = (0,)
@@ -101,74 +103,74 @@ class Grid:
     repeat: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="TEACHER/STUDENT/T=N ...", help_behavior_hint="")
     ] = ()
-    """train N seeds more of these combinations, such as standard/0.5/3=2: those that are still
-    undecided, as analysis.select --target-regret names them"""
+    """train these combinations with N further seeds, such as standard/0.5/3=2; analysis.select
+    --target-regret names the combinations that are still undecided"""
     methods: Annotated[str, tyro.conf.arg(metavar="NAME,NAME,...|all")] = "tradeoff"
-    """methods of distillation, each at its own small grid or, as dkd:others_weight=2, at the
-    options given, on the standard teacher; tradeoff is the grid of teachers and students, and
-    standard distillation is always there"""
+    """distillation methods to train on the standard teacher, each with its own small grid or with
+    given options, such as dkd:others_weight=2; tradeoff is the grid of teachers and students;
+    standard distillation is always included"""
 
 
 @dataclass(frozen=True)
 class Economy:
-    """Fewer trainings for the same answer; see docs/budget.md."""
+    """Options that reduce the number of trainings; see docs/budget.md."""
 
     search: Annotated[str, _SEARCH] = "grid"
     budget: Annotated[str | None, tyro.conf.arg(metavar="40%|2h|90min", help_behavior_hint="")] = (
         None
     )
-    """what a search may spend, of the whole grid's cost or of time (default: 25%); without
-    --search, it is an informed one"""
+    """budget of a search, as a share of the cost of the whole grid or as time (default: 25%);
+    without --search, the search is informed"""
     sampler: Literal["tpe", "gp", "nsga2", "nsga3", "random"] = "tpe"
-    """Optuna's sampler"""
+    """sampler of Optuna"""
     objectives: Literal["constrained", "pareto"] = "constrained"
-    """what Optuna maximises: worst-class accuracy under the constraint on the average, or both"""
+    """objective of Optuna: worst-class accuracy under a constraint on average accuracy, or both"""
     continuous: bool = False
-    """let Optuna propose students' trade-offs and temperatures between those of the grid"""
+    """let Optuna propose trade-offs and temperatures of students between those of the grid"""
     tune: tuple[Literal["learning-rate", "weight-decay", "multiplier-step-size"], ...] = ()
-    """let Optuna propose these of students' recipes, too, up to five times as much or as little"""
+    """let Optuna tune these parameters of students by a factor of up to 5 in both directions"""
     prune: bool = False
-    """stop students that are hopeless at a quarter or half of their epochs; the same command
-    without it goes on with them"""
+    """stop students after a quarter or half of their epochs if they are very unlikely to be
+    selected; the same command without this option continues them"""
     teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
-    """where teachers of other trade-offs come from: each is trained; the standard one's logits are
-    shifted, which costs nothing; its classifier alone is trained on; or each is trained on from
-    its neighbour, for a fraction of the epochs"""
+    """source of the teachers of other trade-offs. trained: train each of them; shifted: shift the
+    logits of the standard teacher, without training; head: continue to train only its classifier;
+    warm: continue to train the neighboring teacher, for a fraction of the epochs"""
 
 
 @dataclass(frozen=True)
 class TrainingChoice:
-    """How one training goes; what is left out comes with the data set and the scale."""
+    """Networks, recipe and multipliers; the defaults depend on the data set and the scale."""
 
     scale: Annotated[
         Literal["paper", "small"] | None,
         tyro.conf.arg(metavar="paper|small", help_behavior_hint=""),
     ] = None
-    """paper: the papers' networks and epochs (default where there is a GPU); small: what two
-    cores finish in about an hour (default elsewhere)"""
+    """paper: networks and epochs of the papers (default with a GPU); small: a sweep that two CPU
+    cores finish in about an hour (default without a GPU)"""
     teacher_architecture: OptionalName = None
     """network of the teachers"""
     teacher_weights: OptionalPath = None
-    """weight file (state dict or checkpoint of torch.save, or safetensors; tensors named as by
-    torchvision or by this program) that every teacher starts from; needs --teacher-architecture.
+    """file of initial weights of every teacher (state dict or checkpoint of torch.save, or
+    safetensors; tensor names of torchvision or of this project); requires --teacher-architecture.
     The classifier is replaced if the number of classes differs"""
     teacher_epochs: OptionalInt = None
-    """epochs of the teachers, if not those of every training; 0 uses --teacher-weights as they are,
-    as the one, standard teacher"""
+    """epochs of the teachers (default: --epochs); 0 uses --teacher-weights without training, as
+    the only, standard teacher"""
     teacher_learning_rate: OptionalFloat = None
-    """peak learning rate of the teachers, if not that of every training"""
+    """peak learning rate of the teachers (default: --learning-rate)"""
     teacher_normalization: Annotated[
         Normalization | None,
         tyro.conf.arg(metavar="per_channel|centered|symmetric|imagenet", help_behavior_hint=""),
     ] = None
-    """how the teachers' images are normalised (default: as torchvision's weights want it, else as
-    the recipe says)"""
+    """normalization of the images of the teachers (default: the one of torchvision for its
+    weights, else that of the recipe)"""
     student_architecture: OptionalName = None
     """network of the students"""
     recipe: OptionalName = None
-    """named recipe: optimiser, schedule, augmentation"""
+    """name of a recipe: optimizer, schedule, augmentation"""
     epochs: OptionalInt = None
-    """epochs of every training; the recipe's schedule is rescaled to them"""
+    """epochs of every training; the schedule of the recipe is rescaled"""
     batch_size: OptionalInt = None
     """images per step"""
     learning_rate: OptionalFloat = None
@@ -176,23 +178,24 @@ class TrainingChoice:
     weight_decay: OptionalFloat = None
     """weight decay"""
     multiplier_step_size: OptionalFloat = None
-    """step size of the multipliers' exponentiated gradient"""
+    """step size of the exponentiated gradient updates of the multipliers"""
     multiplier_period: Annotated[
         int | Literal["epoch"] | None,
         tyro.conf.arg(metavar="INT|epoch", help_behavior_hint=""),
     ] = None
-    """SGD steps between multiplier updates, or "epoch" for one an epoch"""
+    """SGD steps between updates of the multipliers, or "epoch" for one update per epoch"""
     val_labels: Literal["teacher", "true"] = "teacher"
-    """whose validation labels a student's multipliers go by"""
+    """validation labels for the multipliers of students: those of the teacher or the true ones"""
     averaged_iterates: OptionalInt = None
-    """robust and trade-off models are the mean logits of this many iterates, not the last one"""
+    """average the logits of this many iterates in robust and trade-off models (default: only the
+    last iterate)"""
     scale_by_classes: bool = False
-    """put the factor 1/m of eq. 9 into the margin loss"""
+    """include the factor 1/m of eq. 9 in the margin loss"""
 
 
 @dataclass(frozen=True)
 class SelectionChoice(Rule):
-    """Which student to ship."""
+    """Rule that selects a student."""
 
 
 def _annotate() -> None:
@@ -214,38 +217,38 @@ _annotate()
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs; none of this changes what is trained."""
+    """Machines and execution; none of these options changes what is trained."""
 
     out: OptionalPlace = None
-    """results: a folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: results/DATASET)"""
+    """results folder, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (default: results/DATASET)"""
     cpus_per_trial: OptionalFloat = None
     """CPU cores and threads of one trial (default: 1; with --serial $OMP_NUM_THREADS, or all
     cores)"""
     gpus_per_trial: OptionalFloat = None
-    """GPUs of one trial, fractions allowed (default: 1 where there are GPUs)"""
+    """GPUs of one trial, possibly a fraction (default: 1 if there are GPUs)"""
     max_concurrent: OptionalInt = None
-    """trials at a time (default: as many as fit)"""
+    """largest number of concurrent trials (default: as many as fit)"""
     students_per_trial: OptionalInt = None
-    """trainings side by side in one trial (default: on a GPU as many as pay and fit its
-    memory; on CPUs 1, or 4 where the teacher is asked live)"""
+    """trainings side by side in one trial (default: on a GPU as many as improve throughput and fit
+    in memory; on CPUs 1, or 4 if the logits of the teacher are computed for every batch)"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """arithmetic of the forward and backward passes; auto: bfloat16 where the hardware has it"""
+    """precision of the forward and backward passes; auto: bfloat16 if the hardware supports it"""
     checkpoint_every: OptionalInt = None
-    """epochs between checkpoints of a training (default: one when a minute has passed)"""
+    """epochs between checkpoints of a training (default: a checkpoint about every minute)"""
     validate_every: OptionalInt = None
-    """epochs between looks at validation that records keep, for learning curves (default: up to
-    ten looks, where they cost little)"""
+    """epochs between the validations that records keep for learning curves (default: up to ten
+    validations, if they cost little)"""
     max_failures: int = 2
-    """how often a training that fails, diverges or loses its process is begun again"""
+    """number of retries of a training that fails, diverges or loses its process"""
     hang_timeout: float = 600
-    """seconds without a step, or 20 times the usual step if that is longer, after which a training
-    is ended and retried; 0: never"""
+    """seconds without a step after which a training is ended and retried, or 20 times the usual
+    duration of a step if that is longer; 0: never"""
     address: OptionalName = None
     """Ray cluster to join, such as "auto" (default: start Ray on this machine)"""
     storage: OptionalPlace = None
-    """where Ray keeps its own files (default: OUT/ray)"""
+    """folder for the files of Ray (default: OUT/ray)"""
     serial: bool = False
-    """no Ray: one training after the other in this process, for debugging"""
+    """run one training after the other in this process, without Ray, for debugging"""
 
     @property
     def cpus(self) -> float:
@@ -255,30 +258,30 @@ class Machine:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where the figures of trainings are sent as well."""
+    """Experiment trackers that receive the figures of trainings."""
 
     mlflow: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(metavar="[URI]", help_behavior_hint="")
     ] = None
-    """log to MLflow, at this tracking URI (default: $MLFLOW_TRACKING_URI, or what MLflow takes)"""
+    """log to MLflow at this tracking URI (default: $MLFLOW_TRACKING_URI, else that of MLflow)"""
     wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT", help_behavior_hint="")] = None
     """log to this project of Weights & Biases"""
 
 
 @dataclass(frozen=True)
 class Display:
-    """What is shown."""
+    """Output of the command."""
 
     dry_run: bool = False
-    """print the plan and what it would cost, train nothing"""
+    """print the plan and its cost, and train nothing"""
     calibrate: bool = False
-    """measure the speed of this machine for a few seconds to estimate the time"""
+    """measure the speed of this machine for a few seconds to estimate the duration"""
     watch: bool = False
-    """serve the report while trainings run, to this machine alone"""
+    """serve the report on this machine only while trainings run"""
     quiet: bool = False
     """print only the result and errors"""
     list: bool = False
-    """print the data sets, methods, networks and recipes with a line each"""
+    """list the data sets, methods, networks and recipes"""
 
 
 @dataclass(frozen=True)
@@ -286,9 +289,9 @@ class Options:
     """Search for the teacher and student trade-offs that keep every class working.
 
     Trains a teacher for each objective and, on each teacher, a student for each objective and
-    temperature; then selects the student with the best validation worst-class accuracy among
-    those whose average accuracy is that of standard distillation or better, within the noise.
-    Run the same command again to continue: nothing that is finished is trained twice.
+    temperature. Then selects the student with the best worst-class accuracy on validation among
+    those whose average accuracy is not below that of standard distillation, up to noise. Run the
+    same command again to continue: completed trainings are not repeated.
     """
 
     data: Annotated[DataChoice, _FLAT] = field(default_factory=DataChoice)

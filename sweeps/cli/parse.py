@@ -1,4 +1,4 @@
-"""Command line to options: bad input is one line on standard error and exit code 2."""
+"""Parser of the command line, with errors of one line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
 
 
 class _RefusedError(Exception):
-    """A refusal that passes through tyro, which replaces the text of a ``ValueError``."""
+    """Bad input that passes through tyro, which replaces the text of a ``ValueError``."""
 
 
 def _expanded(text: str) -> Path:
@@ -59,11 +59,11 @@ def parse(
     program: str = "pareto.py",
     options: type[T] | type[Options] = Options,
 ) -> T | Options:
-    """The options of a command line, ``pareto.py``'s or another's.
+    """Parse a command line, by default that of ``pareto.py``.
 
     Raises:
-        UserError: A flag or a value is wrong, or is not UTF-8; the line names it.
-        SystemExit: ``--help`` was asked for; it is printed and the code is 0.
+        UserError: A flag or a value is wrong or not UTF-8; the message names it.
+        SystemExit: ``--help`` was given; the help is printed and the exit code is 0.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for argument in given:
@@ -91,7 +91,7 @@ def parse(
 
 
 def _one_line(box: str) -> str:
-    """tyro explains over a box of lines; the first paragraph names what is wrong."""
+    """Return the first paragraph of an error of tyro, which names what is wrong, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [re.sub(r"^-{3,}$", "───", line.strip("│|╭╮╰╯+ \t")) for line in text.splitlines()]
     paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))

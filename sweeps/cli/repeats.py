@@ -1,4 +1,4 @@
-"""What ``--repeat`` names: combinations of the grid that further seeds are spent on."""
+"""Option ``--repeat``: combinations of the grid that are trained with further seeds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Repeat:
     alpha_s: float | None
     temperature: float
     seeds: int
-    """How many, after those of the grid."""
+    """Number of seeds, after those of the grid."""
 
     @property
     def cell(self) -> tuple[float | None, float | None, float]:
-        """The combination."""
+        """The combination of alphas and temperature."""
         return self.alpha_t, self.alpha_s, self.temperature
 
 
 def repeats(texts: Sequence[str]) -> tuple[Repeat, ...]:
-    """Read ``--repeat``.
+    """Parse the values of ``--repeat``.
 
     Raises:
-        UserError: One is not like the example, or a combination is named twice.
+        UserError: A value has another form, or a combination is named twice.
     """
     found = tuple(_repeat(text) for text in texts)
     cells = [repeat.cell for repeat in found]

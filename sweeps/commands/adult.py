@@ -1,10 +1,11 @@
-"""What ``adult.py`` does: distil forests on UCI Adult, a split a seed, and report subgroups."""
+"""The command ``adult.py``: distill forests on UCI Adult and report accuracies of subgroups."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rkd_core.errors import UserError
 from rkd_core.tabular.forests import ForestRecipe
 from sweeps.cli.options import OptionalInt, OptionalPath
+from sweeps.cli.parse import parse
+from sweeps.stop import Stop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,63 +23,69 @@ if TYPE_CHECKING:
     from analysis.papers.subgroups import Tally
     from rkd_core.tabular.adult import Adult
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "main", "run"]
 
 TRAIN_SHARE = 0.7
 _MOST_SEED = 2**32 - 1
 _OF_THE_PAPER = """
-The paper's tables are whole numbers of rows of adult.test, and its figures fit
-a threshold near 1/3; to compare with them: --split published --threshold 0.33"""
-_WHERE = ("data_dir", "threads", "out")  # what no figure depends on
+The tables of the paper count rows of adult.test, and its figures fit a threshold
+near 1/3; to compare with them: --split published --threshold 0.33"""
+_WHERE = ("data_dir", "threads", "out")  # options that no figure depends on
 
 
 @dataclass(frozen=True)
 class Options:
-    """Distil a random forest into one tree on UCI Adult, and see which subgroups pay for it.
+    """Distill a random forest into one tree on UCI Adult, and compare the accuracies of subgroups.
 
-    Prints Tables 8 and 9 of Lukasik et al. (TMLR 2022), ours beside theirs. What the paper leaves
-    open is an option here; --split published --threshold 0.33 comes closest to its figures.
+    Prints Tables 8 and 9 of Lukasik et al. (TMLR 2022) beside the measured figures. Choices that
+    the paper does not state are options; --split published --threshold 0.33 fits its figures best.
     """
 
     data_dir: OptionalPath = None
-    """folder of adult.data and adult.test, or of a folder adult with them; then $RKD_DATA_DIR"""
+    """folder with adult.data and adult.test, or with a folder adult of them; then $RKD_DATA_DIR"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """repeat everything, the random split included, with each seed"""
+    """repeat everything, including the random split, with each seed"""
     split: Literal["random", "published"] = "random"
-    """random: 70 % of all rows for training; published: adult.data, the rest being adult.test"""
+    """random: train on 70 % of all rows, test on the rest; published: adult.data, adult.test"""
     threshold: float = 0.5
     """a score above this means label 1, for the teacher and both students"""
     alpha: float = ForestRecipe.alpha
-    """weight of the teacher's score in the distilled student's target; the label has the rest"""
+    """weight of the teacher's score, against the label, in the target of the distilled student"""
     cross_fit: int = ForestRecipe.cross_fit
-    """folds, so that each training row is scored by a forest that has not seen it; 0: in-sample"""
+    """number of folds for scores by forests that have not seen the row; 0: in-sample scores"""
     no_bootstrap: bool = not ForestRecipe.bootstrap
-    """fit the students' trees to all training rows, not to a resample of them"""
+    """fit the trees of the students to all training rows, not to a bootstrap sample"""
     encoding: Literal["ordinal", "one-hot"] = "ordinal"
-    """a categorical column as one code in alphabetical order, or as a column for each value"""
+    """encode a categorical column as a code in alphabetical order, or as a column for each value"""
     trees: int = ForestRecipe.trees
-    """trees of the teacher; a student has one"""
+    """number of trees of the teacher; a student has one"""
     depth: int = ForestRecipe.depth
-    """largest depth of every tree"""
+    """largest depth of each tree"""
     threads: OptionalInt = None
-    """threads that fit the teacher (default: one a CPU core); no result depends on it"""
+    """threads that fit the teacher (default: one per CPU core); results do not depend on it"""
     out: OptionalPath = None
-    """write all figures, those of each seed too, to this .json file, or the tables to this .csv"""
+    """write all figures, including those of each seed, to a .json file, or the tables to a .csv"""
 
     @property
     def recipe(self) -> ForestRecipe:
-        """What is fitted."""
+        """The recipe of the forests."""
         return ForestRecipe(
             self.trees, self.depth, self.alpha, self.cross_fit, not self.no_bootstrap
         )
 
 
+def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+    """Run the command line; see ``sweeps.commands.entry.command``."""
+    run(parse(arguments, "adult.py", Options))
+    return 0
+
+
 def run(options: Options) -> None:
-    """Check, read, fit, print, write.
+    """Check the options, read the data, fit, and write and print the tables.
 
     Raises:
         UserError: An option is out of range, or the data are missing or not as published.
-        OSError: The result cannot be written; it is printed all the same.
+        OSError: The result cannot be written; it is printed nevertheless.
     """
     _check(options)
 
@@ -97,7 +106,7 @@ def run(options: Options) -> None:
             status.update(f"seed {seed} ({i} of {len(parts)})")
             tallies.append(_one_seed(data, options, seed, *rows))
     tally = stack(tallies)
-    try:  # write the file first, whatever happens to the screen
+    try:  # write the file first, since printing may fail
         if options.out is not None:
             chosen = {name: value for name, value in asdict(options).items() if name not in _WHERE}
             _write(options.out, chosen, document(tally, options.seeds))
@@ -111,7 +120,7 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    """Every option, before anything is read."""
+    """Check all options before anything is read."""
     for name, value, least in (
         ("trees", options.trees, 1),
         ("depth", options.depth, 1),
@@ -137,10 +146,10 @@ def _check(options: Options) -> None:
 
 
 def _split(data: Adult, options: Options, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for testing.
+    """Return the rows for training and for testing.
 
     Raises:
-        UserError: Too few rows of a label to fit or to measure anything.
+        UserError: A label has too few rows to fit or to measure.
     """
     import numpy as np
 
@@ -163,7 +172,7 @@ def _split(data: Adult, options: Options, seed: int) -> tuple[NDArray[np.int64],
 def _one_seed(
     data: Adult, options: Options, seed: int, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> Tally:
-    """Fit, and count in each subgroup what is right."""
+    """Fit, and count the correct predictions in each subgroup."""
     import numpy as np
 
     from analysis.papers.adult import GROUPS
@@ -191,7 +200,7 @@ def _one_seed(
 
 
 def _what_is_done(options: Options, data: Adult, folder: Path) -> list[str]:
-    """The choices in words, since the paper leaves them open."""
+    """Describe the choices that the paper does not state."""
     rows, test = len(data), int(data.published_test.sum())
     split = {
         "random": "a random 70/30 split for each seed",
@@ -202,7 +211,7 @@ def _what_is_done(options: Options, data: Adult, folder: Path) -> list[str]:
     seeds = " ".join(map(str, options.seeds))
     return [
         f"UCI Adult, {folder}: {rows:,} rows, {int(data.incomplete.sum()):,} with missing values "
-        "(kept: missing is a value)",
+        "(kept, as a value of their own)",
         f"Split    {split[options.split]}; seeds {seeds}",
         f"Teacher  {options.trees} trees, depth {options.depth}, {options.encoding} features; "
         f"{scored} scores",

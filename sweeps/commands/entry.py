@@ -1,6 +1,6 @@
-"""What commands that train have in common: signals, last lines and exit codes.
+"""Entry point of the commands: loading, signals, exit codes and the last line of a failure.
 
-Starts without any of the project's dependencies, to say what to do where they are missing.
+This module imports without any of the project's dependencies, to say how to install them.
 """
 
 from __future__ import annotations
@@ -10,69 +10,90 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
 
-if TYPE_CHECKING:
-    from sweeps.stop import Stop
+from rkd_core.errors import UserError
+from rkd_core.text import terminal
+from sweeps.stop import Stop, farewell
 
-__all__ = ["leave", "run_command"]
-
-Run = Callable[[Sequence[str] | None, Sequence[str], "Stop"], int]
-"""From the arguments, the command as it was typed, and the stop, to the exit code."""
+__all__ = ["command", "leave"]
 
 
-def run_command(program: str, arguments: Sequence[str] | None, load: Callable[[], Run]) -> int:
-    """Run a command line; returns the exit code.
+def command(program: str, *, resumes: bool = True) -> Callable[..., int]:
+    """Return the command whose module in ``sweeps.commands`` has the program's name.
 
-    0: done. 1: some trainings failed. 2: bad input, nothing was trained. 130: interrupted by
-    Ctrl-C, 143: by SIGTERM, 129: by the end of the terminal (SIGHUP).
+    The module defines ``main(arguments, command, stop)``, which gets the arguments (None for those
+    of this process), the command as it was typed and the reasons to stop, and returns the exit
+    code. The exit codes of all commands are:
+
+    - 0: success.
+    - 1: some trainings failed, a file cannot be written, or a results folder is damaged.
+    - 2: bad input; nothing was trained or written.
+    - 130, 143, 129: interrupted by Ctrl-C, SIGTERM, or the end of the terminal (SIGHUP).
 
     Args:
-        program: Its name, for messages.
-        arguments: Of the command line; None for those of this process.
-        load: Imports and returns what is run.
+        program: Name of the program, for messages.
+        resumes: Whether the same command continues after an interrupt.
     """
-    from rkd_core.text import terminal
-    from sweeps.commands.missing import explain
+    return partial(_run, program, resumes)
 
+
+def _run(program: str, resumes: bool, arguments: Sequence[str] | None = None) -> int:
     terminal.prepare(own_process=arguments is None)
     try:
-        from rkd_core.errors import UserError
-        from sweeps.stop import Stop, farewell
-
-        run = load()
+        module = import_module(f"sweeps.commands.{program.removesuffix('.py')}")
     except ModuleNotFoundError as error:
-        return explain(program, error)
-    command = sys.argv if arguments is None else [program, *arguments]
+        return _missing(program, error)
+    typed = sys.argv if arguments is None else [program, *arguments]
     stop = Stop()
-    stop.handle_signals()
+    if resumes:
+        stop.handle_signals()
     try:
-        return run(arguments, command, stop)
+        return int(module.main(arguments, typed, stop))
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
+        return _fail(f"{program}: {error}", 2)
     except (MemoryError, ImportError) as error:  # an import may lack memory for its libraries
-        from sweeps.running.on_ray.limits import explain as with_limits
+        from sweeps.running.on_ray.limits import explain
 
-        reason = str(error) or "this process may use no more memory"
-        print(farewell(with_limits(reason), program), file=sys.stderr)
-        return 1
+        reason = explain(str(error) or "this process may use no more memory")
+        return _fail(_ended(program, resumes, reason), 1)
     except OSError as error:  # such as a full disk in the middle of a sweep
-        print(farewell(error, program), file=sys.stderr)
-        return 1
+        return _fail(_ended(program, resumes, error), 1)
     except KeyboardInterrupt as interrupt:
-        print(
-            f"{program}: stopped; continue with: {shlex.join(['python', *command])}",
-            file=sys.stderr,
-        )
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+        again = f"continue with: {shlex.join(['python', *typed])}"
+        last = again if resumes else "nothing was written"
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        return _fail(f"{program}: stopped; {last}", 128 + number)
+
+
+def _ended(program: str, resumes: bool, cause: object) -> str:
+    return farewell(cause, program) if resumes else f"{program}: {UserError(str(cause))}"
+
+
+def _fail(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code
+
+
+def _missing(program: str, error: ModuleNotFoundError) -> int:
+    """Print which package is missing and how to install it; return the exit code.
+
+    Raises:
+        ModuleNotFoundError: The module is one of this project.
+    """
+    if error.name is None or error.name.split(".")[0] in ("rkd_core", "sweeps", "analysis"):
+        raise error
+    line = (
+        f"{program}: the package {error.name!r} is not installed here; set up with: "
+        "python3 -m venv .venv && .venv/bin/pip install -e . "
+        "and use .venv/bin/python"
+    )
+    return _fail(line, 2)
 
 
 def leave(code: int) -> None:
-    """End the process; after an interrupt at once.
-
-    Exit handlers, tensorboardX's for one, may then wait for ever.
-    """
+    """End the process; after an interrupt without exit handlers, some of which may wait forever."""
     sys.stdout.flush()
     sys.stderr.flush()
     if code >= 128:

@@ -1,4 +1,4 @@
-"""The export of one trained model as a folder that needs PyTorch, NumPy and Pillow alone."""
+"""The command ``export.py``: write a model as a folder that needs PyTorch, NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,15 +20,17 @@ from rkd_core.storage import bundles, files
 from rkd_core.storage.files import location
 from rkd_core.text import json_text
 from sweeps.cli.options import OptionalName, OptionalPath
+from sweeps.cli.parse import parse
 from sweeps.commands.model_card import Choice, model_card
+from sweeps.stop import Stop
 
 if TYPE_CHECKING:
     from rkd_core.results.artifacts import Artifact
 
-__all__ = ["FOLDER", "Options", "run"]
+__all__ = ["FOLDER", "Options", "main", "run"]
 
 FOLDER = "student"
-"""Where the export goes in a results folder."""
+"""Name of the folder of the export in a results folder."""
 
 _CARD, _LABELS, _PREPROCESSING = "README.md", "labels.json", "preprocessing.json"
 _WEIGHTS, _PROGRAM, _CODE = "model.safetensors", "model.pt2", "preprocess.py"
@@ -45,10 +48,10 @@ _DECODING_BEFORE = {
 
 @dataclass(frozen=True)
 class Options:
-    """Write the selected student of a sweep as a folder that needs nothing of this product.
+    """Export the selected student of a sweep to a folder that does not need this project.
 
-    model.pt2 (torch.export, includes the normalization), model.safetensors, labels.json,
-    preprocess.py (decodes images as in training) with preprocessing.json, and a model card.
+    Writes model.pt2 (torch.export, includes the normalization), model.safetensors, labels.json,
+    preprocess.py (decodes images as in training), preprocessing.json, and a model card.
     """
 
     results: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
@@ -56,20 +59,27 @@ class Options:
     to: OptionalPath = None
     """folder to write (default: RESULTS/student)"""
     run_id: OptionalName = None
-    """another run than the selected one, a teacher or a student (default: of the selected
-    combination's seeds the one with the best worst-class accuracy on validation)"""
+    """run to export, a teacher or a student (default: the seed of the selected combination with the
+    best worst-class accuracy on validation)"""
+
+
+def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+    """Run the command line; see ``sweeps.commands.entry.command``."""
+    folder = run(parse(arguments, "export.py", Options))
+    print(f"Wrote {UserError(str(folder))}")
+    return 0
 
 
 def run(options: Options) -> Path:
-    """Choose, check, export; the folder appears complete or not at all.
+    """Choose, check and export a model; the folder appears complete or not at all.
 
-    An export that is there already is replaced if it is as it was written.
+    An existing export is replaced if its files are unchanged.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: There is nothing to export, it is damaged, or the folder is somebody else's.
+        UserError: There is no model to export, it is damaged, or the folder holds other files.
         OSError: The folder cannot be written.
     """
     results = location(options.results)
@@ -90,7 +100,7 @@ def run(options: Options) -> Path:
 
 
 def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
-    """What to export, and its record, as it was committed with the weights."""
+    """Return what to export, and its record as it was committed with the weights."""
     if run_id is not None:
         return Choice((run_id,)), _committed(results, run_id, "name a completed run")
     path = results / "selection.json"
@@ -105,11 +115,11 @@ def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged; make it anew with python -m analysis.select"
+            f"{path} is damaged; select again with python -m analysis.select"
         ) from error
     hint = "select again with python -m analysis.select"
     rows = [_committed(results, name, hint) for name in run_ids]
-    best = max(rows, key=_on_validation)  # the first of equals: the smaller seed
+    best = max(rows, key=_on_validation)  # ties: the smaller seed
     return Choice(tuple(run_ids), selection), best
 
 
@@ -125,7 +135,7 @@ def _committed(results: Path, run_id: str, hint: str) -> dict[str, Any]:
 
 
 def _teacher(results: Path, row: dict[str, Any]) -> dict[str, Any] | None:
-    """The teacher's record, if it still is there."""
+    """Return the record of the teacher, if it still exists."""
     teacher = row["teacher_id"]
     return artifacts.committed_record(results / "artifacts", teacher) if teacher else None
 
@@ -182,15 +192,15 @@ def _json(content: Any) -> bytes:
 
 
 def _standing(folder: Path) -> bool:
-    """Whether an export is there already, and may be replaced.
+    """Return whether there is an export that may be replaced.
 
     Raises:
-        UserError: Something else is there, or an export that was changed since.
+        UserError: The folder holds other files, or an export that was changed.
     """
     if not folder.exists() and not folder.is_symlink():
         return False
     if not folder.is_dir() or folder.is_symlink():
-        raise UserError(f"--to {folder} is no folder; give a new one")
+        raise UserError(f"--to {folder} is not a folder; give a new one")
     names = set(files.names(folder))
     if not names:
         return False
@@ -210,7 +220,7 @@ def _standing(folder: Path) -> bool:
 
 
 def _commit(folder: Path, run_id: str, contents: dict[str, bytes], standing: bool) -> None:
-    """Put the new folder in the place of the standing export, if there is one."""
+    """Write the new folder in place of the existing export, if there is one."""
     new, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
     try:
         bundles.write(new, run_id, contents)

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, how good on which class, where it is from."""
+"""Model card of an exported model: description, use, accuracies, selection and lineage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print(labels[model(images).argmax()])
 
 @dataclass(frozen=True)
 class Choice:
-    """Why this model: the runs it was chosen from, and the selection that named them."""
+    """Reason for the choice of a model: its candidates, and the selection that named them."""
 
     run_ids: tuple[str, ...]
     selection: Mapping[str, Any] = field(default_factory=dict)
@@ -51,12 +51,12 @@ def model_card(
     """Return the card, as Markdown.
 
     Args:
-        spec: Of the exported training.
-        row: Its record.
+        spec: Spec of the exported training.
+        row: Record of the training.
         preprocessing: Content of ``preprocessing.json``.
-        choice: Why this one.
-        teacher: Its teacher's record, if there is one.
-        torch_version: What the program was exported with.
+        choice: Reason for the choice.
+        teacher: Record of the teacher, if there is one.
+        torch_version: Version of PyTorch that exported the program.
     """
     return "\n\n".join(
         [
@@ -74,9 +74,9 @@ def model_card(
             _chosen(choice, row),
             "## Lineage",
             _lineage(spec, row, teacher),
-            "## Licence",
-            "None is stated here: that is for whoever publishes the model, and depends on the "
-            "licence of the data.",
+            "## License",
+            "No license is stated here: it is chosen by whoever publishes the model, and depends "
+            "on the license of the data.",
             "",
         ]
     )
@@ -86,7 +86,7 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
     images = row["train_class_total"] or []
     size = "" if row["parameters"] is None else f" of {row['parameters']:,} parameters"
     text = (
-        f"A {spec.architecture}{size} that tells {len(row['class_names'])} classes apart, trained "
+        f"A {spec.architecture}{size} classifier with {len(row['class_names'])} classes, trained "
         f"on {sum(images):,} images of {markdown_text(spec.dataset)}"
     )
     if images and min(images) < max(images):
@@ -99,7 +99,7 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
     if not spec.epochs:
         text += (
             ". It is its teacher's network: nothing was trained, and its logits are shifted by "
-            "class to fit validation, so only the test figures tell how good it is"
+            "class to fit validation, so only the test figures are an unbiased estimate"
         )
     return f"{text}."
 
@@ -129,7 +129,7 @@ def _decoding(preprocessing: Row) -> str:
     """Describe the decoding of an image file."""
     decoding, resize = preprocessing["decoding"], preprocessing["resize"]
     steps = [
-        "turned by the EXIF orientation"
+        "rotated by the EXIF orientation"
         if decoding["upright"]
         else "left as stored, whatever the EXIF orientation",
         "shown over white where transparent"
@@ -150,10 +150,10 @@ def _decoding(preprocessing: Row) -> str:
 
 
 def _accuracies(row: Row, selected: bool) -> str:
-    looked = "what the model was chosen by, so too high" if selected else "what trainings look at"
+    looked = "used for selection, so biased upwards" if selected else "used during training"
     lines = []
     for split, remark in (
-        ("test", "measured once, and nothing was chosen by it"),
+        ("test", "measured once and never used for selection"),
         ("val", f"**{looked}**"),
     ):
         correct, total = sum(row[f"{split}_class_correct"]), sum(row[f"{split}_class_total"])
@@ -189,11 +189,11 @@ def _classes(row: Row) -> str:
 
 def _reading(row: Row) -> str:
     text = (
-        "Intervals are Wilson score intervals, of each class by itself. \\* What choices are made "
-        "by, and multipliers learn from: not a result."
+        "Intervals are Wilson score intervals for each class separately. \\* Used for selection "
+        "and multipliers: not a result."
     )
     if 0 in row["test_class_total"]:
-        text += " Of a class without test images nothing is known."
+        text += " Nothing is known about classes without test images."
     return text
 
 
@@ -212,7 +212,7 @@ def _chosen(choice: Choice, row: Row) -> str:
         text = f"{advised.get('title', '')}. {advised.get('text', '')}"
         lines.append(f"**The selection does not recommend it.** {markdown_text(text)}")
     if selection.get("feasible") is False:
-        lines.append("No combination met the constraint; the selection says what it took instead.")
+        lines.append("No combination met the constraint; the selection states its fallback.")
     lines.append("The selection, as in `selection.json`:")
     combinations = selection.get("combinations")
     facts = {

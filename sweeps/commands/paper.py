@@ -1,4 +1,4 @@
-"""What ``paper.py`` does: a sweep for each part of a table, then the table."""
+"""The command ``paper.py``: a sweep for each part of a table, then the table."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from sweeps.planning.plan import Plan
 from sweeps.running.sweep import Failure
 from sweeps.stop import Stop
 
-__all__ = ["PaperOptions", "run"]
+__all__ = ["PaperOptions", "main"]
 
 
 @dataclass(frozen=True)
 class PaperOptions(Options):
-    """Train what a table of the papers needs, and print ours beside theirs.
+    """Train what a table of the papers needs, and print the measured figures beside the published.
 
-    The table decides methods, objectives and temperatures and, where it states them, networks and
-    ratio; all other options are those of pareto.py. What is trained already is reused.
+    The table determines methods, objectives and temperatures and, if it states them, networks and
+    imbalance; all other options are those of pareto.py. Completed trainings are reused.
     """
 
     table: str = "list"
     """wang-1, wang-2, pet-1, pet-3, ..., or list"""
     save: OptionalPath = None
-    """also write the table (.md, .json) and its records (.parquet) into this folder"""
+    """also write the table (.md, .json) and its records (.parquet) to this folder"""
 
 
-def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
     """Train what is missing, print the table, and return the exit code.
 
     Raises:
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
     dataset = _dataset(options)
     wanted = table(options.table, dataset)
     if options.grid.methods != DEFAULT:
-        raise UserError("--methods is the table's; leave it out")
+        raise UserError("the table determines --methods; leave it out")
     if options.economy != Economy():
         raise UserError("a table needs all of its runs: leave out --search, --budget, --prune, ...")
     scale = _scale(options)
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
         f"{name}.json": json.dumps(document(measured), indent=1) + "\n",
     }
     places = [folder / "paper", *([] if options.save is None else [options.save])]
-    try:  # write files first, whatever happens to the screen
+    try:  # write files first, since printing may fail
         for target in places:
             make_folder(target)
             for file, text in texts.items():
@@ -109,7 +109,7 @@ def run(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> 
 
 
 class _Part:
-    """What is done at the end of a part's sweep: nothing is selected, its runs are remembered."""
+    """Conclusion of the sweep of a part, which keeps its runs instead of selecting."""
 
     def __init__(self) -> None:
         self.out: Path | None = None
@@ -129,11 +129,12 @@ class _Part:
 
 
 def _options(options: PaperOptions, part: Part, scale: Scale) -> Options:
-    """The sweep of a part: what the table states goes before what the command line says."""
+    """Return the options of the sweep of a part; the table overrides the command line."""
     data, grid, training = options.data, options.grid, options.training
     networks = part.networks if scale == "paper" else part.small_networks
     teacher, student = networks or (training.teacher_architecture, training.student_architecture)
-    return Options(
+    return dataclasses.replace(
+        options,
         data=dataclasses.replace(data, imbalance=part.imbalance or data.imbalance),
         grid=dataclasses.replace(
             grid,
@@ -144,14 +145,11 @@ def _options(options: PaperOptions, part: Part, scale: Scale) -> Options:
         training=dataclasses.replace(
             training, scale=scale, teacher_architecture=teacher, student_architecture=student
         ),
-        selection=options.selection,
-        machine=options.machine,
-        display=options.display,
     )
 
 
 def _dataset(options: PaperOptions) -> str:
-    """As tables have it: ``imagenet-100`` is 100 of the classes of ``imagenet``."""
+    """Return the name of the data set in tables, such as ``imagenet-100`` for 100 classes."""
     name, classes = options.data.dataset, options.data.classes
     return name if classes is None else f"{name.rstrip('/')}-{classes}"
 
@@ -160,12 +158,12 @@ def _scale(options: PaperOptions) -> Scale:
     if options.training.scale is not None:
         return options.training.scale
     if options.machine.address is not None:
-        raise UserError("--scale paper or small has to be said with --address")
+        raise UserError("--address requires --scale paper or --scale small")
     return "paper" if Cluster.local(options.machine).gpus > 0 else "small"
 
 
 def _adult(options: PaperOptions) -> None:
-    """Tables 8 and 9, with the split and the threshold that fit the paper's figures."""
+    """Print Tables 8 and 9, with the split and the threshold that fit the figures of the paper."""
     seeds, out = options.grid.seeds, None
     if options.save is not None:
         make_folder(options.save)

@@ -1,16 +1,17 @@
-"""What a person sees while a sweep runs: a live display, or plain lines where there is none."""
+"""Progress of a running sweep: a live display, or plain lines for logs and pipes."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 from rich.console import Console, Group, RenderableType
@@ -25,6 +26,7 @@ from rkd_core import records
 from rkd_core.specs import Stage
 from sweeps.planning.cost import CostModel, Kind, duration, kind_of, span
 from sweeps.planning.plan import Plan, PlannedRun
+from sweeps.running.watcher import Watcher
 
 __all__ = ["LiveDisplay", "PlainLines", "Tally", "display_for"]
 
@@ -32,27 +34,40 @@ _BEST_SECONDS = 2.0  # the best-so-far line is recomputed at most this often
 _RUNNING_LINES = 8
 _BESIDE_BARS = 28  # columns for the names and numbers beside a bar
 
+Method = TypeVar("Method", bound=Callable[..., None])
+
 
 @dataclass
 class _Running:
-    """A training under way."""
+    """Running training."""
 
     run: PlannedRun
     began: float
     together: int
-    """Trainings that share its time, itself among them."""
+    """Number of trainings that share its time, including itself."""
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Tally:
-    """What has happened so far; the displays only show it.
+def _locked(method: Method) -> Method:
+    """Run a method of a ``Tally`` while no other thread reads it."""
+
+    @functools.wraps(method)
+    def wrapper(self: Tally, *arguments: Any) -> Any:
+        with self.lock:
+            return method(self, *arguments)
+
+    return cast(Method, wrapper)
+
+
+class Tally(Watcher):
+    """Counts, running trainings and time left of a sweep, which the displays show.
 
     Args:
         plan: The whole plan.
-        completed: Run ids that were completed before.
-        out: Results folder, for the records behind the best-so-far line.
-        costs: Past durations; learns from every training that ends.
-        images: Training images.
+        completed: Run ids that were completed before the sweep.
+        out: Results folder, whose records determine the best student so far.
+        costs: Durations of past trainings; updated by every training that ends.
+        images: Number of training images.
         slots: Trainings at a time.
         criterion: The selection rule.
     """
@@ -69,6 +84,7 @@ class Tally:
         criterion: Criterion,
     ) -> None:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
+        self.lock = threading.RLock()  # the live display draws in a thread of its own
         self.ended = {"teacher": 0, "student": 0}
         self.failures = self.pruned = 0
         self.running: dict[str, _Running] = {}
@@ -86,8 +102,9 @@ class Tally:
         self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
 
+    @_locked
     def added(self, runs: Sequence[PlannedRun]) -> None:
-        """The plan has grown."""
+        """Add runs to those that are left."""
         for run in runs:
             self._left[kind_of(run), run.spec.epochs] += 1
         teachers = sum(run.spec.stage == "teacher" for run in runs)
@@ -96,17 +113,20 @@ class Tally:
             self.students + len(runs) - teachers,
         )
 
+    @_locked
     def started(self, runs: Sequence[PlannedRun]) -> None:
-        """Trainings have begun, side by side."""
+        """Add trainings to the running ones."""
         now = time.monotonic()
         self.running |= {run.run_id: _Running(run, now, len(runs)) for run in runs}
 
+    @_locked
     def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
-        """An epoch has ended."""
+        """Keep the latest figures of the training."""
         self.running[run.run_id].progress = progress
 
+    @_locked
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
-        """A training is in the ledger."""
+        """Count the training and learn from its duration."""
         now = time.monotonic()
         under_way = self.running.get(run.run_id) or _Running(run, now, 1)
         first = under_way.began <= self._first_end  # includes the start of its process
@@ -126,19 +146,22 @@ class Tally:
         else:
             self._costs.see(kind, trained, epochs, self._images)
 
-    def retried(self, run: PlannedRun) -> None:
-        """A training has failed, and will be begun again."""
+    @_locked
+    def retried(self, run: PlannedRun, cause: str) -> None:
+        """Remove the training from the running ones."""
         self.running.pop(run.run_id, None)
 
+    @_locked
     def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """A training has stopped on the way, for good if it is pruned."""
+        """Remove the training from the running ones; count it if it is pruned."""
         self.running.pop(run.run_id, None)
         if pruned:
             self._end(run)
             self.pruned += 1
 
+    @_locked
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, or cannot be done."""
+        """Count the failure."""
         self._end(run)
         self.failures += 1
 
@@ -177,7 +200,7 @@ class Tally:
         return f"{span(*found)} left"
 
     def best(self) -> str | None:
-        """The best feasible student so far, and standard distillation, a line each."""
+        """Return the best feasible student so far and standard distillation, a line each."""
         now = time.monotonic()
         if now - self._best[0] >= _BEST_SECONDS:
             new = records.read(self._out / "records", self._unread)
@@ -188,18 +211,17 @@ class Tally:
         return self._best[1]
 
 
-class LiveDisplay:
-    """Bars, what is under way, the best so far and the time left, redrawn in place."""
+class LiveDisplay(Watcher):
+    """Progress bars, running trainings, the best student so far and the time left, in place."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
         self._tally, self._console = tally, console
-        self._lock = threading.Lock()  # rich draws in a thread of its own
         self._live = Live(
             get_renderable=self._render,
             console=console,
             refresh_per_second=4,
             transient=True,
-            redirect_stdout=False,  # what others print goes to the log, not onto the display
+            redirect_stdout=False,  # output of libraries goes to the log
             redirect_stderr=False,
         )
 
@@ -210,45 +232,16 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def added(self, runs: Sequence[PlannedRun]) -> None:
-        """The plan has grown."""
-        with self._lock:
-            self._tally.added(runs)
-
-    def started(self, runs: Sequence[PlannedRun]) -> None:
-        """Trainings have begun, side by side."""
-        with self._lock:
-            self._tally.started(runs)
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
-        """An epoch has ended."""
-        with self._lock:
-            self._tally.progressed(run, progress)
-
-    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
-        """A training is in the ledger."""
-        with self._lock:
-            self._tally.completed(run, row)
-
-    def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """A training has stopped on the way."""
-        with self._lock:
-            self._tally.paused(run, pruned)
-
     def retried(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, and will be begun again; said at once, above the display."""
-        with self._lock:
-            self._tally.retried(run)
+        """Print the failure above the display."""
         self._live.console.print(Text(f"failed: {run.label}: {cause}", style="yellow"))
 
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed; said at once, above the display."""
-        with self._lock:
-            self._tally.failed(run, cause)
+        """Print the failure above the display."""
         self._live.console.print(Text(f"failed: {run.label}: {cause}", style="red"))
 
     def _render(self) -> RenderableType:
-        with self._lock:
+        with self._tally.lock:
             return self._draw()
 
     def _draw(self) -> RenderableType:
@@ -284,8 +277,8 @@ class LiveDisplay:
         return Group(*lines)
 
 
-class PlainLines:
-    """One line for every training that ends, for logs and pipes."""
+class PlainLines(Watcher):
+    """A line for every training that ends, for logs and pipes."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
         self._tally, self._console = tally, console
@@ -296,21 +289,8 @@ class PlainLines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def added(self, runs: Sequence[PlannedRun]) -> None:
-        """The plan has grown."""
-        self._tally.added(runs)
-
-    def started(self, runs: Sequence[PlannedRun]) -> None:
-        """Trainings have begun, side by side."""
-        self._tally.started(runs)
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
-        """An epoch has ended."""
-        self._tally.progressed(run, progress)
-
     def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
-        """A training is in the ledger."""
-        self._tally.completed(run, row)
+        """Print accuracies and time of the training, and the time left."""
         left = self._tally.left()
         self._print(
             f"{run.label}: validation worst-class {row['val_worst_class_accuracy']:.1%}, "
@@ -319,19 +299,16 @@ class PlainLines:
         )
 
     def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """A training has stopped on the way; said if it is for good."""
-        self._tally.paused(run, pruned)
+        """Print that the training was pruned."""
         if pruned:
             self._print(f"pruned: {run.label}")
 
     def retried(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, and will be begun again."""
-        self._tally.retried(run)
+        """Print the failure."""
         self._print(f"failed: {run.label}: {cause}")
 
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, or cannot be done."""
-        self._tally.failed(run, cause)
+        """Print the failure."""
         self._print(f"failed: {run.label}: {cause}")
 
     def _print(self, line: str) -> None:
@@ -342,42 +319,22 @@ class PlainLines:
         )
 
 
-class Silence:
-    """Failures only, for ``--quiet``."""
+class Silence(Watcher):
+    """Display of failures only, for ``--quiet``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def added(self, runs: Sequence[PlannedRun]) -> None:
-        """The plan has grown."""
-
-    def started(self, runs: Sequence[PlannedRun]) -> None:
-        """Trainings have begun, side by side."""
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
-        """An epoch has ended."""
-
-    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
-        """A training is in the ledger."""
-
-    def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """A training has stopped on the way."""
-
-    def retried(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, and will be begun again."""
-
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, or cannot be done."""
+        """Print the failure."""
         self._console.print(f"failed: {run.label}: {cause}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def display_for(
-    tally: Tally, console: Console, quiet: bool
-) -> Iterator[LiveDisplay | PlainLines | Silence]:
+def display_for(tally: Tally, console: Console, quiet: bool) -> Iterator[Watcher]:
     """Yield the display for the output: live on a terminal, plain lines elsewhere, or none.
 
-    A pipe gets plain lines even if colors are forced, and so does a dumb terminal.
+    A pipe or a dumb terminal gets plain lines, even if colors are forced.
     """
     if quiet:
         yield Silence(console)

@@ -1,4 +1,4 @@
-"""What the command says before and after: the plan and its cost, the registries, the failures."""
+"""Printed summaries of a sweep: its plan, cost, failures and economy, and the registries."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ __all__ = [
 
 
 def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
-    """Say what failed and why, the first few, and what to do."""
+    """Print the first failures with their causes, and what to do."""
     if not failures:
         return
     errors.print(f"{len(failures)} of {planned} trainings failed; the first of them:", style="red")
     for run, cause in failures[:5]:
         errors.print(f"  {run.label}: {cause}", markup=False, highlight=False)
     errors.print(
-        f"More in {log}. The same command tries them again; where the cause is in the training "
+        f"See {log} for details. The same command retries them; if the cause is the training "
         "itself, change the options",
         markup=False,
         highlight=False,
@@ -58,14 +58,14 @@ def print_failures(errors: Console, failures: Sequence[Failure], planned: int, l
 
 
 def print_search(console: Console, kind: str, budget: Budget) -> None:
-    """Say that not all of it will be trained."""
+    """Print that a search chooses the trainings."""
     console.print(f"Of these, {STRATEGIES[kind].description}, for {budget}", highlight=False)
 
 
 def print_economy(
     console: Console, search: Search | None, pruned: Sequence[PlannedRun], students: int
 ) -> None:
-    """Say what a search has spent and what more would bring, and who was pruned."""
+    """Print the cost of a search, its next proposal, and the number of pruned students."""
     if search is not None:
         plan = search.plan
         line = (
@@ -75,18 +75,18 @@ def print_economy(
         outlook = search.outlook()
         if outlook is not None:
             label, gain = outlook
-            line += f". Next would be {label}, expected to add {100 * gain:.2f} points"
-        console.print(f"{line}. A larger --budget goes on from here", highlight=False)
+            line += f". The next would be {label}, expected to add {100 * gain:.2f} points"
+        console.print(f"{line}. A larger --budget continues from here", highlight=False)
     if pruned:
         console.print(
             f"{len(pruned)} of {counted(students, 'student')} pruned as hopeless; the same command "
-            "without --prune goes on with them",
+            "without --prune continues them",
             highlight=False,
         )
 
 
 def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, plan: Plan) -> None:
-    """Say what is wanted: scale, networks, epochs, recipe and data."""
+    """Print scale, networks, epochs, recipe and data."""
     skipped = dataset.skipped_images
     teaching, epochs = settings.teaching.epochs, counted(settings.recipe.epochs, "epoch")
     if teaching not in (0, settings.recipe.epochs):
@@ -100,7 +100,7 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         highlight=False,
     )
     if not teaching and DEFAULT in settings.methods:
-        console.print("Weights as given are the standard teacher; alphas are the students' alone")
+        console.print("The given weights are the standard teacher; alphas apply to students only")
     bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
     console.print(f"{dataset.classes} classes{bad}", highlight=False)
     for line in (*split_lines(dataset), *dataset.provenance.remarks):
@@ -110,7 +110,7 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
 
 
 _FEW = 10
-"""Largest number of classes whose images the plan counts one by one."""
+"""Largest number of classes whose images are counted one by one."""
 
 
 def split_lines(dataset: datasets.Dataset) -> list[str]:
@@ -134,7 +134,7 @@ def split_lines(dataset: datasets.Dataset) -> list[str]:
 
 
 def print_methods(console: Console, settings: Settings) -> None:
-    """Say which methods are trained besides the grid."""
+    """Print the methods, if there are any besides the grid."""
     if settings.methods != (DEFAULT,):
         console.print(f"Methods: {', '.join(settings.methods)}", highlight=False)
 
@@ -148,7 +148,7 @@ def print_cost(
     slots: int,
     pruned: int = 0,
 ) -> None:
-    """Say how much is there already, and what the rest will cost."""
+    """Print how many trainings are completed, and the cost of the others."""
     or_pruned = " or pruned" if pruned else ""
     if not missing:
         console.print(f"All {planned} are trained{or_pruned} already.", highlight=False)
@@ -177,15 +177,15 @@ def log_ways(
     execution: Execution,
     per_trial: PerTrial,
 ) -> None:
-    """Log the splits, and how trainings run where there is a choice."""
+    """Log the splits, and how trainings run."""
     for line in (*split_lines(dataset), *dataset.provenance.remarks):
         log.info("%s: %s", dataset.name, line)
     for line in dataset.provenance.warnings:
         log.warning("%s: %s", dataset.name, line)
     each = views_per_image(settings.recipe)
     way = {
-        "table": f"once about {counted(each, 'view')} of each image; students read its answers",
-        "live": "on every batch, since a table of its answers would be too large",
+        "table": f"once about {counted(each, 'view')} of each image; students read their logits",
+        "live": "on every batch, since a table of their logits would be too large",
     }
     log.info("teachers are asked %s", way[asked])
     log.info(

@@ -1,4 +1,4 @@
-"""A results folder before and after a sweep: what is damaged, room, weights, what can go."""
+"""Preparation and cleanup of a results folder: damaged teachers, disk space, initial weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["bytes_needed", "keep_weights", "set_damaged_aside", "tidy"]
 
 
 def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
-    """Teachers that are wanted again, but whose artifacts no longer are what was written."""
+    """Set completed teachers aside that are needed but damaged; return their run ids."""
     missing = (run for run in plan.runs if run.run_id not in completed)
     wanted = {needed for run in missing for needed in run.depends_on}
     damaged = set()
@@ -41,16 +41,16 @@ def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Consol
 def keep_weights(
     training: TrainingChoice, dataset: datasets.Dataset, out: Path, missing: Sequence[PlannedRun]
 ) -> None:
-    """Put the weights that runs start from where they find them.
+    """Store the initial weights of the runs in the results folder.
 
-    The file is read again, rather than held in memory from the plan to the end of the sweep.
+    The file is read again, rather than kept in memory from planning to the end of the sweep.
     """
     wanted = {run.spec.initial_weights for run in missing} - {None}
     weights = teacher_weights(training, dataset) if wanted else None
     if weights is None:
         return
     if weights.digest not in wanted:
-        raise UserError(f"--teacher-weights {training.teacher_weights} is being written to")
+        raise UserError(f"--teacher-weights {training.teacher_weights} has changed meanwhile")
     try:
         initial_weights.keep(out, weights)
     except OSError as error:
@@ -58,9 +58,9 @@ def keep_weights(
 
 
 def tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
-    """Delete what only trainings under way need, also what a death has left behind.
+    """Delete what only running trainings need, also of processes that died.
 
-    What was pruned keeps its checkpoint, to go on from.
+    Pruned runs keep their checkpoints, from which they can continue.
     """
     kept = {run.run_id for run in hopeless}
     named = [name for run in plan.runs for name in (run.run_id, run.spec.initial_weights)]
@@ -77,7 +77,7 @@ def bytes_needed(
     cluster: Cluster,
     per_trial: PerTrial,
 ) -> int:
-    """Weights of all runs, teachers' answers, checkpoints, given weights, Ray and the logs."""
+    """Return the disk space for weights, logits, checkpoints, initial weights, Ray and logs."""
     parameters = max(
         models.parameters(settings.teacher_architecture),
         models.parameters(settings.student_architecture),

@@ -1,11 +1,13 @@
-"""The lease of a results folder: one command trains there at a time, and its workers know it.
+"""Lease of a results folder, which lets one command at a time train there.
 
-``.in-use.json`` says who holds the folder. It is made put-if-absent, changes every few seconds
-as a sign of life, and goes when the command ends. Workers read it too: they save and stop when it
-says so, or when it is not their sweep's any more, as after a hung machine wakes up.
+The file ``.in-use.json`` names the holder of the folder. It is created only if it does not exist,
+updated every few seconds as a heartbeat, and removed when the command ends. Workers read it, too:
+they save and stop if it says so or if another command holds the folder, as after a machine that
+was suspended continues.
 
-The lease spares work; it is not what keeps results safe. Commits are exclusive by themselves, so
-even two holders, which a file system without locks may allow for a moment, cannot lose a byte.
+The lease avoids duplicate work; the safety of results does not depend on it. Commits are exclusive
+by themselves, so even two holders, which a file system without locks may allow for a moment, lose
+no data.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ __all__ = ["FILES", "hold", "taken_away"]
 log = logging.getLogger(__name__)
 
 FILES = ".in-use"
-"""What the names of the lease's files begin with."""
+"""Prefix of the names of the files of a lease."""
 
-_BEAT = 5.0  # seconds between signs of life
-_SILENCE = 20.0  # of a holder on another machine that is taken for dead
-_LOOK = 1.0  # seconds between a worker's looks, and of one on an object store
+_BEAT = 5.0  # seconds between heartbeats
+_SILENCE = 20.0  # seconds without a heartbeat after which a holder is considered dead
+_LOOK = 1.0  # seconds between reads by a worker, locally and in an object store
 _LOOK_FAR = 5.0
 
 
@@ -58,18 +60,18 @@ class _Lease:
 
 @contextlib.contextmanager
 def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None) -> Iterator[str]:
-    """Keep other commands from training in this folder meanwhile.
+    """Hold a results folder, so that no other command trains in it.
 
     Args:
-        out: Results folder; made if it is missing.
-        stop: Its reasons are passed on to the workers; it is asked if the lease is lost.
-        notify: Told if this takes a while.
+        out: Results folder; created if it does not exist.
+        stop: Reasons to stop, which workers are notified of; it is asked if the lease is lost.
+        notify: Function that is called with a message if this takes a while.
 
     Yields:
-        The token that workers know their sweep by.
+        The token by which workers recognize their sweep.
 
     Raises:
-        UserError: Another command does; the line says which. Or the folder cannot be written.
+        UserError: Another command holds the folder, or it cannot be written.
     """
     path = out / f"{FILES}.json"
     mine = _Lease(
@@ -89,9 +91,9 @@ def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None
 
 
 def taken_away(out: Path, token: str) -> Callable[[], bool]:
-    """For a worker: whether its sweep is stopping, or holds the folder no more.
+    """Return a function that says whether a worker's sweep stops or has lost the folder.
 
-    The function that is returned can be called at every step; it looks once a second.
+    It can be called at every step; it reads the file once a second at most.
     """
     path = out / f"{FILES}.json"
     pause = _LOOK if is_local(out) else _LOOK_FAR
@@ -102,7 +104,7 @@ def taken_away(out: Path, token: str) -> Callable[[], bool]:
         now = time.monotonic()
         if now - looked >= pause:
             looked = now
-            with contextlib.suppress(OSError):  # it will be there again
+            with contextlib.suppress(OSError):  # the next read may succeed
                 lease = _read(path)
                 answer = lease is None or lease.token != token or lease.stopping
         return answer
@@ -111,10 +113,10 @@ def taken_away(out: Path, token: str) -> Callable[[], bool]:
 
 
 def _lock(out: Path, path: Path, stack: contextlib.ExitStack) -> bool:
-    """Lock the folder against processes of this machine; the system unlocks it when we end.
+    """Lock the folder against other processes of this machine until this process ends.
 
     Returns:
-        Whether it did: some file systems have no locks, and others lock this machine only.
+        Whether that was possible: some file systems have no locks.
     """
     lock = FileLock(out / f"{FILES}.lock", timeout=0)
     try:
@@ -131,14 +133,14 @@ def _lock(out: Path, path: Path, stack: contextlib.ExitStack) -> bool:
 def _take(
     path: Path, mine: _Lease, out: Path, locked: bool, notify: Callable[[str], object]
 ) -> None:
-    """Become the holder, from a dead one if need be."""
+    """Become the holder, in place of a dead one if necessary."""
     content = _content(mine)
     while not create(path, content):
         holder = _read(path)
         if holder is None:
-            continue  # it has just ended
-        if not (locked and holder.host == mine.host):  # or it would hold the lock
-            notify(f"--out {out} is held by {holder.who}; waiting for a sign of life")
+            continue  # the holder has just ended
+        if not (locked and holder.host == mine.host):  # a live holder would have the lock
+            notify(f"--out {out} is held by {holder.who}; waiting for its heartbeat")
             if _alive(path, holder):
                 raise _in_use(out, holder.who)
             log.warning("%s was held by %s, which is silent", out, holder.who)
@@ -146,7 +148,7 @@ def _take(
 
 
 def _alive(path: Path, holder: _Lease) -> bool:
-    """Watch for a while; by our own clock, since theirs may differ."""
+    """Watch the file for a while, by the clock of this machine, since others may differ."""
     began = time.monotonic()
     while time.monotonic() - began < _SILENCE:
         time.sleep(_BEAT / 5)
@@ -156,7 +158,7 @@ def _alive(path: Path, holder: _Lease) -> bool:
 
 
 def _remove(path: Path, holder: _Lease) -> None:
-    """Take the file of a dead holder away; if somebody else was faster, leave theirs."""
+    """Remove the file of a dead holder, unless another command has replaced it."""
     if _read(path) == holder:
         remove(path)
 
@@ -169,11 +171,11 @@ def _in_use(out: Path, who: str) -> UserError:
 
 
 class _Keeper:
-    """Gives signs of life, in a thread, until the end."""
+    """Thread that updates the file of a lease until its end."""
 
     def __init__(self, path: Path, mine: _Lease, stop: Stop) -> None:
         self._path, self._mine, self._stop = path, mine, stop
-        self._lock = threading.RLock()  # a signal's handler may want it too
+        self._lock = threading.RLock()  # a signal handler may need it, too
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -183,7 +185,7 @@ class _Keeper:
             self.beat()
 
     def beat(self) -> None:
-        """Change the file, or stop if it is another's."""
+        """Update the file, or stop if another command holds the folder."""
         with self._lock:
             if self._ended.is_set():
                 return
@@ -196,11 +198,11 @@ class _Keeper:
                 beat = self._mine.beat + 1
                 self._mine = replace(self._mine, beat=beat, stopping=self._stop.asked)
                 replace_file(self._path, _content(self._mine))
-            except OSError as error:  # a full disk, a server that is away: the next one may do
-                log.info("no sign of life in %s: %s", self._path, error)
+            except OSError as error:  # a full disk, an unreachable server: the next may succeed
+                log.info("no heartbeat in %s: %s", self._path, error)
 
     def end(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         with self._lock:
             lost = self._ended.is_set()
             self._ended.set()
@@ -215,10 +217,10 @@ def _content(lease: _Lease) -> bytes:
 
 
 def _read(path: Path) -> _Lease | None:
-    """Who holds the folder; None if nobody does.
+    """Return the holder of the folder; None if there is none.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     try:
         return _Lease(**json_text.parse(read(path)))

@@ -1,4 +1,4 @@
-"""The log of a sweep, ``sweep.log``: all logging, and whatever libraries print."""
+"""Log of a sweep, ``sweep.log``: all logging, and all output of libraries."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _PERIOD = 60.0  # seconds between copies of the log to an object store
 
 @contextlib.contextmanager
 def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
-    """Send all logging, and whatever else Ray prints, to the sweep's log file.
+    """Redirect all logging and the standard streams to the log file of the sweep.
 
-    The consoles of this command hold the real streams, so what it prints itself stays visible.
+    The consoles of this command hold the original streams, so their output stays visible.
 
     Args:
-        path: The log, which is appended to. In an object store nothing can be appended: a file of
-            this machine is copied there every minute and at the end.
-        notify: Told where that file is.
+        path: Log file, which is appended to. Object stores cannot append, so a local file is copied
+            there every minute and at the end.
+        notify: Function that is called with the path of the local file.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The log cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -60,7 +60,7 @@ def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copied(path: Path, notify: Callable[[str], object]) -> Iterator[Path]:
-    """A file of this machine that goes on where the log in the store ends."""
+    """Yield a local file that continues the log in an object store."""
     descriptor, name = tempfile.mkstemp(prefix="sweep-", suffix=".log")
     os.close(descriptor)
     here, ended, failed = Path(name), threading.Event(), False
@@ -74,7 +74,7 @@ def _copied(path: Path, notify: Callable[[str], object]) -> Iterator[Path]:
         if len(content) > copied:
             try:
                 replace_file(path, content)
-            except OSError as error:  # the next time may do
+            except OSError as error:  # the next copy may succeed
                 failed = True
                 log.warning("%s is not copied: %s", path, error)
             else:

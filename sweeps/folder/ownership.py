@@ -1,4 +1,4 @@
-"""The results folder of a sweep: whose it is, what was asked for, and how the data were split."""
+"""Results folder of a sweep: its data set, its plan and the split of the data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
     """Refuse a folder that is not, or cannot become, the results of this data set.
 
     Raises:
-        UserError: It is a file, holds something else, or holds results of other data.
+        UserError: It is a file, holds other files, or holds results of other data.
     """
     try:
         _check_owner(out, name, dataset)
@@ -88,11 +88,11 @@ def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> 
 
 
 def check_space(out: Path, needed: int) -> None:
-    """Refuse to begin what the disk has no room for; an object store has.
+    """Check that a folder can be written and has enough free space; an object store always has.
 
     Raises:
-        UserError: Less than ``needed`` bytes are free, the folder cannot be written, or the store
-            does not keep commits apart.
+        UserError: Less than ``needed`` bytes are free, the folder cannot be written, or the object
+            store has no exclusive writes.
     """
     if not files.is_local(out):
         try:
@@ -114,15 +114,15 @@ def check_space(out: Path, needed: int) -> None:
 def open_folder(
     out: Path, dataset: datasets.Dataset, plan: Plan, settings: Settings, command: Sequence[str]
 ) -> None:
-    """Make the folder, and store whose it is, which images went where, and what was asked for.
+    """Create the folder, and store its data set, the split of the images, and the plan.
 
-    ``splits/<digest>.npz`` has int64 rows of the source's sets (``train`` of its training set,
-    ``val`` of its validation set where it has one, else of its test set, ``test`` of its test set)
-    for the options in the JSON file beside it; ``plan.json`` the command, its settings, the origin
-    and images of each split, and the run ids that selection goes by.
+    ``splits/<digest>.npz`` has int64 rows of the source (``train`` of its training set, ``val`` of
+    its validation set if it has one, else of its test set, ``test`` of its test set) for the
+    options in the JSON file of the same name. ``plan.json`` has the command, its settings, the
+    origin and images of each split, and the run ids that are selected from.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The folder cannot be written.
     """
     try:
         files.make_folder(out)
@@ -154,7 +154,7 @@ def write_plan(
     command: Sequence[str],
     dataset: datasets.Dataset,
 ) -> None:
-    """Store what was asked for: ``plan.json``, see ``open_folder``."""
+    """Store ``plan.json``, see ``open_folder``."""
     resolved = dataclasses.asdict(settings)
     resolved["teacher_recipe"] = settings.teaching
     for name in ("data", "recipe", "multipliers", "teacher_recipe"):

@@ -1,4 +1,4 @@
-"""CPUs and GPUs of the machines, and the trainings that fit on them."""
+"""CPUs and GPUs of the machines, and the number of trainings that fit on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Cluster"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to run on, and how many trainings fit at a time."""
+    """GPUs, GPUs per trial, and the number of trials that run at a time."""
 
     gpus: int
     gpus_per_trial: float
@@ -25,7 +25,7 @@ class Cluster:
         """Fit trainings onto nodes, each with its CPUs and GPUs.
 
         Raises:
-            UserError: No node has room for even one.
+            UserError: No node has room for one training.
         """
         cpus = max((cpus for cpus, _ in nodes), default=0.0)
         gpus = max((gpus for _, gpus in nodes), default=0.0)

@@ -1,4 +1,4 @@
-"""How long a plan will take: from the records of past trainings, or from a short measurement."""
+"""Estimates of the duration of a plan, from past trainings or a short measurement."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ COLUMNS = ("stage", "architecture", "method", "multipliers", "status", "train_se
 
 
 class Kind(NamedTuple):
-    """Trainings of one kind take equally long."""
+    """Kind of training; trainings of one kind take equally long."""
 
     stage: Stage
     architecture: str
     multipliers: bool
     method: str | None = None
-    """Of students that are no cells of the grid."""
+    """Method of students outside of the grid, else None."""
 
 
 _BATCHES = 4  # of an epoch of the calibration
@@ -55,22 +55,22 @@ _SURE = 1.25  # ratio of most to least, below which a range is stated as one fig
 
 
 _PLAIN = ("standard", "tradeoff")
-"""Methods whose trainings differ in their multipliers alone."""
+"""Methods whose trainings differ only in their multipliers."""
 
 
 def kind_of(run: PlannedRun) -> Kind:
-    """The kind of a planned training."""
+    """Return the kind of a planned training."""
     spec = run.spec
     method = None if spec.method in _PLAIN else spec.method
     return Kind(spec.stage, spec.architecture, spec.multipliers is not None, method)
 
 
 class CostModel:
-    """Seconds of a training: the median of those seen of its kind, per epoch and image.
+    """Estimated seconds of a training: the median of its kind, per epoch and image.
 
     Args:
-        asking: What it costs to ask a teacher for its answers, in epochs of its training.
-        rows: Records of a results folder; it learns from the completed ones.
+        asking: Cost of a teacher's logits for its students, in epochs of its training.
+        rows: Records of a results folder; the completed ones are taken into account.
     """
 
     def __init__(self, asking: float = 0.0, rows: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -85,17 +85,17 @@ class CostModel:
                 self.see(kind, row["train_seconds"], row["epochs"], sum(row["train_class_total"]))
 
     def see(self, kind: Kind, seconds: float, epochs: float, images: int) -> None:
-        """Learn from one training of one or more epochs."""
+        """Take one training of one or more epochs into account."""
         bisect.insort(self._seen[kind], seconds / (epochs * max(images, 1)))
 
     def seconds(self, run: PlannedRun, images: int) -> float | None:
-        """Estimate for one run on ``images`` training images; None if nothing alike was seen."""
+        """Return the estimate for a run on this many images; None if no similar one was seen."""
         return self.seconds_of(kind_of(run), run.spec.epochs, images)
 
     def seconds_of(self, kind: Kind, epochs: int, images: int) -> float | None:
-        """Estimate for so many epochs of one kind; None if nothing alike was seen."""
+        """Return the estimate for epochs of one kind; None if no similar one was seen."""
         work = self.work(kind, epochs) * max(images, 1)
-        if work == 0:  # it is measured, which takes as good as no time
+        if work == 0:  # only measured, which takes almost no time
             return 0.0
         seen = self._like(kind)[1]
         return (seen[(len(seen) - 1) // 2] + seen[len(seen) // 2]) / 2 * work if seen else None
@@ -116,7 +116,7 @@ class CostModel:
         return seen[cut] / wider * work, seen[-1 - cut] * wider * work
 
     def work(self, kind: Kind, epochs: int) -> float:
-        """Return the work of a training in epochs, for a teacher including its answers."""
+        """Return the work of a training in epochs, for a teacher including its logits."""
         return epochs + (self._asking if kind.stage == "teacher" else 0.0)
 
     def _like(self, kind: Kind) -> tuple[bool, list[float]]:
@@ -127,7 +127,7 @@ class CostModel:
         return found == kind, [] if found is None else self._seen[found]
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
-        """Sum over runs; None if one of them is unlike anything seen."""
+        """Return the sum of ``seconds`` over runs; None if one is unlike anything seen."""
         seconds = [self.seconds(run, images) for run in runs]
         return None if None in seconds else sum(s for s in seconds if s is not None)
 
@@ -143,11 +143,11 @@ class CostModel:
 
 
 def asking_epochs(recipe: Recipe, asked: TeacherPass) -> float:
-    """Cost of a teacher's answers in epochs of its training; a pass is a third of a step.
+    """Return the cost of a teacher's logits in epochs; a forward pass is a third of a step.
 
     Args:
-        recipe: The students'.
-        asked: How they ask.
+        recipe: Recipe of the students.
+        asked: Whether the logits come from a table or are computed for every batch.
     """
     if asked == "live" or recipe.views == 1:
         return 0.0
@@ -155,7 +155,7 @@ def asking_epochs(recipe: Recipe, asked: TeacherPass) -> float:
 
 
 Sighting = tuple[Kind, float, int, int]
-"""What ``CostModel.see`` takes."""
+"""Arguments of ``CostModel.see``."""
 
 
 def calibrate(
@@ -163,11 +163,11 @@ def calibrate(
 ) -> list[Sighting]:
     """Measure this machine by training a standard teacher and student for two short epochs.
 
-    The second epoch is timed. Multipliers are added by counting: each of their updates is a
-    forward pass over validation images, a third of what training on an image costs. So is a
-    teacher that is asked ``live`` by ``together`` students; so few images as here are always
-    answered from a table. Nothing that is trained here is kept. On a GPU it happens in a process
-    of its own, which leaves no memory taken.
+    The second epoch is timed. The cost of multipliers is added by calculation: each update is a
+    forward pass over validation images, a third of the cost of training on as many. The same holds
+    for a teacher that is asked ``live`` by ``together`` students, since the few images here always
+    come from a table. No trained model is kept. On a GPU this happens in a process of its own, so
+    that all memory is released.
     """
     arguments = plan, dataset, execution, asked, together
     if not execution.on_gpu:
@@ -197,7 +197,7 @@ def _measured(
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
         teacher_id, answering = "", 0.0
         for stage in (plan.teachers, plan.students):
-            spec = stage[0].spec  # the grid begins with the standard objective
+            spec = stage[0].spec  # the grid starts with the standard objective
             harmless = {"epochs": 2, "learning_rate": 1e-3, "warmup": 0.0}
             recipe = spec.recipe.model_copy(update=harmless)
             spec = spec.model_copy(update={"recipe": recipe, "initial_weights": None})
@@ -229,7 +229,7 @@ def _measured(
 
 
 def _updates_share(options: MultiplierOptions, recipe: Recipe, dataset: Dataset) -> float:
-    """Validation images that the multipliers of an epoch look at, per training image."""
+    """Return the validation images that multipliers use in an epoch, per training image."""
     steps = max(1, len(dataset.train) // recipe.batch_size)
     updates = 1 if options.period is None else -(-steps // options.period)
     images = min(options.batch or len(dataset.val), len(dataset.val))
@@ -237,14 +237,14 @@ def _updates_share(options: MultiplierOptions, recipe: Recipe, dataset: Dataset)
 
 
 def span(low: float, high: float) -> str:
-    """Return a range of time for people: ``2 min to 6 min``, or ``about 4 min`` if it is narrow."""
+    """Return a range of time as text: ``2 min to 6 min``, or ``about 4 min`` if it is narrow."""
     if high <= low * _SURE or duration(low) == duration(high):
         return f"about {duration((low + high) / 2)}"
     return f"{duration(low)} to {duration(high)}"
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    """Return a duration as text: ``45 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
-"""What a sweep does unless told otherwise: networks, recipe and grid by data set and scale.
+"""Default networks, recipes and grids by data set and scale.
 
-``paper`` is what the papers did; ``small`` is what two cores finish in about an hour, with a
-smaller network, fewer epochs and a coarser grid. Add a data set's own defaults by adding rows.
+The scale ``paper`` reproduces the papers. The scale ``small`` uses a smaller network, fewer epochs
+and a coarser grid, which two CPU cores finish in about an hour.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Scale = Literal["paper", "small"]
 _PAPER_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PAPER_TEMPERATURES = (1.0, 3.0, 5.0)
 _PAPER_MULTIPLIERS = MultiplierOptions()  # Narasimhan & Menon's code: 0.1 every 32 steps
-# Small sets make one update an epoch, on all of validation. What a multiplier can gain in a
-# training is the step size times the epochs: about 8 nats here, for 40 and for about 15 epochs.
+# Small data sets make one update per epoch, on all of validation. A multiplier can grow in a
+# training by the step size times the epochs: about 8 nats here, for 40 and for about 15 epochs.
 _DIGITS_MULTIPLIERS = MultiplierOptions(step_size=0.2, period=None, batch=None)
 _SMALL_MULTIPLIERS = MultiplierOptions(step_size=0.5, period=None, batch=None)
 
 
-# Images of 32 x 32 pixels that two CPU cores train a ResNet-8 student on in about an hour, its
-# teacher's forward pass and the evaluations included: about 850 a second on each core.
+# Images of 32 x 32 pixels on which two CPU cores train a ResNet-8 student in about an hour, with
+# the forward pass of its teacher and evaluations: about 850 a second on each core.
 _SMALL_BUDGET = 6_000_000
-_ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for sets of a few hundred
+_ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for data sets of a few hundred
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Defaults:
     student_architecture: str
     recipe: str
     epochs: int | None
-    """None: those of the recipe."""
+    """Epochs of a training; None for those of the recipe."""
     alphas: tuple[float, ...]
     temperatures: tuple[float, ...]
     multipliers: MultiplierOptions
@@ -47,13 +47,13 @@ class Defaults:
 def defaults_for(
     base: str | None, long_tailed: bool, image_size: tuple[int, int], images: int, scale: Scale
 ) -> Defaults:
-    """Defaults of a data set. They do not depend on the grid that is asked for.
+    """Return the defaults of a data set. They do not depend on the requested grid.
 
     Args:
-        base: Registered name without its ``-lt``, or None for somebody's own folder.
-        long_tailed: Whether the training set is cut to a profile, or listed with a long tail.
+        base: Registered name without ``-lt``, or None for a folder of the user.
+        long_tailed: Whether the training set is long-tailed.
         image_size: Height and width in pixels.
-        images: Training images.
+        images: Number of training images.
         scale: ``paper`` or ``small``.
     """
     if base == "digits":

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
 
-_ON_GPU = 8  # trainings whose kernels fill the chip together
-_SHARING = 4  # on a CPU they share the live teacher's pass: a quarter of it each
+_ON_GPU = 8  # trainings whose kernels together fill the chip
+_SHARING = 4  # students that share the forward pass of their teacher on a CPU
 _UNKNOWN_GPU = 16 * 2**30  # of a cluster whose GPUs this machine does not see
 _USABLE = 0.8  # of a GPU's memory
 
 
 class PerTrial(NamedTuple):
-    """Trainings side by side, at the most."""
+    """Largest numbers of trainings side by side in a trial."""
 
     teachers: int = 1
     students: int = 1
@@ -37,10 +37,10 @@ ONE = PerTrial()
 def trainings_per_trial(
     machine: Machine, settings: Settings, dataset: Dataset, cluster: Cluster, asked: TeacherPass
 ) -> PerTrial:
-    """What ``--students-per-trial`` says, or what pays and fits.
+    """Return ``--students-per-trial``, or as many as improve throughput and fit in memory.
 
-    On a CPU trainings side by side cost as much as one after the other, so there are several only
-    where they can share a teacher that is asked live.
+    On a CPU, trainings side by side cost as much as one after the other, so there are several only
+    if they share the forward pass of their teacher.
     """
     given = machine.students_per_trial
     if not cluster.gpus_per_trial:

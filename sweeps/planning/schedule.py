@@ -1,4 +1,4 @@
-"""What can start now: the dependencies of a plan as a state machine, without Ray or threads."""
+"""Dependencies of a plan as a state machine that says what can start, without Ray or threads."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """Hands out the runs of a plan, each once, when what it depends on is completed.
+    """Schedule of the runs of a plan, each of which starts when its dependencies are completed.
 
-    Runs that others depend on go first, so that no slot waits for them at the end; then the longest
-    first; among equals the plan's order holds. There is no barrier between teachers and students.
+    Runs that others depend on come first, so that no slot waits for them at the end; then longer
+    runs; ties keep the order of the plan. There is no barrier between teachers and students.
 
     Args:
         plan: The whole plan.
-        completed: Run ids that need no training any more.
+        completed: Run ids that need no training.
     """
 
     def __init__(self, plan: Plan, completed: Collection[str] = ()) -> None:
         self._completed = set(completed)
         self._rank: dict[str, tuple[bool, float, int]] = {}
         self._runs: dict[str, PlannedRun] = {}
-        self._waiting: dict[str, list[PlannedRun]] = {}  # by what is awaited
-        self._unmet: dict[str, set[str]] = {}  # what each that waits still waits for
+        self._waiting: dict[str, list[PlannedRun]] = {}  # by the run that they wait for
+        self._unmet: dict[str, set[str]] = {}  # uncompleted dependencies of each waiting run
         self._ready: dict[str, PlannedRun] = {}
-        # The ready ones in order: all of them, and apart for each array that they could share.
-        # Who is taken from one heap stays in the other until it comes to the top there.
+        # The ready runs in order: all of them, and those of each array that they could share. A run
+        # that is taken from one heap stays in the other until it reaches the top there.
         self._queue: _Heap = []
         self._queues: dict[tuple[object, ...], _Heap] = {}
         self._alone: set[str] = set()
@@ -38,7 +38,7 @@ class Schedule:
         self.add(plan.runs)
 
     def add(self, runs: Sequence[PlannedRun]) -> None:
-        """Take on further runs; what they depend on is known, or among them."""
+        """Add runs, whose dependencies are known or among them."""
         awaited = {needed for run in runs for needed in run.depends_on}
         for run in runs:
             place = len(self._rank)
@@ -57,18 +57,18 @@ class Schedule:
 
     @property
     def ready(self) -> int:
-        """How many runs can start now."""
+        """Number of runs that can start now."""
         return len(self._ready)
 
     def take(self, teachers: int = 1, students: int = 1) -> list[PlannedRun]:
-        """Take runs that can start now, side by side: all of them share the array of the first.
+        """Take runs that can start now side by side: all of them share the array of the first.
 
         Args:
-            teachers: How many at the most, if they are teachers.
-            students: How many at the most, if they are students.
+            teachers: Largest number of runs if they are teachers.
+            students: Largest number of runs if they are students.
 
         Returns:
-            None of them if all that is left waits for what is under way.
+            The runs; an empty list if all remaining runs wait for running ones.
         """
         first = self._pop(self._queue)
         if first is None:
@@ -86,11 +86,11 @@ class Schedule:
         return runs
 
     def waiting_for(self, run_id: str) -> Sequence[PlannedRun]:
-        """Runs that need this one, and that nothing else keeps from ever starting."""
+        """Return the waiting runs that depend on this one and can still start."""
         return [run for run in self._waiting.get(run_id, ()) if run.run_id in self._unmet]
 
     def complete(self, run_id: str) -> None:
-        """A run taken earlier is completed; what waits for it can start."""
+        """Mark a running run as completed, which releases the runs that wait for it."""
         del self._running[run_id]
         self._completed.add(run_id)
         for run in self.waiting_for(run_id):
@@ -101,17 +101,17 @@ class Schedule:
         self._waiting.pop(run_id, None)
 
     def go_on(self, run_id: str) -> None:
-        """A run taken earlier has stopped on the way, and can go on."""
+        """Mark a running run as stopped; it can continue."""
         self._release(self._running.pop(run_id))
 
     def prune(self, run_id: str) -> None:
-        """A run taken earlier is left where it has stopped. Nothing waits for it."""
+        """Mark a running run, for which no other waits, as pruned."""
         del self._running[run_id]
 
     def retry(self, run_id: str) -> PlannedRun:
-        """A run taken earlier has failed and can start again, from now on without company.
+        """Mark a running run as failed and let it start again, from now on by itself.
 
-        Of trainings side by side nobody knows which one took the others with it.
+        It is unknown which of several trainings side by side made the others fail.
         """
         run = self._running.pop(run_id)
         self._alone.add(run_id)
@@ -119,13 +119,13 @@ class Schedule:
         return run
 
     def fail(self, run_id: str) -> list[PlannedRun]:
-        """A run taken earlier has failed.
+        """Mark a running run as failed for good.
 
         Returns:
-            The run, then all that wait for it, directly or not: they cannot be trained.
+            The run, then all runs that wait for it, directly or not: they cannot be trained.
         """
         lost = [self._running.pop(run_id)]
-        for run in lost:  # grows while it is walked
+        for run in lost:  # grows during the loop
             for waiting in self.waiting_for(run.run_id):
                 del self._unmet[waiting.run_id]
                 lost.append(waiting)
@@ -133,11 +133,11 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to start and nothing is under way."""
+        """Whether no run is left to start and none is running."""
         return not self._ready and not self._running and not self._unmet
 
     def unfinished(self) -> Iterable[PlannedRun]:
-        """Runs that were neither completed nor failed."""
+        """Yield the runs that were neither completed nor failed."""
         yield from self._running.values()
         yield from self._ready.values()
         yield from (self._runs[run_id] for run_id in self._unmet)

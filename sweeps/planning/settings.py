@@ -1,4 +1,4 @@
-"""Settings of a sweep: its options with every default filled in."""
+"""Settings of a sweep: options with all defaults resolved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Settings", "data_options", "load_data", "resolve", "teacher_weights"
 
 @dataclass(frozen=True)
 class Settings:
-    """What one sweep trains: resolved, and independent of machine and place."""
+    """Resolved settings of what a sweep trains, independent of machine and folder."""
 
     dataset: str
     data: DataOptions
@@ -41,20 +41,20 @@ class Settings:
     repeats: tuple[Repeat, ...] = ()
     teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
     teacher_recipe: Recipe | None = None
-    """None: that of the students."""
+    """Recipe of the teachers; None for that of the students."""
     initial_weights: str | None = None
-    """SHA-256 of the file that teachers start from."""
+    """SHA-256 of the file of initial weights of the teachers."""
     classes: int | None = None
-    """Number of classes; None where plans do not depend on it."""
+    """Number of classes; None if the plan does not depend on it."""
 
     @property
     def teaching(self) -> Recipe:
-        """The recipe of the teachers; without epochs, there is but the standard one."""
+        """The recipe of the teachers; with 0 epochs the standard teacher is the only one."""
         return self.teacher_recipe or self.recipe
 
 
 def data_options(options: Options) -> DataOptions:
-    """How the data are cut, with the imbalance that goes with an ``-lt`` name."""
+    """Return how the data are cut, with the default imbalance of an ``-lt`` name."""
     data = options.data
     ratio = data.imbalance
     if ratio is None:
@@ -76,7 +76,7 @@ def load_data(options: Options) -> datasets.Dataset:
     """Load the data set that the options name.
 
     Raises:
-        UserError: The data are bad input; the line says what would be right.
+        UserError: The data cannot be used; the message states what would be right.
     """
     data = options.data
     return datasets.load(
@@ -92,10 +92,10 @@ def load_data(options: Options) -> datasets.Dataset:
 
 
 def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pretrained | None:
-    """The weights that teachers start from; None where they are drawn.
+    """Return the initial weights of the teachers; None for random weights.
 
     Raises:
-        UserError: The file is not of the teachers' network, or cannot be used as it is.
+        UserError: The file does not fit the network of the teachers or the data.
     """
     path, architecture = training.teacher_weights, training.teacher_architecture
     if path is None or architecture is None:
@@ -108,8 +108,8 @@ def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pret
         raise UserError(f"--teacher-weights {error}") from None
     require(
         training.teacher_epochs != 0 or weights.classes == dataset.classes,
-        f"--teacher-epochs 0: {path} tells {weights.classes} classes apart, {dataset.name} has "
-        f"{dataset.classes}; its classifier has to be made anew and trained",
+        f"--teacher-epochs 0: {path} has {weights.classes} classes and {dataset.name} has "
+        f"{dataset.classes}, so its classifier has to be replaced and trained",
     )
     return weights
 
@@ -117,23 +117,23 @@ def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pret
 def resolve(
     options: Options, dataset: datasets.Dataset, gpu: bool, weights: Pretrained | None = None
 ) -> Settings:
-    """Options with the defaults of the data set and the scale filled in.
+    """Resolve options with the defaults of the data set and the scale.
 
     Args:
         options: Checked options.
-        dataset: The data; their size decides some defaults.
-        gpu: Whether a GPU is at hand, which makes ``paper`` the default scale.
-        weights: That teachers start from.
+        dataset: Data set; some defaults depend on its size.
+        gpu: Whether there is a GPU, which makes ``paper`` the default scale.
+        weights: Initial weights of the teachers.
 
     Raises:
-        UserError: Options that do not go together.
+        UserError: Options exclude one another.
     """
     training, grid = options.training, options.grid
     scale: Scale = training.scale or ("paper" if gpu else "small")
     data = data_options(options)
     name = options.data.dataset
     base = name.removesuffix("-lt") if name in datasets.names() else None
-    listed = options.data.train_list is not None  # whatever tail is in the list
+    listed = options.data.train_list is not None  # a list may be long-tailed itself
     long_tailed = listed and is_long_tailed(dataset.class_counts("train").tolist())
     defaults = defaults_for(
         base,
@@ -197,7 +197,7 @@ def _teaching(
     dataset: datasets.Dataset,
     weights: Pretrained | None,
 ) -> Recipe:
-    """The teachers' recipe. Published weights are of color images, normalised in their own way."""
+    """Return the recipe of the teachers, with the normalization of published weights."""
     color = dataset.channels == 3
     require(
         color or training.teacher_normalization != "imagenet",

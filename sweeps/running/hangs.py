@@ -1,4 +1,4 @@
-"""Detection and termination of trainings that hang (a stuck data loader, a lost mount).
+"""Detection and termination of trainings that hang, as with a stuck data loader or a lost mount.
 
 A thread counts the batches that the process makes. If none is made for too long, it keeps the
 stacks of all threads for the log and ends the training, which is retried like any failure. On Ray

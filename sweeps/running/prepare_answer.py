@@ -1,4 +1,4 @@
-"""Preparation of the answer while trainings run, so that it follows the last one at once."""
+"""Preparation of the selection while trainings run, so that its result appears immediately."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from analysis.select import prepare
 
 __all__ = ["preparing"]
 
-_WELL_UNDER_WAY = 20.0  # seconds: the start, which needs all cores, is over by then
+_WELL_UNDER_WAY = 20.0  # seconds: the start, which needs all cores, is over then
 
 
 @contextlib.contextmanager
 def preparing(after: float = _WELL_UNDER_WAY) -> Iterator[None]:
-    """Load in a thread, once, what every answer needs; this takes a core one or two seconds.
+    """Load the libraries of the selection in a thread, which takes one or two seconds of a core.
 
     Args:
-        after: Seconds until it begins; a shorter sweep does without.
+        after: Seconds until this starts; a shorter sweep does not need it.
     """
 
     def attempt() -> None:
-        with contextlib.suppress(Exception):  # the answer itself reports any error
+        with contextlib.suppress(Exception):  # the selection itself reports any error
             prepare()
 
     timer = threading.Timer(after, attempt)

@@ -1,11 +1,11 @@
-"""Which students are hopeless: ``--prune``.
+"""Pruning of students that are very unlikely to be selected (``--prune``).
 
-A student stops at shares of its epochs and is looked at. What becomes of a student from there, the
-completed ones of the same sweep say: the regression of their final accuracies on those at the same
-epoch, worst class and average each, with the spread around it. One whose prediction, at the upper
-end, still falls short of what could be selected stays ``pruned``: its counts and its checkpoint are
-kept, and a sweep without ``--prune`` goes on with it. Teachers, other methods and standard
-distillation are never pruned, and nobody is before enough others have been seen to the end.
+A student stops after shares of its epochs. Its final worst-class and average accuracies are
+predicted by regressions of the final accuracies of completed students of the same sweep on their
+accuracies at the same epoch. A student whose prediction is too low to be selected, up to a small
+probability, is ``pruned``: its counts and its checkpoint are kept, and a sweep without ``--prune``
+continues it. Teachers, other methods and standard distillation are never pruned, and no student is
+before enough others are completed.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from numpy.typing import NDArray
 
 from analysis.selection.criteria import Constrained
 from rkd_core.metrics import arcsine_scaled, average_accuracy, worst_k_accuracy
-from rkd_core.training.validation_schedule import Looks
+from rkd_core.training.validation_schedule import ValidationSchedule
 from sweeps.planning.plan import PlannedRun
 
 __all__ = ["RUNGS", "Pruner"]
 
 RUNGS = (0.25, 0.5)
-"""Shares of the epochs after which students are looked at."""
+"""Shares of the epochs after which students are examined."""
 _ENOUGH = 8
-"""Completed students from which others are foretold."""
+"""Least number of completed students for a prediction."""
 _DOUBT = 0.002
-"""Chance to be selected after all, by the prediction, of a student that is pruned."""
+"""Predicted probability of being selected below which a student is pruned."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class _Figures:
-    """Worst-k and average accuracy, on the arcsine scale, on which their noise is alike."""
+    """Worst-k and average accuracy on the arcsine scale, which equalizes their noise."""
 
     worst: float
     average: float
 
 
 class Pruner:
-    """Says of students that have stopped whether to go on.
+    """Rule that decides which stopped students are not continued.
 
     Args:
-        criterion: The selection rule.
+        criterion: Selection rule.
     """
 
     def __init__(self, criterion: Constrained) -> None:
@@ -60,13 +60,13 @@ class Pruner:
         self._stopped: dict[str, Row] = {}
 
     def spares(self, run: PlannedRun) -> bool:
-        """Whether a run is trained to its end whatever it looks like."""
+        """Return whether a run is never pruned."""
         spec = run.spec
         on_grid = spec.stage == "student" and spec.variant is None and spec.teacher is not None
         return not on_grid or _is_standard(run) or not _rungs(run)
 
     def until(self, run: PlannedRun) -> int | None:
-        """Epochs after which to stop and look at it next; None: at its end."""
+        """Return the number of epochs after which to stop a run next; None for its end."""
         if self.spares(run) or len(self._completed) < _ENOUGH:
             return None
         row = self._stopped.get(run.run_id)
@@ -74,7 +74,7 @@ class Pruner:
         return next((epochs for epochs in _rungs(run) if epochs > done), None)
 
     def see(self, run: PlannedRun, row: Row) -> None:
-        """Take a student's record, completed or pruned, into account."""
+        """Take the record of a completed or pruned student into account."""
         if run.spec.stage != "student" or run.spec.variant is not None:
             return
         if row["status"] == "pruned":
@@ -92,7 +92,7 @@ class Pruner:
             self._standard.append(float(row["val_average_accuracy"]))
 
     def hopeless(self, run: PlannedRun) -> bool:
-        """Whether a run that has stopped can be left as it is."""
+        """Return whether a stopped run need not be continued."""
         row = self._stopped.get(run.run_id)
         if row is None or self.spares(run) or not self._standard:
             return False
@@ -118,14 +118,14 @@ class Pruner:
         return _Figures(float(arcsine_scaled(worst)), float(arcsine_scaled(average)))
 
     def _least_average(self) -> float:
-        """What the selection will ask for, at the least; scaled."""
+        """Return the least average accuracy for a selection, scaled."""
         least = self._criterion.least_average(self._standard, int(self._images.sum()))
         return float(arcsine_scaled(least))
 
     def _bar(self, least: float) -> float | None:
-        """The best admitted combination's worst-k accuracy, scaled; None if there is none yet.
+        """Return the worst-k accuracy of the best feasible combination, scaled; None without one.
 
-        Less a standard error of it, and one of whoever is compared: both were lucky or not.
+        It is reduced by its standard error and by that of the student that is compared.
         """
         counted = np.sort(self._images[self._images > 0])[: self._worst_k]
         error = 1 / math.sqrt(4 * float(counted.sum()) + 2)
@@ -138,16 +138,16 @@ class Pruner:
 
 
 def _chance(pairs: Iterable[tuple[float, float]], now: float, bar: float) -> float:
-    """That a final figure reaches the bar, by the regression of others' final figures on theirs."""
+    """Return the probability that a final figure reaches the bar, by a regression on others."""
     from scipy import stats  # a fifth of a second that no other command needs
 
     at, final = np.array(list(pairs)).T
     n = at.size
-    centred = at - at.mean()
-    square = float(centred @ centred)
-    slope = float(centred @ final) / square if square > 0 else 0.0
-    slope = max(slope, 0.0)  # who is better now is not foretold to be worse
-    residual = final - final.mean() - slope * centred
+    centered = at - at.mean()
+    square = float(centered @ centered)
+    slope = float(centered @ final) / square if square > 0 else 0.0
+    slope = max(slope, 0.0)  # a better student now is not predicted to be worse
+    residual = final - final.mean() - slope * centered
     spread = math.sqrt(float(residual @ residual) / (n - 2))
     distance = now - float(at.mean())
     lever = 1 + 1 / n + (distance**2 / square if square > 0 else 0.0)
@@ -158,7 +158,7 @@ def _chance(pairs: Iterable[tuple[float, float]], now: float, bar: float) -> flo
 
 
 def _rungs(run: PlannedRun) -> list[int]:
-    return sorted(Looks(shares=RUNGS).at(run.spec.epochs))
+    return sorted(ValidationSchedule(shares=RUNGS).at(run.spec.epochs))
 
 
 def _cell(run: PlannedRun) -> object:

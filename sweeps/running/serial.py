@@ -1,15 +1,13 @@
-"""The sweep without Ray: one trial after the other in this process, for debugging."""
+"""Execution of a sweep without Ray: one trial after the other in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rkd_core.datasets import Dataset
 from rkd_core.device.execution import Execution
-from rkd_core.training import Progress
-from rkd_core.training.validation_schedule import Looks
+from rkd_core.training import Progress, TrainingControls
 from sweeps.running.hangs import watched_here
 from sweeps.running.sweep import Sweep
 from sweeps.running.trial import carry_out
@@ -22,12 +20,10 @@ def run_serially(
     dataset: Dataset,
     out: Path,
     execution: Execution,
-    checkpoint_every: int | None = None,
-    looks: Looks | None = None,
-    stop: Callable[[], bool] | None = None,
+    controls: TrainingControls = TrainingControls(),
     hang_timeout: float = 0,
 ) -> None:
-    """Train all that a sweep has left; a failure is recorded and the rest goes on."""
+    """Run the remaining trials of a sweep; a failure is recorded and the others continue."""
 
     def report(progress: Progress) -> None:
         sweep.progressed(progress.run_id, asdict(progress))
@@ -39,11 +35,7 @@ def run_serially(
             dataset=dataset,
             out=out,
             execution=execution,
-            report=report,
-            checkpoint_every=checkpoint_every,
-            looks=looks,
-            until=trial.until,
-            stop=stop,
+            controls=replace(controls, report=report, until=trial.until),
             watching=lambda _: watched_here(hang_timeout),
         ):
             sweep.ended(outcome)

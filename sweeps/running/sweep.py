@@ -1,4 +1,4 @@
-"""A sweep under way: the schedule, the ledger of its failures, and whoever watches."""
+"""State of a running sweep: its schedule, failures and watchers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rkd_core import records
 from rkd_core.results import ledger
@@ -19,10 +19,11 @@ from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.schedule import Schedule
 from sweeps.running.hangs import note_of
 from sweeps.running.pruning import Pruner
+from sweeps.running.watcher import Watcher
 from sweeps.search.search import Search
 from sweeps.stop import Stop
 
-__all__ = ["Failure", "Sweep", "Trial", "Watcher"]
+__all__ = ["Failure", "Sweep", "Trial"]
 
 Failure = tuple[PlannedRun, str]
 """A run and the cause of its failure."""
@@ -30,59 +31,34 @@ Failure = tuple[PlannedRun, str]
 log = logging.getLogger(__name__)
 
 
-class Watcher(Protocol):
-    """Somebody who is told what happens, such as the progress display."""
-
-    def added(self, runs: Sequence[PlannedRun]) -> None:
-        """The plan has grown."""
-
-    def started(self, runs: Sequence[PlannedRun]) -> None:
-        """Trainings have begun, side by side."""
-
-    def progressed(self, run: PlannedRun, progress: Mapping[str, Any]) -> None:
-        """An epoch has ended; ``progress`` has the fields of ``rkd_core.training.Progress``."""
-
-    def completed(self, run: PlannedRun, row: Mapping[str, Any]) -> None:
-        """A training is in the ledger; ``row`` has its record's accuracies and seconds."""
-
-    def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """A training has stopped on the way: for good if it is pruned, or to go on later."""
-
-    def retried(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed, and will be begun again."""
-
-    def failed(self, run: PlannedRun, cause: str) -> None:
-        """A training has failed for good, or cannot be done because its teacher has."""
-
-
 @dataclass(frozen=True)
 class Trial:
-    """What is trained at a time, in one process."""
+    """Trainings that run side by side in one process."""
 
     runs: tuple[PlannedRun, ...]
-    """Side by side."""
+    """The runs to train."""
     students: tuple[TrainingSpec, ...]
-    """Of those that wait for these runs, one for each array: its teacher is asked for its answers
-    at once, so that no two students find them missing at the same time."""
+    """One of the waiting students for each array. The logits of its teacher are computed by this
+    trial, so that no two students compute them at the same time."""
     until: int | None = None
-    """Epochs after which to stop and look; None: at the end."""
+    """Epochs after which to stop for the pruner; None for the end."""
 
 
 class Sweep:
-    """What the engines share: they take trials, and say how each of their runs ended.
+    """Source of trials for an execution backend, which reports how each of their runs ended.
 
     Args:
         plan: The whole plan.
         completed: Run ids with a completed record.
         out: Results folder; failed runs are recorded there with their cause.
-        fingerprint: Of the data.
-        watcher: Told of everything.
+        fingerprint: Fingerprint of the data.
+        *watchers: Notified of every event, in this order.
         per_trial: Trainings side by side in one trial.
-        slots: Trials at a time. The last trials are kept small, so that all slots have some.
-        max_failures: How often a training is begun again after it has failed.
-        stop: Once it is asked, nothing is begun any more.
-        pruner: Says which students need not go on; None: all do.
-        search: Says what else to train, when all that can start has; None: nothing.
+        slots: Trials at a time. The last trials are kept small, so that no slot is idle.
+        max_failures: Number of retries of a failed training.
+        stop: Request to stop; once it is asked, no trial starts.
+        pruner: Decides which students are not continued; None to continue all.
+        search: Proposes further runs when all that can start have started; None for none.
     """
 
     def __init__(
@@ -91,8 +67,7 @@ class Sweep:
         completed: set[str],
         out: Path,
         fingerprint: str,
-        watcher: Watcher,
-        *,
+        *watchers: Watcher,
         per_trial: PerTrial = ONE,
         slots: int = 1,
         max_failures: int = 0,
@@ -105,7 +80,7 @@ class Sweep:
         self._runs = {run.run_id: run for run in plan.runs}
         self._out = out
         self._fingerprint = fingerprint
-        self._watcher = watcher
+        self._watchers = watchers
         self._per_trial, self.slots = per_trial, slots
         self._max_failures = max_failures
         self._stop = stop or Stop()
@@ -114,7 +89,7 @@ class Sweep:
         self._pruner, self._search = pruner, search
 
     def next(self) -> Trial | None:
-        """Take what can start now; None if what is left waits for what is under way, or is over."""
+        """Take the next trial; None if the remaining runs wait for running ones, or none remain."""
         if self._stop.asked:
             return None
         runs: list[PlannedRun] = []
@@ -126,17 +101,19 @@ class Sweep:
             return None
         for run in runs:
             log.info("started %s %s", run.run_id, run.label)
-        self._watcher.started(runs)
+        for watcher in self._watchers:
+            watcher.started(runs)
         waiting = (w.spec for run in runs for w in self.schedule.waiting_for(run.run_id))
         students = {array_key(spec): spec for spec in waiting if spec.teacher is not None}
         return Trial(tuple(runs), tuple(students.values()), self._until(runs))
 
     def _grow(self) -> bool:
-        """Take on what the search proposes; False if that is nothing at present."""
+        """Add the runs that the search proposes; return whether there are any."""
         runs = [] if self._search is None else self._search.propose()
         self._runs |= {run.run_id: run for run in runs}
         self.schedule.add(runs)
-        self._watcher.added(runs)
+        for watcher in self._watchers:
+            watcher.added(runs)
         return bool(runs)
 
     def _until(self, runs: Sequence[PlannedRun]) -> int | None:
@@ -146,7 +123,7 @@ class Sweep:
         return min((epochs for epochs in stops if epochs is not None), default=None)
 
     def _prune(self, run: PlannedRun) -> bool:
-        """Leave a run that was taken where it is, if it is hopeless and nothing waits for it."""
+        """Prune a run that was taken if it is hopeless and no other waits for it."""
         if self._pruner is None or self.schedule.waiting_for(run.run_id):
             return False
         if not self._pruner.hopeless(run):
@@ -156,21 +133,23 @@ class Sweep:
         self.pruned.append(run)
         if self._search is not None:
             self._search.ended(run, self._row(run.run_id))
-        self._watcher.paused(run, pruned=True)
+        for watcher in self._watchers:
+            watcher.paused(run, pruned=True)
         return True
 
     @property
     def over(self) -> bool:
-        """Whether nothing will be begun any more."""
+        """Whether no further trial will start."""
         searching = self._search is not None and not self._search.over
         return self._stop.asked or (self.schedule.finished and not searching)
 
     def progressed(self, run_id: str, progress: Mapping[str, Any]) -> None:
-        """Pass on an epoch's figures."""
-        self._watcher.progressed(self._runs[run_id], progress)
+        """Pass the figures of an epoch on to the watchers."""
+        for watcher in self._watchers:
+            watcher.progressed(self._runs[run_id], progress)
 
     def ended(self, outcome: Mapping[str, Any]) -> None:
-        """A run has ended, as ``sweeps.running.trial.carry_out`` says."""
+        """Handle an outcome of ``sweeps.running.trial.carry_out``."""
         run_id, status = outcome["run_id"], outcome["status"]
         if status == "completed":
             self.completed(run_id, outcome)
@@ -178,7 +157,7 @@ class Sweep:
         if status == "pruned":
             self._stopped(self._runs[run_id])
             return
-        if status == "halted":  # all others would meet the same
+        if status == "halted":  # all other runs would fail, too
             self._stop.ask(outcome["cause"])
         if self._stop.asked:
             log.info("%s %s: %s", status, run_id, outcome["cause"])
@@ -186,14 +165,15 @@ class Sweep:
             self.failed(run_id, outcome["cause"], outcome.get("details", ""))
 
     def _stopped(self, run: PlannedRun) -> None:
-        """A run has stopped to be looked at; ``next`` prunes it, or goes on with it."""
+        """Handle a run that stopped for the pruner; ``next`` prunes or continues it."""
         if self._pruner is not None:
             self._pruner.see(run, self._row(run.run_id))
         self.schedule.go_on(run.run_id)
-        self._watcher.paused(run, pruned=False)
+        for watcher in self._watchers:
+            watcher.paused(run, pruned=False)
 
     def lost(self, run_id: str, cause: str) -> None:
-        """A run's process has gone; what it committed before is completed all the same."""
+        """Handle the death of a run's process; a run that it has committed is completed."""
         row = ledger.find(self._out, run_id)
         if row is not None:
             self.completed(run_id, row)
@@ -201,7 +181,7 @@ class Sweep:
             self.failed(run_id, *(note_of(self._out, run_id) or (cause,)))
 
     def completed(self, run_id: str, row: Mapping[str, Any]) -> None:
-        """A run's record is in the ledger."""
+        """Handle a run whose record is in the ledger."""
         run = self._runs[run_id]
         self.schedule.complete(run_id)
         if self._pruner is not None or self._search is not None:
@@ -217,10 +197,11 @@ class Sweep:
             row["val_worst_class_accuracy"],
             row["val_average_accuracy"],
         )
-        self._watcher.completed(run, row)
+        for watcher in self._watchers:
+            watcher.completed(run, row)
 
     def failed(self, run_id: str, cause: str, details: str = "") -> None:
-        """A run has failed: begin it again, or record it and all that wait for it as failed."""
+        """Handle a failed run: retry it, or record it and all runs that wait for it as failed."""
         if details:
             log.error("%s", details)
         self._failed[run_id] += 1
@@ -228,7 +209,8 @@ class Sweep:
             run = self.schedule.retry(run_id)
             again = f"(retry {self._failed[run_id]} of {self._max_failures})"
             log.warning("failed %s %s: %s %s", run_id, run.label, cause, again)
-            self._watcher.retried(run, f"{cause} {again}")
+            for watcher in self._watchers:
+                watcher.retried(run, f"{cause} {again}")
             return
         lost = self.schedule.fail(run_id)
         own = lost[0]
@@ -237,7 +219,7 @@ class Sweep:
             self._record(run, f"{own.spec.stage} {own.run_id} failed: {cause}")
 
     def _row(self, run_id: str) -> dict[str, Any]:
-        """The whole record of a run that has one."""
+        """Return the record of a run."""
         (row,) = records.read(self._out / "records", [run_id]).to_pylist()
         return dict(row)
 
@@ -247,12 +229,13 @@ class Sweep:
         row = records.identity(run.spec, run.run_id, self._fingerprint)
         row |= {"status": "failed", "cause": cause, "started_at": datetime.now(UTC)}
         records.write(self._out / "records", row)
-        self._watcher.failed(run, cause)
+        for watcher in self._watchers:
+            watcher.failed(run, cause)
         if self._search is not None:
             self._search.ended(run, None)
 
     def all_failures(self) -> list[Failure]:
-        """What failed, and what an engine that ended early neither completed nor failed."""
+        """Return the failures, with the runs that a backend which ended early has not started."""
         if self._stop.asked:
             return self.failures
         return self.failures + [

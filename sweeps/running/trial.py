@@ -1,4 +1,4 @@
-"""What one trial does: its trainings side by side, and how each of them ended."""
+"""Execution of one trial: trainings side by side, and their outcomes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from rkd_core.errors import DivergedError, StoppedError
 from rkd_core.results import ledger
 from rkd_core.specs import TrainingSpec, run_id
 from rkd_core.teachers.answers import cache_logits
-from rkd_core.training import Progress, train
-from rkd_core.training.validation_schedule import Looks
+from rkd_core.training import TrainingControls, train
 from sweeps.running.failures import describe, details, halts
 
 __all__ = ["carry_out"]
@@ -42,35 +41,27 @@ def carry_out(
     dataset: Dataset,
     out: Path,
     execution: Execution,
-    report: Callable[[Progress], None],
-    checkpoint_every: int | None = None,
-    looks: Looks | None = None,
-    until: int | None = None,
-    stop: Callable[[], bool] | None = None,
+    controls: TrainingControls = TrainingControls(),
     watching: Watching = contextlib.nullcontext,
 ) -> Iterator[dict[str, Any]]:
-    """Train, then have the new teachers asked, and say how each training ended.
+    """Train, compute the logits of new teachers, and yield how each training ended.
 
     Args:
-        specs: What to train side by side.
+        specs: Specs of the trainings to run side by side.
         students: Specs of students that wait for these trainings, one for each of their arrays.
-        dataset: The data of all of them.
+        dataset: Data set of all specs.
         out: Results folder.
         execution: Device, precision and threads.
-        report: Called after every epoch of every training.
-        checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
-        looks: When validation is looked at on the way; None: a few times, where that costs little.
-        until: Epochs after which to stop, for the pruner to look; None: at the end.
-        stop: Asked before every step whether to save and stop.
+        controls: Progress reports, checkpoints, validations, and when to stop.
         watching: Callable that takes run ids and returns a context that ends a training that hangs.
 
     Yields:
-        For each spec its ``run_id`` and ``status``: ``completed`` or ``pruned`` with the figures
-        of its record, or with ``cause`` and ``details`` ``failed``; ``stopped``; ``halted``, since
-        no other training would fare better; or ``dying`` before an error is raised.
+        The ``run_id`` and ``status`` of each spec. The status is ``completed`` or ``pruned``, with
+        figures of the record; or, with ``cause`` and ``details``, ``failed``, ``stopped``,
+        ``halted`` if all other trainings would fail, too, or ``dying`` before an error is raised.
 
     Raises:
-        torch.AcceleratorError: The process can use its GPU no more and has to go.
+        torch.AcceleratorError: The process cannot use its GPU any more and has to end.
     """
     by_id = {run_id(spec, dataset.fingerprint): spec for spec in specs}
     completed: dict[str, dict[str, Any]] = {}
@@ -86,27 +77,23 @@ def carry_out(
                         out=out,
                         data=dataset,
                         execution=execution,
-                        report=report,
-                        checkpoint_every=checkpoint_every,
-                        looks=looks,
-                        until=until,
-                        stop=stop,
+                        controls=controls,
                     )
             except torch.AcceleratorError:
                 raise
             except torch.OutOfMemoryError as error:
-                if len(part) > 1:  # side by side they do not fit: each half by itself
+                if len(part) > 1:  # too many side by side: try each half by itself
                     log.warning("%d trainings side by side: %s", len(part), error)
                     parts += [part[: len(part) // 2], part[len(part) // 2 :]]
-                else:  # a traceback would hold on to the memory
+                else:  # a traceback would keep the memory allocated
                     failures[part[0]] = error.with_traceback(None)
-            except Exception as error:  # whatever it is, it is these trainings', and is recorded
+            except Exception as error:  # any error is recorded as the cause of these trainings
                 found = {identity: ledger.find(out, identity) for identity in part}
                 completed |= {identity: row for identity, row in found.items() if row}
                 failures |= dict.fromkeys(part, error)
             else:
                 completed |= dict(zip(part, rows, strict=True))
-        if stop is None or not stop():
+        if controls.stop is None or not controls.stop():
             taught = [s for s in students if s.teacher and s.teacher.run_id in completed]
             with watching([*by_id]):
                 _ask(taught, dataset, out, execution)
@@ -125,7 +112,7 @@ def carry_out(
 def _failure(identity: str, error: Exception) -> dict[str, Any]:
     cause, status = describe(error), "failed"
     if isinstance(error, DivergedError) and identity in error.causes:
-        cause = f"DivergedError: {error.causes[identity]}"  # its own, of several
+        cause = f"DivergedError: {error.causes[identity]}"  # its own cause, of several
     elif isinstance(error, StoppedError):
         status = "stopped"
     elif halts(error):
@@ -136,11 +123,11 @@ def _failure(identity: str, error: Exception) -> dict[str, Any]:
 def _ask(
     students: Sequence[TrainingSpec], dataset: Dataset, out: Path, execution: Execution
 ) -> None:
-    """Have teachers asked for what their students will want to know."""
+    """Compute the logits of teachers for their students."""
     for student in students:
         try:
             cache_logits(student, dataset, out, execution)
         except torch.AcceleratorError:
             raise
-        except Exception as error:  # its students will meet it, and report it as theirs
+        except Exception as error:  # its students will fail in the same way and report it
             log.warning("a teacher is not asked yet: %s", error)

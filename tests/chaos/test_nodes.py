@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rkd_core import records
-from sweeps.verify import examine
+from sweeps.commands.verify import examine
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTICED = 20.0  # seconds, as promised

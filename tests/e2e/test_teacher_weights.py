@@ -11,7 +11,7 @@ import torchvision
 
 from rkd_core import models
 from rkd_core.results import artifacts
-from sweeps.verify import examine
+from sweeps.commands.verify import examine
 from tests.e2e.command import ROOT, pareto, rows
 from tests.e2e.test_pareto import image_parquet
 
@@ -35,7 +35,7 @@ def test_untrained_weights_teach_the_whole_row_of_students(tmp_path, weights):
     done = pareto(*command, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "1 teacher (digits_cnn as given, not trained)" in done.stdout
-    assert "alphas are the students' alone" in done.stdout
+    assert "alphas apply to students only" in done.stdout
     kept = rows(out)
     (teacher,) = (row for row in kept.values() if row["stage"] == "teacher")
     assert (teacher["epochs"], teacher["train_loss"]) == (0, None)

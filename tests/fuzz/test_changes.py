@@ -7,7 +7,7 @@ import pytest
 from rkd_core.errors import UserError
 from rkd_core.results import artifacts, initial_weights, ledger
 from rkd_core.results.checkpoints import Checkpoints
-from sweeps.verify import examine
+from sweeps.commands.verify import examine
 from tests.fuzz.cases import COUNT, TIMES, check_line, quick_and_whole
 
 KINDS = [

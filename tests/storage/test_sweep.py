@@ -18,6 +18,7 @@ from rkd_core.errors import UserError
 from rkd_core.results import artifacts, ledger
 from rkd_core.storage import bundles, files
 from sweeps import verify
+from sweeps.commands.verify import sweep_leftovers
 from sweeps.folder import lease, log
 from sweeps.folder.ownership import check_folder, check_space
 from sweeps.pareto import main
@@ -162,10 +163,10 @@ def test_leftovers_in_a_folder_are_swept_when_they_are_old(tmp_path, monkeypatch
     (tmp_path / "records" / f"{hidden}").write_bytes(b"")
     (tmp_path / "records" / ".damaged.x").write_bytes(b"")
     before = everything(tmp_path)
-    assert verify.sweep_leftovers(tmp_path) == 0
+    assert sweep_leftovers(tmp_path) == 0
     assert everything(tmp_path) == before
     monkeypatch.setattr(files, "_OLD", -1.0)
-    assert verify.sweep_leftovers(tmp_path) == 2
+    assert sweep_leftovers(tmp_path) == 2
     assert set(before) - set(everything(tmp_path)) == {n for n in before if hidden in n}
 
 

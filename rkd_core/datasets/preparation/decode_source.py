@@ -1,10 +1,11 @@
-"""A whole source: every image decoded once, to one uint8 array per split."""
+"""Decoding of a whole source to one uint8 array per split, in memory or in ``.npy`` files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,11 @@ from rkd_core.datasets.preparation.decode_image import (
 )
 from rkd_core.datasets.preparation.fingerprint import Fingerprint
 from rkd_core.datasets.preparation.pixel_scales import AS_THEY_ARE, Decoding, Tally, decide
-from rkd_core.datasets.preparation.sinks import OpenSink, Sink
 from rkd_core.datasets.preparation.survey import bad_image, deep_values, in_threads, is_constant
 from rkd_core.datasets.readers.base import Encoded, Images, Source
 from rkd_core.errors import UserError
 
-__all__ = ["Decoded", "decode_source"]
+__all__ = ["ArraySink", "Decoded", "FileSink", "OpenSink", "Sink", "decode_source"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,72 @@ class Decoded:
     skipped: dict[str, list[int]]
     fingerprint: str
     decoding: Decoding
+
+
+class Sink(Protocol):
+    """Destination of decoded images, uint8 ``(k, height, width, channels)``, in order."""
+
+    def append(self, images: NDArray[np.uint8]) -> None:
+        """Add images."""
+        ...
+
+    def close(self) -> NDArray[np.uint8]:
+        """Return all images."""
+        ...
+
+
+OpenSink = Callable[[str, int, tuple[int, ...]], Sink]
+"""Function that returns a sink, given a split, its largest number of images and their shape."""
+
+
+class ArraySink:
+    """Images in memory."""
+
+    def __init__(self, split: str, count: int, shape: tuple[int, ...]) -> None:
+        self._array = np.empty((count, *shape), dtype=np.uint8)
+        self._filled = 0
+
+    def append(self, images: NDArray[np.uint8]) -> None:
+        """Copy images into the array."""
+        self._array[self._filled : self._filled + len(images)] = images
+        self._filled += len(images)
+
+    def close(self) -> NDArray[np.uint8]:
+        """Return the filled part."""
+        return self._array[: self._filled]
+
+
+class FileSink:
+    """Images in the file ``<folder>/<split>.npy``.
+
+    They are written in order rather than through a memory map, because on a full disk a write
+    fails with an error, where a memory map ends the process.
+    """
+
+    def __init__(self, folder: Path, split: str, count: int, shape: tuple[int, ...]) -> None:
+        self._path = folder / f"{split}.npy"
+        self._count, self._shape = count, shape
+        self._filled = 0
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        with self._path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            self._start = file.tell()
+
+    def append(self, images: NDArray[np.uint8]) -> None:
+        """Write images to the file."""
+        with self._path.open("ab") as file:
+            file.write(images.tobytes())
+        self._filled += len(images)
+
+    def close(self) -> NDArray[np.uint8]:
+        """Return the file, memory-mapped, after shortening it to the images that were appended."""
+        if self._filled < self._count:
+            shape = (self._filled, *self._shape)
+            shorter = self._path.with_suffix(".shorter.npy")
+            np.save(shorter, np.memmap(self._path, np.uint8, "r", self._start, shape))
+            shorter.replace(self._path)
+        array: NDArray[np.uint8] = np.load(self._path, mmap_mode="r")
+        return array
 
 
 def decode_source(source: Source, side: int | None, skip: bool, open_sink: OpenSink) -> Decoded:

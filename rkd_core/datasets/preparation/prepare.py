@@ -25,11 +25,10 @@ from rkd_core.datasets import cache
 from rkd_core.datasets.image_set import ImageSet
 from rkd_core.datasets.preparation import fingerprint
 from rkd_core.datasets.preparation.decode_image import BadImageError, is_gray, open_image
-from rkd_core.datasets.preparation.decode_source import decode_source
+from rkd_core.datasets.preparation.decode_source import ArraySink, FileSink, decode_source
 from rkd_core.datasets.preparation.leakage import shared_images
 from rkd_core.datasets.preparation.packed import PackedImages, pack
 from rkd_core.datasets.preparation.pixel_scales import Decoding
-from rkd_core.datasets.preparation.sinks import ArraySink, FileSink
 from rkd_core.datasets.preparation.survey import survey
 from rkd_core.datasets.readers.base import ArrayImages, Location, Provenance, Source, check_labels
 from rkd_core.datasets.readers.image_folder import FileImages

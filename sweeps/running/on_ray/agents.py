@@ -10,7 +10,8 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from sweeps.running.on_ray.private_ray import raylet_pid
 
 __all__ = ["ended_with_this_process"]
 
@@ -35,7 +36,7 @@ def ended_with_this_process() -> Iterator[None]:
     """
     try:
         guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "ray-agents", *map(str, _children(_raylet()))],
+            ["/bin/sh", "-c", _GUARD, "ray-agents", *map(str, _children(raylet_pid()))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -47,13 +48,6 @@ def ended_with_this_process() -> Iterator[None]:
         return
     with guard:  # closes the pipe, then waits
         yield
-
-
-def _raylet() -> int:
-    import ray
-
-    node: Any = ray._private.worker._global_node
-    return int(node.all_processes["raylet"][0].process.pid)
 
 
 def _children(parent: int) -> list[int]:

@@ -1,8 +1,8 @@
-"""Whether Ray is still there, and whether it will notice when one of its nodes is not.
+"""Detection of a Ray that has died, and a check that a cluster detects dead nodes soon enough.
 
-Ray takes a node for dead when so many checks in a row have had no answer. With its defaults that is
-after more than a minute; and a program whose own Ray has gone may wait for ever, or be ended
-without a word.
+Ray considers a node dead after a number of health checks in a row without an answer: with its
+defaults after more than a minute. A program whose own Ray has died may wait forever, or be ended
+without a message.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from rkd_core.errors import UserError
 from sweeps.running.on_ray.limits import explain
+from sweeps.running.on_ray.private_ray import dead_processes, health_checks, own_node_is_dead
 from sweeps.stop import Stop
 
 __all__ = ["check_noticing", "watched"]
 
 NOTICED_WITHIN = 20.0
-"""Seconds until a node that has gone, or hangs, is given up."""
+"""Largest number of seconds until a node that has died or hangs is considered dead."""
 
-_SILENCE = 20.0  # seconds that the cluster's head may be silent
-_PERIOD = 0.5  # seconds between looks
+_SILENCE = 20.0  # seconds that the head node may be silent
+_PERIOD = 0.5  # seconds between checks
 _TIMEOUT = 5  # seconds for an answer
+_HEAD_TIMEOUT = 120  # seconds for a first task on the head node
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def watched(stop: Stop) -> Iterator[None]:
-    """Meanwhile, give the sweep up when the Ray it runs on has gone."""
+    """Give the sweep up if the Ray that it runs on dies while this context is active."""
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=(stop, done), name="ray-watch", daemon=True)
     thread.start()
@@ -42,7 +43,7 @@ def watched(stop: Stop) -> Iterator[None]:
 
 
 def _watch(stop: Stop, done: threading.Event) -> None:
-    unanswered = 0  # looks in a row; time that this process itself was stopped for is no silence
+    unanswered = 0  # checks in a row, so that time in a stopped process does not count
     while not done.wait(_TIMEOUT if unanswered else _PERIOD):
         cause = _own_death()
         if cause is None:
@@ -59,13 +60,10 @@ def _watch(stop: Stop, done: threading.Event) -> None:
 
 
 def _own_death() -> str | None:
-    """What has happened to the processes that were started here, if anything."""
-    import ray
-
-    node: Any = ray._private.worker._global_node
-    for name, process in node.dead_processes() if node is not None else ():
+    """Return how a process of Ray that was started here has ended; None if none has."""
+    for name, code in dead_processes():
         if name in ("raylet", "gcs_server"):
-            return explain(f"Ray has stopped: its {name} ended ({_ending(process.returncode)})")
+            return explain(f"Ray has stopped: its {name} ended ({_ending(code)})")
     return None
 
 
@@ -74,48 +72,25 @@ def _ending(code: int) -> str:
 
 
 def _no_node() -> str | None:
-    """What has happened to the node that this command is connected to, if anything."""
-    import ray
-
-    worker: Any = ray._private.worker.global_worker
-    nodes = worker.gcs_client.get_all_node_info(timeout=_TIMEOUT)
-    own = [info for identity, info in nodes.items() if identity.hex() == worker.node.node_id]
-    alive = 0  # as in Ray's gcs.proto
-    if own and own[0].state != alive:
-        return "Ray has given up the node that this command runs on"
-    return None
+    """Return why the node of this command is no longer part of the cluster; None if it is."""
+    dead = own_node_is_dead(_TIMEOUT)
+    return "Ray has given up the node that this command runs on" if dead else None
 
 
 def check_noticing(address: str) -> None:
-    """Make sure that a cluster notices a node that hangs.
-
-    What a cluster goes by is known to its head node's processes only, so one of them is asked.
+    """Check that a cluster notices a node that hangs.
 
     Raises:
-        UserError: It would take longer than ``NOTICED_WITHIN``.
+        UserError: It would take longer than ``NOTICED_WITHIN`` seconds.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    @ray.remote(num_cpus=0, max_retries=0)
-    def settings() -> tuple[int, int, int]:  # by value: the head node need not have this file
-        from ray._raylet import Config
-
-        return (
-            Config.health_check_period_ms(),
-            Config.health_check_timeout_ms(),
-            Config.health_check_failure_threshold(),
-        )
 
     heads = [
         n["NodeID"]
         for n in ray.nodes()
         if n["Alive"] and "node:__internal_head__" in n["Resources"]
     ]
-    where = NodeAffinitySchedulingStrategy(heads[0], soft=False)
-    period, timeout, failures = ray.get(
-        settings.options(scheduling_strategy=where, runtime_env={}).remote(), timeout=120
-    )
+    period, timeout, failures = health_checks(heads[0], _HEAD_TIMEOUT)
     seconds = (period + timeout) * failures / 1000
     if seconds > NOTICED_WITHIN:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a Ray worker process imports before it is given a trial, so that the trial need not."""
+"""Imports of a Ray worker process before its first trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["imports"]
 
 
 def imports() -> None:
-    """Import what trials use; called by Ray in each worker process as it starts."""
-    with contextlib.suppress(Exception):  # the trial will say it better
+    """Import the modules of trials; called by Ray at the start of each worker process."""
+    with contextlib.suppress(Exception):  # the trial reports the error
         import_module("ray.tune")
         import_module("sweeps.running.trial")

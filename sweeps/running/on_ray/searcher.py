@@ -16,26 +16,26 @@ __all__ = ["Obituaries", "PlanSearcher"]
 
 
 class PlanSearcher(Searcher):
-    """Suggests what can start now, and says "not yet" while a teacher is under way.
+    """Ray Tune searcher that suggests what can start now, or nothing while students wait.
 
-    Use it with ``num_samples=-1``: the end is this searcher's to announce. With a fixed number
-    Ray 2.60 counts each "not yet" and silently drops as many trainings.
+    Use it with ``num_samples=-1``, since this searcher announces the end. With a fixed number Ray
+    2.60 counts each empty suggestion and silently drops as many trainings.
 
     Args:
-        sweep: Says what can start.
-        slots: How many trials fit at present, which may change; by default there is no limit.
+        sweep: Source of the trials.
+        slots: Function that returns the number of trials that fit at present; None for no limit.
     """
 
     def __init__(self, sweep: Sweep, slots: Callable[[], int] | None = None) -> None:
-        super().__init__()  # it optimises nothing, so it has no metric
+        super().__init__()  # it optimizes nothing, so it has no metric
         self._sweep = sweep
         self._slots = slots
         self._under_way: dict[str, set[str]] = {}  # run ids that have not ended, by trial
-        self._last_words: dict[str, str] = {}  # of processes that had to go, by run id
-        self._losses: dict[str, str] = {}  # why a trial's process has gone, by trial
+        self._last_words: dict[str, str] = {}  # causes of dying processes, by run id
+        self._losses: dict[str, str] = {}  # causes of dead processes, by trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's config, None for not yet, FINISHED for no more."""
+        """Return the config of the next trial, None if none can start, or FINISHED."""
         trial = self._sweep.next() if self._room() else None
         if trial is None:
             return Searcher.FINISHED if self._sweep.over else None
@@ -62,9 +62,9 @@ class PlanSearcher(Searcher):
         return len(self._under_way) < slots
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass an epoch's figures, or how a run ended, on to the sweep.
+        """Pass the figures of an epoch, or the outcome of a run, on to the sweep.
 
-        A trial whose process died is begun again, and reports once more what had ended.
+        A trial whose process died is retried, and reports runs that have ended again.
         """
         run_id = str(result.get("run_id"))
         if run_id not in self._under_way.get(trial_id, ()):
@@ -81,9 +81,9 @@ class PlanSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the sweep that what a trial has not said to have ended will not.
+        """Report the runs of a trial that have not ended as lost.
 
-        A training that raised reports its cause itself; what is left lost its process.
+        A training that raised an error reports its cause itself; the others lost their process.
         """
         if result is not None:
             self.on_trial_result(trial_id, result)
@@ -92,24 +92,24 @@ class PlanSearcher(Searcher):
             self._sweep.lost(run_id, self._last_words.pop(run_id, cause))
 
     def lost(self, trial_id: str, cause: str) -> None:
-        """A trial's process has gone; ``on_trial_complete`` follows."""
+        """Keep the cause of a dead process; ``on_trial_complete`` follows."""
         self._losses[trial_id] = cause
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher into its own files; the sweep is not for it to keep."""
+        """Return the state that Tune pickles, without the sweep."""
         return self.__dict__ | {"_sweep": None, "_slots": None}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the ledger of records is the only truth, and a restart reads it."""
+        """Do nothing: a restart reads the ledger of records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore; see ``save``."""
+        """Do nothing; see ``save``."""
 
 
 class Obituaries(FIFOScheduler):
-    """First come, first served; and tells the searcher what Ray says of a process that has gone.
+    """First-in, first-out scheduler that passes the errors of dead processes to the searcher.
 
-    Tune tells a searcher of an error, but not which. It tells its scheduler first.
+    Tune notifies a searcher of an error without its text. It notifies its scheduler first.
     """
 
     def __init__(self, searcher: PlanSearcher) -> None:
@@ -117,6 +117,6 @@ class Obituaries(FIFOScheduler):
         self._searcher = searcher
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Read what Tune has just written of the error."""
+        """Read the error that Tune has just written."""
         said = Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
         self._searcher.lost(trial.trial_id, loss(said))

@@ -1,8 +1,8 @@
-"""Who may reach Ray: nobody beyond this machine, or nobody without the cluster's token.
+"""Access control of Ray: loopback and a random token here, the cluster's token elsewhere.
 
-Whoever can talk to a Ray process can have it run programs. So a Ray that is started here listens on
-loopback only and asks for a random token besides, which is in the environment of its processes and
-nowhere else; and a cluster that is joined has to ask for a token.
+Anyone who can connect to a Ray process can run programs through it. So a Ray that is started here
+listens on loopback only and requires a random token, which exists only in the environment of its
+processes; and a cluster is joined only if it requires a token.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rkd_core.errors import UserError, first_line
+from sweeps.running.on_ray.private_ray import bootstrap_address, forget_token, node_infos
 
 __all__ = ["check_cluster", "check_confined", "close_to_others"]
 
@@ -25,27 +26,25 @@ _HOW = "start its nodes with deploy/ray-start.sh, or see docs/cluster.md"
 
 
 def close_to_others() -> None:
-    """Set what a Ray that is started here goes by. To be called before Ray is imported.
+    """Set the environment that confines a Ray started here; call this before Ray is imported.
 
-    Ray 2.60 listens on every interface unless its node's address is 127.0.0.1, and replaces such an
-    address where it is given. This variable is what makes it the default on macOS and Windows.
+    Ray 2.60 listens on every interface unless its node's address is 127.0.0.1, and replaces that
+    address if it is passed. The first variable makes it the default, as on macOS and Windows.
     """
     os.environ |= {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # goes before any file; without it Ray makes one
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # precedes any file; without it Ray writes one
     }
     if "ray" in sys.modules:
-        from ray._raylet import AuthenticationTokenLoader
-
-        AuthenticationTokenLoader.instance().reset_cache()
+        forget_token()
 
 
 def check_confined() -> None:
-    """Make sure that Ray, which has been started here, is on loopback.
+    """Check that the Ray that was started here listens on loopback only.
 
     Raises:
-        UserError: It is not; another release of Ray might do that.
+        UserError: It does not, as with an untested release of Ray.
     """
     import ray
 
@@ -58,19 +57,17 @@ def check_confined() -> None:
 
 
 def check_cluster(address: str) -> None:
-    """Make sure that the cluster at an address asks for a token, and takes the one that is here.
+    """Check that the cluster at an address requires a token, and accepts the one of this user.
 
     Args:
         address: ``auto``, or the head node's ``host:port``.
 
     Raises:
-        UserError: There is no cluster, it admits anybody, the token is missing, not its own, or in
+        UserError: There is no cluster, it requires no token, or the token is missing, wrong, or in
             a file that others can read.
     """
-    from ray._private.services import canonicalize_bootstrap_address
-
     try:
-        found = canonicalize_bootstrap_address(address)
+        found = bootstrap_address(address)
     except (ConnectionError, ValueError) as error:
         found = None
         reason = first_line(error)
@@ -100,7 +97,7 @@ def check_cluster(address: str) -> None:
 
 
 def _token_source() -> Path | str:
-    """Where Ray takes the token from: a file, or an environment variable."""
+    """Return the source of the token that Ray uses: a file, or an environment variable."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
@@ -122,15 +119,12 @@ def _check_file(path: Path, address: str) -> None:
 
 
 def _admitted(found: str, address: str) -> bool:
-    """Whether the cluster answers to the token that Ray has at present."""
-    from ray._raylet import AuthenticationTokenLoader, Config, GcsClient
+    """Return whether the cluster accepts the token that is set at present."""
     from ray.exceptions import AuthenticationError
 
-    Config.initialize('{"py_gcs_connect_timeout_s": 10}')  # reads the environment again, too
-    AuthenticationTokenLoader.instance().reset_cache()
     try:
         with _silence():
-            GcsClient(address=found).get_all_node_info(timeout=10)
+            node_infos(found, timeout=10)
     except AuthenticationError:
         return False
     except Exception as error:  # Ray raises what its RPC layer does
@@ -153,7 +147,7 @@ def _token(value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Ray's C++ code writes to the process's standard error what is raised anyway."""
+    """Discard what Ray's C++ code writes to standard error, which is raised as well."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,6 +1,6 @@
-"""Between Ray Tune and one of its logger callbacks: what fails there costs no training.
+"""Adapter between Ray Tune and a logger callback, whose errors do not affect trainings.
 
-Ray sends a callback all that a trial reports, and what the callback raises ends the sweep.
+Ray sends a callback everything that a trial reports, and an error of the callback ends the sweep.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _FIGURES = (
     "val_worst_class_accuracy",
     "train_seconds",
 )
-_STEPS = ("training_iteration", "timesteps_total")  # the abscissae that Ray's callbacks go by
+_STEPS = ("training_iteration", "timesteps_total")  # the abscissae of Ray's callbacks
 
 
 class Tracker(LoggerCallback):
-    """Passes figures on to another callback, and lets go of one that has failed.
+    """Logger callback that forwards figures to another one until that fails.
 
     Args:
-        flag: What asked for it.
-        inner: The callback, which is set up here.
-        notify: Told in a line when it has failed.
+        flag: Option that asked for it.
+        inner: The other callback, which is set up here.
+        notify: Function that is called with a message when it has failed.
 
     Raises:
-        UserError: It cannot be set up.
+        UserError: The other callback cannot be set up.
     """
 
     def __init__(self, flag: str, inner: Any, notify: Callable[[str], object]) -> None:
@@ -50,15 +50,15 @@ class Tracker(LoggerCallback):
             raise UserError(f"{flag}: {first_line(error)}") from error
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Done already, before anything was trained."""
+        """Do nothing: the other callback is set up already."""
 
     def log_trial_start(self, trial: Any) -> None:
-        """Begin a run."""
+        """Start a run."""
         shown = self._shown.setdefault(trial.trial_id, _Shown(trial))
         self._pass_on("log_trial_start", shown)
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        """Log an epoch that was validated, or how a training ended."""
+        """Log a validated epoch, or the end of a training."""
         shown = self._shown[trial.trial_id]
         if figures := shown.figures(result):
             self._pass_on("log_trial_result", iteration, shown, figures)
@@ -69,7 +69,7 @@ class Tracker(LoggerCallback):
         self._pass_on("log_trial_end", shown, failed or shown.failed)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Wait for what is still on its way."""
+        """Wait for figures that are still being sent."""
         self._pass_on("on_experiment_end", [], **info)
 
     def _pass_on(self, name: str, *args: Any, **info: Any) -> None:
@@ -77,18 +77,18 @@ class Tracker(LoggerCallback):
             return
         try:
             getattr(self._inner, name)(*args, **info)
-        except Exception as error:  # whatever it is, training goes on
+        except Exception as error:  # the training continues after any error
             self._inner = None
             log.warning("%s", self._flag, exc_info=error)
             self._notify(f"{self._flag} failed ({first_line(error)}); training goes on without it")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks into its own files; a connection is not for it to keep."""
+        """Return the state that Tune pickles, without the connection."""
         return {"_inner": None, "_shown": {}}
 
 
 class _Shown:
-    """What a tracker is shown of a trial: no specs, which are long, and no word of Ray's own."""
+    """View of a trial for a tracker, without specs, which are long, and without fields of Ray."""
 
     def __init__(self, trial: Any) -> None:
         self.trial_id, self.experiment_dir_name = trial.trial_id, trial.experiment_dir_name
@@ -102,9 +102,9 @@ class _Shown:
         return self._name
 
     def figures(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Figures with their steps; nothing of an epoch that was not validated.
+        """Return figures with their steps; empty for an epoch that was not validated.
 
-        A report costs the sweep the time that the tracker takes to answer.
+        The sweep waits for each answer of the tracker, so not every epoch is logged.
         """
         run_id = str(result.get("run_id"))
         self.failed |= result.get("status") in ("failed", "dying")

@@ -1,4 +1,4 @@
-"""MLflow and Weights & Biases, through Ray's own callbacks, where they are asked for."""
+"""Connections to MLflow and Weights & Biases through callbacks of Ray."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from sweeps.cli.options import Tracking
 
 __all__ = ["connect_trackers"]
 
-_PATIENCE = {  # the sweep waits for each answer, by default of MLflow for minutes
+_PATIENCE = {  # the sweep waits for each answer, by default for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-_UPLOAD_SECONDS = 120  # at the end, what Weights & Biases has not sent is left in its own files
+_UPLOAD_SECONDS = 120  # at the end; figures that were not sent by then stay in local files
 
 
 def connect_trackers(
     choice: Tracking, experiment: str, out: Path, notify: Callable[[str], object]
 ) -> list[Any]:
-    """Callbacks for Ray Tune, ready to be sent figures.
+    """Return the callbacks for Ray Tune, connected.
 
     Args:
-        choice: Which.
+        choice: Trackers to connect to.
         experiment: Name of the experiment in MLflow, unless ``MLFLOW_EXPERIMENT_NAME`` is set.
         out: Results folder; Weights & Biases keeps its files there, unless ``WANDB_DIR`` is set.
-        notify: Told in a line when a tracker has failed.
+        notify: Function that is called with a message when a tracker has failed.
 
     Raises:
-        UserError: A tracker cannot be reached, or does not know who we are.
+        UserError: A tracker cannot be reached, or refuses the credentials.
     """
     if choice.mlflow is None and not choice.wandb:
         return []
@@ -51,7 +51,7 @@ def connect_trackers(
     if choice.wandb:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        # By default they lie in Ray's session folder, whence the last ones are not fetched.
+        # The default is Ray's session folder, from which the last files are not fetched.
         elsewhere = "WANDB_DIR" in os.environ or not is_local(out)
         own = {} if elsewhere else {"dir": str(out.resolve())}
         inner = WandbLoggerCallback(choice.wandb, upload_timeout=_UPLOAD_SECONDS, **own)

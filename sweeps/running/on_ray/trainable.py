@@ -1,31 +1,30 @@
-"""What a Ray actor runs: one trial from its config, whatever ran in the actor before.
+"""Function that runs one trial in a Ray actor.
 
-Nothing may survive from one trial to the next in a reused actor. Every random choice of a
-training is seeded by its spec, and ``Execution.prepared`` sets what is global to a process.
+A reused actor keeps no state from one trial to the next: every random choice of a training is
+seeded by its spec, and ``Execution.prepared`` sets the global state of the process.
 
-The driver imports this as well, to name the function; so what a trial needs is imported in it.
+The driver imports this module, too, so the imports of a trial are inside of the function.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from rkd_core.specs import TrainingSpec
+from rkd_core.training import Progress, TrainingControls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rkd_core.datasets import Dataset
     from rkd_core.device.execution import Execution
-    from rkd_core.training import Progress
-    from rkd_core.training.validation_schedule import Looks
 
 __all__ = ["train_trial"]
 
-_REPORT_SECONDS = 0.5  # a report costs the driver about 2 ms, and nobody reads faster
+_REPORT_SECONDS = 0.5  # a report costs the driver about 2 ms
 
 
 def train_trial(
@@ -34,12 +33,11 @@ def train_trial(
     dataset: Dataset,
     out: Path,
     execution: Execution,
-    checkpoint_every: int | None = None,
-    looks: Looks | None = None,
+    controls: TrainingControls = TrainingControls(),
     token: str | None = None,
     hang_timeout: float = 0,
 ) -> None:
-    """Train ``config["specs"]`` side by side; report figures after epochs and how each ended.
+    """Train ``config["specs"]`` side by side; report figures of epochs and the outcome of each.
 
     Figures of several trainings are reported under their run ids, so that each has its own curve
     in TensorBoard. With the ``token`` of a lease, they save and stop when the lease ends. A process
@@ -70,11 +68,12 @@ def train_trial(
         dataset=dataset,
         out=out,
         execution=execution,
-        report=report,
-        checkpoint_every=checkpoint_every,
-        looks=looks,
-        until=config.get("until"),
-        stop=None if token is None else taken_away(out, token),
+        controls=replace(
+            controls,
+            report=report,
+            until=config.get("until"),
+            stop=None if token is None else taken_away(out, token),
+        ),
         watching=lambda run_ids: watched(hang_timeout, ending_the_process(out, run_ids)),
     ):
         tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})

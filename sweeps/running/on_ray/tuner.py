@@ -1,4 +1,4 @@
-"""The sweep on Ray Tune: one Tuner, no barrier between teachers and students."""
+"""Execution of a sweep on Ray Tune: one Tuner, without a barrier between teachers and students."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from rkd_core.datasets import Dataset
 from rkd_core.device.hardware import gpu_count
 from rkd_core.errors import UserError, first_line
 from rkd_core.storage.files import location, pyarrow_system
-from rkd_core.training.validation_schedule import Looks
+from rkd_core.training import TrainingControls
 from sweeps.cli.options import Machine
 from sweeps.planning.cluster import Cluster
 from sweeps.running.on_ray.agents import ended_with_this_process
 from sweeps.running.on_ray.limits import Allowance, Limits, allow, explain
 from sweeps.running.on_ray.liveness import check_noticing
+from sweeps.running.on_ray.private_ray import read_no_results_at_the_end
 from sweeps.running.on_ray.security import check_cluster, check_confined, close_to_others
 from sweeps.running.sweep import Sweep
 from sweeps.stop import SIGNALS
@@ -37,7 +38,7 @@ __all__ = ["allowance_for", "connect", "run_on_ray"]
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # between looks at what the cluster has
+_LOOK_SECONDS = 1.0  # between queries of the nodes of the cluster
 
 _NO_ROOM = (ImportError, OSError, MemoryError)  # raised by an import that runs out of memory
 _M_ARENA_MAX = -8  # from glibc's malloc.h
@@ -46,7 +47,7 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 
 # Read by Ray when it is imported or started, so they are set before that.
 _ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # only the loggers that are asked for
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # only the requested loggers
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is handled once, by the command
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the searcher knows how many fit
@@ -54,15 +55,15 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_TQDM": "0",
-    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine its own 30 s are too few
+    "RAY_raylet_start_wait_time_s": "120",  # the default of 30 s is too short on a busy machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
-# What Tune puts into the environment of its actors. Ray starts worker processes with the job's
-# environment before it is asked for any, and an actor takes one of them only if it wants that very
-# environment; else a new process has to start and import everything, which takes seconds.
+# Environment that Tune sets for its actors. Ray starts worker processes in advance with the
+# environment of the job, and an actor uses one of them only if its environment is the same. Else a
+# new process has to start and import everything, which takes seconds.
 _ACTORS_ENVIRONMENT = {"PL_DISABLE_FORK": "1"}
 
 
@@ -83,15 +84,15 @@ def connect(
 ) -> Iterator[Callable[[], Cluster]]:
     """Start Ray on this machine, or join the cluster at ``--address``, and leave it afterwards.
 
-    Ray takes seconds to start, most of them waiting. So it starts in a thread, and what is yielded
-    waits for it: until then there is time for something else.
+    Ray takes seconds to start, most of them waiting. So it starts in a thread, and the function
+    that is yielded waits for it.
 
     Args:
         machine: Machine or cluster to run on.
         allowance: Resources of a Ray that is started here.
 
     Raises:
-        UserError: There is no cluster at that address. The function yielded raises it if Ray does
+        UserError: There is no cluster at that address. The yielded function raises it if Ray does
             not start, or no training fits.
     """
     if machine.address is None:
@@ -103,7 +104,7 @@ def connect(
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     for name, value in _ENVIRONMENT.items():  # read when Ray is imported: not before this line
         os.environ.setdefault(name, value)
-    # Workers import this checkout, also where it is not installed.
+    # Workers import this checkout, even if it is not installed.
     paths = [_ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     python_path = os.pathsep.join(dict.fromkeys(paths))
     if machine.address is None:
@@ -113,7 +114,7 @@ def connect(
         starting = pool.submit(_start, machine, python_path, allowance)
 
         def ready() -> Cluster:
-            with contextlib.suppress(*_NO_ROOM):  # Ray does not start then either, and reports why
+            with contextlib.suppress(*_NO_ROOM):  # Ray then reports the cause
                 import ray.tune  # noqa: F401 (takes a second, which fits into the wait)
 
             starting.result()
@@ -143,7 +144,7 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
             slots = Cluster.local(machine).slots
             ray.init(
                 address="local",
-                # Ray starts a process for each CPU, and each of them imports what trials need.
+                # Ray starts a process for each CPU, and each imports the modules of trials.
                 num_cpus=max(1, math.ceil(slots * machine.cpus)),
                 num_gpus=gpu_count(),
                 include_dashboard=False,
@@ -157,14 +158,14 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
             check_confined()
         else:
             check_cluster(machine.address)
-            # Importing Ray sets this anew, and there is no log yet to take what it says.
+            # The import of Ray resets the level, and there is no log yet for its messages.
             logging.getLogger("ray").setLevel(logging.ERROR)
             environment = {"env_vars": {"PYTHONPATH": python_path}}
             ray.init(address=machine.address, runtime_env=environment, **options)
             check_noticing(machine.address)
     except UserError:
         raise
-    except Exception as error:  # Ray raises this very class if its processes take too long
+    except Exception as error:  # Ray raises this class if its processes take too long
         reason = first_line(error)
         if machine.address is None:
             failure = explain(f"Ray did not start on this machine: {reason}")
@@ -184,7 +185,7 @@ def _told(allowance: Allowance) -> dict[str, Any]:
 
 
 def _nodes() -> list[tuple[float, float]]:
-    """CPUs and GPUs of each node that the cluster has at present."""
+    """Return the CPUs and GPUs of each node that is alive."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -192,7 +193,7 @@ def _nodes() -> list[tuple[float, float]]:
 
 
 def _following(cluster: Cluster, machine: Machine) -> Callable[[], int]:
-    """The number of trainings that fit at present: nodes join and are lost."""
+    """Return a function for the number of trainings that fit at present, as nodes join and die."""
     machine = replace(machine, gpus_per_trial=cluster.gpus_per_trial)
     slots, looked = cluster.slots, time.monotonic()
 
@@ -212,7 +213,7 @@ def _following(cluster: Cluster, machine: Machine) -> Callable[[], int]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse at once what Ray would try to reach for minutes."""
+    """Check that something answers at an address, which Ray would try to reach for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -236,11 +237,10 @@ def run_on_ray(
     execution: Execution,
     token: str | None = None,
     trackers: Sequence[Any] = (),
-    looks: Looks | None = None,
+    controls: TrainingControls = TrainingControls(),
 ) -> None:
-    """Train all that a sweep has left, as many at a time as the cluster has slots for."""
+    """Run the remaining trials of a sweep, as many at a time as the cluster has slots for."""
     from ray import tune
-    from ray.tune.analysis import ExperimentAnalysis
     from ray.tune.logger import TBXLoggerCallback
 
     from sweeps.running.on_ray.searcher import Obituaries, PlanSearcher
@@ -252,8 +252,7 @@ def run_on_ray(
             dataset=dataset,
             out=out.resolve(),
             execution=execution,
-            checkpoint_every=machine.checkpoint_every,
-            looks=looks,
+            controls=controls,
             token=token,
             hang_timeout=machine.hang_timeout,
         ),
@@ -267,7 +266,7 @@ def run_on_ray(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=Obituaries(searcher),
-            num_samples=-1,  # the searcher says when it is finished
+            num_samples=-1,  # the searcher announces the end
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -277,14 +276,12 @@ def run_on_ray(
             storage_path=storage,
             storage_filesystem=system,
             callbacks=[TBXLoggerCallback(), *trackers],
-            # Retries are the sweep's own: Tune's would go to the back of the queue.
+            # The sweep itself retries: Tune would put retries at the end of the queue.
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
     )
-    # At the end Tune reads each trial's figures from its result.json, which is not written here,
-    # and logs a FileNotFoundError for each. The records hold the figures, so nothing is lost.
-    ExperimentAnalysis._fetch_trial_dataframes = lambda _: {}
+    read_no_results_at_the_end()  # the records hold the figures
     log.info("Ray Tune: %d slots, storage %s", cluster.slots, where)
     tuner.fit()
 

@@ -11,7 +11,7 @@ from rkd_core.results import checkpoints
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.storage import bundles
-from rkd_core.training import train
+from rkd_core.training import saving, train
 from rkd_core.training.run import Run
 from tests.rkd_core.training.test_arrays import apart_from_company
 from tests.rkd_core.training.test_loop import CPU, colourful, student_spec, teacher_spec
@@ -140,8 +140,8 @@ def test_by_default_a_minute_passes_between_checkpoints(world, monkeypatch):
     monkeypatch.setattr(Checkpoints, "save", lambda self, steps, state: saved.append(steps))
     train([student()], data=data, out=out, execution=CPU)
     assert saved == []
-    monkeypatch.setattr(checkpoints, "_SECONDS", 0.0)
-    monkeypatch.setattr(checkpoints, "_SHARE", float("inf"))
+    monkeypatch.setattr(saving, "_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "_SHARE", float("inf"))
     train([student(temperature=3.0)], data=data, out=out, execution=CPU)
     assert saved == list(range(1, 6 * STEPS))  # in an epoch too; the last ends in the record
 
@@ -149,7 +149,7 @@ def test_by_default_a_minute_passes_between_checkpoints(world, monkeypatch):
 def test_checkpoints_that_take_long_are_rare(world, monkeypatch):
     data, student, folder = world
     saved, now = [], [0.0]
-    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(saving.time, "perf_counter", lambda: now[0])
 
     def save(self, steps, state):
         saved.append((steps, now[0]))

@@ -7,7 +7,7 @@ from rkd_core.models.inference import class_counts, predictions_of
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import MultiplierOptions, Recipe, run_id
 from rkd_core.training import train
-from rkd_core.training.validation_schedule import Looks
+from rkd_core.training.validation_schedule import ValidationSchedule
 from tests.rkd_core.training.test_arrays import apart_from_company
 from tests.rkd_core.training.test_checkpoints import RECIPE, STEPS, Cut, cut_after
 from tests.rkd_core.training.test_loop import CPU, colourful, student_spec, teacher_spec
@@ -21,7 +21,9 @@ def spec(**changes):
 
 def test_looks_are_kept_by_epoch():
     data = colourful()
-    (row,) = train([spec()], data=data, execution=CPU, looks=Looks(every=2))
+    (row,) = train(
+        [spec()], data=data, execution=CPU, validation_schedule=ValidationSchedule(every=2)
+    )
     assert row["val_epochs"] == [2, 4]
     assert row["epochs_trained"] == row["epochs"] == 6
     total = row["val_class_total"]
@@ -34,7 +36,10 @@ def test_what_is_looked_at_changes_nothing():
     data = colourful()
     robust = spec(objective="robust", multipliers=ASCENT)
     looked, not_looked = (
-        train([robust], data=data, execution=CPU, looks=Looks(every=every))[0] for every in (1, 100)
+        train(
+            [robust], data=data, execution=CPU, validation_schedule=ValidationSchedule(every=every)
+        )[0]
+        for every in (1, 100)
     )
     assert (looked.pop("val_epochs"), not_looked.pop("val_epochs")) == ([1, 2, 3, 4, 5], [])
     for row in (looked, not_looked):
@@ -48,7 +53,9 @@ def test_a_look_is_of_the_model_as_it_was_then(tmp_path):
     from rkd_core.models import build
 
     data, out = colourful(), tmp_path
-    (whole,) = train([spec()], data=data, execution=CPU, looks=Looks(every=1))
+    (whole,) = train(
+        [spec()], data=data, execution=CPU, validation_schedule=ValidationSchedule(every=1)
+    )
     (row,) = train([spec()], data=data, out=out, execution=CPU, until=3)
     assert row["val_class_correct"] == whole["val_epoch_class_correct"][2]
     state = Checkpoints(out, row["run_id"]).load(3 * STEPS)
@@ -75,7 +82,7 @@ def test_one_that_stops_early_is_pruned_and_goes_on_to_the_record_of_one_that_di
         alpha=0.7,
         multipliers=ASCENT,
     )
-    options = {"data": data, "execution": CPU, "looks": Looks(every=1)}
+    options = {"data": data, "execution": CPU, "validation_schedule": ValidationSchedule(every=1)}
     (whole,) = train([student], out=tmp_path / "whole", **options)
     out, identity = tmp_path / "parts", run_id(student, data.fingerprint)
     for until in (2, 4):
@@ -103,7 +110,7 @@ def test_one_that_stops_early_is_pruned_and_goes_on_to_the_record_of_one_that_di
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_looks_survive_a_death(tmp_path, cut):
     data = colourful()
-    options = {"data": data, "execution": CPU, "looks": Looks(every=1)}
+    options = {"data": data, "execution": CPU, "validation_schedule": ValidationSchedule(every=1)}
     (whole,) = train([spec()], **options)
     options |= {"out": tmp_path, "checkpoint_every": 1}
     with pytest.raises(Cut):
@@ -115,7 +122,12 @@ def test_looks_survive_a_death(tmp_path, cut):
 def test_side_by_side_each_has_its_own(tmp_path):
     data = colourful()
     specs = [spec(), spec(objective="robust", multipliers=ASCENT)]
-    options = {"data": data, "execution": CPU, "looks": Looks(every=2), "until": 5}
+    options = {
+        "data": data,
+        "execution": CPU,
+        "validation_schedule": ValidationSchedule(every=2),
+        "until": 5,
+    }
     together = train(specs, out=tmp_path / "a", **options)
     alone = [train([s], out=tmp_path / "b", **options)[0] for s in specs]
     for one, other in zip(together, alone, strict=True):

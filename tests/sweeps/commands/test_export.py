@@ -216,13 +216,13 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
     card = model_card(spec, row, about, Choice(("r",), selection), None, "2")
     for cell in (r"| a\|b |", r"| \*x\* |", r"| \<b\> |", "| new line |"):
         assert cell in card
-    assert "Of a class without test images nothing is known." in card
+    assert "Nothing is known about classes without test images." in card
     assert "shifted by class to fit validation" in card
     assert "resized to a shorter side of 9 pixels" in card
     assert "Gray values of more than 8 bits are scaled: 0 to 4095 become 0 to 255." in card
     assert "No combination met the constraint" in card
     assert "name constrained; worst k 1;" in card
-    assert "chosen by, so too high" in card
+    assert "used for selection, so biased upwards" in card
 
 
 def test_what_has_learned_nothing_is_exported_with_a_warning(runs, monkeypatch, tmp_path, capfd):

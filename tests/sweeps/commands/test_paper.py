@@ -1,12 +1,15 @@
 """The sweep of a part of a table: what the table states, and what the command line says."""
 
+from dataclasses import fields
+
 import pytest
 
-from analysis.papers import TABLES, definitions
+from analysis.papers import TABLES, table
 from analysis.papers.definitions import Part
 from rkd_core import methods
 from rkd_core.models import architectures
 from sweeps.cli.method_names import chosen, variants
+from sweeps.cli.options import Options
 from sweeps.cli.parse import parse
 from sweeps.commands import paper
 from sweeps.commands.adult import Options as AdultOptions
@@ -45,10 +48,20 @@ def test_what_it_leaves_open_is_the_command_lines() -> None:
     assert found.training.teacher_architecture is None
 
 
+def test_every_other_option_is_forwarded() -> None:
+    """The trackers of the command line among them."""
+    given = ("--mlflow", "sqlite:///a.db", "--wandb", "p", "--worst-k", "2", "--serial", "--quiet")
+    line = said(*given)
+    found = _options(line, Part("kd"), "small")
+    assert (found.tracking.mlflow, found.tracking.wandb) == (("sqlite:///a.db",), "p")
+    for name in {field.name for field in fields(Options)} - {"data", "grid", "training"}:
+        assert getattr(found, name) == getattr(line, name)
+
+
 def test_every_table_names_methods_options_and_networks_that_there_are() -> None:
     """And each of its cells is of a method that its part trains."""
     for name in TABLES:
-        found = definitions(name, "cifar100-lt")
+        found = table(name, "cifar100-lt")
         for place, part in enumerate(found.parts):
             trained = [method for text in chosen(part.methods) for method in variants(text)]
             for pair in (part.networks, part.small_networks):
@@ -68,14 +81,14 @@ def test_a_subset_of_the_classes_is_another_data_set() -> None:
     assert (_dataset(whole), _dataset(subset)) == ("imagenet", "imagenet-100")
     assert _dataset(said("--dataset", "my/birds/", "--classes", "5")) == "my/birds-5"
     gains = {
-        name: [c.paper for c in definitions("pet-1", name).cells if c.row == "gain"]
+        name: [c.paper for c in table("pet-1", name).cells if c.row == "gain"]
         for name in ("imagenet", "imagenet-100")
     }
     assert gains["imagenet"] == [{"average": 0.39, "teacher-worst-10": -0.43}]
     assert gains["imagenet-100"] == [{"average": 0.09, "teacher-worst-10": 0.06}]
-    for cell in definitions("pet-3", "imagenet-100").cells:
+    for cell in table("pet-3", "imagenet-100").cells:
         assert set(cell.paper.values()) == {None}
-    assert "worst-1" in definitions("pet-3", "cifar10-5").metrics
+    assert "worst-1" in table("pet-3", "cifar10-5").metrics
 
 
 def test_adult_has_the_split_and_the_threshold_of_the_paper(
@@ -84,7 +97,7 @@ def test_adult_has_the_split_and_the_threshold_of_the_paper(
     asked: list[AdultOptions] = []
     monkeypatch.setattr(paper, "run_adult", asked.append)
     for more in ([], ["--seeds", "7", "8"]):
-        assert paper.run(["--table", "pet-9", *more], ["paper"], Stop()) == 0
+        assert paper.main(["--table", "pet-9", *more], ["paper"], Stop()) == 0
     assert [(o.split, o.threshold, o.seeds) for o in asked] == [
         ("published", 0.33, AdultOptions.seeds),
         ("published", 0.33, (7, 8)),

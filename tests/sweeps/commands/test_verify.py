@@ -119,7 +119,7 @@ def test_damaged_caches_are_deleted(swept, capsys):
 
 def test_a_folder_that_holds_no_results_is_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
-    assert "no results folder" in capsys.readouterr().err
+    assert "not a results folder" in capsys.readouterr().err
     (tmp_path / "dataset.json").write_text("[" * 10**5)
     assert main([str(tmp_path)]) == 2
-    assert "no results folder" in capsys.readouterr().err
+    assert "not a results folder" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 import heapq
+import inspect
 import io
+import threading
 from collections import Counter, deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,9 @@ from sweeps.display.progress import LiveDisplay, PlainLines, Tally, display_for
 from sweeps.planning import cost
 from sweeps.planning.cost import CostModel, Kind, asking_epochs, duration, kind_of
 from sweeps.planning.plan import make_plan
+from sweeps.running.watcher import Watcher
 from tests.sweeps.planning.test_plan import SETTINGS
+from tests.sweeps.running.test_sweep import Notes
 
 PLAN = make_plan(SETTINGS, "data")
 ROW = {
@@ -31,19 +35,30 @@ def tally(tmp_path, completed=(), **options):
     return Tally(PLAN, set(completed), tmp_path, CostModel(), **fields)
 
 
+def both(some, display):
+    """Return a watcher that passes events on to a tally and a display, as a sweep does."""
+    told = {
+        name: lambda *arguments, name=name: [getattr(w, name)(*arguments) for w in (some, display)]
+        for name in ("started", "progressed", "completed", "failed", "retried", "paused", "added")
+    }
+    return SimpleNamespace(**told)
+
+
 def console(terminal):
     return Console(file=io.StringIO(), width=100, force_terminal=terminal)
 
 
 def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
     screen = console(terminal=False)
-    with display_for(tally(tmp_path), screen, quiet=False) as display:
+    some = tally(tmp_path)
+    with display_for(some, screen, quiet=False) as display:
         assert isinstance(display, PlainLines)
+        events = both(some, display)
         teacher, student = PLAN.teachers[0], PLAN.students[0]
-        display.started([teacher])
-        display.completed(teacher, ROW)
-        display.started([student])
-        display.failed(student, "out of luck")
+        events.started([teacher])
+        events.completed(teacher, ROW)
+        events.started([student])
+        events.failed(student, "out of luck")
     lines = screen.file.getvalue().splitlines()
     assert lines == [
         "[1/114] teacher standard, seed 0: validation worst-class 50.0%, average 90.0% in 10 s; "
@@ -55,11 +70,12 @@ def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
 def test_the_live_display_shows_bars_and_what_is_under_way(tmp_path):
     screen = console(terminal=True)
     done = [run.run_id for run in PLAN.teachers]
-    display = LiveDisplay(tally(tmp_path, done), screen)
-    run = PLAN.students[0]
-    display.started([run])
+    some = tally(tmp_path, done)
+    display, run = LiveDisplay(some, screen), PLAN.students[0]
+    events = both(some, display)
+    events.started([run])
     screen.print(display._render())
-    display.progressed(run, {"epoch": 3, "epochs": 40, "train_loss": 1.25})
+    events.progressed(run, {"epoch": 3, "epochs": 40, "train_loss": 1.25})
     screen.print(display._render())
     text = screen.file.getvalue()
     assert "6 of 6" in text
@@ -136,11 +152,13 @@ def test_a_range_of_time_in_words():
 
 def test_quiet_is_quiet_but_for_failures(tmp_path):
     screen = console(terminal=True)
-    with display_for(tally(tmp_path), screen, quiet=True) as display:
-        display.started([PLAN.teachers[0]])
-        display.completed(PLAN.teachers[0], ROW)
+    some = tally(tmp_path)
+    with display_for(some, screen, quiet=True) as display:
+        events = both(some, display)
+        events.started([PLAN.teachers[0]])
+        events.completed(PLAN.teachers[0], ROW)
         assert screen.file.getvalue() == ""
-        display.failed(PLAN.teachers[1], "out of luck")
+        events.failed(PLAN.teachers[1], "out of luck")
     assert "out of luck" in screen.file.getvalue()
 
 
@@ -293,10 +311,11 @@ def test_of_trainings_side_by_side_each_has_spent_its_part():
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_live_display_fits_the_terminal(tmp_path, width):
     screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    display = LiveDisplay(tally(tmp_path), screen)
-    runs = PLAN.students[-6:]
-    display.started(runs)
-    display.progressed(runs[0], {"epoch": 3, "epochs": 40, "train_loss": 1.25})
+    some = tally(tmp_path)
+    display, runs = LiveDisplay(some, screen), PLAN.students[-6:]
+    events = both(some, display)
+    events.started(runs)
+    events.progressed(runs[0], {"epoch": 3, "epochs": 40, "train_loss": 1.25})
     screen.print(display._render())
     lines = screen.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
@@ -324,3 +343,37 @@ def test_only_a_terminal_that_can_redraw_is_redrawn(tmp_path, terminal, term, ki
     screen = Console(file=File(), width=40, _environ=environment)
     with display_for(tally(tmp_path), screen, quiet=False) as display:
         assert isinstance(display, kind)
+
+
+@pytest.mark.parametrize("kind", [Tally, LiveDisplay, PlainLines, progress.Silence, Notes])
+def test_a_watcher_has_all_events_of_the_base_class(kind):
+    """A sweep calls each of them with these arguments."""
+    for name, method in vars(Watcher).items():
+        if not name.startswith("_"):
+            assert issubclass(kind, Watcher)
+            own = inspect.signature(getattr(kind, name)).parameters
+            assert list(own) == list(inspect.signature(method).parameters)
+
+
+def test_a_display_may_draw_while_trainings_end(tmp_path):
+    """Drawing reads in a thread what events change."""
+    some, stop = tally(tmp_path), threading.Event()
+    display = LiveDisplay(some, console(terminal=True))
+    faults = []
+
+    def draw():
+        try:
+            while not stop.is_set():
+                display._render()
+        except Exception as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    for _ in range(20):
+        for run in PLAN.students:
+            some.started([run])
+            some.retried(run, "again")
+    stop.set()
+    thread.join()
+    assert not faults

@@ -102,7 +102,7 @@ def test_without_locks_who_gives_signs_of_life_keeps_it(tmp_path):
         hold(tmp_path, Stop(), said.append),
     ):
         pytest.fail("both hold it")
-    assert "waiting for a sign of life" in said[0]
+    assert "waiting for its heartbeat" in said[0]
 
 
 @pytest.mark.usefixtures("without_locks")

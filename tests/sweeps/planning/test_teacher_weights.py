@@ -124,7 +124,7 @@ def test_torchvisions_weights_bring_their_normalisation(tmp_path):
         (["--averaged-iterates", "5", "--teacher-epochs", "3"], "exceeds the 3 epochs"),
         (
             ["--teacher-epochs", "0", "--methods", "kd,ada_alpha,ada_margin:holdout=validation"],
-            "--teacher-epochs 0 leaves no image unseen that ada_alpha could judge a teacher by",
+            "--teacher-epochs 0 leaves no unseen images to evaluate a teacher on for ada_alpha",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_files_that_cannot_be_used_are_named_with_the_option(tmp_path):
     with pytest.raises(UserError, match=r"^--teacher-weights .*absent.pth does not exist"):
         from_file(tmp_path / "absent.pth")
     seven = saved(tmp_path, ("digits_cnn", 7, 1, (8, 8)))
-    with pytest.raises(UserError, match=r"w.pth tells 7 classes apart, digits has 10"):
+    with pytest.raises(UserError, match=r"w.pth has 7 classes and digits has 10"):
         from_file(seven, "--teacher-epochs", 0)
     assert from_file(seven).initial_weights is not None
     with pytest.raises(UserError, match=r"^--teacher-weights .* is 16 x 3 x 3 x 3, not 16 x 1"):

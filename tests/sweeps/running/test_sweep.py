@@ -9,16 +9,18 @@ from rkd_core.datasets import load
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
 from rkd_core.specs import DataOptions
+from rkd_core.training import TrainingControls
 from rkd_core.training.run import Run
 from sweeps.planning.packing import PerTrial
 from sweeps.planning.plan import make_plan
 from sweeps.running import serial, trial
 from sweeps.running.sweep import Sweep
+from sweeps.running.watcher import Watcher
 from sweeps.stop import Stop
 from tests.sweeps.planning.test_plan import SETTINGS
 
 
-class Notes:
+class Notes(Watcher):
     def __init__(self):
         self.events = []
 
@@ -230,7 +232,9 @@ def test_who_is_asked_to_stop_saves_and_the_next_run_goes_on(tmp_path, plan):
         return stop.asked
 
     sweep = Sweep(plan, set(), tmp_path, data.fingerprint, notes, stop=stop)
-    serial.run_serially(sweep, data, tmp_path, Execution("cpu", threads=1), stop=asked)
+    serial.run_serially(
+        sweep, data, tmp_path, Execution("cpu", threads=1), TrainingControls(stop=asked)
+    )
     assert [path.name for path in tmp_path.glob("checkpoints/*/*")] == ["step-3"]
     assert [kind for kind, _ in notes.events] == ["started"]
     assert sweep.over

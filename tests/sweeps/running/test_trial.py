@@ -35,7 +35,6 @@ def carried(world, runs, students=()):
             dataset=data,
             out=out,
             execution=CPU,
-            report=lambda _: None,
         )
     )
 
@@ -91,7 +90,6 @@ def test_a_broken_device_is_named_before_its_process_goes(world, monkeypatch):
         dataset=data,
         out=out,
         execution=CPU,
-        report=lambda _: None,
     )
     words = next(outcomes)
     assert words["status"] == "dying"

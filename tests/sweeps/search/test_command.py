@@ -160,9 +160,9 @@ def test_teachers_that_are_proposed_later_find_the_weights_they_start_from(paret
         (["--budget", "lots"], "--budget is like 40%, 2h or 90min, not lots"),
         (["--budget", "40%", "--methods", "kd"], "leave --methods out"),
         (["--search", "optuna", "--repeat", "0/1/1=1"], "leave --repeat out"),
-        (["--sampler", "gp"], "--sampler goes with --search optuna"),
-        (["--continuous", "--budget", "40%"], "--continuous goes with --search optuna"),
-        (["--tune", "learning-rate"], "--tune goes with --search optuna"),
+        (["--sampler", "gp"], "--sampler requires --search optuna"),
+        (["--continuous", "--budget", "40%"], "--continuous requires --search optuna"),
+        (["--tune", "learning-rate"], "--tune requires --search optuna"),
         (["--search", "best"], "--search"),
     ],
 )

@@ -20,9 +20,9 @@ def reports_of(monkeypatch):
         monkeypatch.setattr(trainable.TrainingSpec, "model_validate_json", lambda text: text)
         monkeypatch.setattr(tune, "report", told.append)
 
-        def carry_out(specs, students, *, report, **_):
+        def carry_out(specs, students, *, controls, **_):
             for run_id, epoch, _ in epochs:
-                report(Progress(run_id, epoch, 3, 1.0, 0.1))
+                controls.report(Progress(run_id, epoch, 3, 1.0, 0.1))
             yield OUTCOME
 
         monkeypatch.setattr(trial, "carry_out", carry_out)

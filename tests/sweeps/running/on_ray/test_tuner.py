@@ -1,5 +1,7 @@
 """What the engine asks of Ray, as far as it can be tried without starting it."""
 
+import importlib
+
 import pytest
 import ray
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS
@@ -19,6 +21,13 @@ def test_warming_up_imports_what_trials_need(monkeypatch):
     monkeypatch.setattr(preload, "import_module", imported.append)
     preload.imports()
     assert imported == ["ray.tune", "sweeps.running.trial"]
+
+
+def test_ray_calls_the_same_function_in_each_worker_process(asked):
+    """Ray takes the name of the function, which follows no move of its module."""
+    tuner._start(Machine(), "path")
+    module, _, name = asked["runtime_env"]["worker_process_setup_hook"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is preload.imports
 
 
 def test_what_cannot_be_imported_is_for_the_trial_to_say(monkeypatch):

@@ -1,0 +1,193 @@
+"""Resolved request of a sweep, and the part of it that still has to be trained."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.runs.class_lists import distinct
+from analysis.selection.criteria import Criterion
+from rkd_core import datasets, records
+from rkd_core.device.execution import Execution
+from rkd_core.device.hardware import wait_asleep
+from rkd_core.storage.files import location
+from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
+from rkd_core.text.console import Console
+from sweeps.cli.budget import search_of
+from sweeps.cli.economy_checks import average_constraint
+from sweeps.cli.options import Options
+from sweeps.display.summary import print_methods, print_plan
+from sweeps.folder.cleanup import set_damaged_aside
+from sweeps.folder.ownership import check_folder
+from sweeps.planning.cluster import Cluster
+from sweeps.planning.cost import COLUMNS, CostModel, asking_epochs, calibrate
+from sweeps.planning.packing import ONE, PerTrial, execution_of, trainings_per_trial
+from sweeps.planning.plan import Plan, PlannedRun, make_plan, spread
+from sweeps.planning.settings import Settings, load_data, resolve, teacher_weights
+from sweeps.running.on_ray.tuner import connect
+from sweeps.running.pruning import Pruner
+from sweeps.search.search import Search
+from sweeps.search.tuning import tuning
+
+__all__ = ["Job", "Work", "choose_layout", "find_work", "prepare"]
+
+_LONG = 1_000_000_000  # pixels through a network; shorter trainings begin without a measurement
+
+
+@dataclass(frozen=True)
+class Job:
+    """Request of a sweep, resolved: data, settings, plan, results folder and machines."""
+
+    options: Options
+    dataset: datasets.Dataset
+    settings: Settings
+    plan: Plan
+    """All trainings that were asked for; a search trains some of them."""
+    out: Path
+    cluster: Cluster
+    criterion: Criterion
+    """Rule of the selection."""
+    joined: bool
+    """Whether ``cluster`` is an existing cluster that this command has joined."""
+
+    @cached_property
+    def teacher_pass(self) -> TeacherPass:
+        """How students get the answers of their teacher."""
+        train, classes = self.dataset.train, self.dataset.classes
+        in_memory = isinstance(train, datasets.ImageSet)
+        return teacher_pass(self.settings.recipe, len(train), classes, in_memory=in_memory)
+
+
+@dataclass
+class Work:
+    """Trainings of a job: the completed ones, the pruned ones, and how to train the others."""
+
+    plan: Plan
+    """Trainings that are wanted; with a search those that it has proposed."""
+    completed: set[str]
+    """Run ids that need no training, those of pruned students included."""
+    hopeless: list[PlannedRun]
+    """Students that stay pruned."""
+    table: pa.Table
+    """Records of the results folder."""
+    costs: CostModel
+    pruner: Pruner | None = None
+    search: Search | None = None
+    execution: Execution | None = field(default=None)
+    """Device, precision and threads; None if nothing is to be trained."""
+    per_trial: PerTrial = ONE
+
+    @property
+    def missing(self) -> list[PlannedRun]:
+        """The runs that still have to be trained."""
+        return [run for run in self.plan.runs if run.run_id not in self.completed]
+
+    def ended(self) -> dict[str, dict[str, Any]]:
+        """Return the records of runs that need no training, by run id.
+
+        They include completed students between the points of the grid, which a search proposed.
+        """
+        planned = {run.run_id for run in self.plan.runs}
+        return {
+            row["run_id"]: row
+            for row in self.table.to_pylist()
+            if row["run_id"] in self.completed
+            or (row["run_id"] not in planned and row["status"] == "completed")
+        }
+
+
+def prepare(options: Options, resources: contextlib.ExitStack, console: Console) -> Job:
+    """Load the data, resolve the options, make the plan and print it.
+
+    Args:
+        options: Checked options.
+        resources: Stack that the connection to a cluster is entered into.
+        console: Console for the plan.
+
+    Raises:
+        UserError: Bad input; nothing has been written.
+    """
+    machine, economy = options.machine, options.economy
+    if machine.serial:
+        wait_asleep()
+    dataset = load_data(options)
+    criterion = options.selection.criterion(distinct(dataset.class_names))
+    if search_of(economy) is not None:
+        average_constraint(criterion, "--search")
+    joined = machine.address is not None and not machine.serial
+    cluster = resources.enter_context(connect(machine))() if joined else Cluster.local(machine)
+    weights = teacher_weights(options.training, dataset)
+    settings = resolve(options, dataset, gpu=cluster.gpus > 0, weights=weights)
+    tuning(economy, settings)  # refused before there is a folder
+    plan = make_plan(settings, dataset.fingerprint)
+    plan = spread(plan) if economy.prune else plan
+    out = location(machine.out) if machine.out else Path("results") / dataset.name
+    check_folder(out, dataset.name, dataset)
+    print_plan(console, settings, dataset, plan)
+    print_methods(console, settings)
+    for note in () if weights is None else weights.notes:
+        console.print(f"--teacher-weights {note}", markup=False, highlight=False)
+    return Job(options, dataset, settings, plan, out, cluster, criterion, joined)
+
+
+def find_work(job: Job, errors: Console) -> Work:
+    """Read the records of the results folder, and find which trainings are missing.
+
+    Unless this is a dry run, damaged artifacts of teachers that are still needed are set aside.
+    """
+    options, plan = job.options, job.plan
+    table = records.read(job.out / "records")
+    asking = asking_epochs(job.settings.recipe, job.teacher_pass)
+    costs = CostModel(asking, table.select(COLUMNS).to_pylist())
+    ended = zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True)
+    done = {run_id for run_id, status in ended if status == "completed"}
+    completed = done & {run.run_id for run in plan.runs}
+    if not options.display.dry_run:
+        completed -= set_damaged_aside(plan, completed, job.out, errors)
+    pruner = None
+    if options.economy.prune:
+        pruner = Pruner(average_constraint(job.criterion, "--prune"))
+    hopeless = [] if pruner is None else _hopeless(table, plan, pruner)
+    completed |= {run.run_id for run in hopeless}
+    return Work(plan, completed, hopeless, table, costs, pruner)
+
+
+def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner) -> list[PlannedRun]:
+    """Show the records to a pruner; return the students that stay pruned."""
+    ended = table.filter(pc.is_in(table["status"], pa.array(["completed", "pruned"])))
+    rows = {row["run_id"]: row for row in ended.to_pylist()}
+    for run in plan.students:
+        if run.run_id in rows:
+            pruner.see(run, rows[run.run_id])
+    awaited = {needed for run in plan.runs for needed in run.depends_on}
+    return [run for run in plan.students if run.run_id not in awaited and pruner.hopeless(run)]
+
+
+def choose_layout(job: Job, work: Work) -> None:
+    """Choose how to run the missing trainings, if any are to be run or estimated.
+
+    This machine is measured if that was asked for, or if the trainings are long and nothing is
+    known of their duration.
+    """
+    options, dataset, missing = job.options, job.dataset, work.missing
+    if not missing or (options.display.dry_run and not options.display.calibrate):
+        return
+    execution = execution_of(options.machine, job.cluster)
+    asked = job.teacher_pass
+    per_trial = trainings_per_trial(options.machine, job.settings, dataset, job.cluster, asked)
+    images = len(dataset.train)
+    passes = sum(run.spec.epochs for run in missing) * images
+    pixels = passes * dataset.image_size[0] * dataset.image_size[1]
+    # A search weighs trainings by their cost.
+    long = pixels > _LONG or search_of(options.economy) is not None
+    unknown = long and work.costs.total(missing, images) is None
+    if not job.joined and (options.display.calibrate or unknown):
+        for sighting in calibrate(job.plan, dataset, execution, asked, per_trial.students):
+            work.costs.see(*sighting)
+    work.execution, work.per_trial = execution, per_trial

@@ -1,0 +1,191 @@
+"""Comparison of every file of a results folder with its checksum, and repair.
+
+Each damaged file is reported on a line of its own. ``--repair`` sets it aside under a hidden name
+that is never read, so that the next run of the sweep trains only that again. Only what can be
+computed or provided again without training is deleted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rkd_core import records
+from rkd_core.errors import UserError
+from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
+from rkd_core.storage import bundles, files
+from rkd_core.teachers import table_or_live
+from rkd_core.text import json_text
+from sweeps.stop import Stop
+
+__all__ = ["Damage", "examine", "main", "sweep_leftovers"]
+
+_AT_ONCE = 8  # files that are checked at a time
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Damaged file or missing record."""
+
+    line: str
+    """Description with the path."""
+    repair: Callable[[], object]
+    """Function that brings the folder into a state from which the next sweep continues."""
+
+
+def examine(out: Path) -> Iterator[Damage]:
+    """Compare all files of a results folder with their checksums.
+
+    Yields:
+        The damages, run by run.
+    """
+    folders = {name: out / name for name in ("artifacts", checkpoints.FOLDER, table_or_live.FOLDER)}
+    tasks: list[Callable[[], list[Damage]]] = []
+    for run_id in _names(folders["artifacts"]):
+        tasks.append(partial(_artifact, out, run_id))
+    for name in _names(out / "records"):
+        if name.endswith(".parquet") and not name.startswith("_"):
+            tasks.append(partial(_record, out, out / "records" / name))
+    for run_id in _names(folders[checkpoints.FOLDER]):
+        for name in _names(folders[checkpoints.FOLDER] / run_id):
+            path = folders[checkpoints.FOLDER] / run_id / name
+            tasks.append(partial(_cache, path, checkpoints.FILE, run_id))
+    for name in _names(folders[table_or_live.FOLDER]):
+        path = folders[table_or_live.FOLDER] / name
+        tasks.append(partial(_cache, path, table_or_live.FILE, name.split("-")[0]))
+    for digest in _names(out / initial_weights.FOLDER):
+        path = out / initial_weights.FOLDER / digest
+        tasks.append(partial(_cache, path, initial_weights.FILE, digest))
+    with ThreadPoolExecutor(_AT_ONCE, "verify") as pool:
+        for damages in pool.map(lambda task: task(), tasks):
+            yield from damages
+
+
+def _cache(path: Path, name: str, run_id: str) -> list[Damage]:
+    """Check a bundle that can be recreated without training."""
+    if not bundles.exists(path):  # not written completely
+        return []
+    try:
+        bundles.check(path, run_id, (name,))
+    except UserError as error:
+        return [Damage(str(error), partial(files.remove, path))]
+    return []
+
+
+def _artifact(out: Path, run_id: str) -> list[Damage]:
+    if not bundles.exists(out / "artifacts" / run_id):
+        return []
+    try:
+        artifacts.check(out / "artifacts", run_id)
+    except UserError as error:
+        return [Damage(str(error), partial(ledger.set_aside, out, run_id))]
+    path = out / "records" / f"{run_id}.parquet"
+    if files.exists(path):
+        return []
+    line = f"{path} is missing, though the training is committed"
+    return [Damage(line, partial(ledger.find, out, run_id))]  # publishes it
+
+
+def _record(out: Path, path: Path) -> list[Damage]:
+    """Check that a record can be read, and that it agrees with its artifact."""
+    run_id = path.stem
+    try:
+        rows = records.read(path.parent, [run_id]).to_pylist()
+    except UserError as error:
+        return [Damage(str(error), partial(_republish, out, run_id))]
+    if not rows or rows[0]["status"] != "completed":
+        return []
+    try:
+        committed = artifacts.committed_record(out / "artifacts", run_id)
+    except UserError:
+        return []  # reported already
+    if committed is None:
+        line = f"{path} says completed, but there is no artifact of it"
+        return [Damage(line, partial(ledger.set_aside, out, run_id))]
+    if committed != rows[0] or not _as_written(path, committed, out / "artifacts" / run_id):
+        line = f"{path} differs from the record that was committed with the artifact"
+        return [Damage(line, partial(_republish, out, run_id))]
+    return []
+
+
+def _as_written(path: Path, row: dict[str, Any], artifact: Path) -> bool:
+    """Return whether a record file has exactly the bytes that were committed or are published."""
+    (committed,) = bundles.read(artifact, path.stem, (artifacts.RECORD,)).values()
+    return files.read(path) in (committed, records.serialize(row))
+
+
+def _republish(out: Path, run_id: str) -> None:
+    """Replace a record by the one that was committed with the artifact."""
+    files.set_aside(out / "records" / f"{run_id}.parquet")
+    ledger.find(out, run_id)  # publishes the record, if there is an artifact
+
+
+def sweep_leftovers(out: Path) -> int:
+    """Delete files of interrupted attempts that are over a day old; nothing reads them.
+
+    Returns:
+        The number of deleted files.
+    """
+    leftovers = []
+    bundled = [out / n for n in ("artifacts", table_or_live.FOLDER, initial_weights.FOLDER)]
+    saved = out / checkpoints.FOLDER
+    bundled += [saved / run_id for run_id in _names(saved)]
+    for folder in (out, out / "records", out / "splits", *bundled):
+        hidden = [folder / name for name in files.names(folder) if files.is_leftover(name)]
+        leftovers += [path for path in hidden if files.is_old(path)]
+    for folder in bundled:
+        for name in _names(folder):
+            leftovers += bundles.leftovers(folder / name)
+    for path in leftovers:
+        files.remove(path)
+    return len(leftovers)
+
+
+def _names(folder: Path) -> list[str]:
+    return [name for name in files.names(folder) if not name.startswith(".")]
+
+
+def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+    """Run the command line; see ``sweeps.commands.entry.command``.
+
+    Raises:
+        UserError: The folder is not a results folder.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeps.verify", description="Check every byte of a results folder."
+    )
+    parser.add_argument("results", help="of a sweep: a folder, s3:// or gs://")
+    parser.add_argument(
+        "--repair", action="store_true", help="set what is damaged aside; the next run trains it"
+    )
+    chosen = parser.parse_args(arguments)
+    out = files.location(chosen.results)
+    try:
+        json_text.parse(files.read(out / "dataset.json"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{out} is not a results folder: dataset.json is missing or damaged"
+        ) from None
+    found = 0
+    for damage in list(examine(out)):  # nothing is repaired while other files are still checked
+        found += 1
+        print(damage.line + ("; repaired" if chosen.repair else ""))
+        if chosen.repair:
+            damage.repair()
+    if chosen.repair and (swept := sweep_leftovers(out)):
+        print(f"{swept} leftovers of attempts that were cut off are deleted")
+    folder = out / "artifacts"
+    whole = sum(bundles.exists(folder / name) for name in _names(folder))
+    if not found:
+        print(f"{whole} trainings are whole")
+        return 0
+    if chosen.repair:
+        print(f"{found} repaired, {whole} trainings are whole; run the sweep again for the rest")
+        return 0
+    print(f"{found} damaged; --repair sets them aside, so that the next run trains them again")
+    return 1

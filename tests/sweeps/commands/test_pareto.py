@@ -1,0 +1,139 @@
+"""The steps of ``pareto.py``, each by itself."""
+
+import contextlib
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from rkd_core import records
+from rkd_core.errors import UserError
+from sweeps.cli.parse import parse
+from sweeps.commands import job as jobs
+from sweeps.commands import pareto
+from sweeps.commands.job import choose_layout, find_work, prepare
+from sweeps.planning.cost import kind_of
+from sweeps.planning.packing import ONE
+from sweeps.stop import Stop
+
+SMALL = ["--dataset", "digits", "--alphas", "0", "--temperatures", "1", "--gpus-per-trial", "0"]
+
+
+def prepared(out, *arguments):
+    """Return a job and what its preparation printed."""
+    screen = Console(file=io.StringIO(), width=200)
+    options = parse([*SMALL, "--out", str(out), *arguments])
+    with contextlib.ExitStack() as resources:
+        return prepare(options, resources, screen), screen
+
+
+def completed(run, **changes):
+    counts = {"val_class_total": [9] * 10, "val_class_correct": [5] * 10}
+    row = records.identity(run.spec, run.run_id, "data") | counts
+    figures = {"train_seconds": 100.0, "train_class_total": [72] * 10}
+    return row | figures | {"status": "completed"} | changes
+
+
+def test_a_job_is_resolved_and_printed_and_writes_nothing(tmp_path):
+    job, screen = prepared(tmp_path / "out", "--serial")
+    assert (len(job.plan.teachers), len(job.plan.students)) == (2, 4)
+    assert (job.cluster.slots, job.joined, job.teacher_pass) == (1, False, "table")
+    assert job.out == tmp_path / "out"
+    assert not job.out.exists()
+    assert "2 teachers" in screen.file.getvalue()
+
+
+def test_work_is_what_has_no_completed_record(tmp_path):
+    job, _ = prepared(tmp_path, "--dry-run")
+    first, second, third = job.plan.runs[:3]
+    records.write(tmp_path / "records", completed(first))
+    records.write(tmp_path / "records", completed(second, status="failed"))
+    work = find_work(job, Console(file=io.StringIO()))
+    assert work.completed == {first.run_id}
+    assert work.missing == list(job.plan.runs[1:])
+    assert work.hopeless == []
+    assert list(work.ended()) == [first.run_id]
+    assert work.costs.seconds(third, 1437) is not None or kind_of(third) != kind_of(first)
+
+
+def test_a_damaged_teacher_is_trained_again_but_not_touched_by_a_dry_run(tmp_path):
+    job, _ = prepared(tmp_path)
+    records.write(tmp_path / "records", completed(job.plan.teachers[0]))  # without an artifact
+    dry = replace(job.options, display=replace(job.options.display, dry_run=True))
+    for one, missing in ((replace(job, options=dry), 5), (job, 6)):
+        errors = Console(file=io.StringIO())
+        assert len(find_work(one, errors).missing) == missing
+        assert ("set aside" in errors.file.getvalue()) == (missing == 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "calibrated", "chosen"),
+    [(["--dry-run"], 0, False), (["--dry-run", "--calibrate"], 1, True), ([], 0, True)],
+)
+def test_the_layout_is_chosen_where_something_is_run_or_measured(
+    tmp_path, monkeypatch, arguments, calibrated, chosen
+):
+    calls = []
+    monkeypatch.setattr(jobs, "calibrate", lambda *given: calls.append(given) or [])
+    job, _ = prepared(tmp_path, *arguments)
+    work = find_work(job, Console(file=io.StringIO()))
+    choose_layout(job, work)
+    assert (work.execution is not None, len(calls)) == (chosen, calibrated)
+    assert work.per_trial == ONE
+
+
+def test_nothing_is_laid_out_where_nothing_is_missing(tmp_path):
+    job, _ = prepared(tmp_path, "--dry-run", "--calibrate")
+    work = find_work(job, Console(file=io.StringIO()))
+    work.completed = {run.run_id for run in job.plan.runs}
+    choose_layout(job, work)
+    assert work.execution is None
+    screen = Console(file=io.StringIO(), width=200)
+    pareto.announce(job, work, screen)
+    assert "All 6 are trained already." in screen.file.getvalue()
+
+
+def test_a_full_disk_is_refused_before_the_folder_is_locked(tmp_path, monkeypatch):
+    job, _ = prepared(tmp_path / "out", "--serial")
+    work = find_work(job, Console(file=io.StringIO()))
+    monkeypatch.setattr(pareto, "bytes_needed", lambda *_: 10**18)
+    with contextlib.ExitStack() as resources:
+        quiet = Console(file=io.StringIO())
+        session = pareto.Session(["pareto.py"], Stop(), quiet, quiet, resources)
+        with pytest.raises(UserError, match="are free where about"):
+            pareto.reserve(job, work, session)
+        assert not (tmp_path / "out").exists()
+        monkeypatch.setattr(pareto, "bytes_needed", lambda *_: 0)
+        token, allowance = pareto.reserve(job, work, session)
+        assert (tmp_path / "out" / ".in-use.json").exists()
+        assert token
+        assert allowance is None
+    assert not (tmp_path / "out" / ".in-use.json").exists()
+
+
+def test_a_search_starts_from_what_there_is(tmp_path):
+    job, _ = prepared(tmp_path, "--budget", "40%")
+    work = find_work(job, Console(file=io.StringIO()))
+    pareto.start_search(job, work, ["pareto.py"])
+    assert work.search is not None
+    assert work.plan.runs == work.search.plan.runs
+    assert 0 < len(work.plan) < len(job.plan)
+    assert (tmp_path / "plan.json").exists()
+
+
+def test_failures_are_printed_and_decide_the_exit_code(tmp_path, monkeypatch):
+    job, _ = prepared(tmp_path)
+    errors = Console(file=io.StringIO(), width=200)
+
+    def nothing(*_, **__):
+        raise UserError("no completed student")
+
+    monkeypatch.setattr(pareto, "select", nothing)
+    failures = [(job.plan.runs[0], "out of luck")]
+    choice = job.options.selection
+    assert pareto.select_student(job.plan, tmp_path, choice, failures, errors) == 1
+    assert "out of luck" in errors.file.getvalue()
+    assert "No selection: no completed student" in errors.file.getvalue()
+    with pytest.raises(UserError):
+        pareto.select_student(job.plan, tmp_path, choice, [], errors)
