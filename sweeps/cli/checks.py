@@ -13,7 +13,7 @@ from rkd_core.specs import HoldoutRule, recipes
 from rkd_core.storage.files import is_local, location
 from sweeps.cli import method_names
 from sweeps.cli.economy_checks import check_economy, check_temperature
-from sweeps.cli.options import Options, Tracking
+from sweeps.cli.options import DataChoice, Grid, Machine, Options, Tracking, TrainingChoice
 
 __all__ = ["check"]
 
@@ -26,7 +26,23 @@ def check(options: Options) -> None:
     Raises:
         UserError: An option is wrong; the message names it and states what would be right.
     """
-    data, grid, training, machine = options.data, options.grid, options.training, options.machine
+    _check_grid(options.grid)
+    check_economy(options)
+    _check_data(options.data)
+    _check_training(options.training, method_names.chosen(options.grid.methods))
+    _at_least("--worst-k", options.selection.worst_k, 1)
+    options.selection.check()
+    margin = options.selection.margin or ""
+    require(not margin.startswith("-"), f"--margin must be 0 or more, not {margin}")
+    _check_machine(options.machine)
+    require(
+        options.machine.address is None or not options.display.calibrate,
+        "--calibrate measures this machine, not a cluster: leave it out with --address",
+    )
+    _check_tracking(options.tracking, options.machine.serial)
+
+
+def _check_grid(grid: Grid) -> None:
     for alpha in grid.alphas or ():
         require(0 <= alpha <= 1, f"--alphas must be in [0, 1], not {alpha}")
     for temperature in grid.temperatures or ():
@@ -40,9 +56,10 @@ def check(options: Options) -> None:
     ):
         require(values is None or len(values) > 0, f"--{name} needs at least one value")
         _no_duplicates(f"--{name}", values or ())
-    method_names.chosen(grid.methods)
-    check_economy(options)
-    ratio = data.imbalance
+
+
+def _check_data(data: DataChoice) -> None:
+    ratio, folder = data.imbalance, data.data_dir
     require(
         ratio is None or (math.isfinite(ratio) and ratio >= 1),
         f"--imbalance must be 1 or more, not {ratio}",
@@ -53,39 +70,68 @@ def check(options: Options) -> None:
     _at_least("--image-size", data.image_size, 4)
     _at_least("--split-seed", data.split_seed, 0)
     _at_least("--subset-seed", data.subset_seed, 0)
+    _not_empty("--dataset", data.dataset)
+    if folder is not None:
+        try:
+            require(folder.exists(), f"--data-dir {folder} does not exist")
+            require(folder.is_dir(), f"--data-dir {folder} is not a folder")
+        except OSError as error:
+            raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
+
+
+def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
     _at_least("--epochs", training.epochs, 1)
     _at_least("--teacher-epochs", training.teacher_epochs, 0)
-    judged = [name for name in method_names.chosen(grid.methods) if _holds_out(name)]
+    _at_least("--batch-size", training.batch_size, 1)
+    _at_least("--averaged-iterates", training.averaged_iterates, 2)
+    if training.multiplier_period != "epoch":
+        _at_least("--multiplier-period", training.multiplier_period, 1)
+    for flag, rate in (
+        ("--learning-rate", training.learning_rate),
+        ("--teacher-learning-rate", training.teacher_learning_rate),
+        ("--multiplier-step-size", training.multiplier_step_size),
+    ):
+        good = rate is None or (math.isfinite(rate) and rate > 0)
+        require(good, f"{flag} must be above 0, not {rate}")
+    decay = training.weight_decay
+    good = decay is None or (math.isfinite(decay) and decay >= 0)
+    require(good, f"--weight-decay must be 0 or more, not {decay}")
+    for flag, architecture in (
+        ("--teacher-architecture", training.teacher_architecture),
+        ("--student-architecture", training.student_architecture),
+    ):
+        _known(flag, architecture, models.architectures())
     require(
-        training.teacher_epochs != 0 or not judged,
+        training.teacher_weights is None or training.teacher_architecture is not None,
+        "--teacher-weights needs --teacher-architecture, the network of the weights",
+    )
+    if training.recipe is not None:
+        recipes.get(training.recipe)
+    if training.teacher_epochs == 0:
+        _check_untrained_teacher(training, methods)
+
+
+def _check_untrained_teacher(training: TrainingChoice, methods: Sequence[str]) -> None:
+    judged = [name for name in methods if _holds_out(name)]
+    require(
+        not judged,
         f"--teacher-epochs 0 leaves no unseen images to evaluate a teacher on for "
         f"{', '.join(judged)}: leave {'it' if len(judged) == 1 else 'them'} out, or pass "
         "NAME:holdout=validation",
     )
-    _at_least("--batch-size", training.batch_size, 1)
-    _at_least("--averaged-iterates", training.averaged_iterates, 2)
-    _at_least("--worst-k", options.selection.worst_k, 1)
+    require(
+        training.teacher_weights is not None,
+        "--teacher-epochs 0 needs --teacher-weights, the weights to use",
+    )
+
+
+def _check_machine(machine: Machine) -> None:
     _at_least("--max-concurrent", machine.max_concurrent, 1)
     _at_least("--students-per-trial", machine.students_per_trial, 1)
     _at_least("--checkpoint-every", machine.checkpoint_every, 1)
     _at_least("--validate-every", machine.validate_every, 1)
     _at_least("--max-failures", machine.max_failures, 0)
     _at_least("--hang-timeout", machine.hang_timeout, 0)
-    if training.multiplier_period != "epoch":
-        _at_least("--multiplier-period", training.multiplier_period, 1)
-    for flag, value, low in (
-        ("--learning-rate", training.learning_rate, "above 0"),
-        ("--teacher-learning-rate", training.teacher_learning_rate, "above 0"),
-        ("--weight-decay", training.weight_decay, "0 or more"),
-        ("--multiplier-step-size", training.multiplier_step_size, "above 0"),
-    ):
-        good = value is None or (
-            math.isfinite(value) and (value > 0 if low == "above 0" else value >= 0)
-        )
-        require(good, f"{flag} must be {low}, not {value}")
-    options.selection.check()
-    margin = options.selection.margin or ""
-    require(not margin.startswith("-"), f"--margin must be 0 or more, not {margin}")
     cpus, gpus = machine.cpus, machine.gpus_per_trial
     require(
         math.isfinite(cpus) and cpus >= _SHARE,
@@ -97,42 +143,18 @@ def check(options: Options) -> None:
             whole or _SHARE <= gpus < 1,
             f"--gpus-per-trial must be 0, a fraction from {_SHARE} on, or whole, not {gpus:g}",
         )
-    for flag, architecture in (
-        ("--teacher-architecture", training.teacher_architecture),
-        ("--student-architecture", training.student_architecture),
-    ):
-        _known(flag, architecture, models.architectures())
-    require(
-        training.teacher_epochs != 0 or training.teacher_weights is not None,
-        "--teacher-epochs 0 needs --teacher-weights, the weights to use",
-    )
-    require(
-        training.teacher_weights is None or training.teacher_architecture is not None,
-        "--teacher-weights needs --teacher-architecture, the network of the weights",
-    )
-    if training.recipe is not None:
-        recipes.get(training.recipe)
-    require(
-        machine.address is None or not options.display.calibrate,
-        "--calibrate measures this machine, not a cluster: leave it out with --address",
-    )
     for flag, text in (
-        ("--dataset", data.dataset),
         ("--out", machine.out),
         ("--storage", machine.storage),
         ("--address", machine.address),
     ):
-        require(text is None or text.strip() != "", f"{flag} is empty")
+        _not_empty(flag, text)
     _known_place("--out", machine.out)
     _known_place("--storage", machine.storage)
-    _check_tracking(options.tracking, machine.serial)
-    folder = data.data_dir
-    if folder is not None:
-        try:
-            require(folder.exists(), f"--data-dir {folder} does not exist")
-            require(folder.is_dir(), f"--data-dir {folder} is not a folder")
-        except OSError as error:
-            raise UserError(f"--data-dir {folder} cannot be read: {error.strerror}") from error
+
+
+def _not_empty(flag: str, text: str | None) -> None:
+    require(text is None or text.strip() != "", f"{flag} is empty")
 
 
 def _holds_out(name: str) -> bool:
