@@ -1,13 +1,13 @@
-"""The plan: which teachers, which students, who depends on whom. Plain data, no Ray, no torch."""
+"""Plan of a sweep: its teachers and students with their dependencies, as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from rkd_core.methods.common.protocol import Cell, Method
+from rkd_core.methods.common.protocol import Method
 from rkd_core.objectives import OBJECTIVES, NamedObjective, by_alpha, on_grid
 from rkd_core.specs import (
     Derivation,
@@ -23,31 +23,31 @@ from rkd_core.specs import (
 from sweeps.cli.method_names import variants
 from sweeps.planning.settings import Settings
 
-__all__ = ["Plan", "PlannedRun", "grid_student", "make_plan", "spread"]
+__all__ = ["Plan", "PlannedRun", "Planner", "make_plan", "spread"]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training of a plan."""
+    """Training of a plan."""
 
     run_id: str
     spec: TrainingSpec
     depends_on: tuple[str, ...]
-    """Run ids of what must be completed first; none if it can start at once."""
+    """Run ids of the trainings that must be completed first."""
 
     @property
     def work(self) -> float:
-        """Roughly how long it takes among its like: its epochs.
+        """Approximate relative duration: the number of epochs.
 
-        Multipliers are left out: they cost little, and with them the students that all others
-        are compared with, standard distillation, would come last.
+        Multipliers are left out: they cost little, and with them standard distillation, which all
+        students are compared with, would come last.
         """
         return float(self.spec.epochs)
 
     @property
     def label(self) -> str:
-        """For people: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...`` or
-        ``student dkd (others_weight 8), seed 0``."""
+        """Text for users: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...``
+        or ``student dkd (others_weight 8), seed 0``."""
         spec = self.spec
         if spec.variant is not None:
             return f"student {spec.variant.label}, seed {spec.seed}"
@@ -65,7 +65,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trainings of a sweep, each after the one it depends on."""
+    """Trainings of a sweep, each after its dependencies."""
 
     runs: tuple[PlannedRun, ...]
 
@@ -74,20 +74,20 @@ class Plan:
 
     @property
     def teachers(self) -> tuple[PlannedRun, ...]:
-        """The trainings from labels."""
+        """The teachers."""
         return tuple(run for run in self.runs if run.spec.stage == "teacher")
 
     @property
     def students(self) -> tuple[PlannedRun, ...]:
-        """The trainings from a teacher."""
+        """The students."""
         return tuple(run for run in self.runs if run.spec.stage == "student")
 
 
 def spread(plan: Plan) -> Plan:
-    """The same plan with students in an order that visits all of it early.
+    """Return the plan with its students in an order that covers all of it early.
 
-    Standard distillation of each seed first, which all others are compared with; then by run id,
-    which is as good as drawn, and the same each time.
+    Standard distillation of each seed, which all students are compared with, comes first. The
+    others are ordered by run id, which is reproducible and as good as random.
     """
 
     def place(run: PlannedRun) -> tuple[bool, str]:
@@ -98,246 +98,242 @@ def spread(plan: Plan) -> Plan:
     return Plan((*plan.teachers, *sorted(plan.students, key=place)))
 
 
+class Planner:
+    """Planner of the trainings of a sweep.
+
+    Args:
+        settings: Settings of the sweep.
+        fingerprint: Fingerprint of the data.
+    """
+
+    def __init__(self, settings: Settings, fingerprint: str) -> None:
+        self._settings, self._fingerprint = settings, fingerprint
+
+    def plan(self) -> Plan:
+        """Return the grid, the repeats and the variants, each run once and after its dependencies.
+
+        Grid: ``standard`` and each alpha for teachers, and for students at each temperature. Alpha
+        0 is the balanced objective and alpha 1 the robust one, so a grid with both has the nine
+        combinations of Wang et al. (UAI 2023, Table 1). The plan has the part of the grid that the
+        methods name, and standard distillation, the reference of all comparisons. A method that is
+        named with options adds one student. With 0 epochs, the standard teacher is the only one.
+
+        Repeats: further seeds of the combinations that they name, after those of the grid.
+
+        Variants: every other method at each point of its own small grid, on the standard teacher.
+        A method with a hold-out adds an initial teacher.
+        """
+        settings = self._settings
+        found = [
+            (method, ":" in name) for name in settings.methods for method in self._suited(name)
+        ]
+        rows = [m.cell for m, optioned in found if m.cell is not None and not optioned]
+        points = [m.cell for m, optioned in found if m.cell is not None and optioned]
+        alphas = [None, *settings.alphas]
+        above = alphas if any(c.teachers == "grid" for c in rows + points) else [None]
+        below = alphas if any(c.teachers == "grid" for c in rows) else [None]
+        named = [on_grid(c.objective, c.alpha) for c in rows if c.teachers == "standard"]
+        runs: dict[str, PlannedRun] = {}
+        standard: dict[int, TeacherRef] = {}  # by seed
+
+        def add(planned: Sequence[PlannedRun]) -> None:
+            for run in planned:
+                runs.setdefault(run.run_id, run)
+
+        for seed in settings.seeds:
+            for alpha_t in above if settings.teaching.epochs else [None]:
+                teachers = self._teachers(alpha_t, seed)
+                add(teachers)
+                ref = self._reference(teachers[-1])
+                standard.setdefault(seed, ref)  # the first of a seed
+                objectives = [*map(by_alpha, below), *(named if alpha_t is None else ())]
+                own = [c for c in points if alpha_t is None or c.teachers == "grid"]
+                extra = [(on_grid(c.objective, c.alpha), c.temperature) for c in own]
+                for objective, temperature in [*product(objectives, settings.temperatures), *extra]:
+                    add([self._student(ref, objective, temperature, seed)])
+        for repeat in settings.repeats:
+            for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
+                add(self.grid_student(*repeat.cell, seed))
+        for seed, ref in standard.items():
+            for method, _ in found:
+                variant = self._variant if method.cell is None else self._chain
+                add(variant(method, ref, seed))
+        plan = Plan(tuple(runs.values()))
+        return Plan((*plan.teachers, *plan.students))
+
+    def grid_student(
+        self,
+        alpha_t: float | None,
+        alpha_s: float | None,
+        temperature: float,
+        seed: int,
+        tuning: Mapping[str, float] | None = None,
+    ) -> list[PlannedRun]:
+        """Return a student on the grid or between its points, after the teachers that it needs.
+
+        Args:
+            alpha_t: Trade-off of the teacher; None for the standard objective.
+            alpha_s: Trade-off of the student; None for the standard objective.
+            temperature: Temperature of the teacher's probabilities.
+            seed: Seed of teacher and student.
+            tuning: Tuned fields of the student's recipe and multipliers, by the names of ``Tuned``.
+        """
+        runs = self._teachers(alpha_t, seed)
+        teacher = self._reference(runs[-1])
+        student = self._student(teacher, by_alpha(alpha_s), temperature, seed)
+        return [*runs, self._tuned(student, tuning) if tuning else student]
+
+    def _suited(self, name: str) -> list[Method]:
+        """Return the variants of a method, adapted to the number of classes if it is known."""
+        classes = self._settings.classes
+        return [m if classes is None else m.suited(classes) for m in variants(name)]
+
+    def _run(self, spec: TrainingSpec, depends_on: tuple[str, ...]) -> PlannedRun:
+        return PlannedRun(run_id(spec, self._fingerprint), spec, depends_on)
+
+    def _reference(self, run: PlannedRun, family: str | None = None) -> TeacherRef:
+        """Return the reference to a teacher, by default with its own family."""
+        spec = run.spec
+        return TeacherRef(
+            run_id=run.run_id,
+            family=family or family_id(spec, self._fingerprint),
+            architecture=spec.architecture,
+            objective=spec.objective,
+            alpha=spec.alpha,
+        )
+
+    def _tuned(self, student: PlannedRun, tuning: Mapping[str, float]) -> PlannedRun:
+        """Return a student with tuned fields; a step size only applies with multipliers."""
+        spec, own = student.spec, dict(tuning)
+        update: dict[str, Any] = {}
+        of_sweep: dict[str, float] = {}
+        step = own.pop("multiplier_step_size", None)
+        if step is not None and spec.multipliers is not None:
+            of_sweep["multiplier_step_size"] = spec.multipliers.step_size
+            update["multipliers"] = spec.multipliers.model_copy(update={"step_size": step})
+        of_sweep |= {name: getattr(spec.recipe, name) for name in own}
+        if not of_sweep:
+            return student
+        update["recipe"] = spec.recipe.model_copy(update=own)
+        tuned = TrainingSpec(**{**dict(spec), **update, "tuned": Tuned(**of_sweep)})
+        return self._run(tuned, student.depends_on)
+
+    def _chain(self, method: Method, teacher: TeacherRef, seed: int) -> list[PlannedRun]:
+        """Return rounds of distillation, in which each student teaches the next one.
+
+        A single round is a student of the grid, so none is returned. The first student is the
+        grid's standard one. Later ones are the method's, so a shorter chain is the beginning of a
+        longer one.
+        """
+        cell = method.cell
+        if cell is None or cell.rounds == 1:
+            return []
+        runs = [self._student(teacher, by_alpha(None), cell.temperature, seed)]
+        for rounds in range(2, cell.rounds + 1):
+            shorter = method.model_copy(update={"rounds": rounds})
+            above = self._reference(runs[-1], teacher.family)
+            runs += self._variant(shorter, above, seed)
+        return runs
+
+    def _variant(self, method: Method, teacher: TeacherRef, seed: int) -> list[PlannedRun]:
+        """Return a student of a method, after its initial teacher if it uses a hold-out."""
+        needs, runs, initial = method.needs, [], None
+        if isinstance(needs.holdout, HoldoutRule):
+            runs = [self._teacher(None, seed, held_out=needs.holdout)]
+            initial = self._reference(runs[0], teacher.family)  # compared with other methods
+        ref = {"full": teacher, "initial": initial, None: None}[needs.teacher]
+        student = self._settings.student_architecture
+        spec = TrainingSpec(
+            stage="student",
+            architecture=ref.architecture if ref and not method.trains else student,
+            temperature=getattr(method, "temperature", None),
+            teacher=ref,
+            initial=initial,
+            variant=Variant(method=method.name, options=method.model_dump(mode="json")),
+            **self._shared(by_alpha(None), seed),
+        )
+        needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
+        return [*runs, self._run(spec, tuple(needed))]
+
+    def _teachers(self, alpha: float | None, seed: int) -> list[PlannedRun]:
+        """Return a teacher of the grid, after those that it is derived from."""
+        settings = self._settings
+        if alpha is None or settings.teachers == "trained":
+            return [self._teacher(alpha, seed)]
+        nearer = [a for a in settings.alphas if a < alpha] if settings.teachers == "warm" else []
+        above = self._teachers(max(nearer, default=None), seed)
+        derived = Derivation(by=settings.teachers, source=self._reference(above[-1]))
+        return [*above, self._teacher(alpha, seed, derived=derived)]
+
+    def _teacher(
+        self,
+        alpha: float | None,
+        seed: int,
+        *,
+        held_out: HoldoutRule | None = None,
+        derived: Derivation | None = None,
+    ) -> PlannedRun:
+        settings = self._settings
+        # The risks of a teacher always use the true labels, so its spec says so.
+        multipliers = settings.multipliers.model_copy(update={"val_labels": "true"})
+        recipe = settings.teaching
+        share = _DERIVED_EPOCHS.get(derived.by) if derived is not None else None
+        if share is not None:  # the same progress in fewer epochs, without a warm-up
+            epochs = max(1, round(share * recipe.epochs))
+            recipe = recipe.model_copy(update={"epochs": epochs, "warmup": 0.0})
+            step_size = multipliers.step_size / share
+            multipliers = multipliers.model_copy(update={"step_size": step_size})
+        shifted = derived is not None and derived.by == "shifted"
+        spec = TrainingSpec(
+            stage="teacher",
+            architecture=settings.teacher_architecture,
+            multipliers=None if shifted else _multipliers(multipliers, by_alpha(alpha)),
+            held_out=held_out,
+            initial_weights=settings.initial_weights if derived is None else None,
+            derived=derived,
+            **self._shared(by_alpha(alpha), seed) | {"recipe": recipe},
+        )
+        return self._run(spec, () if derived is None else (derived.source.run_id,))
+
+    def _student(
+        self, teacher: TeacherRef, objective: NamedObjective, temperature: float, seed: int
+    ) -> PlannedRun:
+        spec = TrainingSpec(
+            stage="student",
+            architecture=self._settings.student_architecture,
+            temperature=temperature,
+            multipliers=_multipliers(self._settings.multipliers, objective),
+            teacher=teacher,
+            **self._shared(objective, seed),
+        )
+        return self._run(spec, (teacher.run_id,))
+
+    def _shared(self, objective: NamedObjective, seed: int) -> dict[str, Any]:
+        """Return the fields that teachers and students have in common."""
+        settings, (name, alpha) = self._settings, objective
+        return {
+            "dataset": settings.dataset,
+            "data": settings.data,
+            "objective": name,
+            "alpha": alpha,
+            "recipe": settings.recipe,
+            "scale_by_classes": settings.scale_by_classes,
+            "seed": seed,
+        }
+
+
 def make_plan(settings: Settings, fingerprint: str) -> Plan:
-    """The grid and the variants, each run once, those that others depend on first.
-
-    The grid: ``standard`` and each alpha, for teachers, and for students at each temperature.
-    Alpha 0 is the balanced objective and alpha 1 the robust one, so a grid that has both holds
-    the nine combinations of Wang et al. (UAI 2023, Table 1). Of it there is what the methods
-    name, and standard distillation, which all else is measured against. A method that is named
-    with options adds the one student that they say. Weights that are used as they are make but
-    the standard teacher.
-
-    Repeats: further seeds of the combinations that they name, after those of the grid.
-
-    Variants: every other method at each point of its own small grid, on the standard teacher; for
-    one that goes by a hold-out there is an initial teacher, too.
-    """
-    classes = settings.classes
-    found = [
-        (method if classes is None else method.suited(classes), ":" in name)
-        for name in settings.methods
-        for method in variants(name)
-    ]
-    rows = [m.cell for m, optioned in found if m.cell is not None and not optioned]
-    points = [m.cell for m, optioned in found if m.cell is not None and optioned]
-    alphas = [None, *settings.alphas]
-    above = alphas if any(c.teachers == "grid" for c in rows + points) else [None]
-    below = [by_alpha(a) for a in (alphas if any(c.teachers == "grid" for c in rows) else [None])]
-    named = [on_grid(c.objective, c.alpha) for c in rows if c.teachers == "standard"]
-    teachers: dict[str, PlannedRun] = {}
-    students: dict[str, PlannedRun] = {}
-    standard: dict[int, TeacherRef] = {}  # by seed
-
-    def add(*runs: PlannedRun) -> None:
-        for run in runs:
-            (teachers if run.spec.stage == "teacher" else students).setdefault(run.run_id, run)
-
-    def teach(alpha: float | None, seed: int) -> TeacherRef:
-        runs = _teachers(settings, alpha, seed, fingerprint)
-        add(*runs)
-        return _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
-
-    for seed in settings.seeds:
-        for alpha_t in above if settings.teaching.epochs else [None]:
-            ref = teach(alpha_t, seed)
-            standard.setdefault(seed, ref)  # the first of a seed
-            wanted = product([*below, *(named if alpha_t is None else ())], settings.temperatures)
-            own = [c for c in points if alpha_t is None or c.teachers == "grid"]
-            extra = [(on_grid(c.objective, c.alpha), c.temperature) for c in own]
-            for objective, temperature in [*wanted, *extra]:
-                add(_student(settings, ref, objective, temperature, seed, fingerprint))
-    for repeat in settings.repeats:
-        for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
-            cell = repeat.alpha_t, repeat.alpha_s, repeat.temperature
-            add(*grid_student(settings, *cell, seed, fingerprint))
-    for seed, ref in standard.items():
-        for method, _ in found:
-            if method.cell is None:
-                add(*_variant(settings, method, ref, seed, fingerprint))
-            else:
-                add(*_chain(settings, method, method.cell, ref, seed, fingerprint))
-    return Plan((*teachers.values(), *students.values()))
-
-
-def grid_student(
-    settings: Settings,
-    alpha_t: float | None,
-    alpha_s: float | None,
-    temperature: float,
-    seed: int,
-    fingerprint: str,
-    tuning: Mapping[str, float] | None = None,
-) -> list[PlannedRun]:
-    """One student of the grid, or between its points, after the teachers that it needs.
-
-    ``tuning`` has what is its own of the recipe and multipliers, by the names of ``Tuned``.
-    """
-    runs = _teachers(settings, alpha_t, seed, fingerprint)
-    teacher = _reference(runs[-1], family_id(runs[-1].spec, fingerprint))
-    student = _student(settings, teacher, by_alpha(alpha_s), temperature, seed, fingerprint)
-    return [*runs, _tuned(student, tuning, fingerprint) if tuning else student]
-
-
-def _tuned(student: PlannedRun, tuning: Mapping[str, float], fingerprint: str) -> PlannedRun:
-    """The same with a recipe of its own; a step size is nothing to who has no multipliers."""
-    spec, own = student.spec, dict(tuning)
-    update: dict[str, Any] = {}
-    of_sweep: dict[str, float] = {}
-    step = own.pop("multiplier_step_size", None)
-    if step is not None and spec.multipliers is not None:
-        of_sweep["multiplier_step_size"] = spec.multipliers.step_size
-        update["multipliers"] = spec.multipliers.model_copy(update={"step_size": step})
-    of_sweep |= {name: getattr(spec.recipe, name) for name in own}
-    if not of_sweep:
-        return student
-    update["recipe"] = spec.recipe.model_copy(update=own)
-    spec = TrainingSpec(**{**dict(spec), **update, "tuned": Tuned(**of_sweep)})
-    return PlannedRun(run_id(spec, fingerprint), spec, student.depends_on)
-
-
-def _chain(
-    settings: Settings,
-    method: Method,
-    cell: Cell,
-    teacher: TeacherRef,
-    seed: int,
-    fingerprint: str,
-) -> list[PlannedRun]:
-    """Rounds of distillation, each student the next one's teacher; none if there is but one.
-
-    The first is the grid's standard student. A later one is the method's, so that a chain that
-    is shorter is the beginning of a longer one.
-    """
-    if cell.rounds == 1:
-        return []
-    runs = [_student(settings, teacher, by_alpha(None), cell.temperature, seed, fingerprint)]
-    for rounds in range(2, cell.rounds + 1):
-        shorter = method.model_copy(update={"rounds": rounds})
-        above = _reference(runs[-1], teacher.family)
-        runs += _variant(settings, shorter, above, seed, fingerprint)
-    return runs
-
-
-def _reference(run: PlannedRun, family: str) -> TeacherRef:
-    spec = run.spec
-    return TeacherRef(
-        run_id=run.run_id,
-        family=family,
-        architecture=spec.architecture,
-        objective=spec.objective,
-        alpha=spec.alpha,
-    )
-
-
-def _variant(
-    settings: Settings, method: Method, teacher: TeacherRef, seed: int, fingerprint: str
-) -> list[PlannedRun]:
-    """A student of a method, after its initial teacher, if it goes by a hold-out."""
-    needs, runs, initial = method.needs, [], None
-    if isinstance(needs.holdout, HoldoutRule):
-        runs = [_teacher(settings, None, seed, fingerprint, held_out=needs.holdout)]
-        initial = _reference(runs[0], teacher.family)  # for its students are compared with others'
-    ref = {"full": teacher, "initial": initial, None: None}[needs.teacher]
-    spec = TrainingSpec(
-        stage="student",
-        architecture=ref.architecture
-        if ref and not method.trains
-        else settings.student_architecture,
-        temperature=getattr(method, "temperature", None),
-        teacher=ref,
-        initial=initial,
-        variant=Variant(method=method.name, options=method.model_dump(mode="json")),
-        **_shared(settings, by_alpha(None), seed),
-    )
-    needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
-    return [*runs, PlannedRun(run_id(spec, fingerprint), spec, tuple(needed))]
-
-
-def _teachers(
-    settings: Settings, alpha: float | None, seed: int, fingerprint: str
-) -> list[PlannedRun]:
-    """A teacher of the grid, after those that it is derived from."""
-    if alpha is None or settings.teachers == "trained":
-        return [_teacher(settings, alpha, seed, fingerprint)]
-    nearer = [a for a in settings.alphas if a < alpha] if settings.teachers == "warm" else []
-    above = _teachers(settings, max(nearer, default=None), seed, fingerprint)
-    source = _reference(above[-1], family_id(above[-1].spec, fingerprint))
-    derived = Derivation(by=settings.teachers, source=source)
-    return [*above, _teacher(settings, alpha, seed, fingerprint, derived=derived)]
-
-
-def _teacher(
-    settings: Settings,
-    alpha: float | None,
-    seed: int,
-    fingerprint: str,
-    *,
-    held_out: HoldoutRule | None = None,
-    derived: Derivation | None = None,
-) -> PlannedRun:
-    # A teacher's risks always go by the true labels, so its spec says so.
-    multipliers = settings.multipliers.model_copy(update={"val_labels": "true"})
-    recipe = settings.teaching
-    share = _DERIVED_EPOCHS.get(derived.by) if derived is not None else None
-    if share is not None:  # as far in fewer epochs, and without a warm-up
-        epochs = max(1, round(share * recipe.epochs))
-        recipe = recipe.model_copy(update={"epochs": epochs, "warmup": 0.0})
-        multipliers = multipliers.model_copy(update={"step_size": multipliers.step_size / share})
-    shifted = derived is not None and derived.by == "shifted"
-    spec = TrainingSpec(
-        stage="teacher",
-        architecture=settings.teacher_architecture,
-        multipliers=None if shifted else _multipliers(multipliers, by_alpha(alpha)),
-        held_out=held_out,
-        initial_weights=settings.initial_weights if derived is None else None,
-        derived=derived,
-        **_shared(settings, by_alpha(alpha), seed) | {"recipe": recipe},
-    )
-    needed = () if derived is None else (derived.source.run_id,)
-    return PlannedRun(run_id(spec, fingerprint), spec, needed)
+    """Return the plan of a sweep, see ``Planner.plan``."""
+    return Planner(settings, fingerprint).plan()
 
 
 _DERIVED_EPOCHS = {"head": 0.2, "warm": 0.3}
-"""Of those of a teacher that is trained from scratch."""
-
-
-def _student(
-    settings: Settings,
-    teacher: TeacherRef,
-    objective: NamedObjective,
-    temperature: float,
-    seed: int,
-    fingerprint: str,
-) -> PlannedRun:
-    spec = TrainingSpec(
-        stage="student",
-        architecture=settings.student_architecture,
-        temperature=temperature,
-        multipliers=_multipliers(settings.multipliers, objective),
-        teacher=teacher,
-        **_shared(settings, objective, seed),
-    )
-    return PlannedRun(run_id(spec, fingerprint), spec, (teacher.run_id,))
+"""Epochs of derived teachers, as shares of those of a teacher that is trained from scratch."""
 
 
 def _multipliers(options: MultiplierOptions, objective: NamedObjective) -> MultiplierOptions | None:
     name, alpha = objective
     return options if OBJECTIVES[name].uses_multipliers(alpha) else None
-
-
-def _shared(settings: Settings, objective: NamedObjective, seed: int) -> dict[str, Any]:
-    """The fields that teachers and students fill in alike."""
-    name, alpha = objective
-    return {
-        "dataset": settings.dataset,
-        "data": settings.data,
-        "objective": name,
-        "alpha": alpha,
-        "recipe": settings.recipe,
-        "scale_by_classes": settings.scale_by_classes,
-        "seed": seed,
-    }
 
 
 def _trade_off(spec: TrainingSpec | TeacherRef) -> str:

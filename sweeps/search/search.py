@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeps.cli.budget import Budget
-from sweeps.planning.plan import Plan, PlannedRun, grid_student
+from sweeps.planning.plan import Plan, PlannedRun, Planner
 from sweeps.planning.settings import Settings
 from sweeps.search.strategy import Cell, Point, Strategy
 
@@ -48,7 +48,7 @@ class Search:
         seconds: Callable[[PlannedRun], float],
         added: Callable[[Plan], None] = lambda plan: None,
     ) -> None:
-        self._strategy, self._settings, self._fingerprint = strategy, settings, fingerprint
+        self._strategy, self._planner = strategy, Planner(settings, fingerprint)
         self._budget, self._rows, self._seconds = budget, rows, seconds
         self.slots = slots
         self._grid_epochs = sum(run.work for run in whole.runs)
@@ -164,12 +164,6 @@ class Search:
 
     def _runs_of(self, point: Point) -> list[PlannedRun]:
         cell: Cell = point.cell
-        return grid_student(
-            self._settings,
-            cell.alpha_t,
-            cell.alpha_s,
-            cell.temperature,
-            point.seed,
-            self._fingerprint,
-            dict(cell.tuning),
+        return self._planner.grid_student(
+            cell.alpha_t, cell.alpha_s, cell.temperature, point.seed, dict(cell.tuning)
         )

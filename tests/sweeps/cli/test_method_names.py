@@ -36,7 +36,7 @@ def test_an_option_of_parts_is_said_part_by_part():
         ("kdd", "unknown method 'kdd'"),
         ("kd,,dkd", "without empty names"),
         ("kd,kd", "names kd twice"),
-        ("kd:temperature", "say temperature=VALUE"),
+        ("kd:temperature", "write temperature=VALUE"),
         ("kd:temprature=3", "did you mean temperature"),
         ("kd:temperature=0", "kd.temperature"),
         ("ada_alpha:holdout.per_clas=50", "ada_alpha.holdout"),
