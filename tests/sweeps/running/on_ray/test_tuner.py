@@ -8,6 +8,7 @@ from ray.tune.execution.class_cache import DEFAULT_ENV_VARS
 
 from rkd_core.errors import UserError
 from sweeps.cli.options import Machine
+from sweeps.planning import cluster
 from sweeps.running.on_ray import preload, tuner
 
 
@@ -48,10 +49,15 @@ def what_ray_is_asked(monkeypatch):
     return asked
 
 
+def hardware(monkeypatch, cpus, gpus):
+    monkeypatch.setattr(tuner, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(cluster, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(cluster, "cpu_count", lambda: cpus)
+
+
 def test_a_cluster_need_not_fit_onto_the_machine_that_joins_it(asked, monkeypatch):
     """A head node without a GPU, or with two cores, starts sweeps that run elsewhere."""
-    monkeypatch.setattr(tuner, "gpu_count", lambda: 0)
-    monkeypatch.setattr(tuner, "cpu_count", lambda: 2)
+    hardware(monkeypatch, cpus=2, gpus=0)
     machine = Machine(address="10.0.0.1:6379", gpus_per_trial=1, cpus_per_trial=8)
     tuner._start(machine, "path")
     assert asked["address"] == "10.0.0.1:6379"
@@ -71,8 +77,7 @@ def test_a_cluster_need_not_fit_onto_the_machine_that_joins_it(asked, monkeypatc
 def test_ray_starts_no_more_processes_than_can_have_a_trial(
     asked, monkeypatch, machine, gpus, started
 ):
-    monkeypatch.setattr(tuner, "gpu_count", lambda: gpus)
-    monkeypatch.setattr(tuner, "cpu_count", lambda: 16)
+    hardware(monkeypatch, cpus=16, gpus=gpus)
     tuner._start(machine, "path")
     assert asked["num_cpus"] == started
 
