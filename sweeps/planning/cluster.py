@@ -50,6 +50,6 @@ class Cluster:
 
     @classmethod
     def local(cls, machine: Machine) -> Cluster:
-        """This machine, before Ray is started on it; one training at a time if ``--serial``."""
+        """Return this machine, before Ray starts on it; with ``--serial`` it has one slot."""
         cluster = cls.fit([(cpu_count(), gpu_count())], machine)
         return replace(cluster, slots=1) if machine.serial else cluster

@@ -83,8 +83,8 @@ def check_cluster(address: str) -> None:
     with _token(secrets.token_hex(32)):
         if _admitted(found, address):
             raise UserError(
-                f"--address {address}: the cluster has no token authentication, so whoever reaches "
-                f"its ports can run programs as you; {_HOW}"
+                f"--address {address}: the cluster has no token authentication, so anyone who can "
+                f"reach its ports can run programs as you; {_HOW}"
             )
     source = _token_source()
     if isinstance(source, Path):
