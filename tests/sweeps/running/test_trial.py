@@ -100,7 +100,7 @@ def test_a_broken_device_is_named_before_its_process_goes(world, monkeypatch):
 
 def test_new_teachers_are_asked_at_once_and_only_those_that_are_there(world, monkeypatch):
     plan, asked = world[1], []
-    monkeypatch.setattr(trial, "ask", lambda student, *_: asked.append(student.teacher.run_id))
+    monkeypatch.setattr(trial, "cache_logits", lambda student, *_: asked.append(student.teacher.run_id))
     waiting = [next(s for s in plan.students if t.run_id in s.depends_on) for t in plan.teachers]
     carried(world, plan.teachers[:2], waiting)
     assert asked == [t.run_id for t in plan.teachers[:2]]
@@ -112,7 +112,7 @@ def test_a_teacher_that_cannot_be_asked_is_trained_all_the_same(world, monkeypat
     def broken(*_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(trial, "ask", broken)
+    monkeypatch.setattr(trial, "cache_logits", broken)
     (outcome,) = carried(world, plan.teachers[:1], plan.students[:1])
     assert outcome["status"] == "completed"
     assert ledger.find(out, plan.teachers[0].run_id) is not None
