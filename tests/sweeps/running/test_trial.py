@@ -100,7 +100,8 @@ def test_a_broken_device_is_named_before_its_process_goes(world, monkeypatch):
 
 def test_new_teachers_are_asked_at_once_and_only_those_that_are_there(world, monkeypatch):
     plan, asked = world[1], []
-    monkeypatch.setattr(trial, "cache_logits", lambda student, *_: asked.append(student.teacher.run_id))
+    keep = asked.append
+    monkeypatch.setattr(trial, "cache_logits", lambda student, *_: keep(student.teacher.run_id))
     waiting = [next(s for s in plan.students if t.run_id in s.depends_on) for t in plan.teachers]
     carried(world, plan.teachers[:2], waiting)
     assert asked == [t.run_id for t in plan.teachers[:2]]
