@@ -1,6 +1,6 @@
-"""Which trainings, where not all of a grid: strategies that choose the next by what is known.
+"""Search strategies, which choose the next student to train from the results so far.
 
-What belongs here: strategies (``ask`` for a student, ``tell`` what became of it), what they choose
-from, and what they may spend. They see records and costs; none starts a training or knows Ray, so
-that a sweep and a replay of recorded ones (``benchmarks/search/replay.py``) run the same code.
+A strategy proposes students (``ask``) and receives their records (``tell``). It sees records and
+costs, but does not start trainings and does not depend on Ray, so a sweep and a replay of recorded
+sweeps (``benchmarks/search/replay.py``) run the same code.
 """

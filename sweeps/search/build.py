@@ -1,4 +1,4 @@
-"""Searches from options: the strategy is made, and told which students are trained already."""
+"""Construction of a search from options and existing records."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def begin(
     seconds: Callable[[PlannedRun], float],
     added: Callable[[Plan], None],
 ) -> Search:
-    """Return the search that was asked for.
+    """Return the search that the options select.
 
     Args:
-        economy: Its strategy and budget.
-        goal: Of the selection.
-        settings: Of the sweep.
-        fingerprint: Of the data.
-        whole: The plan of the whole grid.
-        rows: Records there are that count as ended, by run id.
-        out: Results folder, held by this command; a strategy may keep a journal there.
-        slots: Trainings at a time.
-        seconds: Of a training, as far as that is known; 0 if not.
-        added: Called with the plan when it has grown.
+        economy: Options with the strategy and the budget.
+        goal: Selection rule.
+        settings: Settings of the sweep.
+        fingerprint: Fingerprint of the data.
+        whole: Plan of the whole grid.
+        rows: Existing records of completed and pruned runs, by run id.
+        out: Results folder, locked by this command; a strategy may keep a journal there.
+        slots: Number of concurrent trainings.
+        seconds: Function that returns the estimated duration of a training; 0 if it is unknown.
+        added: Called with the plan whenever runs are added to it.
 
     Raises:
-        UserError: The strategy cannot do what was asked for.
+        UserError: The strategy does not support the options.
     """
     student = whole.students[0].spec
     name = search_of(economy)

@@ -1,12 +1,12 @@
-"""What is known of an accuracy of all combinations, given what some of them came to.
+"""Gaussian processes that predict the accuracy of every combination from the results of some.
 
-Gaussian processes over the combinations' places, on the arcsine scale, on which the noise of
-counting images is the same everywhere. A combination's value is what is its teacher's, what is its
-student's, and what is theirs together; how much each of these varies and over what distances, and
-how much a seed adds, is not known. So there are as many processes as there are answers, and each
-counts as much as it makes what was seen likely (Rasmussen and Williams, Gaussian Processes for
-Machine Learning, 2006, section 5.2). With a dozen results that is steadier than the likeliest
-process alone.
+The processes are defined over the coordinates of the combinations (``Cell.place``), on the arcsine
+scale, on which the binomial noise of an accuracy does not depend on its value. The value of a combination is
+the sum of a teacher effect, a student effect and their interaction. The variances of these effects,
+their length scales and the variance between seeds are unknown. The prediction therefore averages
+over the processes of a small grid of hyperparameters, weighted by their marginal likelihood
+(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.2). With a dozen
+results, the average is more stable than the most likely process alone.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from sweeps.search.strategy import FloatArray, IntArray
 __all__ = ["Belief", "Results", "accuracy", "believe"]
 
 _SHARES = (0.2, 0.6, 0.2), (0.5, 0.3, 0.2), (0.15, 0.35, 0.5)
-"""Of the variance: of teachers, of students, and of both together."""
+"""Candidate shares of the variance: teacher effect, student effect, interaction."""
 _LENGTHS = 0.5, 1.2
-"""Over which accuracies are alike, where trade-offs are from 0 to 1."""
+"""Candidate length scales of the kernels; trade-offs range from 0 to 1."""
 _SPREADS = 0.03, 0.06, 0.12, 0.25
-"""Standard deviations over combinations; 0.1 are about ten points in the middle of the scale."""
+"""Candidate standard deviations between combinations; 0.1 is about ten points near 50%."""
 _SEEDS = 0.015, 0.04
-"""Standard deviations over seeds, of the same combination."""
+"""Candidate standard deviations between seeds of the same combination."""
 _CENTRE, _WIDE = 0.7, 1.0
-"""Mean and standard deviation of what all have in common: about anything."""
+"""Mean and standard deviation of the vague prior on the common level of all combinations."""
 _LEAST = 0.01
-"""What a process must count, of all, for its answers to be worked out."""
+"""Smallest weight of a process that contributes to the predictions."""
 _EARNED = 2.0
-"""Log likelihood that further coordinates must earn to count as much as none."""
+"""Penalty on the log likelihood of processes with additional coordinates of teachers."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _TEACHER, _STUDENT = slice(0, 2), slice(2, 5)
-"""Columns of ``Cell.place``."""
+"""Columns of ``Cell.place`` that describe the teacher and the student."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Of combinations that were trained.
+    """Results of the combinations that have been trained.
 
     Attributes:
-        rows: Which of all they are, ``(n,)``.
-        values: Mean accuracies over seeds, ``(n,)``, fractions.
-        images: On which they are counted, ``(n,)``.
-        seeds: How many were trained, ``(n,)``.
+        rows: Indices among all combinations, ``(n,)``.
+        values: Mean accuracies over seeds as fractions, ``(n,)``.
+        images: Numbers of images behind an accuracy of one seed, ``(n,)``.
+        seeds: Numbers of seeds trained, ``(n,)``.
     """
 
     rows: IntArray
@@ -64,14 +64,15 @@ class Results:
 
 @dataclass(frozen=True)
 class Belief:
-    """A mixture of ``k`` normal distributions of each combination's scaled accuracy.
+    """Mixture of ``k`` normal distributions of the scaled accuracy of each combination.
 
     Attributes:
-        weights: Of the processes, ``(k,)``; the sum is 1.
-        means: Of each, ``(k, combinations)``.
-        deviations: Of each, ``(k, combinations)``.
-        shown: The part of those deviations that one look, with its noise, would show.
-        beside: Weight of the processes in which teachers have further coordinates.
+        weights: Weights of the processes, ``(k,)``; they sum to 1.
+        means: Means of each process, ``(k, combinations)``.
+        deviations: Standard deviations of each process, ``(k, combinations)``.
+        shown: Standard deviations of the change of each mean by one further, noisy result,
+            ``(k, combinations)``.
+        beside: Weight of the processes with additional coordinates of teachers.
     """
 
     weights: FloatArray
@@ -82,25 +83,26 @@ class Belief:
 
     @property
     def mean(self) -> FloatArray:
-        """Of all processes, ``(combinations,)``."""
+        """Mean of the mixture, ``(combinations,)``."""
         return np.asarray(self.weights @ self.means)
 
     @property
     def deviation(self) -> FloatArray:
-        """Of all processes, ``(combinations,)``."""
+        """Standard deviation of the mixture, ``(combinations,)``."""
         apart = (self.means - self.mean) ** 2
         return np.sqrt(self.weights @ (self.deviations**2 + apart))
 
     def at_least(self, least: float) -> FloatArray:
-        """Probability of an accuracy of ``least``, ``(combinations,)``."""
+        """Return the probability of an accuracy of at least ``least``, ``(combinations,)``."""
         return np.asarray(
             self.weights @ ndtr((self.means - arcsine_scaled(least)) / self.deviations)
         )
 
     def improvement(self, best: float) -> FloatArray:
-        """What one look is expected to show above an accuracy ``best``, ``(combinations,)``.
+        """Return the expected improvement on ``best`` from one result, ``(combinations,)``.
 
-        The integral of the probability to be above, over accuracies from ``best`` to 1.
+        It is the integral, over accuracies from ``best`` to 1, of the probability of exceeding
+        them.
         """
         low = arcsine_scaled(best)
         half = (np.pi / 2 - low) / 2
@@ -115,15 +117,16 @@ def believe(
     under_way: IntArray,
     beside: FloatArray | None = None,
 ) -> Belief:
-    """What results say of all combinations.
+    """Return the posterior of all combinations given the results.
 
     Args:
-        places: Of all combinations, ``(combinations, 5)``: ``Cell.place``.
-        results: What some came to.
-        under_way: Which are being trained. That they end as expected changes no mean; but they
-            will be better known, so that nobody else asks the same.
-        beside: Further coordinates of teachers, ``(combinations, figures)``, in which students may
-            be alike instead; processes with them count where they make results clearly likelier.
+        places: Coordinates of all combinations (``Cell.place``), ``(combinations, 5)``.
+        results: Results of the trained combinations.
+        under_way: Indices of the combinations that are being trained. They are assumed to end as
+            predicted, which reduces their variance without changing a mean, so that they are not
+            proposed again.
+        beside: Additional coordinates of the teachers, ``(combinations, figures)``, or None. The
+            processes that use them gain weight only if they make the results clearly more likely.
     """
     seen = np.concatenate([results.rows, under_way])
     seeds = np.concatenate([results.seeds, np.ones(len(under_way))])
@@ -164,24 +167,24 @@ def believe(
 
 @dataclass(frozen=True, eq=False)
 class _Alike:
-    """How alike all combinations are to those that are seen, ``(combinations, seen)``."""
+    """Kernel values between all combinations and the observed ones, ``(combinations, seen)``."""
 
     teachers: FloatArray
     students: FloatArray
     beside: bool
-    """Whether teachers have further coordinates."""
+    """Whether the kernel of teachers uses the additional coordinates."""
 
     def shared(
         self, shares: tuple[float, float, float], rows: IntArray | slice = slice(None)
     ) -> FloatArray:
-        """Of the variance, what combinations have in common with those that are seen."""
+        """Return the correlations of combinations with the observed ones."""
         teachers, students = self.teachers[rows], self.students[rows]
         one, other, both = shares
         return np.asarray(one * teachers + other * students + both * teachers * students)
 
 
 def _alike(places: FloatArray, seen: IntArray, beside: FloatArray | None) -> Iterator[_Alike]:
-    """For each length, without further coordinates and with them."""
+    """Yield kernels for each length scale, without and with the additional coordinates."""
     teachers, students = [places[:, _TEACHER]], places[:, _STUDENT]
     if beside is not None:
         teachers.append(np.hstack([teachers[0], beside / np.sqrt(beside.shape[1])]))
@@ -191,21 +194,21 @@ def _alike(places: FloatArray, seen: IntArray, beside: FloatArray | None) -> Ite
 
 
 def _evidence(shared: FloatArray, noise: FloatArray, y: FloatArray) -> FloatArray:
-    """Log likelihood of results, but for a constant, ``(spreads, seeds)``.
+    """Return the log likelihood of the results up to a constant, ``(spreads, seeds)``.
 
     Args:
-        shared: Of the variance, what results have in common, ``(n, n)``.
-        noise: Their variance by each answer to what a seed adds, ``(seeds, n)``.
-        y: Results, ``(n,)``.
+        shared: Correlations between the results, ``(n, n)``.
+        noise: Noise variances for each candidate deviation between seeds, ``(seeds, n)``.
+        y: Centered results on the arcsine scale, ``(n,)``.
     """
     covariance = np.multiply.outer(np.square(_SPREADS), shared) + _WIDE**2
     roots = np.linalg.cholesky(covariance[:, None] + noise[:, :, None] * np.eye(len(y)))
-    # As `solve_triangular`, which takes longer to begin than to solve.
+    # LAPACK directly: the overhead of `solve_triangular` exceeds the time to solve.
     whitened = [[dtrtrs(root, y, lower=1)[0] for root in row] for row in roots]
     halves = np.log(np.diagonal(roots, axis1=-2, axis2=-1)).sum(axis=-1)
     return np.asarray(-np.square(whitened).sum(axis=-1) / 2 - halves)
 
 
 def accuracy(value: FloatArray | float) -> FloatArray:
-    """Of a value on that scale."""
+    """Return the accuracy at a value on the arcsine scale."""
     return np.asarray(np.sin(np.clip(value, 0, np.pi / 2)) ** 2, dtype=np.float64)

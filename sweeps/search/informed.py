@@ -1,15 +1,14 @@
-"""The grid, best first: what a training is expected to add to the answer, over what it costs.
+"""Search strategy that trains the students with the largest expected improvement per cost first.
 
-Gaussian processes over the combinations' places, of the worst-k and of the average accuracy, say of
-each combination what is known and how well (``belief``). The next student is the one with the
-largest expected improvement on the best that is known, under the constraint on the average
-(Gardner et al., ICML 2014), divided by its cost, of which its teacher is a part if nobody has
-trained it yet. As much of the improvement counts as one look with its noise would show (the
-knowledge gradient's variance; Frazier et al. 2009). A further seed of a combination competes with
-combinations that nobody has tried: it is worth what it takes off the selection's expected regret
-(``racing``), so seeds go where the ranking is open. Every teacher is probed once before any is
-dismissed; what teachers themselves are like counts where students are seen to follow it
-(``triage``).
+Gaussian processes over the combinations predict their worst-k and average accuracies
+(``gaussian_process``). The next student maximizes the expected improvement on the best known
+combination under the constraint on the average (Gardner et al., ICML 2014), divided by its cost,
+which includes its teacher if that is not trained yet. The improvement is the part that one noisy
+result would reveal (the variance of the knowledge gradient; Frazier et al. 2009). A further seed of
+a combination competes with untried combinations: its value is the reduction of the expected regret
+of the selection (``seed_value``), so seeds go to combinations whose ranking is uncertain. The
+search tries every teacher once before it neglects any. Metrics of the teachers themselves have an
+effect only where the results of students depend on them (``teacher_features``).
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from sweeps.search.teacher_features import Teachers
 __all__ = ["Informed", "create"]
 
 _RACE = 3
-"""Further results after which it is worked out anew what further seeds are worth."""
+"""Number of new results after which the values of further seeds are recomputed."""
 
 
 def create(request: Request) -> Informed:
-    """Return the strategy for a sweep."""
+    """Return the strategy for a request."""
     return Informed(request.space, request.goal, request.teacher_cost)
 
 
 class Informed:
-    """The strategy; see above.
+    """Search by expected improvement per cost, as described in the module.
 
     Args:
         space: The grid.
-        goal: Of the selection.
-        teacher_cost: Of a teacher, in students.
+        goal: Selection rule.
+        teacher_cost: Cost of a teacher in units of a student.
     """
 
     def __init__(self, space: Space, goal: Goal, teacher_cost: float = 1.0) -> None:
@@ -54,10 +53,10 @@ class Informed:
         self._places = np.array([cell.place for cell in self.cells])
         self._number = {cell: k for k, cell in enumerate(self.cells)}
         self._seen: defaultdict[Cell, list[Seen]] = defaultdict(list)
-        self._rows: dict[Point, Mapping[str, Any]] = {}  # of those
-        self._races: dict[Cell, float] = {}  # what a further seed is worth
-        self._raced = 0  # results then
-        self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds that were asked for
+        self._rows: dict[Point, Mapping[str, Any]] = {}  # records of `_seen`
+        self._races: dict[Cell, float] = {}  # value of a further seed
+        self._raced = 0  # number of results behind `_races`
+        self._taken: defaultdict[Cell, set[int]] = defaultdict(set)  # seeds proposed or trained
         self._under_way: set[Point] = set()
         self._out: set[Cell] = set()  # pruned or failed
         self._teachers: set[tuple[float | None, int]] = set()
@@ -66,22 +65,22 @@ class Informed:
         self._threads = ThreadpoolController()
 
     def ask(self) -> Point | None:
-        """See ``Strategy``."""
+        """Return the next student to train, see ``Strategy``."""
         point, _ = self.outlook()
         if point is not None:
-            self._races.pop(point.cell, None)  # not twice for the same reason
+            self._races.pop(point.cell, None)  # a value justifies only one seed
             self._taken[point.cell].add(point.seed)
             self._under_way.add(point)
             self._teachers.add((point.cell.alpha_t, point.seed))
         return point
 
     def outlook(self) -> tuple[Point | None, float]:
-        """See ``Strategy``."""
+        """Return the student that would be next and its expected gain, see ``Strategy``."""
         probe = self._probe()
         return self._best() if probe is None else (probe, math.nan)
 
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
-        """See ``Strategy``."""
+        """Receive the outcome of a student, see ``Strategy``."""
         self._under_way.discard(point)
         self._taken[point.cell].add(point.seed)
         self._teachers.add((point.cell.alpha_t, point.seed))
@@ -92,12 +91,15 @@ class Informed:
             self._rows[point] = row
 
     def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
-        """See ``Strategy``."""
+        """Receive the record of a teacher, see ``Strategy``."""
         self._taught.see(alpha_t, row)
 
     def _first(self) -> list[Cell]:
-        """Standard distillation, the middle of the grid on its teacher, which is paid for, and then
-        a student on each other teacher, far from one another."""
+        """Return the initial combinations, which cover every teacher.
+
+        They are standard distillation, the middle of the grid on the same teacher, which costs no
+        further teacher, and a student on each other teacher, far from each other.
+        """
         space = self._space
         ends = sorted(space.objectives[1:], key=lambda a: abs((a or 0.0) - 0.5), reverse=True)
         students, temperatures = [*ends, None], space.temperatures
@@ -113,16 +115,16 @@ class Informed:
         return next((Point(cell, self._space.seeds[0]) for cell in left), None)
 
     def _best(self) -> tuple[Point | None, float]:
-        """The student that is expected to add most for its cost, and what."""
+        """Return the student with the largest expected gain per cost, and the gain."""
         cells = [cell for cell in self.cells if self._seen[cell]]
         reference = [cell for cell in cells if cell.is_standard]
-        if not reference:  # failed, or not told yet
+        if not reference:  # failed, or not completed yet
             return self._any(), math.nan
         points = [(cell, self._next_seed(cell)) for cell in self.cells]
         open_ = np.array([seed is not None and cell not in self._out for cell, seed in points])
         if not open_.any():
             return None, 0.0
-        with self._threads.limit(limits=1):  # so small that threads cost more than they do
+        with self._threads.limit(limits=1):  # arrays too small for threads to pay off
             worst, average = self._believe("worst_k", "counted"), self._believe("average", "images")
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
         known = np.array([self._number[cell] for cell in cells])
@@ -139,13 +141,13 @@ class Informed:
         )
         score = np.where(open_, gain / cost, -np.inf)
         chosen = int(np.argmax(score))
-        if gain[chosen] <= 0:  # nothing is expected of any: the likeliest to matter
+        if gain[chosen] <= 0:  # no gain expected: the largest upper bound
             chosen = int(np.argmax(np.where(open_, worst.mean + worst.deviation, -np.inf)))
         cell, seed = points[chosen]
         return (None if seed is None else Point(cell, seed)), float(gain[chosen])
 
     def _race(self) -> dict[Cell, float]:
-        """What further seeds are worth; empty while that is not known."""
+        """Return the values of further seeds; empty while they are unknown."""
         if len(self._space.seeds) == 1:
             return {}
         if len(self._rows) >= self._raced + _RACE:
@@ -168,7 +170,7 @@ class Informed:
         return next((s for s in self._space.seeds if s not in self._taken[cell]), None)
 
     def _believe(self, figure: str, images: str) -> Belief:
-        """What the results say of one accuracy of all combinations."""
+        """Return the posterior of one accuracy of all combinations."""
         seen = [(self._number[cell], each) for cell, each in self._seen.items() if each]
         results = Results(
             rows=np.array([number for number, _ in seen]),

@@ -1,10 +1,10 @@
-"""Optuna's samplers over the grid or between its points, by ask and tell.
+"""Search strategy that proposes students on or between grid points with a sampler of Optuna.
 
-A trial of the study is a combination, trained with every seed of the sweep. Teachers' trade-offs
-are the grid's, so that students share them: the set of trained teachers grows as the sampler
-proposes, and is never larger than the grid's. A study is kept in a journal in the results folder,
-which ``optuna-dashboard`` shows. What a trial ended in is found in the ledger of records; the
-journal is for the sampler alone, so that one that was cut off goes on.
+A trial of the study is a combination, trained with every seed of the sweep. Trade-offs of teachers
+are always those of the grid, so that students share teachers: the set of trained teachers grows
+with the proposals and is never larger than that of the grid. The study is kept in a journal in the
+results folder, which ``optuna-dashboard`` can show. Outcomes of trials are read from the records;
+the journal only holds the state of the sampler, so that an interrupted search continues.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from sweeps.search.strategy import Cell, Goal, Point, Request, Seen, Space
 __all__ = ["JOURNAL", "SPREAD", "Objectives", "Sampler", "WithOptuna", "create"]
 
 JOURNAL = "search.journal"
-"""Of all studies, in the results folder."""
+"""Name of the journal of all studies in a results folder."""
 
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "random"]
 Objectives = Literal["constrained", "pareto"]
-"""One objective, worst-k accuracy, under the constraint on the average; or both accuracies."""
+"""Worst-k accuracy under the constraint on the average, or both accuracies."""
 
 SPREAD = 5.0
-"""How far from the sweep's recipe a student's own may be, as a factor, up and down."""
+"""Largest factor by which a tuned value may be above or below that of the sweep."""
 _REPEATS = 30
-"""Proposals of what is known already, before something untried is taken."""
-_POPULATION = 12  # of the genetic samplers: Optuna's 50 are more than a whole search has
+"""Number of consecutive proposals of known combinations before an untried one is enqueued."""
+_POPULATION = 12  # of the genetic samplers; Optuna's default of 50 exceeds a whole search
 
 
 def create(request: Request) -> WithOptuna:
-    """Return the strategy for a sweep; with a results folder, it goes on in its study there.
+    """Return the strategy for a request; with a results folder, it continues the study there.
 
     Raises:
-        UserError: The results are in an object store.
+        UserError: The results folder is in an object store.
     """
     options: dict[str, Any] = {"sampler": "tpe", "objectives": "constrained", "continuous": False}
     options |= {name: value for name, value in request.options.items() if name in options}
@@ -66,19 +66,20 @@ def create(request: Request) -> WithOptuna:
 
 
 class WithOptuna:
-    """The strategy; see above.
+    """Search by a sampler of Optuna through its ask-and-tell interface.
 
     Args:
         space: The grid.
-        goal: Of the selection.
-        sampler: Which of Optuna's.
-        objectives: What it maximizes.
-        continuous: Students' trade-offs and temperatures also between those of the grid.
-        tune: What of students' recipes to propose too, by the names of ``specs.Tuned``, with what
-            the sweep's recipe says, around which it is looked for.
-        seed: Of the sampler.
-        journal: Where the study is kept; None: in memory.
-        study: Its name there.
+        goal: Selection rule.
+        sampler: Name of the sampler.
+        objectives: Accuracies to maximize.
+        continuous: Whether trade-offs and temperatures of students may lie between those of the
+            grid.
+        tune: Recipe fields of students to tune, by the names of ``specs.Tuned``, with the values of
+            the sweep, around which new values are proposed.
+        seed: Seed of the sampler.
+        journal: Path of the journal; None keeps the study in memory.
+        study: Name of the study.
     """
 
     def __init__(
@@ -102,9 +103,9 @@ class WithOptuna:
         self._tune = dict(tune or {})
         self._seen: defaultdict[Cell, dict[int, Seen | None]] = defaultdict(dict)
         self._pruned: set[Cell] = set()
-        self._trials: dict[Cell, Any] = {}  # under way
+        self._trials: dict[Cell, Any] = {}  # being trained
         self._queue: deque[Point] = deque()
-        self._unsaid: list[Cell] = []  # ended before standard distillation
+        self._unsaid: list[Cell] = []  # ended before the constraint was known
         self._distributions = self._axes()
         with _quietly():
             self._study = optuna.create_study(
@@ -119,25 +120,25 @@ class WithOptuna:
         for trial in self._study.trials:
             if trial.state != optuna.trial.TrialState.RUNNING:
                 continue
-            if self._said(trial.params):  # it was cut off
+            if self._said(trial.params):  # interrupted during training
                 self._begin(optuna.trial.Trial(self._study, trial._trial_id))
-            else:  # even while it was proposed
+            else:  # interrupted while it was proposed
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     @property
     def cells(self) -> set[Cell]:
-        """See ``Strategy``: the grid's, and where it has been between them."""
+        """Combinations of the grid, and proposed ones between them, see ``Strategy``."""
         proposed = (t.params for t in self._study.trials if self._said(t.params))
         return {*self._space.cells, *map(self._cell, proposed)}
 
     def _said(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether a proposal is complete; the journal has one parameter after the other."""
+        """Return whether a proposal is complete; the journal stores parameters one by one."""
         return parameters.keys() >= self._distributions.keys()
 
     # ---- Ask -------------------------------------------------------------------------------------
 
     def ask(self) -> Point | None:
-        """See ``Strategy``."""
+        """Return the next student to train, see ``Strategy``."""
         for _ in range(_REPEATS):
             if self._queue:
                 return self._queue.popleft()
@@ -155,7 +156,7 @@ class WithOptuna:
         return {*self._trials, *self._seen}
 
     def _propose(self, trial: Any) -> None:
-        """Take a proposal, unless it is known or under way."""
+        """Begin a proposed trial unless its combination is trained or being trained."""
         cell = self._cell(trial.params)
         if cell in self._trials:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -175,7 +176,7 @@ class WithOptuna:
     # ---- Tell ------------------------------------------------------------------------------------
 
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
-        """See ``Strategy``."""
+        """Receive the outcome of a student, see ``Strategy``."""
         cell = point.cell
         completed = row is not None and row["status"] == "completed"
         if row is not None and not completed:
@@ -186,21 +187,21 @@ class WithOptuna:
             return
         self._unsaid.append(cell)
         if self._least() is None and self._constrained:
-            return  # nobody knows yet what the average must be
+            return  # the constraint on the average is still unknown
         for ended in self._unsaid:
             if ended in self._trials:
                 self._say(ended, self._trials.pop(ended))
         self._unsaid = []
 
     def outlook(self) -> tuple[Point | None, float]:
-        """See ``Strategy``: a sampler does not say."""
+        """Return no student and NaN, see ``Strategy``: a sampler has no expected gain."""
         return None, math.nan
 
     def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
-        """See ``Strategy``: a sampler has no place for it."""
+        """Ignore the record of a teacher, see ``Strategy``: samplers cannot use it."""
 
     def _say(self, cell: Cell, trial: Any) -> None:
-        """Tell the study what a combination's students have come to."""
+        """Report the results of a combination to the study."""
         states, seen = self._optuna.trial.TrialState, list(self._seen[cell].values())
         figures = [s for s in seen if s is not None]
         least = self._least()
@@ -223,7 +224,10 @@ class WithOptuna:
     # ---- Parameters and combinations -------------------------------------------------------------
 
     def _axes(self) -> dict[str, Any]:
-        """Standard is below 0 on the axis of students' trade-offs, and place 0 among teachers."""
+        """Return the distributions of the parameters.
+
+        The standard objective is index 0 on axes of the grid and negative on a continuous axis.
+        """
         d, space = self._optuna.distributions, self._space
         last = len(space.objectives) - 1
         axes: dict[str, Any] = {"teacher": d.IntDistribution(0, last)}
@@ -254,7 +258,10 @@ class WithOptuna:
     def _tuning(
         self, parameters: Mapping[str, Any], alpha_s: float | None
     ) -> Iterator[tuple[str, float]]:
-        """What is not as in the sweep's recipe; a step size only where there are multipliers."""
+        """Yield the tuned fields that differ from the recipe of the sweep.
+
+        A step size only applies to students with multipliers.
+        """
         for name, of_sweep in self._tune.items():
             value = parameters[name]
             if name == "multiplier_step_size" and not alpha_s:
@@ -292,7 +299,10 @@ def _sampler(optuna: Any, name: Sampler, seed: int) -> Any:
 
 
 def _storage(path: Path) -> Any:
-    """A journal of ours alone: who holds the lease of the folder may take a dead one's lock."""
+    """Return the storage of a journal, without a stale lock of an earlier process.
+
+    The lease of the results folder guarantees that no other process uses the journal.
+    """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -302,7 +312,7 @@ def _storage(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Optuna warns that some of what is used here may change; the tests will say when it does."""
+    """Suppress warnings about experimental features of Optuna, which the tests cover."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

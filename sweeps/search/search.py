@@ -1,7 +1,8 @@
-"""A search under way: proposals become runs, records become what the strategy is told.
+"""Search that turns proposals of a strategy into runs, within a budget.
 
-It keeps nothing of its own. What is in the ledger when it begins has been told and paid for, so
-the same command goes on after any death, and a larger budget where a smaller one ended.
+It keeps no state on disk. At the start, existing records are charged to the budget and passed to
+the strategy, so the same command continues after an interruption, and a larger budget continues
+where a smaller one ended.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ Row = Mapping[str, Any]
 
 
 class Search:
-    """See above.
+    """Search with a strategy, a budget and a plan that grows with each proposal.
 
     Args:
-        strategy: Chooses.
-        settings: Of the sweep.
-        fingerprint: Of the data.
-        budget: What may be spent.
-        whole: The plan of the whole grid, of which a budget may be a share.
-        rows: Records of the results folder that are completed or pruned, by run id.
-        slots: Trainings at a time.
-        seconds: Of a training, as far as that is known; 0 if not.
-        added: Called with the plan when it has grown.
+        strategy: Strategy that proposes students.
+        settings: Settings of the sweep.
+        fingerprint: Fingerprint of the data.
+        budget: Limit on time or cost.
+        whole: Plan of the whole grid; a budget may be a share of its cost.
+        rows: Existing records of completed and pruned runs, by run id.
+        slots: Number of concurrent trainings.
+        seconds: Function that returns the estimated duration of a training; 0 if it is unknown.
+        added: Called with the plan whenever runs are added to it.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class Search:
         self.slots = slots
         self._grid_epochs = sum(run.work for run in whole.runs)
         self._runs: dict[str, PlannedRun] = {}
-        self._points: dict[str, Point] = {}  # of students that were proposed
-        self._under_way: set[str] = set()  # of those that have not ended
+        self._points: dict[str, Point] = {}  # of proposed students
+        self._under_way: set[str] = set()  # proposed students that have not ended
         self._paid: set[str] = set()
         self._failed: set[str] = set()
         self._epochs = self._spent_seconds = 0.0
@@ -70,14 +71,14 @@ class Search:
 
     @property
     def plan(self) -> Plan:
-        """What has been proposed, and what was there."""
+        """Plan of the proposed runs and of those that already had records."""
         runs = self._runs.values()
         teachers = (run for run in runs if run.spec.stage == "teacher")
         return Plan((*teachers, *(run for run in runs if run.spec.stage == "student")))
 
     @property
     def spent(self) -> float:
-        """Share of the budget that is spent, or will be when what is under way has ended."""
+        """Share of the budget that is spent, including the estimated cost of pending runs."""
         pending = [self._runs[run_id] for run_id in self._pending()]
         if self._budget.share is not None:
             epochs = self._epochs + sum(run.work for run in pending)
@@ -87,23 +88,27 @@ class Search:
 
     @property
     def cost(self) -> float:
-        """What is spent as a share of the epochs of the whole grid."""
+        """Trained epochs as a share of the epochs of the whole grid."""
         return self._epochs / self._grid_epochs
 
     def outlook(self) -> tuple[str, float] | None:
-        """Label of the training that would be next, and the accuracy that it is expected to add;
-        None if nothing is left, or the strategy cannot say."""
+        """Return the label and expected gain in accuracy of the training that would be next.
+
+        None if no training is left or the strategy has no estimate.
+        """
         point, gain = self._strategy.outlook()
         return None if point is None or math.isnan(gain) else (self._runs_of(point)[-1].label, gain)
 
     @property
     def over(self) -> bool:
-        """Whether nothing will be proposed any more."""
+        """Whether the search will propose no further run."""
         return not self._under_way and (self._exhausted or self.spent >= 1)
 
     def propose(self) -> list[PlannedRun]:
-        """Runs that are new: the next student and those that it needs. None while enough are
-        under way, and when all is spent."""
+        """Return the next student and its dependencies, as far as they are not planned yet.
+
+        The list is empty while enough students are being trained, and after the budget is spent.
+        """
         while len(self._under_way) <= self.slots + 1 and self.spent < 1:
             point = self._strategy.ask()
             if point is None:
@@ -115,7 +120,7 @@ class Search:
                 self._strategy.tell(point, self._rows[student.run_id])
                 self._keep(runs)
                 continue
-            if any(run.run_id in self._failed for run in runs):  # it would wait for ever
+            if any(run.run_id in self._failed for run in runs):  # it could never start
                 self._strategy.tell(point, None)
                 continue
             self._points[student.run_id] = point
@@ -126,7 +131,7 @@ class Search:
         return []
 
     def ended(self, run: PlannedRun, row: Row | None) -> None:
-        """A run has ended, with its record; None if it failed."""
+        """Receive the record of a run that has ended; None if it failed."""
         if row is not None:
             self._pay(run, row)
             if run.spec.stage == "teacher":
@@ -138,7 +143,7 @@ class Search:
             self._strategy.tell(self._points[run.run_id], row)
 
     def _found(self, point: Point) -> None:
-        """Tell the strategy of a student that was there, and keep it in the plan."""
+        """Pass an existing record of a student to the strategy and add the student to the plan."""
         runs = self._runs_of(point)
         row = self._rows.get(runs[-1].run_id)
         if row is not None:
@@ -158,7 +163,7 @@ class Search:
         self._spent_seconds += row["train_seconds"] or 0.0
 
     def _pending(self) -> set[str]:
-        """Proposed students that have not ended, and their teachers that nobody has paid."""
+        """Return the proposed students that have not ended, and their untrained dependencies."""
         needed = {need for student in self._under_way for need in self._runs[student].depends_on}
         return self._under_way | (needed - self._paid)
 

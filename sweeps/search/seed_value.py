@@ -1,8 +1,8 @@
-"""Which further seeds are worth their cost: those that take most off the selection's regret.
+"""Value of further seeds: the expected reduction of the regret of the selection.
 
-``analysis.selection.further_seeds.one_more`` computes what one further seed of a combination would
-do to the choice. Seeds go to the combinations between which the choice is open, and to none once it
-is settled.
+``analysis.selection.further_seeds.one_more`` computes the effect of one further seed of a
+combination on the selection. Only combinations that may still be selected have a value; none has
+one after the selection is settled.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from sweeps.search.strategy import Cell, Goal, Point
 __all__ = ["gains"]
 
 _FEWEST = 6
-"""Combinations of which the posterior can say something."""
+"""Smallest number of combinations for which the posterior is computed."""
 
 _COLUMNS = ("val_class_total", "val_class_correct")
 
 
 def gains(seen: Mapping[Point, Mapping[str, Any]], goal: Goal) -> dict[Cell, float]:
-    """Accuracy that one further seed is expected to add to the choice, a fraction.
+    """Return the expected gain in accuracy of the selection from one further seed, a fraction.
 
     Args:
         seen: Records of completed students.
-        goal: Of the selection.
+        goal: Selection rule.
 
     Returns:
-        Of combinations that contend; empty while too few are known to say, or none is standard.
+        Gains of the combinations in contention; empty if there are too few combinations, or if
+        standard distillation is not among them.
     """
     from analysis.runs.combinations import combine
     from analysis.selection.further_seeds import one_more
@@ -57,7 +58,7 @@ _SCHEMA = pa.schema(
 
 
 def _row(point: Point, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the selection looks at."""
+    """Return a record with the columns that the selection reads."""
     cell = point.cell
     return {
         "run_id": f"{cell} {point.seed}",

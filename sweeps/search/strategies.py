@@ -1,6 +1,6 @@
-"""Registry of search strategies: what ``--search`` offers, and how each is made.
+"""Registry of the search strategies that ``--search`` offers.
 
-Adding a strategy is one entry here and the module that its entry names.
+A new strategy requires one entry here and the module that the entry names.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "STRATEGIES", "Entry", "create"]
 
 DEFAULT = "informed"
-"""Strategy of a sweep that has a budget and names none."""
+"""Strategy of a sweep with ``--budget`` but without ``--search``."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A strategy as the command line offers it.
+    """Entry of a strategy in the registry.
 
     Args:
-        description: Which students it trains; completes "Of these, ...".
-        factory: ``module:function``, from a ``Request`` to a ``Strategy``. Imported when a search
-            begins, since a strategy may need packages that take long to import.
-        options: Fields of ``sweeps.cli.options.Economy`` that only strategies which name them use.
+        description: Students that it trains; completes "Of these, ...".
+        factory: Function that makes a ``Strategy`` from a ``Request``, as ``module:function``. It
+            is imported when a search begins, since a strategy may need packages that are slow to
+            import.
+        options: Fields of ``sweeps.cli.options.Economy`` that only apply to the strategies that
+            list them.
     """
 
     description: str
@@ -50,7 +52,7 @@ def create(name: str, request: Request) -> Strategy:
     """Return the strategy of this name.
 
     Raises:
-        UserError: It cannot do what is requested.
+        UserError: The strategy does not support the request.
     """
     strategy: Strategy = pkgutil.resolve_name(STRATEGIES[name].factory)(request)
     return strategy

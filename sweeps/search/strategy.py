@@ -1,4 +1,4 @@
-"""What a search chooses from: students of the grid, by their places in it."""
+"""Interface of search strategies, and the grid of students that they choose from."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cell:
-    """A combination; None is the standard objective."""
+    """Combination of teacher and student trade-offs and temperature; None is standard."""
 
     alpha_t: float | None
     alpha_s: float | None
     temperature: float
     tuning: tuple[tuple[str, float], ...] = ()
-    """What is its own of the recipe and the multipliers, by the names of ``specs.Tuned``."""
+    """Tuned fields of the student's recipe and multipliers, by the names of ``specs.Tuned``."""
 
     @classmethod
     def at(cls, combinations: Combinations, place: int) -> Cell:
-        """One of the combinations that a selection speaks of, by the sweep's own recipe."""
+        """Return a combination of a selection, with the recipe of the sweep."""
         alpha_t, alpha_s = (
             None if np.isnan(alphas[place]) else float(alphas[place])
             for alphas in (combinations.alpha_t, combinations.alpha_s)
@@ -56,17 +56,17 @@ class Cell:
 
     @property
     def objectives(self) -> tuple[NamedObjective, NamedObjective]:
-        """The teacher's and the student's."""
+        """Objectives of the teacher and the student."""
         return by_alpha(self.alpha_t), by_alpha(self.alpha_s)
 
     @property
     def is_standard(self) -> bool:
-        """Whether it is standard distillation, by the sweep's own recipe."""
+        """Whether it is standard distillation with the recipe of the sweep."""
         return self.alpha_t is None and self.alpha_s is None and not self.tuning
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Coordinates in which combinations that are near each other are alike."""
+        """Coordinates in which similar combinations are close to each other."""
         both = [position(*objective) for objective in self.objectives]
         axes = [value for a in both for value in (max(a, 0.0), float(a < 0))]
         return (*axes, math.log2(self.temperature) / 2)
@@ -74,7 +74,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Point:
-    """A student to train: a combination, with a seed."""
+    """Student to train: a combination and a seed."""
 
     cell: Cell
     seed: int
@@ -82,7 +82,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Space:
-    """The whole grid."""
+    """Whole grid of trade-offs, temperatures and seeds."""
 
     alphas: tuple[float, ...]
     temperatures: tuple[float, ...]
@@ -90,12 +90,12 @@ class Space:
 
     @property
     def objectives(self) -> tuple[float | None, ...]:
-        """Of teachers, and of students: standard, then each alpha."""
+        """Trade-offs of teachers and of students: None for standard, then each alpha."""
         return None, *self.alphas
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All combinations."""
+        """All combinations of the grid."""
         grid = product(self.objectives, self.objectives, self.temperatures)
         return tuple(Cell(*cell) for cell in grid)
 
@@ -107,18 +107,18 @@ class Space:
 
 @dataclass(frozen=True)
 class Seen:
-    """What validation says of a student."""
+    """Validation accuracies of a student."""
 
     worst_k: float
     average: float
     images: int
-    """Of all classes."""
+    """Number of images of all classes."""
     counted: int
-    """Of the k smallest classes: what a worst-k accuracy is counted on, at the least."""
+    """Number of images of the k smallest classes, a lower bound for those of the worst k."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any], worst_k: int) -> Seen:
-        """From a record's counts."""
+        """Return the accuracies of a record."""
         total, correct = row["val_class_total"], row["val_class_correct"]
         return cls(
             float(worst_k_accuracy(correct, total, worst_k)),
@@ -130,12 +130,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Goal:
-    """The selection rule, as a search follows it."""
+    """Selection rule that a search optimizes."""
 
     criterion: Constrained = field(default_factory=Constrained)
 
     def __repr__(self) -> str:
-        """Return the text that names of Optuna's studies are made from."""
+        """Return the text that enters the names of Optuna studies."""
         rule = self.criterion
         text = f"Goal(worst_k={rule.worst_k}, margin={rule.margin}"
         for name, usual in (("errors", 1.0), ("reference", "standard")):
@@ -149,53 +149,57 @@ class Goal:
         return self.criterion.worst_k
 
     def least_average(self, reference: Sequence[Seen]) -> float:
-        """What the average must be, given what standard distillation has."""
+        """Return the least average accuracy that satisfies the constraint.
+
+        Args:
+            reference: Accuracies of standard distillation.
+        """
         average = float(np.mean([seen.average for seen in reference]))
         return self.criterion.least_average([average], reference[0].images * len(reference))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a strategy is made for."""
+    """Request for a strategy: the grid, the goal and options."""
 
     space: Space
     goal: Goal
     teacher_cost: float = 1.0
-    """Cost of a teacher, in students."""
+    """Cost of a teacher in units of a student."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The strategy's own options by name; those left out are at their defaults."""
+    """Options of the strategy by name; others keep their defaults."""
     tuning: Mapping[str, float] = field(default_factory=dict)
-    """Recipe fields of students to tune, by the names of ``specs.Tuned``, with the sweep's
-    values."""
+    """Recipe fields of students to tune, by the names of ``specs.Tuned``, with the values of the
+    sweep."""
     dataset: str = ""
     family: str = ""
-    """Family of the sweep's students; searches of other families have nothing in common with it."""
+    """Family of the students of the sweep; searches of different families share nothing."""
     out: Path | None = None
-    """Results folder, held by this command; None: nothing is kept."""
+    """Results folder, locked by this command; None keeps nothing on disk."""
     seed: int = 0
-    """Seed of the strategy's own random choices."""
+    """Seed of the random choices of the strategy."""
 
 
 class Strategy(Protocol):
-    """Chooses students, one after the other; several may be under way at a time."""
+    """Strategy that proposes students one by one; several may be in training at a time."""
 
     @property
     def cells(self) -> Iterable[Cell]:
-        """What it may have asked for, by now or before it was cut off."""
+        """Combinations that it may have proposed, in this process or before an interruption."""
         ...
 
     def ask(self) -> Point | None:
-        """The next one to train; None: not before something is told, or nothing any more."""
+        """Return the next student; None if none is left or a result is needed first."""
         ...
 
     def tell(self, point: Point, row: Mapping[str, Any] | None) -> None:
-        """What became of one: its record, completed or pruned; None if it failed."""
+        """Receive the completed or pruned record of a student; None if it failed."""
         ...
 
     def outlook(self) -> tuple[Point | None, float]:
-        """Who would be next, and the accuracy that it is expected to add, NaN if unknown."""
+        """Return the student that would be next and its expected gain; NaN if it is unknown."""
         ...
 
     def taught(self, alpha_t: float | None, row: Mapping[str, Any]) -> None:
-        """The record of a teacher that has been trained."""
+        """Receive the record of a trained teacher."""
         ...

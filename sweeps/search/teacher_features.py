@@ -1,10 +1,10 @@
-"""What a teacher's own figures may say of its students: which teachers deserve more of them.
+"""Validation metrics of teachers as features that may predict the accuracy of their students.
 
-A robust student's risk is bounded by the calibration error of its teacher (Wang et al., UAI 2023,
-Theorem 2), and a teacher hardly teaches what it does not know itself. So the worst-k accuracy, the
-average accuracy and the calibration error of teachers on validation are further coordinates in
-which combinations may be near each other. Whether they are is for the results to say
-(``informed``): on some data sets students follow their teachers' figures, on others they do not.
+The calibration error of a teacher bounds the risk of a robust student (Wang et al., UAI 2023,
+Theorem 2), and a student rarely learns more than its teacher knows. The worst-k accuracy, the
+average accuracy and the calibration error of teachers are therefore additional coordinates of
+combinations. The results decide how much they count (``gaussian_process``): on some data sets the
+accuracy of students depends on these metrics, on others it does not.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from sweeps.search.strategy import Cell, FloatArray, Seen
 __all__ = ["Teachers"]
 
 _FEWEST = 3
-"""Trade-offs of which a teacher is known, from which differences between them mean something."""
+"""Smallest number of trade-offs with a trained teacher for which features are computed."""
 _BINS = tuple(f"val_calibration_{name}" for name in ("images", "positives", "probability"))
 
 
 class Teachers:
-    """The teachers that are trained, by their trade-offs."""
+    """Metrics of the trained teachers, by their trade-offs."""
 
     def __init__(self, worst_k: int) -> None:
         self._worst_k = worst_k
         self._figures: defaultdict[float | None, list[list[float]]] = defaultdict(list)
 
     def see(self, alpha: float | None, row: Mapping[str, Any]) -> None:
-        """Take a teacher's record into account; a further seed's goes into a mean."""
+        """Add the record of a teacher; metrics are averaged over seeds."""
         seen = Seen.of(row, self._worst_k)
         figures = arcsine_scaled([seen.worst_k, seen.average]).tolist()
         bins = [row.get(name) for name in _BINS]
@@ -44,9 +44,9 @@ class Teachers:
         self._figures[alpha].append(figures)
 
     def places(self, cells: Sequence[Cell]) -> FloatArray | None:
-        """Coordinates of combinations, ``(cells, figures)``; None while too few are known.
+        """Return coordinates of combinations, ``(cells, figures)``; None with too few teachers.
 
-        Of a teacher that is not trained, those of the one of the nearest trade-off.
+        A teacher that is not trained yet has the coordinates of the one with the nearest trade-off.
         """
         if len(self._figures) < _FEWEST:
             return None

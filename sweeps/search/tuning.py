@@ -10,10 +10,10 @@ __all__ = ["tuning"]
 
 
 def tuning(economy: Economy, settings: Settings) -> dict[str, float]:
-    """What of students' recipes is tuned, by the names of ``specs.Tuned``, and the sweep's values.
+    """Return the fields to tune, by the names of ``specs.Tuned``, with the values of the sweep.
 
     Raises:
-        UserError: One of them is 0, around which nothing can be looked for.
+        UserError: A value is 0, so factors of it cannot be tried.
     """
     recipe = settings.recipe.model_dump() | {"multiplier_step_size": settings.multipliers.step_size}
     tuned = {flag.replace("-", "_"): flag for flag in economy.tune}
