@@ -95,7 +95,7 @@ def open_or_build(
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=entries))
         try:
             name, notes = build(hidden)
-            for file in hidden.iterdir():  # else zeros could stand under a sound name one day
+            for file in hidden.iterdir():  # otherwise a crash could leave zeros in a committed entry
                 sync(file)
             sync(hidden)
             value = _commit(hidden, entries / name, lambda folder: open_entry(folder, notes))
@@ -125,7 +125,7 @@ def _commit(hidden: Path, final: Path, open_entry: Callable[[Path], T]) -> T:
     hidden.chmod(0o755)
     try:
         hidden.rename(final)
-    except OSError:  # the same content, from another place, came first
+    except OSError:  # an entry with the same content was committed first
         if not final.exists():
             raise
     return open_entry(final)

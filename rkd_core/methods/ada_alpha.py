@@ -28,7 +28,7 @@ class AdaAlpha(Adaptive):
         return self.margins(context).clamp_min(0)
 
     def loss(self, context: Context) -> Loss:
-        """``CE(f, (1 - alpha_y) one-hot + alpha_y softmax(z / T))``."""
+        """Return the loss ``CE(f, (1 - alpha_y) one-hot + alpha_y softmax(z / T))``."""
         from rkd_core.methods.common.losses import Loss, mixed_targets, soft_labels_loss
 
         alphas = self.alphas(context)
@@ -47,12 +47,12 @@ class AdaAlphaRemoveHardest(AdaAlpha):
     name = "ada_alpha_remove_hardest"
 
     removed: float = Field(default=0.1, ge=0, le=1)
-    """Share of the classes, rounded up, of the smallest margins."""
+    """Share of the classes, rounded up, that count as hardest: those with the smallest margins."""
     weight: float = Field(default=1, ge=0, le=1)
     """alpha of the other classes: 1 on CIFAR, 0.2 on ImageNet."""
 
     def alphas(self, context: Context) -> Tensor:
-        """Return ``weight``, and 0 for the hardest classes; ties go by label."""
+        """Return ``weight``, and 0 for the hardest classes; ties are broken by label."""
         margins = self.margins(context)
         hardest = margins.argsort(stable=True)[: math.ceil(self.removed * len(margins) - 1e-9)]
         alphas = margins.new_full(margins.shape, self.weight)
@@ -66,9 +66,9 @@ class AdaAlphaShuffled(AdaAlpha):
     name = "ada_alpha_shuffled"
 
     shuffle_seed: int = Field(default=0, ge=0)
-    """Of the permutation, which is the same for all seeds of the training."""
+    """Seed of the permutation; the same for all training seeds."""
 
     def alphas(self, context: Context) -> Tensor:
-        """Return AdaAlpha's weights in another order."""
+        """Return AdaAlpha's weights in a random order."""
         order = stream(stream_seed(self.name, self.shuffle_seed)).permutation(context.classes)
         return super().alphas(context)[order.tolist()]

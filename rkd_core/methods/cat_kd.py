@@ -22,13 +22,13 @@ class CatKd(Method):
 
     weight: float = Field(default=15, ge=0)
     """beta. The defaults are the authors' for ResNet-32x4 to ResNet-8x4 on CIFAR-100. For other
-    pairs they use 0.5 to 600; values of several hundred go with a resolution of 4 and
-    normalization."""
+    pairs they use 0.5 to 600; values of several hundred are used with a resolution of 4
+    and normalization."""
     resolution: int = Field(default=2, ge=1)
     """Side in pixels to which maps are pooled."""
     normalize: bool = False
-    """Whether each map is divided by its norm, as in the grid: otherwise a weight that suits one
-    pair of networks can make another diverge."""
+    """Whether each map is divided by its norm, as in the grid. Otherwise a weight that suits one
+    pair of networks can make another pair diverge."""
 
     @property
     def needs(self) -> Needs:

@@ -1,4 +1,7 @@
-"""Construction of a network by name. Importing this module does not import torch."""
+"""Construction of a network by name.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Residual networks for small images: He et al. (CVPR 2016), section 4.2.
 
-The stem is a 3x3 convolution to 16 channels. It is followed by three stages of equal depth with
-16, 32 and 64 channels, the last two of which start by halving the map, global average pooling and
-a linear layer. The wide variants in distillation code ("x4") have 32, then 64, 128 and 256
-channels.
+The stem is a 3x3 convolution to 16 channels. Three stages of equal depth follow, with 16, 32 and 64
+channels; the last two start by halving the map. The network ends in global average pooling and a
+linear layer. In the wide variants of distillation code ("x4"), the stem has 32 channels, and the
+stages have 64, 128 and 256.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["CifarResNet"]
 class CifarResNet(Network):
     """CIFAR ResNet of ``depth`` = 6k + 2, with k blocks per stage.
 
+    If the shape changes, the shortcut is a projection (option B of He et al., as in common
+    distillation code; the parameter-free option A would save 2,752 parameters).
+
     Args:
         depth: 8, 14, 20, 32, 44, 56, 110 and so on.
         classes: Number of logits.
         channels: Channels of the images.
         widths: Channels of the stem, then of each stage.
-
-    If the shape changes, the shortcut is a projection (option B of He et al., as in common
-    distillation code; the parameter-free option A would save 2,752 parameters).
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Loading of published weights from a local file. Importing this module does not import torch."""
+"""Loading of published weights from a local file.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pretrained", "load_pretrained", "read_pretrained"]
 
-_COUNTER = "num_batches_tracked"  # of batch norm; unused, and absent from older files
+_COUNTER = "num_batches_tracked"  # counter of batch norm; unused, and absent from older files
 _COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # counters, not weights
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that wrappers such as DataParallel and ``torch.compile`` insert."""

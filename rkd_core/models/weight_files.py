@@ -1,4 +1,7 @@
-"""Reader of the tensors in weight files of many tools. Importing it does not import torch."""
+"""Reader of the tensors in weight files of many tools.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ __all__ = ["ENDINGS", "Stored", "listed", "read"]
 ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".tar", ".ckpt", ".bin", ".th", ".safetensors")
 """Supported endings of file names, in lower case."""
 
-# Formats of other tools, which contain no state dict or only a part of one.
+# Formats of other tools, which contain at most a part of a state dict.
 _OTHERS = {
     ".pt2": "a torch.export program",
     ".onnx": "an ONNX model",
@@ -46,8 +49,8 @@ _SAVE = (
     "with the tool that wrote it, save only the state dict: "
     "torch.save(model.state_dict(), 'weights.pth')"
 )
-_DEPTH = 6  # levels of nested mappings
-_NAMED = 4  # names that a message lists
+_DEPTH = 6  # maximum levels of nested mappings
+_NAMED = 4  # maximum names that a message lists
 
 
 @dataclass(frozen=True, eq=False)

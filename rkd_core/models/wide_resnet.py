@@ -16,8 +16,8 @@ class WideResNet(Network):
     """WRN of ``depth`` = 6k + 4, with k pre-activation blocks in each of three stages.
 
     The output of a stage is a sum without activation function; ``before`` in its :class:`Stage` is
-    that sum after the next batch norm, as in mdistiller's code. Initialized as there: He's normal
-    distribution, zero biases.
+    that sum after the next batch norm, as in mdistiller's code. Weights are also initialized as in
+    that code: He's normal distribution, zero biases.
 
     Args:
         depth: 16, 28, 40 and so on.

@@ -1,7 +1,7 @@
 """Run ids: digests of a spec, the data and the version of the mathematics.
 
-Two specs with the same run id on the same data are the same training: the second is found, not
-trained again.
+Two specs with the same run id describe the same training, so the second one reuses the result of
+the first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rkd_core.specs.spec import TrainingSpec
 __all__ = ["MATH_VERSION", "array_key", "family_id", "revision", "run_id"]
 
 MATH_VERSION = 1
-"""Part of every run id. Raise it when, and only when, every spec would train differently."""
+"""Part of every run id. Raise it if, and only if, every spec would train differently."""
 
 _REVISIONS: dict[str, dict[str, int]] = {
     "architecture": {"resnet32_google": 2, "resnet56_google": 2},
@@ -23,17 +23,20 @@ _REVISIONS: dict[str, dict[str, int]] = {
 }
 """Revisions of networks and methods whose computation or training has changed; others have 1.
 
-A revision above 1 enters the digests of those runs alone, so raise it here when one network or
+A revision above 1 enters the digests of those runs only, so raise it here if a single network or
 method changes (``docs/run-ids.md`` lists them).
 """
 
 
 def array_key(spec: TrainingSpec) -> tuple[object, ...]:
-    """Trainings with equal keys see the same batches and teacher: they can run side by side."""
+    """Return a key that is equal for trainings with the same batches and teacher.
+
+    Such trainings can run side by side.
+    """
     teacher = None if spec.teacher is None else spec.teacher.run_id
     needs = None if spec.variant is None else spec.variant.build().needs
     sampling = "all" if needs is None else needs.sampling
-    looks = needs is not None and (needs.features or needs.maps)  # into the teacher, batch by batch
+    looks = needs is not None and (needs.features or needs.maps)  # teacher on every batch
     images = spec.dataset, spec.data, spec.held_out, sampling
     return spec.stage, images, spec.recipe, spec.epochs, spec.seed, teacher, looks
 
@@ -47,23 +50,23 @@ _SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed", "variant",
 
 
 def run_id(spec: TrainingSpec, fingerprint: str) -> str:
-    """Digest of the resolved spec, the data's fingerprint and the version of the mathematics.
+    """Return the digest of a spec, its data's fingerprint and the version of the mathematics.
 
-    Moving the data, renaming it, changing the device or the number of workers leaves it as it
-    is. A student's spec holds its teacher's run id, so the whole lineage is in the digest.
+    It does not change if the data are moved or renamed, or if the device or the number of workers
+    changes. A student's spec contains its teacher's run id, so the digest covers the whole lineage.
     """
     method = getattr(spec.variant, "method", "")
     return _digest(_fields(spec, "dataset"), fingerprint, spec.architecture, method)
 
 
 def family_id(spec: TrainingSpec, fingerprint: str) -> str:
-    """Digest of what one sweep holds fixed: all of the spec but objective, method, temperature and
-    seed.
+    """Return the digest of the fields of a spec that are constant in a sweep.
 
-    Only runs of one family may be compared with one another: a folder may hold several, such as
-    a first try of one epoch and the real sweep. A student's family includes its teacher's; what is
-    no training, but its teacher's network changed, stays in the teacher's family; so does a
-    teacher that is derived from another one, and in the sweep's a student that a search has tuned.
+    These are all fields except objective, method, temperature and seed. Only runs of one family can
+    be compared; a folder may hold several families, such as a trial of one epoch and the full
+    sweep. The family of a student includes that of its teacher. A network that is derived from a
+    teacher without training belongs to the family of that teacher, a derived teacher to the family
+    of its source, and a student that a search has tuned to the family of the sweep.
     """
     if spec.derived is not None:
         return spec.derived.source.family
@@ -80,10 +83,10 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
 
 
 def _fields(spec: TrainingSpec, *but: str) -> dict[str, Any]:
-    """What a digest sees: the fields that differ from their defaults.
+    """Return the fields that enter a digest: those that differ from their defaults.
 
-    So a field that is added later, at a default that means "as before", changes no run id.
-    Defaults are therefore never changed (a test pins them).
+    A field that is added later therefore changes no run id if its default keeps the behavior.
+    Defaults must never change (a test pins them).
     """
     return spec.model_dump(mode="json", exclude=set(but), exclude_defaults=True)
 

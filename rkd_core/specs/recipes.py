@@ -1,7 +1,7 @@
-"""Recipes by name: the papers' own, and short ones for small machines.
+"""Recipes by name: those of the papers, and short ones for small machines.
 
-Add a recipe by adding an entry. Tags: [C] is read in the authors' public code, [P] is printed in
-the paper, [I] is inferred because the paper leaves it out.
+To add a recipe, add an entry. Tags: [C] taken from the authors' public code, [P] printed in the
+paper, [I] inferred because the paper does not state it.
 """
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ RECIPES: dict[str, tuple[str, Recipe]] = {
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe with a name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such recipe.
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
@@ -151,5 +151,5 @@ def get(name: str) -> Recipe:
 
 
 def descriptions() -> dict[str, str]:
-    """Name and one line for each recipe."""
+    """Return the name and the one-line description of every recipe."""
     return {name: line for name, (line, _) in RECIPES.items()}

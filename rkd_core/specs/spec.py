@@ -1,6 +1,6 @@
-"""Specs: frozen, typed descriptions of one training.
+"""Specs: frozen, typed descriptions of trainings.
 
-Nothing in a spec says where or how fast a training runs.
+A spec contains nothing about where or how fast a training runs.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ Stage = Literal["teacher", "student"]
 
 
 class Variant(Frozen):
-    """A student that is no cell of the grid: a method of ``rkd_core.methods``, and its options."""
+    """A student outside the grid: a method of ``rkd_core.methods``, and its options."""
 
     method: str
     options: dict[str, JsonValue] = Field(default={})
-    """Those that differ from the method's defaults; others are left out on reading."""
+    """Options that differ from the method's defaults; validation drops all others."""
 
     @field_validator("method")
     @classmethod
@@ -80,7 +80,7 @@ class Variant(Frozen):
     ) -> dict[str, JsonValue]:
         from rkd_core import methods
 
-        if "method" not in info.data:  # which is refused already
+        if "method" not in info.data:  # the method is invalid, which is reported
             return options
         method = methods.create(info.data["method"], options)
         return method.model_dump(mode="json", exclude_defaults=True)
@@ -93,14 +93,17 @@ class Variant(Frozen):
         return self
 
     def build(self) -> Method:
-        """The method with these options."""
+        """Create the method with these options."""
         from rkd_core import methods
 
         return methods.create(self.method, self.options)
 
     @property
     def label(self) -> str:
-        """For people: ``dkd (others_weight 8)``: what its grid tries, and what is no default."""
+        """Display name, such as ``dkd (others_weight 8)``.
+
+        It lists the options that the method's grid varies, and those that are not defaults.
+        """
         method = self.build()
         shown = [n for n in type(method).model_fields if n in method.grid or n in self.options]
         values = [str(getattr(method, name)).removesuffix(".0") for name in shown]
@@ -112,31 +115,31 @@ class Variant(Frozen):
 
 
 class TeacherRef(Frozen):
-    """What a student's spec says of its teacher."""
+    """Reference to a teacher in the spec of another training."""
 
     run_id: str
     family: str
-    """The teacher's; a student that teaches passes its own teacher's on, so that all rounds of
-    a repeated distillation belong to one family."""
+    """Family id of the teacher. A student that serves as a teacher passes on the family of its own
+    teacher, so that all rounds of a repeated distillation belong to one family."""
     architecture: str
     objective: ObjectiveName
     alpha: float | None = Field(default=None, ge=0, le=1)
 
 
 class Derivation(Frozen):
-    """How a teacher comes from one that there is already, for less than a training."""
+    """Derivation of a teacher from an existing one, at a lower cost than a full training."""
 
     by: Literal["shifted", "head", "warm"]
-    """``shifted``: its logits are adjusted and nothing is trained, see
-    ``rkd_core.training.logit_shift.adjust``; ``head``: its classifier alone is
-    trained on; ``warm``: all of it is."""
+    """``shifted``: the logits are adjusted without training, see
+    ``rkd_core.training.logit_shift.adjust``; ``head``: only the classifier is trained further;
+    ``warm``: all weights are trained further."""
     source: TeacherRef
 
 
 class Tuned(Frozen):
-    """Of what a search has changed for one student alone: what the sweep says in its place.
+    """The sweep's values of the settings that a search has changed for a single student.
 
-    So such a student belongs to the sweep's family, and is another combination in it.
+    They make the student a separate combination within the family of the sweep.
     """
 
     learning_rate: float | None = Field(default=None, gt=0)
@@ -145,38 +148,38 @@ class Tuned(Frozen):
 
 
 class TrainingSpec(Frozen):
-    """One training, resolved: nothing is left to a default that could change under it."""
+    """Fully resolved description of one training, independent of defaults that could change."""
 
     stage: Stage
     dataset: str
-    """A name for people. It is not part of the digest; the data's fingerprint is."""
+    """Display name. It is not part of the digest; the fingerprint of the data is."""
     data: DataOptions = DataOptions()
     architecture: str
     objective: ObjectiveName
     alpha: float | None = Field(default=None, ge=0, le=1)
     """Trade-off between the balanced (0) and the robust (1) objective; None for the others."""
     temperature: float | None = Field(default=None, gt=0)
-    """Divides the teacher's logits, and only the teacher's; a variant's method may say otherwise.
-    None for a teacher, and for a variant without one."""
+    """Divisor of the teacher's logits only, unless the method of a variant defines it otherwise.
+    None for a teacher, and for a variant without a temperature."""
     recipe: Recipe
     multipliers: MultiplierOptions | None = None
-    """None where the objective uses none, as tradeoff with an alpha of 0."""
+    """Options of the multipliers; None if there are none, such as for tradeoff with alpha 0."""
     scale_by_classes: bool = False
-    """Whether the margin loss carries the factor 1/m of eq. 9 (Wang et al. 2023)."""
+    """Whether the margin loss includes the factor 1/m of eq. 9 (Wang et al. 2023)."""
     teacher: TeacherRef | None = None
     seed: int = Field(default=0, ge=0, le=LARGEST)
     variant: Variant | None = None
-    """None: a teacher, or a student of the teacher x student grid."""
+    """Method of a student outside the teacher x student grid; None for all other trainings."""
     held_out: HoldoutRule | None = None
-    """Of an initial teacher: what it does not see of the training set."""
+    """Rule for the training images that are withheld from an initial teacher."""
     initial: TeacherRef | None = None
-    """The initial teacher, by whose hold-out a variant's method goes."""
+    """Initial teacher, whose held-out images the method of a variant uses."""
     initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the file that a teacher starts from, see ``rkd_core.results.initial_weights``."""
+    """SHA-256 of a teacher's file of initial weights, see ``rkd_core.results.initial_weights``."""
     derived: Derivation | None = None
-    """Of a teacher that is not trained from scratch, but from another one of the sweep."""
+    """Derivation of a teacher from another one of the sweep; None if it is trained from scratch."""
     tuned: Tuned | None = None
-    """Of a student of the grid whose recipe or multipliers are not those of the sweep."""
+    """Tuning of a student of the grid whose recipe or multipliers differ from the sweep's."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSpec:
@@ -246,7 +249,7 @@ class TrainingSpec(Frozen):
 
     @property
     def epochs(self) -> int:
-        """Passes over the training set: the recipe's, or 0 where nothing is trained."""
+        """Passes over the training set: those of the recipe, or 0 if nothing is trained."""
         trains = self.variant is None or self.variant.build().trains
         if self.derived is not None:
             trains = self.derived.by != "shifted"
@@ -254,7 +257,7 @@ class TrainingSpec(Frozen):
 
     @property
     def method(self) -> str:
-        """Registry name of the training method, as the records carry it."""
+        """Registry name of the training method, as stored in records."""
         if self.variant is not None:
             return self.variant.method
         if self.derived is not None:
@@ -263,7 +266,7 @@ class TrainingSpec(Frozen):
 
     @property
     def tuning(self) -> str | None:
-        """What is tuned, for people: ``learning_rate 0.05, weight_decay 0.001``; else None."""
+        """Display text, such as ``learning_rate 0.05, weight_decay 0.001``; None without tuning."""
         if self.tuned is None:
             return None
         values = self.recipe.model_dump() | {

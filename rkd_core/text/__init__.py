@@ -1,1 +1,1 @@
-"""Text in and out: JSON, counted nouns, standard streams and consoles. Imports no torch."""
+"""JSON, counted nouns, standard streams and consoles, without torch."""

@@ -15,7 +15,7 @@ from rkd_core.text import terminal
 __all__ = ["Console", "Table", "hanging"]
 
 _NAME = 10
-"""Least width of a cell in a column that folds."""
+"""Minimum width of a cell in a column that folds."""
 _INDENT = "  "
 
 
@@ -36,7 +36,7 @@ class Table(RichTable):
 
     Args:
         keys: Number of columns that name the row.
-        close: Whether columns are one blank apart, not two.
+        close: Whether columns are separated by one blank instead of two.
     """
 
     def __init__(self, keys: int = 1, *, close: bool = False) -> None:

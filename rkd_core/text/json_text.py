@@ -1,4 +1,4 @@
-"""JSON that came from outside."""
+"""Parsing of JSON from external sources."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["parse", "parse_object"]
 
 
 def parse(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is no JSON, is no Unicode, or is nested too deeply.
+        ValueError: The text is not valid JSON or Unicode, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -21,10 +21,10 @@ def parse(text: str | bytes) -> Any:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The object of a JSON text.
+    """Return the object of a JSON text.
 
     Raises:
-        ValueError: It is no JSON, or something other than an object.
+        ValueError: The text is not valid JSON, or its value is not an object.
     """
     value = parse(text)
     if not isinstance(value, dict):

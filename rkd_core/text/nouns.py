@@ -1,4 +1,4 @@
-"""Numbers in messages."""
+"""Numbers with nouns, for messages."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["counted"]
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun, such as ``1 image`` and ``2 images``; ``plural`` if not in -s."""
+    """Return a number with its noun, such as ``2 images``; ``plural`` replaces the form in -s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,6 +1,6 @@
-"""Standard output and error that keep working whatever their encoding and their reader do.
+"""Standard output and error that work with any encoding and after their reader has ended.
 
-Imports the standard library alone, so that it works if dependencies are missing.
+This module imports only the standard library, so that it works if dependencies are missing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SYMBOLS = {
     "’": "'",
     "“": '"',
     "”": '"',
-    "⁄": "/",  # of NFKD's fractions
+    "⁄": "/",  # in fractions decomposed by NFKD
 }
 
 
@@ -114,7 +114,7 @@ class _Sink(io.FileIO):
                 written = super().write(rest)
             except OSError as error:
                 if self.lost is not None:
-                    break  # the other file cannot be written either
+                    break  # the file that replaces it cannot be written either
                 self.lost = error
                 _redirect(self)
                 _announce(self, error)
@@ -174,7 +174,7 @@ def _ensure_utf8() -> None:
 
 
 def _lasting(name: str, number: int, stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream like this one that keeps accepting output when its reader ends."""
+    """Return an equivalent stream that accepts output even after its reader has ended."""
     with contextlib.suppress(OSError):
         stream.flush()
     sink = _sinks[name] = _Sink(number, "wb", closefd=False)
@@ -215,7 +215,7 @@ def _redirect(sink: _Sink) -> None:
 
 
 def _announce(sink: _Sink, error: OSError) -> None:
-    """Report on standard error where output goes; say nothing if the reader wants no more."""
+    """Report on standard error where output goes, unless its reader has ended and it is dropped."""
     if sink is not _sinks.get("stdout") or (error.errno == errno.EPIPE and _spare is None):
         return
     where = f"; it goes to {_spare}" if _spare is not None else ""

@@ -1,6 +1,6 @@
-"""Training and measurement: specs in, records out.
+"""Training and measurement of the models that specs describe.
 
-Importing this package imports no torch; its function ``train`` does.
+Importing this package does not import torch; accessing ``train`` does.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def completed(
         run_id: Run id of the spec.
         data: Data and device of the training.
         started_at: Start of the training.
-        figures: Columns that were measured.
+        figures: Measured columns.
     """
     dataset, execution = data.dataset, data.execution
     return records.identity(spec, run_id, dataset.fingerprint) | {
@@ -95,5 +95,5 @@ def _versions() -> str:
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # a clone that is not installed
+    except importlib.metadata.PackageNotFoundError:  # not installed, as in a clone
         return None

@@ -29,7 +29,7 @@ class TrainingControls:
 
     Attributes:
         report: Function called after every epoch of every training.
-        checkpoint_every: Epochs between checkpoints; None: one when a minute has passed.
+        checkpoint_every: Epochs between checkpoints; None for about one per minute.
         validation_schedule: Epochs that end with a validation.
         until: Number of epochs after which to stop; None for all. A training with more epochs is
             saved, and its row has status ``pruned`` and the validation figures at that point. The

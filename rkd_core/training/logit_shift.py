@@ -25,7 +25,7 @@ __all__ = ["Shifted", "adjust"]
 FloatArray = NDArray[np.float64]
 
 _STEPS = 1000
-_STEP_SIZE, _DECAY = 0.1, 300.0  # as post_shift: the risks jump, so that steps have to shrink
+_STEP_SIZE, _DECAY = 0.1, 300.0  # as in post_shift: risks are discontinuous, so steps must shrink
 _PRIOR_FLOOR = 1e-12
 
 
@@ -111,8 +111,8 @@ def adjust(
 
     Returns:
         The shift, with mean 0, and the multipliers lambda (None for alpha 0), both ``(classes,)``.
-        The multipliers are those with the least sum of ``(1 - alpha)`` times the balanced error and
-        ``alpha`` times the worst-class error on validation, over all steps.
+        The multipliers are those of the step with the smallest sum of ``(1 - alpha)`` times the
+        balanced error and ``alpha`` times the worst-class error on validation.
     """
     scores = np.asarray(logits, dtype=np.float64)
     classes = scores.shape[1]

@@ -1,12 +1,12 @@
-"""Train and measure: specs in, records out.
+"""Training and measurement of the models that specs describe.
 
-``train`` reads top to bottom as a training does: find what exists, gather data and targets, loop
-over epochs, measure, commit. Every random choice is a pure function of the spec.
+``train`` follows the order of a training: find existing results, load data and teacher, run the
+epochs, measure, commit. Every random choice is a pure function of the spec.
 
-Trainings that see the same batches (one stage, seed, recipe and teacher) run side by side as an
-array: one data stream, one question to the teacher, and for each its own weights, optimiser
-state, costs and multipliers. On one CPU core that costs as much as one after the other and gives
-the same records; on a GPU it fills the chip.
+Trainings with the same batches (one stage, seed, recipe and teacher) run side by side as an array.
+They share a data stream and the logits of the teacher; each has its own weights, optimizer state,
+costs and multipliers. On one CPU core, this takes as long as training them one after the other and
+gives the same records; on a GPU, it makes better use of the device.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ def train(
     controls: TrainingControls = TrainingControls(),
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    """Train what the specs describe and return their records, in their order.
+    """Train the models that specs describe; return their records in the order of the specs.
 
-    Specs that differ in objective, alpha, temperature, multipliers, method or network only are
-    trained side by side, all of them at once: on a GPU, give as many as its memory holds.
+    Specs that differ only in objective, alpha, temperature, multipliers, method or network are
+    trained side by side, all at once; on a GPU, pass as many as fit in its memory.
 
     Args:
-        specs: Teachers, or students whose teachers are in ``out`` already or come before them.
-        out: Results folder, or ``s3://`` or ``gs://`` and a prefix. Weights go to ``artifacts/``,
-            then a record to ``records/``, and a teacher's answers to ``teacher_logits/``; a run
-            that is completed there is returned, not trained again, and one with a checkpoint in
-            ``checkpoints/`` goes on from it, to the same record. Without it nothing is written,
-            and only teachers can be trained.
-        data: The data of all the specs; by default ``spec.dataset`` is looked up.
-        data_dir: Where to look for it first.
-        execution: Device and precision; by default the first GPU, else the CPU, in the precision
-            that is faster there.
+        specs: Teachers, or students whose teachers are already in ``out`` or precede them.
+        out: Results folder, or ``s3://`` or ``gs://`` and a prefix. Weights are stored in
+            ``artifacts/``, then a record in ``records/``, and a teacher's logits in
+            ``teacher_logits/``. The record of a completed run is returned without training; a run
+            with a checkpoint in ``checkpoints/`` continues from it, to the same record. If None,
+            nothing is written, and only teachers can be trained.
+        data: Dataset of all specs; None to load ``spec.dataset``.
+        data_dir: Folder that is searched first for the dataset.
+        execution: Device and precision; by default the first GPU, or the CPU if there is none, in
+            the faster precision.
         controls: Progress reports, checkpoints, validations, and when to stop.
         **changes: Attributes of ``controls``, as a shorthand: ``train(specs, until=10)``.
 
@@ -82,8 +82,8 @@ def train(
 
     Raises:
         UserError: Data or a teacher's artifact is missing or damaged.
-        DivergedError: A loss or a logit is no longer finite. Trainings beside it are completed
-            and committed first; ``causes`` says which are not.
+        DivergedError: A loss or a logit is not finite. All other trainings are completed and
+            committed first; ``causes`` states the reason for each abandoned one.
         StoppedError: ``controls.stop`` returned true. The same call continues from there.
     """
     folder = None if out is None else location(out)
@@ -91,7 +91,7 @@ def train(
     controls = replace(controls, **changes)
     loaded: dict[tuple[str, DataOptions], Dataset] = {}
     rows: dict[str, dict[str, Any]] = {}
-    arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and epochs done
+    arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and steps done
     identities = []
     for spec in specs:
         source = spec.dataset, spec.data
@@ -133,7 +133,7 @@ def train(
 def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
     ratio = default_imbalance(spec.dataset)
     if ratio is not None and spec.data.imbalance is None:
-        # The digest has to say what is trained on, and it does not hold the name.
+        # The digest must identify the training images, and it does not include the name.
         raise UserError(
             f"a spec of {spec.dataset} states its imbalance: DataOptions(imbalance={ratio:g})"
         )
@@ -148,10 +148,10 @@ def _train_array(
     controls: TrainingControls,
     done: int,
 ) -> dict[str, dict[str, Any] | str]:
-    """Train specs of one ``array_key`` on from ``done`` steps.
+    """Train specs with the same ``array_key``, of which ``done`` steps are done already.
 
     Returns:
-        Each run's record, or why it was given up.
+        The record of each run, or the reason why it was abandoned.
     """
     started_at = datetime.now(UTC)
 
@@ -166,7 +166,7 @@ def _train_array(
         Run(spec, identity, setting, teacher, rate, holdouts.of(spec))
         for identity, spec in specs.items()
     ]
-    warm_start.begin([] if done else runs, out)  # a checkpoint holds all that it needs
+    warm_start.begin([] if done else runs, out)  # a checkpoint includes all weights
     saving = Saving(out, runs, done, controls, began)
     steps = _steps(runs, rate, setting)
 
@@ -205,7 +205,7 @@ def _train_array(
     if last < recipe.epochs:
         return _prune(runs, saving, setting, started_at, max(last * count, done), out)
 
-    # ---- Measure, commit ----------------------------------------------------------------------
+    # ---- Measurement, commit -------------------------------------------------------------------
     return _complete(runs, saving, setting, started_at, teacher, out)
 
 
@@ -217,7 +217,7 @@ def _complete(
     teacher: Teacher | None,
     out: Path | None,
 ) -> dict[str, dict[str, Any] | str]:
-    """Measure what has been trained to its end, and commit it."""
+    """Measure and commit the trainings that have been completed."""
     final = {run.run_id: run.final() for run in _alive(runs)}
     measured: dict[str, dict[str, Any]] = {}
     for run in _alive(runs):
@@ -257,7 +257,7 @@ def _prune(
     done: int,
     out: Path | None,
 ) -> dict[str, dict[str, Any] | str]:
-    """Save trainings that have done so many steps, and record what validation says of them."""
+    """Save trainings after ``done`` steps, and record their validation figures."""
     outcomes: dict[str, dict[str, Any] | str] = {}
     epochs = done // len(setting.batches)
     seen: dict[str, dict[str, Any]] = {}
@@ -282,7 +282,7 @@ def _prune(
 def _shift(
     specs: dict[str, TrainingSpec], dataset: Dataset, out: Path | None, execution: Execution
 ) -> dict[str, dict[str, Any] | str]:
-    """Find, measure and commit shifts; see ``_train_array``."""
+    """Compute, measure and commit shifts; see ``_train_array``."""
     outcomes: dict[str, dict[str, Any] | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
@@ -312,7 +312,7 @@ def _needed(out: Path | None) -> Path:
 
 
 def _steps(runs: Sequence[Run], rate: Tensor | None, setting: ArrayData) -> Steps:
-    """Recorded where the trainings were made for it, with a rate that a recording can read."""
+    """Return recorded steps if the trainings read a rate tensor, else eager steps."""
     if rate is None:
         return EagerSteps(runs)
     recorder = CudaRecorder(setting.execution.device, len(runs))
@@ -325,7 +325,7 @@ def _alive(runs: Iterable[Run]) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _noted(run: Run) -> Iterator[None]:
-    """Give up a training that diverges, and no other."""
+    """Abandon a training that diverges, without affecting others."""
     try:
         yield
     except DivergedError as error:

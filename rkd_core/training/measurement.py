@@ -75,7 +75,7 @@ def measure(
 def _compared_with_teacher(
     model: nn.Module, data: ArrayData, teacher: Teacher, temperature: float | None
 ) -> dict[str, Any]:
-    """Return the columns on training images and on the calibration error of the teacher.
+    """Return the columns for training images and for the calibration error of the teacher.
 
     They require a forward pass over all training images without augmentation, about a third of
     the cost of an epoch.

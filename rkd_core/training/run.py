@@ -102,7 +102,7 @@ class Run:
         # Costs are updated in place, because recorded steps read the same memory.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
-        self._validations: dict[int, list[int]] = {}  # correct by class, by epochs done
+        self._validations: dict[int, list[int]] = {}  # correct predictions by class, by epochs done
 
     @property
     def uses_live_teacher(self) -> bool:
@@ -184,14 +184,14 @@ class Run:
             self._iterates.append({name: value.detach().clone() for name, value in weights})
 
     def validate(self, epochs: int) -> dict[str, Any]:
-        """Measure the model on validation after so many epochs; return columns of its record."""
+        """Measure the model on validation after ``epochs`` epochs; return columns of its record."""
         columns = validate(self.model, self._data)
         self._validations[epochs] = columns["val_class_correct"]
         return columns
 
     @property
     def validations(self) -> dict[str, Any]:
-        """Columns of a record: the validations during the training."""
+        """Columns of the record with the validations during the training."""
         return {
             "val_epochs": list(self._validations),
             "val_epoch_class_correct": list(self._validations.values()),

@@ -16,7 +16,7 @@ from rkd_core.training.run import Run
 
 __all__ = ["Saving"]
 
-_SECONDS = 60.0  # between checkpoints, and so the most time that a killed process loses
+_SECONDS = 60.0  # between checkpoints; a killed process loses at most this much
 _SHARE = 0.02  # maximum share of the training time that checkpoints may take
 
 
@@ -28,7 +28,7 @@ class Saving:
         runs: Trainings of the array.
         done: Number of steps in the checkpoint to continue from; 0 to start.
         controls: When to save, and when to stop.
-        began: Start of the array, by ``time.perf_counter``.
+        began: Time at which the array started, from ``time.perf_counter``.
 
     Attributes:
         losses: Losses of the steps of the interrupted epoch, float32 ``(steps, runs)``.

@@ -62,7 +62,7 @@ class Recorder(Protocol):
     """Recorder of the operations of a function, for replay without calling it."""
 
     def branch(self, number: int) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which the step of one training runs in parallel to the others."""
+        """Return the context in which the step of one training runs in parallel with the others."""
 
     def join(self) -> None:
         """Wait for all branches."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 __all__ = ["ValidationSchedule"]
 
-_MOST = 10  # validations by default
-_SHARE = 0.02  # of the cost of a training that they may take
+_MOST = 10  # maximum number of validations by default
+_SHARE = 0.02  # maximum share of the training cost that they may take
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class ValidationSchedule:
     """Epochs that end with a validation, which the record keeps.
 
     Attributes:
-        every: Epochs between validations; None: up to ten, evenly spread, where they cost little.
-        shares: Shares of the training after which there is another validation.
+        every: Epochs between validations; None for up to ten, evenly spaced, if their cost is low.
+        shares: Shares of the training after which to validate in addition.
     """
 
     every: int | None = None
@@ -38,5 +38,5 @@ class ValidationSchedule:
         return (found | self.at(total)) - {0, total}
 
     def at(self, total: int) -> set[int]:
-        """Return the numbers of epochs of the ``shares``."""
+        """Return the numbers of epochs that correspond to ``shares``."""
         return {round(share * total) for share in self.shares} - {0, total}

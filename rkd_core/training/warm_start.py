@@ -15,7 +15,7 @@ __all__ = ["begin"]
 
 
 def begin(runs: Sequence[Run], out: Path | None) -> None:
-    """Load the initial weights of new trainings whose specs name any.
+    """Load the initial weights of new trainings whose specs specify them.
 
     A spec names a file of weights, or the teacher from which it is derived. If the number of
     classes differs, the classifier keeps its random weights.

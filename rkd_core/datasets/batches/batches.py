@@ -228,7 +228,7 @@ class _Normalization:
         Levels are uint8, or float32, which is then overwritten.
         """
         count, height, width, channels = pixels.shape
-        # Whole image rows at a time: three channels would be too few for vector instructions.
+        # Process whole image rows: three channels are too few for vector instructions.
         lines = pixels.reshape(count * height, width * channels).to(torch.float32)
         lines.mul_(self._scale.repeat(width)).sub_(self._shift.repeat(width))
         return lines.view(count, height, width, channels).permute(0, 3, 1, 2)

@@ -83,8 +83,8 @@ class ArraySink:
 class FileSink:
     """Images in the file ``<folder>/<split>.npy``.
 
-    They are written in order rather than through a memory map, because on a full disk a write
-    fails with an error, where a memory map ends the process.
+    They are written in order rather than through a memory map: on a full disk, a write raises an
+    error, but a memory map ends the process.
     """
 
     def __init__(self, folder: Path, split: str, count: int, shape: tuple[int, ...]) -> None:

@@ -118,7 +118,7 @@ def deep_values(split: Split, skip: bool) -> list[Values]:
 def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[str, list[int]]]:
     """Inspect every image of a source that is too large to decode in advance.
 
-    Of a JPEG file only the header is read, unless undecodable images are to be left out.
+    For a JPEG file, only the header is read unless undecodable images are to be left out.
 
     Args:
         source: A source of encoded files.

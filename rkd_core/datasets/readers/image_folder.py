@@ -34,8 +34,8 @@ ANNOTATIONS = "val/val_annotations.txt"
 BOXES = ("_boxes.txt", "val_annotations.txt")
 """Endings of TinyImageNet's text files."""
 
-_DEEPEST = 4  # levels of single folders between a split and its classes
-_SHOWN = 5  # names in a message
+_DEEPEST = 4  # maximum levels of single folders between a split and its classes
+_SHOWN = 5  # maximum names in a message
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ __all__ = ["ImageLists", "display_name", "locate"]
 
 _DIGITS = 9  # maximum digits of a label
 _CHUNK = 4096  # files per task of a thread
-_THREADS = 8  # requests to a network file system overlap
+_THREADS = 8  # several, so that requests to a network file system overlap
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rkd_core.storage.files import expanded
 
 __all__ = ["at", "given_folders", "listed", "named", "path"]
 
-_DEEPEST = 4  # levels of folders that contain a single folder
+_DEEPEST = 4  # maximum levels of folders that contain a single folder
 
 
 def given_folders(data_dir: Path | None) -> list[Path]:

@@ -125,7 +125,7 @@ class ParquetImages:
 
 
 def _between(rows: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
-    """Return those of the ascending rows that are from ``start`` to ``end - 1``."""
+    """Return those of the ascending ``rows`` that lie between ``start`` and ``end - 1``."""
     first, last = np.searchsorted(rows, (start, end))
     return rows[first:last]
 
@@ -257,7 +257,7 @@ class _Table:
         *,
         may_lack_labels: bool = False,
     ) -> _Table:
-        """Read the labels of a split; labels that may be missing and are count as hidden."""
+        """Read the labels of a split; labels may be hidden if ``may_lack_labels`` is set."""
         _check_whole(folder, split, files)
         image = label = ""
         names: tuple[str, ...] = ()

@@ -83,7 +83,7 @@ class _Level(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, own: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the fused map for the next shallower level, and the map for the teacher's."""
+        """Return the fused map for the next shallower level, and the map of the teacher's shape."""
         fused = self.reduce(own)
         if self.attention is not None and deeper is not None:
             residual = F.interpolate(deeper, fused.shape[2:], mode="nearest")

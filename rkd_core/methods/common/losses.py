@@ -15,7 +15,7 @@ from rkd_core.objectives import margin_loss
 
 __all__ = ["Loss", "mixed_targets", "soft_labels_loss", "softened_divergence", "warm_up"]
 
-LARGEST = 1e30  # teacher logits are clipped: differences and products stay finite in float32
+LARGEST = 1e30  # bound of teacher logits, so that differences and products are finite in float32
 
 LossFunction = Callable[[LossInputs], Tensor]
 

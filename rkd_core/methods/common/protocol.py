@@ -172,7 +172,7 @@ class LossInputs:
 
 
 def needed(value: T | None, what: str) -> T:
-    """Return an input that the needs of the method request.
+    """Return an input that the method requires.
 
     Args:
         value: The input.
@@ -207,7 +207,7 @@ class Method(_Frozen):
 
     @property
     def cell(self) -> Cell | None:
-        """Student of the grid that the method is equal to; None for most methods."""
+        """Student of the grid that is equivalent to the method; None for most methods."""
         return None
 
     @property
