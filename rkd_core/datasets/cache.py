@@ -95,7 +95,7 @@ def open_or_build(
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=entries))
         try:
             name, notes = build(hidden)
-            for file in hidden.iterdir():  # otherwise a crash could leave zeros in a committed entry
+            for file in hidden.iterdir():  # otherwise a crash could leave zeros in an entry
                 sync(file)
             sync(hidden)
             value = _commit(hidden, entries / name, lambda folder: open_entry(folder, notes))

@@ -1,6 +1,7 @@
 """Registry of architectures, with the description, builder and size of each.
 
-Importing this module does not import torch. The suffixes ``_cifar`` and ``_imagenet`` fix the stem of networks that have both.
+Importing this module does not import torch. The suffixes ``_cifar`` and ``_imagenet``
+fix the stem of networks that have both.
 """
 
 from __future__ import annotations
