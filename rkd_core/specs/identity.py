@@ -64,9 +64,9 @@ def family_id(spec: TrainingSpec, fingerprint: str) -> str:
 
     These are all fields except objective, method, temperature and seed. Only runs of one family can
     be compared; a folder may hold several families, such as a trial of one epoch and the full
-    sweep. The family of a student includes that of its teacher. A network that is derived from a
-    teacher without training belongs to the family of that teacher, a derived teacher to the family
-    of its source, and a student that a search has tuned to the family of the sweep.
+    sweep. The digest of a student includes the family of its teacher. A student that only shifts
+    the logits of its teacher belongs to the family of the teacher, a derived teacher to that of its
+    source, and a student that a search has tuned to that of the sweep.
     """
     if spec.derived is not None:
         return spec.derived.source.family

@@ -102,7 +102,7 @@ class Variant(Frozen):
     def label(self) -> str:
         """Display name, such as ``dkd (others_weight 8)``.
 
-        It lists the options that the method's grid varies, and those that are not defaults.
+        It includes the options that the method's grid varies, and those that are not defaults.
         """
         method = self.build()
         shown = [n for n in type(method).model_fields if n in method.grid or n in self.options]
@@ -157,7 +157,7 @@ class TrainingSpec(Frozen):
     architecture: str
     objective: ObjectiveName
     alpha: float | None = Field(default=None, ge=0, le=1)
-    """Trade-off between the balanced (0) and the robust (1) objective; None for the others."""
+    """Trade-off between the balanced (0) and the robust (1) objective; None for all others."""
     temperature: float | None = Field(default=None, gt=0)
     """Divisor of the teacher's logits only, unless the method of a variant defines it otherwise.
     None for a teacher, and for a variant without a temperature."""

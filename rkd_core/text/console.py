@@ -20,7 +20,7 @@ _INDENT = "  "
 
 
 class Console(RichConsole):
-    """rich's console, with columns that stay aligned where ``α`` is written as ``alpha``."""
+    """rich's console, with columns that stay aligned if ``α`` is written as ``alpha``."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text in the form that is measured and printed."""

@@ -279,7 +279,7 @@ class _Resident:
         return Batch(self._normalize(pixels), self._labels[indices], indices, views)
 
     def _to_device(self, rows: Rows) -> tuple[Tensor, ...]:
-        """Copy all rows at once: a copy in every step would wait for the step before it."""
+        """Copy all rows at once; a copy in every step would wait for the previous step."""
         whole = torch.from_numpy(np.concatenate(rows)).to(self._device)
         return whole.split([len(part) for part in rows])
 

@@ -5,7 +5,7 @@ names of the folder, files or columns, on shards or on compression. It changes w
 or change of order, with the list of images that were skipped as undecodable, and with decoding
 rules that change pixels.
 
-Folders of image files that are too large to decode are too large to hash as well: their
+Folders of image files that are too large to decode are also too large to hash: their
 fingerprint covers the paths and sizes of the files instead of their contents.
 """
 
