@@ -1,12 +1,12 @@
 """Gaussian processes that predict the accuracy of every combination from the results of some.
 
 The processes are defined over the coordinates of the combinations (``Cell.place``), on the arcsine
-scale, on which the binomial noise of an accuracy does not depend on its value. The value of a combination is
-the sum of a teacher effect, a student effect and their interaction. The variances of these effects,
-their length scales and the variance between seeds are unknown. The prediction therefore averages
-over the processes of a small grid of hyperparameters, weighted by their marginal likelihood
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.2). With a dozen
-results, the average is more stable than the most likely process alone.
+scale, on which the binomial noise of an accuracy does not depend on its value. The value of a
+combination is the sum of a teacher effect, a student effect and their interaction. The variances of
+these effects, their length scales and the variance between seeds are unknown. The prediction
+therefore averages over the processes of a small grid of hyperparameters, weighted by their marginal
+likelihood (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.2).
+With a dozen results, the average is more stable than the most likely process alone.
 """
 
 from __future__ import annotations
