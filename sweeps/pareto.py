@@ -1,7 +1,7 @@
 """The command ``python sweeps/pareto.py --dataset cifar10``: train a grid, then select a student.
 
 Running it again continues where it stopped. Like the other commands, this file starts without any
-of the project's dependencies, to say how to install them.
+of the project's dependencies, so that it can explain how to install them.
 """
 
 import sys

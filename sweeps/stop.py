@@ -79,7 +79,7 @@ class Stop:
         self._saving = True
         try:
             yield
-        except KeyboardInterrupt:  # Ray may raise its own in place of what a handler raised
+        except KeyboardInterrupt:  # Ray may raise its own instead of the handler's
             if not self._given_up or self._signal is not None:
                 raise
         finally:

@@ -18,7 +18,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Budget:
-    """Budget in seconds or as a share; the other one is None."""
+    """Budget in seconds or as a share; the other field is None."""
 
     seconds: float | None = None
     """Wall-clock time on all slots."""
@@ -54,7 +54,7 @@ def budget_of(text: str | None) -> Budget:
 
 
 def search_of(economy: Economy) -> str | None:
-    """Return the name of the search strategy that was asked for; None for the whole grid."""
+    """Return the name of the requested search strategy; None for the whole grid."""
     if economy.search != "grid":
         return economy.search
     return None if economy.budget is None else strategies.DEFAULT

@@ -17,11 +17,11 @@ from sweeps.cli.options import DataChoice, Grid, Machine, Options, Tracking, Tra
 
 __all__ = ["check"]
 
-_SHARE = 0.01  # of a CPU or a GPU; a hundred trainings on one are more than enough
+_SHARE = 0.01  # smallest share of a CPU or GPU, for at most a hundred trainings on one
 
 
 def check(options: Options) -> None:
-    """Refuse options that are wrong for any data, before anything slow is done.
+    """Check the options without the data, before any slow step.
 
     Raises:
         UserError: An option is wrong; the message names it and states what would be right.
@@ -188,7 +188,7 @@ def _known_place(flag: str, place: str | None) -> None:
 
 
 def _check_tracking(choice: Tracking, serial: bool) -> None:
-    """Refuse trackers that cannot work, before anything slow is done.
+    """Check that the trackers can work, before any slow step.
 
     Raises:
         UserError: A tracker is not installed or has no name, or Ray is not used.

@@ -16,7 +16,7 @@ _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in flo
 
 
 def check_economy(options: Options) -> None:
-    """Refuse options that exclude one another.
+    """Refuse mutually exclusive options.
 
     Raises:
         UserError: An option is wrong; the message names it and states what would be right.
@@ -27,10 +27,10 @@ def check_economy(options: Options) -> None:
 
 
 def average_constraint(criterion: Criterion, flag: str) -> Constrained:
-    """Return a criterion that searches and pruning can follow: a constraint on the average.
+    """Return the criterion if searches and pruning support it: a constraint on the average.
 
     Raises:
-        UserError: It is another one, which the flag cannot be combined with.
+        UserError: It is another criterion, with which the flag cannot be combined.
     """
     if (
         isinstance(criterion, Constrained)

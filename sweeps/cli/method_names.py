@@ -1,4 +1,4 @@
-"""Names of methods on the command line. This module imports no torch."""
+"""Names of methods on the command line, parsed without importing torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT = "tradeoff"
 
 
 def chosen(text: str) -> tuple[str, ...]:
-    """Return the methods that a comma-separated list names, in its order; ``all`` names every one.
+    """Return the methods in a comma-separated list, in its order; ``all`` means every method.
 
     Raises:
         UserError: A method is unknown, named twice, or has unknown options.
@@ -37,11 +37,11 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def variants(name: str) -> list[Method]:
-    """Return the variants of a method: its grid, or the one point that its options state.
+    """Return the variants of a method: its grid, or the single point given by its options.
 
     Args:
         name: Name of the method, with options after colons: ``ltkd``, or
-            ``ltkd:within_weight=0:rebalance=false``. Parts of an option are named after a dot:
+            ``ltkd:within_weight=0:rebalance=false``. A dot precedes a part of an option:
             ``ada_alpha:holdout.per_class=50``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Parser of the command line, with errors of one line."""
+"""Parser of the command line, with one-line error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
 
 
 class _RefusedError(Exception):
-    """Bad input that passes through tyro, which replaces the text of a ``ValueError``."""
+    """Error for bad input whose text tyro keeps; it replaces that of a ``ValueError``."""
 
 
 def _expanded(text: str) -> Path:
@@ -91,7 +91,7 @@ def parse(
 
 
 def _one_line(box: str) -> str:
-    """Return the first paragraph of an error of tyro, which names what is wrong, as one line."""
+    """Return the first paragraph of a tyro error, which names the fault, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [re.sub(r"^-{3,}$", "───", line.strip("│|╭╮╰╯+ \t")) for line in text.splitlines()]
     paragraphs = re.split(r"\n\s*\n|\n[─-]{3,}.*\n", "\n".join(lines[1:-1]))

@@ -65,4 +65,4 @@ def _alpha(text: str) -> float | None:
     value = float(text)
     if not 0 <= value <= 1:
         raise ValueError
-    return value + 0.0  # -0.0 is 0
+    return value + 0.0  # turns -0.0 into 0

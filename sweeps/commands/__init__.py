@@ -1,1 +1,1 @@
-"""The commands: option values in, exit codes out."""
+"""Implementations of the typed commands."""

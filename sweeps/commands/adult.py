@@ -30,7 +30,7 @@ _MOST_SEED = 2**32 - 1
 _OF_THE_PAPER = """
 The tables of the paper count rows of adult.test, and its figures fit a threshold
 near 1/3; to compare with them: --split published --threshold 0.33"""
-_WHERE = ("data_dir", "threads", "out")  # options that no figure depends on
+_WHERE = ("data_dir", "threads", "out")  # options that do not affect the results
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(options: Options) -> None:
 
     Raises:
         UserError: An option is out of range, or the data are missing or not as published.
-        OSError: The result cannot be written; it is printed nevertheless.
+        OSError: The result cannot be written; it is still printed.
     """
     _check(options)
 
@@ -120,7 +120,7 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    """Check all options before anything is read."""
+    """Check all options before the data are read."""
     for name, value, least in (
         ("trees", options.trees, 1),
         ("depth", options.depth, 1),

@@ -1,6 +1,7 @@
 """Entry point of the commands: loading, signals, exit codes and the last line of a failure.
 
-This module imports without any of the project's dependencies, to say how to install them.
+Importing this module requires none of the project's dependencies, so that it can explain how to
+install them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ __all__ = ["command", "leave"]
 def command(program: str, *, resumes: bool = True) -> Callable[..., int]:
     """Return the command whose module in ``sweeps.commands`` has the program's name.
 
-    The module defines ``main(arguments, command, stop)``, which gets the arguments (None for those
-    of this process), the command as it was typed and the reasons to stop, and returns the exit
-    code. The exit codes of all commands are:
+    The module defines ``main(arguments, command, stop)``, which receives the arguments (None for
+    those of this process), the command as it was typed and the reasons to stop, and returns the
+    exit code. The exit codes of all commands are:
 
     - 0: success.
     - 1: some trainings failed, a file cannot be written, or a results folder is damaged.

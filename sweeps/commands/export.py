@@ -100,7 +100,7 @@ def run(options: Options) -> Path:
 
 
 def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
-    """Return what to export, and its record as it was committed with the weights."""
+    """Return the chosen model, and its record as it was committed with the weights."""
     if run_id is not None:
         return Choice((run_id,)), _committed(results, run_id, "name a completed run")
     path = results / "selection.json"

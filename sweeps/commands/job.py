@@ -48,7 +48,7 @@ class Job:
     dataset: datasets.Dataset
     settings: Settings
     plan: Plan
-    """All trainings that were asked for; a search trains some of them."""
+    """All requested trainings; a search trains only some of them."""
     out: Path
     cluster: Cluster
     criterion: Criterion
@@ -58,7 +58,7 @@ class Job:
 
     @cached_property
     def teacher_pass(self) -> TeacherPass:
-        """How students get the answers of their teacher."""
+        """Source of the logits of a teacher for its students: a table, or the network itself."""
         train, classes = self.dataset.train, self.dataset.classes
         in_memory = isinstance(train, datasets.ImageSet)
         return teacher_pass(self.settings.recipe, len(train), classes, in_memory=in_memory)
@@ -69,7 +69,7 @@ class Work:
     """Trainings of a job: the completed ones, the pruned ones, and how to train the others."""
 
     plan: Plan
-    """Trainings that are wanted; with a search those that it has proposed."""
+    """Requested trainings; with a search, those that it has proposed."""
     completed: set[str]
     """Run ids that need no training, those of pruned students included."""
     hopeless: list[PlannedRun]
@@ -124,7 +124,7 @@ def prepare(options: Options, resources: contextlib.ExitStack, console: Console)
     cluster = resources.enter_context(connect(machine))() if joined else Cluster.local(machine)
     weights = teacher_weights(options.training, dataset)
     settings = resolve(options, dataset, gpu=cluster.gpus > 0, weights=weights)
-    tuning(economy, settings)  # refused before there is a folder
+    tuning(economy, settings)  # raises before the folder is created
     plan = make_plan(settings, dataset.fingerprint)
     plan = spread(plan) if economy.prune else plan
     out = location(machine.out) if machine.out else Path("results") / dataset.name
@@ -159,7 +159,7 @@ def find_work(job: Job, errors: Console) -> Work:
 
 
 def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner) -> list[PlannedRun]:
-    """Show the records to a pruner; return the students that stay pruned."""
+    """Pass the records to a pruner; return the students that stay pruned."""
     ended = table.filter(pc.is_in(table["status"], pa.array(["completed", "pruned"])))
     rows = {row["run_id"]: row for row in ended.to_pylist()}
     for run in plan.students:
@@ -172,8 +172,8 @@ def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner) -> list[PlannedRun]:
 def choose_layout(job: Job, work: Work) -> None:
     """Choose how to run the missing trainings, if any are to be run or estimated.
 
-    This machine is measured if that was asked for, or if the trainings are long and nothing is
-    known of their duration.
+    The speed of this machine is measured if that is requested, or if the trainings are long and
+    their duration is unknown.
     """
     options, dataset, missing = job.options, job.dataset, work.missing
     if not missing or (options.display.dry_run and not options.display.calibrate):

@@ -37,7 +37,7 @@ class Choice:
 
     run_ids: tuple[str, ...]
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """Content of ``selection.json``; empty if the run was named."""
+    """Content of ``selection.json``; empty for a run given by ``--run-id``."""
 
 
 def model_card(
@@ -48,7 +48,7 @@ def model_card(
     teacher: Row | None,
     torch_version: str,
 ) -> str:
-    """Return the card, as Markdown.
+    """Return the model card as Markdown.
 
     Args:
         spec: Spec of the exported training.

@@ -52,7 +52,7 @@ class PaperOptions(Options):
 
 
 def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
-    """Train what is missing, print the table, and return the exit code.
+    """Train the missing runs, print the table, and return the exit code.
 
     Raises:
         UserError: Bad input; nothing has been trained.

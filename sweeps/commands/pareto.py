@@ -1,4 +1,4 @@
-"""The command ``pareto.py``: plan, train what is missing, select."""
+"""The command ``pareto.py``: plan, train the missing runs, select."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) ->
 def run(
     options: Options, command: Sequence[str], stop: Stop, conclude: Conclude | None = None
 ) -> int:
-    """Plan, train what is missing and conclude; return the exit code.
+    """Plan, train the missing runs and conclude; return the exit code.
 
     Args:
         options: Options of the command line.
@@ -113,7 +113,7 @@ def _consoles(display: Display) -> tuple[Console, Console]:
 
 
 def announce(job: Job, work: Work, console: Console) -> None:
-    """Print how many trainings are missing, what they will cost, and whether a search chooses."""
+    """Print the number of missing trainings, their cost, and whether a search chooses them."""
     missing, images, economy = work.missing, len(job.dataset.train), job.options.economy
     passes = sum(run.spec.epochs for run in missing) * images
     seconds = work.costs.total_range(missing, images)
@@ -125,7 +125,7 @@ def announce(job: Job, work: Work, console: Console) -> None:
 
 
 def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
-    """Train what is missing, clean up, and return the failures."""
+    """Train the missing runs, clean up, and return the failures."""
     token, allowance = "", None
     if work.missing:
         token, allowance = reserve(job, work, session)
@@ -164,7 +164,7 @@ def reserve(job: Job, work: Work, session: Session) -> tuple[str, Allowance | No
 
 @contextlib.contextmanager
 def _held(job: Job, session: Session) -> Iterator[str]:
-    """Hold the results folder, and serve its report if that was asked for; yield the token."""
+    """Hold the results folder, and serve its report if requested; yield the token."""
     out = job.out
     with contextlib.ExitStack() as stack:
         token = stack.enter_context(hold(out, session.stop, session.console.print))
@@ -175,7 +175,7 @@ def _held(job: Job, session: Session) -> Iterator[str]:
 
 
 def start_search(job: Job, work: Work, command: Sequence[str]) -> None:
-    """Start the search with the records of what has ended, and let it propose the first runs."""
+    """Start the search with the records of ended runs, and let it propose the first runs."""
     from sweeps.search.build import begin  # imports scikit-learn
 
     files.make_folder(job.out)
@@ -199,7 +199,7 @@ def start_search(job: Job, work: Work, command: Sequence[str]) -> None:
 def run_trainings(
     job: Job, work: Work, session: Session, token: str, allowance: Allowance | None
 ) -> Sweep:
-    """Start Ray if need be, and train what is missing while all output goes to ``sweep.log``.
+    """Start Ray if needed, and train the missing runs while all output goes to ``sweep.log``.
 
     Args:
         job: The job.
@@ -214,7 +214,7 @@ def run_trainings(
         if allowance is not None:
             ready = session.resources.enter_context(connect(machine, allowance))
         log_ways(job.settings, job.dataset, job.teacher_pass, execution, work.per_trial)
-        _ = job.dataset.train.levels  # counted here once and sent along, not in every training
+        _ = job.dataset.train.levels  # computed once here, not in every training
         cluster = job.cluster if ready is None else ready()
         sweep = _run_sweep(job, work, session, token, cluster, execution)
         session.resources.close()  # Ray's last messages belong in the log too

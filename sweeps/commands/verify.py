@@ -1,8 +1,8 @@
 """Comparison of every file of a results folder with its checksum, and repair.
 
 Each damaged file is reported on a line of its own. ``--repair`` sets it aside under a hidden name
-that is never read, so that the next run of the sweep trains only that again. Only what can be
-computed or provided again without training is deleted.
+that is never read, so that the next run of the sweep repeats only the affected training. Only files
+that can be recreated without training are deleted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def examine(out: Path) -> Iterator[Damage]:
     """Compare all files of a results folder with their checksums.
 
     Yields:
-        The damages, run by run.
+        The damage found, run by run.
     """
     folders = {name: out / name for name in ("artifacts", checkpoints.FOLDER, table_or_live.FOLDER)}
     tasks: list[Callable[[], list[Damage]]] = []
@@ -114,13 +114,13 @@ def _record(out: Path, path: Path) -> list[Damage]:
 
 
 def _as_written(path: Path, row: dict[str, Any], artifact: Path) -> bool:
-    """Return whether a record file has exactly the bytes that were committed or are published."""
+    """Return whether a record file has exactly the committed or the published bytes."""
     (committed,) = bundles.read(artifact, path.stem, (artifacts.RECORD,)).values()
     return files.read(path) in (committed, records.serialize(row))
 
 
 def _republish(out: Path, run_id: str) -> None:
-    """Replace a record by the one that was committed with the artifact."""
+    """Replace a record with the one that was committed with the artifact."""
     files.set_aside(out / "records" / f"{run_id}.parquet")
     ledger.find(out, run_id)  # publishes the record, if there is an artifact
 

@@ -39,7 +39,7 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 @dataclass
 class _Running:
-    """Running training."""
+    """State of a running training."""
 
     run: PlannedRun
     began: float
@@ -49,7 +49,7 @@ class _Running:
 
 
 def _locked(method: Method) -> Method:
-    """Run a method of a ``Tally`` while no other thread reads it."""
+    """Return a method of ``Tally`` that holds its lock while it runs."""
 
     @functools.wraps(method)
     def wrapper(self: Tally, *arguments: Any) -> Any:
@@ -84,13 +84,13 @@ class Tally(Watcher):
         criterion: Criterion,
     ) -> None:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
-        self.lock = threading.RLock()  # the live display draws in a thread of its own
+        self.lock = threading.RLock()  # the live display draws in its own thread
         self.ended = {"teacher": 0, "student": 0}
         self.failures = self.pruned = 0
         self.running: dict[str, _Running] = {}
         self.began = time.monotonic()
         self._first_end = math.inf  # time when the first training ended
-        self._left: Counter[tuple[Kind, int]] = Counter()  # by their epochs
+        self._left: Counter[tuple[Kind, int]] = Counter()  # by kind and epochs
         for run in plan.runs:
             if run.run_id in completed:
                 self.ended[run.spec.stage] += 1
@@ -173,7 +173,7 @@ class Tally(Watcher):
     def seconds_left(self) -> tuple[float, float] | Stage:
         """Return the least and most seconds to expect, or a stage without any estimate yet.
 
-        Takes as long as there are kinds and trainings under way, however many trainings are left.
+        The running time depends on the numbers of kinds and of running trainings only.
         """
         low = high = 0.0
         for (kind, epochs), count in self._left.items():
@@ -212,7 +212,7 @@ class Tally(Watcher):
 
 
 class LiveDisplay(Watcher):
-    """Progress bars, running trainings, the best student so far and the time left, in place."""
+    """Live display of progress bars, running trainings, best student so far and time left."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
         self._tally, self._console = tally, console
@@ -278,7 +278,7 @@ class LiveDisplay(Watcher):
 
 
 class PlainLines(Watcher):
-    """A line for every training that ends, for logs and pipes."""
+    """Display of one line for every training that ends, for logs and pipes."""
 
     def __init__(self, tally: Tally, console: Console) -> None:
         self._tally, self._console = tally, console

@@ -43,7 +43,7 @@ __all__ = [
 
 
 def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
-    """Print the first failures with their causes, and what to do."""
+    """Print the first failures with their causes, and advice."""
     if not failures:
         return
     errors.print(f"{len(failures)} of {planned} trainings failed; the first of them:", style="red")
@@ -206,7 +206,7 @@ _OWN = {
 
 
 def print_registries(console: Console) -> None:
-    """List the data sets, methods, networks and recipes with a line each."""
+    """List the data sets, methods, networks and recipes with one line each."""
     for title, entries in (
         ("Data sets", datasets.names() | _OWN),
         ("Methods", methods.descriptions()),

@@ -23,7 +23,7 @@ __all__ = ["bytes_needed", "keep_weights", "set_damaged_aside", "tidy"]
 
 
 def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
-    """Set completed teachers aside that are needed but damaged; return their run ids."""
+    """Set aside completed teachers that are needed but damaged; return their run ids."""
     missing = (run for run in plan.runs if run.run_id not in completed)
     wanted = {needed for run in missing for needed in run.depends_on}
     damaged = set()
@@ -58,7 +58,7 @@ def keep_weights(
 
 
 def tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
-    """Delete what only running trainings need, also of processes that died.
+    """Delete files that only running trainings need, including those of dead processes.
 
     Pruned runs keep their checkpoints, from which they can continue.
     """

@@ -1,4 +1,4 @@
-"""The inventory of a results folder's data set, and changes of the data set since then."""
+"""Inventory of the data set of a results folder, and changes since it was stored."""
 
 from __future__ import annotations
 

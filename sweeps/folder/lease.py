@@ -1,9 +1,9 @@
-"""Lease of a results folder, which lets one command at a time train there.
+"""Lease of a results folder, which allows one command at a time to train there.
 
 The file ``.in-use.json`` names the holder of the folder. It is created only if it does not exist,
 updated every few seconds as a heartbeat, and removed when the command ends. Workers read it, too:
-they save and stop if it says so or if another command holds the folder, as after a machine that
-was suspended continues.
+they save and stop if it requests that or if another command holds the folder, as is possible after
+a suspended machine resumes.
 
 The lease avoids duplicate work; the safety of results does not depend on it. Commits are exclusive
 by themselves, so even two holders, which a file system without locks may allow for a moment, lose
@@ -64,7 +64,7 @@ def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None
 
     Args:
         out: Results folder; created if it does not exist.
-        stop: Reasons to stop, which workers are notified of; it is asked if the lease is lost.
+        stop: Request to stop, which is passed on to workers, and is made if the lease is lost.
         notify: Function that is called with a message if this takes a while.
 
     Yields:
@@ -91,9 +91,9 @@ def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None
 
 
 def taken_away(out: Path, token: str) -> Callable[[], bool]:
-    """Return a function that says whether a worker's sweep stops or has lost the folder.
+    """Return a function that tells a worker whether its sweep stops or has lost the folder.
 
-    It can be called at every step; it reads the file once a second at most.
+    It can be called at every step; it reads the file at most once a second.
     """
     path = out / f"{FILES}.json"
     pause = _LOOK if is_local(out) else _LOOK_FAR
@@ -148,7 +148,7 @@ def _take(
 
 
 def _alive(path: Path, holder: _Lease) -> bool:
-    """Watch the file for a while, by the clock of this machine, since others may differ."""
+    """Return whether the file changes, timed by the local clock, since clocks may differ."""
     began = time.monotonic()
     while time.monotonic() - began < _SILENCE:
         time.sleep(_BEAT / 5)

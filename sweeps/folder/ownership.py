@@ -31,7 +31,7 @@ _OWNER = "dataset.json"
 
 
 def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
-    """Refuse a folder that is not, or cannot become, the results of this data set.
+    """Check that a folder holds, or can hold, the results of this data set.
 
     Raises:
         UserError: It is a file, holds other files, or holds results of other data.
@@ -119,7 +119,7 @@ def open_folder(
     ``splits/<digest>.npz`` has int64 rows of the source (``train`` of its training set, ``val`` of
     its validation set if it has one, else of its test set, ``test`` of its test set) for the
     options in the JSON file of the same name. ``plan.json`` has the command, its settings, the
-    origin and images of each split, and the run ids that are selected from.
+    origin and images of each split, and the run ids that can be selected.
 
     Raises:
         UserError: The folder cannot be written.

@@ -49,9 +49,9 @@ class Kind(NamedTuple):
     """Method of students outside of the grid, else None."""
 
 
-_BATCHES = 4  # of an epoch of the calibration
+_BATCHES = 4  # batches in an epoch of the calibration
 _ALIKE = 3.0  # factor by which another kind of training may differ
-_SURE = 1.25  # ratio of most to least, below which a range is stated as one figure
+_SURE = 1.25  # largest ratio of the ends of a range that is stated as one figure
 
 
 _PLAIN = ("standard", "tradeoff")
@@ -120,19 +120,19 @@ class CostModel:
         return epochs + (self._asking if kind.stage == "teacher" else 0.0)
 
     def _like(self, kind: Kind) -> tuple[bool, list[float]]:
-        """Return whether this very kind was seen, and its or a similar kind's measurements."""
+        """Return whether the exact kind was seen, and measurements of it or a similar kind."""
         on_grid = kind._replace(method=None)
         like = kind, on_grid, on_grid._replace(multipliers=not kind.multipliers)
         found = next((k for k in like if self._seen.get(k)), None)
         return found == kind, [] if found is None else self._seen[found]
 
     def total(self, runs: Iterable[PlannedRun], images: int) -> float | None:
-        """Return the sum of ``seconds`` over runs; None if one is unlike anything seen."""
+        """Return the sum of ``seconds`` over runs; None if one has no estimate."""
         seconds = [self.seconds(run, images) for run in runs]
         return None if None in seconds else sum(s for s in seconds if s is not None)
 
     def total_range(self, runs: Iterable[PlannedRun], images: int) -> tuple[float, float] | None:
-        """Return the sums of ``range_of`` over runs; None if one is unlike anything seen."""
+        """Return the sums of ``range_of`` over runs; None if one has no estimate."""
         low = high = 0.0
         for run in runs:
             found = self.range_of(kind_of(run), run.spec.epochs, images)
@@ -165,9 +165,9 @@ def calibrate(
 
     The second epoch is timed. The cost of multipliers is added by calculation: each update is a
     forward pass over validation images, a third of the cost of training on as many. The same holds
-    for a teacher that is asked ``live`` by ``together`` students, since the few images here always
-    come from a table. No trained model is kept. On a GPU this happens in a process of its own, so
-    that all memory is released.
+    for a teacher that runs ``live`` for ``together`` students, since the logits of the few images
+    here always come from a table. No trained model is kept. On a GPU this happens in a separate
+    process, so that all memory is released.
     """
     arguments = plan, dataset, execution, asked, together
     if not execution.on_gpu:
@@ -211,7 +211,7 @@ def _measured(
             ended: dict[int, float] = {}
 
             def tick(progress: Progress, ended: dict[int, float] = ended) -> None:
-                ended[progress.epoch] = time.perf_counter()  # of the last of them
+                ended[progress.epoch] = time.perf_counter()  # overwritten by the last of them
 
             rows = train(specs, out=Path(scratch), data=small, execution=execution, report=tick)
             teacher_id = rows[0]["run_id"]

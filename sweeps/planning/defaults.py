@@ -18,16 +18,16 @@ Scale = Literal["paper", "small"]
 _PAPER_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PAPER_TEMPERATURES = (1.0, 3.0, 5.0)
 _PAPER_MULTIPLIERS = MultiplierOptions()  # Narasimhan & Menon's code: 0.1 every 32 steps
-# Small data sets make one update per epoch, on all of validation. A multiplier can grow in a
-# training by the step size times the epochs: about 8 nats here, for 40 and for about 15 epochs.
+# Small data sets make one update per epoch, on all of validation. The logarithm of a multiplier can
+# grow by the step size times the epochs in a training: about 8 nats, for 40 and about 15 epochs.
 _DIGITS_MULTIPLIERS = MultiplierOptions(step_size=0.2, period=None, batch=None)
 _SMALL_MULTIPLIERS = MultiplierOptions(step_size=0.5, period=None, batch=None)
 
 
-# Images of 32 x 32 pixels on which two CPU cores train a ResNet-8 student in about an hour, with
-# the forward pass of its teacher and evaluations: about 850 a second on each core.
+# Number of 32 x 32 images on which two CPU cores train ResNet-8 students in about an hour, with the
+# forward passes of the teacher and evaluations: about 850 images per second on each core.
 _SMALL_BUDGET = 6_000_000
-_ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for data sets of a few hundred
+_ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for a few hundred images
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ __all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
 
 _ON_GPU = 8  # trainings whose kernels together fill the chip
 _SHARING = 4  # students that share the forward pass of their teacher on a CPU
-_UNKNOWN_GPU = 16 * 2**30  # of a cluster whose GPUs this machine does not see
-_USABLE = 0.8  # of a GPU's memory
+_UNKNOWN_GPU = 16 * 2**30  # memory assumed for a GPU that cannot be queried
+_USABLE = 0.8  # usable share of the memory of a GPU
 
 
 class PerTrial(NamedTuple):
@@ -31,7 +31,7 @@ class PerTrial(NamedTuple):
 
 
 ONE = PerTrial()
-"""Trainings one by one."""
+"""One training at a time."""
 
 
 def trainings_per_trial(

@@ -84,10 +84,10 @@ class Plan:
 
 
 def spread(plan: Plan) -> Plan:
-    """Return the plan with its students in an order that covers all of it early.
+    """Return the plan with its students in an order that covers the whole plan early.
 
     Standard distillation of each seed, which all students are compared with, comes first. The
-    others are ordered by run id, which is reproducible and as good as random.
+    others are ordered by run id, which is reproducible and effectively random.
     """
 
     def place(run: PlannedRun) -> tuple[bool, str]:
@@ -115,8 +115,8 @@ class Planner:
         Grid: ``standard`` and each alpha for teachers, and for students at each temperature. Alpha
         0 is the balanced objective and alpha 1 the robust one, so a grid with both has the nine
         combinations of Wang et al. (UAI 2023, Table 1). The plan has the part of the grid that the
-        methods name, and standard distillation, the reference of all comparisons. A method that is
-        named with options adds one student. With 0 epochs, the standard teacher is the only one.
+        methods select, and standard distillation, the reference of all comparisons. A method with
+        options adds one student. With 0 epochs, the standard teacher is the only one.
 
         Repeats: further seeds of the combinations that they name, after those of the grid.
 
@@ -274,7 +274,7 @@ class Planner:
         derived: Derivation | None = None,
     ) -> PlannedRun:
         settings = self._settings
-        # The risks of a teacher always use the true labels, so its spec says so.
+        # The risks of a teacher always use the true labels, as its spec states.
         multipliers = settings.multipliers.model_copy(update={"val_labels": "true"})
         recipe = settings.teaching
         share = _DERIVED_EPOCHS.get(derived.by) if derived is not None else None

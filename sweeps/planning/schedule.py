@@ -1,4 +1,4 @@
-"""Dependencies of a plan as a state machine that says what can start, without Ray or threads."""
+"""State machine that determines which runs of a plan can start, without Ray or threads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Schedule:
         self.add(plan.runs)
 
     def add(self, runs: Sequence[PlannedRun]) -> None:
-        """Add runs, whose dependencies are known or among them."""
+        """Add runs; their dependencies must be known or among them."""
         awaited = {needed for run in runs for needed in run.depends_on}
         for run in runs:
             place = len(self._rank)
@@ -109,9 +109,9 @@ class Schedule:
         del self._running[run_id]
 
     def retry(self, run_id: str) -> PlannedRun:
-        """Mark a running run as failed and let it start again, from now on by itself.
+        """Mark a running run as failed, so that it starts again, from now on alone.
 
-        It is unknown which of several trainings side by side made the others fail.
+        If several trainings run side by side, any of them may have made the others fail.
         """
         run = self._running.pop(run_id)
         self._alone.add(run_id)
@@ -119,7 +119,7 @@ class Schedule:
         return run
 
     def fail(self, run_id: str) -> list[PlannedRun]:
-        """Mark a running run as failed for good.
+        """Mark a running run as permanently failed.
 
         Returns:
             The run, then all runs that wait for it, directly or not: they cannot be trained.

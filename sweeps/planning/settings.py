@@ -54,7 +54,7 @@ class Settings:
 
 
 def data_options(options: Options) -> DataOptions:
-    """Return how the data are cut, with the default imbalance of an ``-lt`` name."""
+    """Return the data options, with the default imbalance of an ``-lt`` name."""
     data = options.data
     ratio = data.imbalance
     if ratio is None:
@@ -126,7 +126,7 @@ def resolve(
         weights: Initial weights of the teachers.
 
     Raises:
-        UserError: Options exclude one another.
+        UserError: Options are mutually exclusive or do not fit the data set.
     """
     training, grid = options.training, options.grid
     scale: Scale = training.scale or ("paper" if gpu else "small")
@@ -168,7 +168,7 @@ def resolve(
         recipe=recipe,
         multipliers=multipliers,
         scale_by_classes=training.scale_by_classes,
-        alphas=tuple(sorted(a + 0.0 for a in grid.alphas or defaults.alphas)),  # -0.0 is 0
+        alphas=tuple(sorted(a + 0.0 for a in grid.alphas or defaults.alphas)),  # no -0.0
         temperatures=tuple(sorted(grid.temperatures or defaults.temperatures)),
         seeds=grid.seeds,
         methods=method_names.chosen(grid.methods),

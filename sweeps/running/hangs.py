@@ -1,9 +1,9 @@
 """Detection and termination of trainings that hang, as with a stuck data loader or a lost mount.
 
-A thread counts the batches that the process makes. If none is made for too long, it keeps the
-stacks of all threads for the log and ends the training, which is retried like any failure. On Ray
-the training's process ends. Without Ray the main thread is interrupted, which ends any wait that
-Python can end.
+A thread counts the batches of the process. If no batch is completed for too long, the thread saves
+the stacks of all threads for the log and ends the training, which is retried like any failure. On
+Ray, it ends the process of the training. Without Ray, it interrupts the main thread, which ends any
+wait that Python can interrupt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["HangError", "ending_the_process", "note_of", "watched", "watched_her
 log = logging.getLogger(__name__)
 
 _TIMES = 20
-"""Factor on the usual interval between batches, after which a training hangs."""
+"""Factor on the usual time between batches after which a training counts as hanging."""
 
 _FOLDER = ".hangs"  # in the results folder, until the sweep reads it
 _PATIENCE = 10.0  # seconds allowed for keeping the stacks, or for an interrupted training to end
@@ -37,7 +37,7 @@ Ended = Callable[[str, str], None]
 
 
 class HangError(Exception):
-    """A training that made no batch for too long; its message says for how long."""
+    """Error for a training that completed no batch for too long; its message states the time."""
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def watched(timeout: float, ended: Ended) -> Iterator[None]:
 
 
 def _watch(timeout: float, ended: Ended, done: threading.Event) -> None:
-    # Silence is counted in turns of this loop, so that time in a stopped process does not count.
+    # Silence is measured in iterations of this loop, so that time in a stopped process is excluded.
     period = min(1.0, timeout / 10)
     seen, silent = heartbeat.beats(), 0.0
     while not done.wait(period):
@@ -87,7 +87,7 @@ def _stacks() -> str:
 
 
 def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
-    """Return a callback that leaves cause and stacks for the sweep, and ends this process.
+    """Return a callback that saves cause and stacks for the sweep, and ends this process.
 
     Args:
         out: Results folder.
@@ -111,7 +111,7 @@ def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
 
 
 def note_of(out: Path, run_id: str) -> tuple[str, str] | None:
-    """Return cause and stacks of a training that was ended for hanging, once; else None."""
+    """Return and delete cause and stacks of a training that was ended as hanging, or None."""
     path = out / _FOLDER / run_id
     try:
         cause, _, stacks = files.read(path).decode().partition("\n")
@@ -133,7 +133,7 @@ def watched_here(timeout: float) -> Iterator[None]:
         timeout: As in ``watched``.
 
     Raises:
-        HangError: The training made no batch for too long.
+        HangError: The training completed no batch for too long.
     """
     main = threading.main_thread().ident
     if timeout <= 0 or main is None or threading.get_ident() != main:

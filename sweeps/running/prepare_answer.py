@@ -10,7 +10,7 @@ from analysis.select import prepare
 
 __all__ = ["preparing"]
 
-_WELL_UNDER_WAY = 20.0  # seconds: the start, which needs all cores, is over then
+_WELL_UNDER_WAY = 20.0  # seconds until the start, which needs all cores, is over
 
 
 @contextlib.contextmanager

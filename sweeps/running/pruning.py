@@ -1,11 +1,11 @@
 """Pruning of students that are very unlikely to be selected (``--prune``).
 
-A student stops after shares of its epochs. Its final worst-class and average accuracies are
+A student stops after certain shares of its epochs. Its final worst-class and average accuracies are
 predicted by regressions of the final accuracies of completed students of the same sweep on their
 accuracies at the same epoch. A student whose prediction is too low to be selected, up to a small
 probability, is ``pruned``: its counts and its checkpoint are kept, and a sweep without ``--prune``
 continues it. Teachers, other methods and standard distillation are never pruned, and no student is
-before enough others are completed.
+pruned before enough others are completed.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Pruner:
 
 def _chance(pairs: Iterable[tuple[float, float]], now: float, bar: float) -> float:
     """Return the probability that a final figure reaches the bar, by a regression on others."""
-    from scipy import stats  # a fifth of a second that no other command needs
+    from scipy import stats  # takes a fifth of a second, which only pruning needs
 
     at, final = np.array(list(pairs)).T
     n = at.size

@@ -52,13 +52,13 @@ class Sweep:
         completed: Run ids with a completed record.
         out: Results folder; failed runs are recorded there with their cause.
         fingerprint: Fingerprint of the data.
-        *watchers: Notified of every event, in this order.
+        *watchers: Receivers of every event, notified in this order.
         per_trial: Trainings side by side in one trial.
         slots: Trials at a time. The last trials are kept small, so that no slot is idle.
         max_failures: Number of retries of a failed training.
-        stop: Request to stop; once it is asked, no trial starts.
-        pruner: Decides which students are not continued; None to continue all.
-        search: Proposes further runs when all that can start have started; None for none.
+        stop: Request to stop, after which no trial starts.
+        pruner: Rule that decides which students are not continued; None to continue all.
+        search: Search that proposes further runs when none is left to start; None for no search.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class Sweep:
             self._search.ended(run, None)
 
     def all_failures(self) -> list[Failure]:
-        """Return the failures, with the runs that a backend which ended early has not started."""
+        """Return the failures, including runs that never started as the backend ended early."""
         if self._stop.asked:
             return self.failures
         return self.failures + [

@@ -44,7 +44,7 @@ def carry_out(
     controls: TrainingControls = TrainingControls(),
     watching: Watching = contextlib.nullcontext,
 ) -> Iterator[dict[str, Any]]:
-    """Train, compute the logits of new teachers, and yield how each training ended.
+    """Train, compute the logits of new teachers, and yield the outcome of each training.
 
     Args:
         specs: Specs of the trainings to run side by side.
@@ -52,8 +52,8 @@ def carry_out(
         dataset: Data set of all specs.
         out: Results folder.
         execution: Device, precision and threads.
-        controls: Progress reports, checkpoints, validations, and when to stop.
-        watching: Callable that takes run ids and returns a context that ends a training that hangs.
+        controls: Progress reports, checkpoints, validations and stop conditions.
+        watching: Function that returns, for run ids, a context that ends hanging trainings.
 
     Yields:
         The ``run_id`` and ``status`` of each spec. The status is ``completed`` or ``pruned``, with
@@ -61,7 +61,7 @@ def carry_out(
         ``halted`` if all other trainings would fail, too, or ``dying`` before an error is raised.
 
     Raises:
-        torch.AcceleratorError: The process cannot use its GPU any more and has to end.
+        torch.AcceleratorError: The process can no longer use its GPU and has to end.
     """
     by_id = {run_id(spec, dataset.fingerprint): spec for spec in specs}
     completed: dict[str, dict[str, Any]] = {}

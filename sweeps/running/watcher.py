@@ -1,4 +1,4 @@
-"""Base class of what is notified of the events of a sweep."""
+"""Base class of receivers of the events of a sweep."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Watcher:
         """Handle a completed training; ``row`` has its record's accuracies and seconds."""
 
     def paused(self, run: PlannedRun, pruned: bool) -> None:
-        """Handle a training that stopped before its last epoch: for good if it is pruned."""
+        """Handle a training that stopped before its last epoch, permanently if it is pruned."""
 
     def retried(self, run: PlannedRun, cause: str) -> None:
         """Handle a training that failed and will be started again."""
 
     def failed(self, run: PlannedRun, cause: str) -> None:
-        """Handle a training that failed for good, or whose teacher did."""
+        """Handle a training that failed permanently, or whose teacher did."""

@@ -29,10 +29,10 @@ done 2>/dev/null
 
 @contextlib.contextmanager
 def ended_with_this_process() -> Iterator[None]:
-    """Kill the agents of the local Ray when the context is left or this process dies.
+    """Kill the agents of the local Ray when the context exits or this process dies.
 
-    A shell in a session of its own waits for that, so that a signal to the group does not reach it.
-    Without a shell or ``/proc`` the agents stay for up to 90 seconds.
+    A shell waits for this in its own session, out of reach of signals to the process group. Without
+    a shell or ``/proc`` the agents stay for up to 90 seconds.
     """
     try:
         guard = subprocess.Popen(

@@ -90,7 +90,7 @@ class Allowance:
 
     Attributes:
         object_store: Bytes of its object store.
-        few_arenas: Whether address space is short. Each thread's memory arena takes 64 MiB of it.
+        few_arenas: Whether address space is limited. Each thread's memory arena takes 64 MiB of it.
         store_folder: Folder in which the store's memory is mapped.
         folder: Folder for temporary files.
     """
@@ -110,7 +110,7 @@ def allow(limits: Limits, images: int, workers: int) -> Allowance:
         workers: Number of trainings at a time.
 
     Raises:
-        UserError: Ray would not start; the line names the limit, and how to raise it.
+        UserError: Ray would not start; the message names the limit and how to raise it.
     """
     store = images + images // 8 + _STORE_SLACK
     space = limits.address_space
@@ -204,9 +204,9 @@ def _limit(which: int, *, hard: bool = False) -> int | None:
 
 
 def _processes_left() -> int | None:
-    """Return how many more threads the user may start; None without a limit, as for root."""
+    """Return the number of threads that the user may still start; None without a limit."""
     limit = _limit(resource.RLIMIT_NPROC)
-    if limit is None or os.getuid() == 0:
+    if limit is None or os.getuid() == 0:  # no limit applies to root
         return None
     used = 0
     for status in Path("/proc").glob("[0-9]*/status"):

@@ -1,7 +1,7 @@
-"""Detection of a Ray that has died, and a check that a cluster detects dead nodes soon enough.
+"""Detection of a dead Ray, and a check that a cluster detects dead nodes soon enough.
 
 Ray considers a node dead after a number of health checks in a row without an answer: with its
-defaults after more than a minute. A program whose own Ray has died may wait forever, or be ended
+defaults after more than a minute. A program whose own Ray has died may wait forever, or end
 without a message.
 """
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def watched(stop: Stop) -> Iterator[None]:
-    """Give the sweep up if the Ray that it runs on dies while this context is active."""
+    """Give up the sweep if its Ray dies while this context is active."""
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=(stop, done), name="ray-watch", daemon=True)
     thread.start()
@@ -60,7 +60,7 @@ def _watch(stop: Stop, done: threading.Event) -> None:
 
 
 def _own_death() -> str | None:
-    """Return how a process of Ray that was started here has ended; None if none has."""
+    """Return why Ray has stopped; None if its processes that were started here are alive."""
     for name, code in dead_processes():
         if name in ("raylet", "gcs_server"):
             return explain(f"Ray has stopped: its {name} ended ({_ending(code)})")

@@ -1,7 +1,7 @@
-"""The parts of Ray's private modules that this project depends on.
+"""Functions that use Ray's private modules.
 
-They may change with any release, so they are used here only. ``pyproject.toml`` states the range of
-Ray releases that the tests of this module were run with.
+Private modules may change with any release, so no other module of this project uses them.
+``pyproject.toml`` states the range of Ray releases that the tests of this module were run with.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def raylet_pid() -> int:
 
 
 def dead_processes() -> list[tuple[str, int]]:
-    """Return name and exit code of each of Ray's processes that was started here and has ended."""
+    """Return name and exit code of each ended Ray process that was started here."""
     node = _node()
     dead = () if node is None else node.dead_processes()
     return [(name, process.returncode) for name, process in dead]
@@ -70,14 +70,14 @@ def bootstrap_address(address: str) -> str | None:
 
 
 def forget_token() -> None:
-    """Have Ray read the authentication token from its source again."""
+    """Make Ray read the authentication token from its source again."""
     from ray._raylet import AuthenticationTokenLoader
 
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 def node_infos(address: str, timeout: float) -> Any:
-    """Ask the head node at an address for its nodes, with the token that is set at present.
+    """Return the nodes that the head node at an address knows, using the current token.
 
     Raises:
         ray.exceptions.AuthenticationError: The token is not the cluster's.
@@ -94,11 +94,11 @@ def node_infos(address: str, timeout: float) -> Any:
 def health_checks(node_id: str, timeout: float) -> tuple[int, int, int]:
     """Return period (ms), timeout (ms) and number of failed health checks until a node is dead.
 
-    They are known to the processes of the head node only, so one of them is asked.
+    Only processes of the head node know them, so they are read in a task there.
 
     Args:
         node_id: Id of the head node.
-        timeout: Seconds to wait for its answer.
+        timeout: Seconds to wait for the task.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -120,7 +120,7 @@ def health_checks(node_id: str, timeout: float) -> tuple[int, int, int]:
 
 
 def read_no_results_at_the_end() -> None:
-    """Keep Tune from reading a ``result.json`` of each trial at the end.
+    """Prevent Tune from reading a ``result.json`` of each trial at the end.
 
     No such files are written here, and Tune would log a ``FileNotFoundError`` for each.
     """

@@ -1,4 +1,4 @@
-"""The sweep as a Ray Tune searcher, which releases a student when its teacher is finished."""
+"""Ray Tune searcher of a sweep, which releases a student when its teacher is finished."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Obituaries", "PlanSearcher"]
 
 
 class PlanSearcher(Searcher):
-    """Ray Tune searcher that suggests what can start now, or nothing while students wait.
+    """Ray Tune searcher that suggests trials that can start, or nothing while students wait.
 
     Use it with ``num_samples=-1``, since this searcher announces the end. With a fixed number Ray
     2.60 counts each empty suggestion and silently drops as many trainings.

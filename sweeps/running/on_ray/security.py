@@ -1,4 +1,4 @@
-"""Access control of Ray: loopback and a random token here, the cluster's token elsewhere.
+"""Access control of Ray: loopback and a random token locally, the token of a cluster elsewhere.
 
 Anyone who can connect to a Ray process can run programs through it. So a Ray that is started here
 listens on loopback only and requires a random token, which exists only in the environment of its
@@ -119,7 +119,7 @@ def _check_file(path: Path, address: str) -> None:
 
 
 def _admitted(found: str, address: str) -> bool:
-    """Return whether the cluster accepts the token that is set at present."""
+    """Return whether the cluster accepts the current token."""
     from ray.exceptions import AuthenticationError
 
     try:
@@ -147,7 +147,7 @@ def _token(value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Discard what Ray's C++ code writes to standard error, which is raised as well."""
+    """Discard the errors that Ray's C++ code prints, since they are raised as well."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -26,14 +26,14 @@ _FIGURES = (
     "val_worst_class_accuracy",
     "train_seconds",
 )
-_STEPS = ("training_iteration", "timesteps_total")  # the abscissae of Ray's callbacks
+_STEPS = ("training_iteration", "timesteps_total")  # x-axes of the callbacks of Ray
 
 
 class Tracker(LoggerCallback):
-    """Logger callback that forwards figures to another one until that fails.
+    """Logger callback that forwards figures to another one until that one fails.
 
     Args:
-        flag: Option that asked for it.
+        flag: Option that requested it.
         inner: The other callback, which is set up here.
         notify: Function that is called with a message when it has failed.
 

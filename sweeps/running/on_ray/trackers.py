@@ -22,7 +22,7 @@ _UPLOAD_SECONDS = 120  # at the end; figures that were not sent by then stay in 
 def connect_trackers(
     choice: Tracking, experiment: str, out: Path, notify: Callable[[str], object]
 ) -> list[Any]:
-    """Return the callbacks for Ray Tune, connected.
+    """Return connected callbacks for Ray Tune.
 
     Args:
         choice: Trackers to connect to.

@@ -3,7 +3,7 @@
 A reused actor keeps no state from one trial to the next: every random choice of a training is
 seeded by its spec, and ``Execution.prepared`` sets the global state of the process.
 
-The driver imports this module, too, so the imports of a trial are inside of the function.
+The driver imports this module, too, so the imports of a trial are inside the function.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def train_trial(
 
     Figures of several trainings are reported under their run ids, so that each has its own curve
     in TensorBoard. With the ``token`` of a lease, they save and stop when the lease ends. A process
-    that makes no batch for ``hang_timeout`` seconds ends itself, see ``sweeps.running.hangs``.
+    that completes no batch for ``hang_timeout`` seconds ends itself, see ``sweeps.running.hangs``.
     """
     from ray import tune
 
@@ -59,7 +59,7 @@ def train_trial(
             reported[run_id] = now
             figures = {k: v for k, v in asdict(progress).items() if v is not None}
             named = figures if alone else {run_id: figures}
-            # `timesteps_total` is TensorBoard's abscissa.
+            # `timesteps_total` is the x-axis of TensorBoard.
             tune.report(named | {"run_id": run_id, "timesteps_total": progress.epoch})
 
     for outcome in carry_out(

@@ -62,8 +62,8 @@ _ENVIRONMENT = {
 
 
 # Environment that Tune sets for its actors. Ray starts worker processes in advance with the
-# environment of the job, and an actor uses one of them only if its environment is the same. Else a
-# new process has to start and import everything, which takes seconds.
+# environment of the job, and an actor uses one of them only if its environment is the same.
+# Otherwise a new process has to start and import everything, which takes seconds.
 _ACTORS_ENVIRONMENT = {"PL_DISABLE_FORK": "1"}
 
 
@@ -84,8 +84,8 @@ def connect(
 ) -> Iterator[Callable[[], Cluster]]:
     """Start Ray on this machine, or join the cluster at ``--address``, and leave it afterwards.
 
-    Ray takes seconds to start, most of them waiting. So it starts in a thread, and the function
-    that is yielded waits for it.
+    Ray takes seconds to start, mostly waiting, so it starts in a thread, and the yielded function
+    waits for it.
 
     Args:
         machine: Machine or cluster to run on.
@@ -121,7 +121,7 @@ def connect(
             if machine.address is None:
                 guarded.enter_context(ended_with_this_process())
             with contextlib.suppress(ValueError):  # not in the main thread
-                for number, handler in handlers.items():  # Ray's own prints a stack
+                for number, handler in handlers.items():  # those of Ray print a stack
                     signal.signal(number, handler)
             return Cluster.fit(_nodes(), machine)
 
@@ -193,7 +193,7 @@ def _nodes() -> list[tuple[float, float]]:
 
 
 def _following(cluster: Cluster, machine: Machine) -> Callable[[], int]:
-    """Return a function for the number of trainings that fit at present, as nodes join and die."""
+    """Return a function that counts the slots of the cluster, as nodes join and die."""
     machine = replace(machine, gpus_per_trial=cluster.gpus_per_trial)
     slots, looked = cluster.slots, time.monotonic()
 
@@ -239,7 +239,7 @@ def run_on_ray(
     trackers: Sequence[Any] = (),
     controls: TrainingControls = TrainingControls(),
 ) -> None:
-    """Run the remaining trials of a sweep, as many at a time as the cluster has slots for."""
+    """Run the remaining trials of a sweep, one in each slot of the cluster."""
     from ray import tune
     from ray.tune.logger import TBXLoggerCallback
 
