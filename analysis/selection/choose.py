@@ -1,4 +1,4 @@
-"""Choice of a combination on validation; no test column reaches this module."""
+"""Selection of a combination on validation; no test column reaches this module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-12
-"""Two means this close are equal: they differ by the order in which seeds were added up."""
+"""Tolerance for equal means, which may differ by the order in which seeds were summed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Selection:
     means: Means
     """Validation accuracies at the criterion's ``worst_k``, as counted."""
     seen: Accuracies
-    """Accuracies that the criterion was applied to: the same, or estimates."""
+    """Accuracies that the criterion was applied to, as counted or as estimated."""
     reference: int
-    """Standard distillation at its best temperature, by the sweep's own recipe."""
+    """Standard distillation at its best temperature, with the sweep's own recipe."""
     margin: FloatArray
     """Margin of each combination's average accuracy, ``(combinations,)``; NaN if it has none."""
     shortfall: FloatArray
@@ -48,7 +48,7 @@ class Selection:
 
     @property
     def least_average(self) -> float | None:
-        """Least average accuracy of the selected combination; None without such a constraint."""
+        """Average accuracy required of the selected combination; None without such a constraint."""
         if not (isinstance(self.criterion, Constrained) and self.criterion.keep == "average"):
             return None
         return float(self.seen.means.average[self.selected] + self.shortfall[self.selected])
@@ -61,8 +61,8 @@ def select(
 ) -> Selection:
     """Apply a criterion to the validation accuracies.
 
-    Ties go to the higher average accuracy, then to the lower temperature, then to the smaller
-    alpha_t and alpha_s, where the standard objective counts as smallest.
+    Ties are broken by higher average accuracy, then by lower temperature, then by smaller alpha_t
+    and alpha_s, where the standard objective counts as the smallest.
 
     Args:
         combinations: Students of one family.
@@ -70,7 +70,7 @@ def select(
         accuracies: Accuracies to apply it to; None for those as counted.
 
     Raises:
-        UserError: The runs have no standard distillation to measure against, or the criterion's
+        UserError: The runs have no standard distillation to compare with, or the criterion's
             ``worst_k`` is out of range.
     """
     criterion = criterion or Constrained()

@@ -1,4 +1,4 @@
-"""Selection rules: each states a constraint and an objective to maximize.
+"""Selection rules, each with a constraint and an objective to maximize.
 
 A new rule is a class with the methods of ``Criterion``.
 """
@@ -74,23 +74,26 @@ class Accuracies:
 
 
 class Criterion(Protocol):
-    """A selection rule. ``reference`` is the index of standard distillation, at its best T."""
+    """A selection rule.
+
+    ``reference`` is the index of standard distillation at its best temperature.
+    """
 
     @property
     def worst_k(self) -> int:
         """Number of classes in the worst-k accuracy."""
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
+        """Return the name and options as plain data."""
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
         """Return the objective in words, and the constraint on one combination."""
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Return how far each violates the constraint; 0 or less if it is feasible."""
+        """Return how far each combination violates the constraint; 0 or less if it is feasible."""
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Return how far below the reference each average may fall; NaN if it is free."""
+        """Return how far below the reference each average may fall; NaN if unconstrained."""
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
         """Return the objective, ``(combinations,)``, or ``(combinations, keys)`` by priority."""
@@ -113,9 +116,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Constrained:
-    """The rule that maximizes worst-k accuracy, or a group's, under a constraint on the average.
+    """A rule that maximizes worst-k accuracy, or a group's, under a constraint on the average.
 
-    By default the criterion of Wang et al. 2023, section 4 ("Trading off accuracy and robustness"):
+    The default is the criterion of Wang et al. 2023, section 4 ("Trading off accuracy and
+    robustness"):
     "at least as high average accuracy as standard distillation (within error margin)".
 
     Attributes:
@@ -151,7 +155,7 @@ class Constrained:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
+        """Return the name and options as plain data."""
         rule = "standard_error" if self.margin is None else "fixed"
         return {"name": "constrained", **asdict(self), "margin_rule": rule}
 
@@ -167,17 +171,17 @@ class Constrained:
         return values, against, self._margins(se, error)
 
     def _margins(self, se: FloatArray, reference_se: FloatArray | float) -> FloatArray:
-        """Return the accuracy that may be given up, for standard errors of candidates."""
+        """Return the accuracy that may be given up, given the standard errors of candidates."""
         if self.margin is not None:
             return np.full(np.shape(se), self.margin)
         return np.asarray(self.errors * np.hypot(se, reference_se))
 
     def least_average(self, standard: Sequence[float], images: int) -> float:
-        """Return the average accuracy to ask for while few combinations have been trained.
+        """Return the required average accuracy while few combinations have been trained.
 
         Args:
-            standard: Average accuracies of standard distillation; the lowest counts.
-            images: Validation images that each of them is counted on.
+            standard: Average accuracies of standard distillation; the lowest one is used.
+            images: Number of validation images of each.
         """
         error = np.asarray(binomial_error(max(standard), images))
         if isinstance(self.reference, str):
@@ -197,12 +201,12 @@ class Constrained:
         return f"{what} accuracy", least
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Return the least accuracy required minus the accuracy, shape ``(combinations,)``."""
+        """Return the required accuracy minus the accuracy, shape ``(combinations,)``."""
         values, against, margins = self._least(accuracies, reference)
         return np.asarray(against - margins - values)
 
     def margins(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Return how far below the reference each may fall, shape ``(combinations,)``."""
+        """Return how far below the reference each accuracy may fall, shape ``(combinations,)``."""
         return self._least(accuracies, reference)[2]
 
     def objective(self, accuracies: Accuracies) -> FloatArray:
@@ -237,7 +241,7 @@ class _Free:
 
 @dataclass(frozen=True)
 class WeightedSum(_Free):
-    """The rule that maximizes ``weight * worst-k + (1 - weight) * average`` accuracy.
+    """A rule that maximizes ``weight * worst-k + (1 - weight) * average`` accuracy.
 
     Raises:
         UserError: ``weight`` is not a fraction.
@@ -250,7 +254,7 @@ class WeightedSum(_Free):
             raise UserError(f"weight must be a fraction, such as 0.5, not {self.weight:g}")
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
+        """Return the name and options as plain data."""
         return {"name": "weighted_sum", **asdict(self)}
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
@@ -265,10 +269,10 @@ class WeightedSum(_Free):
 
 @dataclass(frozen=True)
 class Lexicographic(_Free):
-    """The rule that maximizes one accuracy and, within a tolerance of its best, the next.
+    """A rule that maximizes one accuracy and, within a tolerance of its best, the next.
 
     Raises:
-        UserError: ``tolerance`` is not a fraction of 0 or more, or an accuracy is not known.
+        UserError: ``tolerance`` is not a fraction, or an accuracy is unknown.
     """
 
     order: tuple[Measure, ...] = ("worst_k", "average")
@@ -283,7 +287,7 @@ class Lexicographic(_Free):
             raise UserError(f"order must name some of {', '.join(known)}, not {', '.join(wrong)}")
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
+        """Return the name and options as plain data."""
         return {"name": "lexicographic", **asdict(self)}
 
     def words(self, accuracies: Accuracies, reference: int, index: int) -> tuple[str, str]:
@@ -306,10 +310,10 @@ class Lexicographic(_Free):
 
 @dataclass(frozen=True)
 class Floors:
-    """The rule that maximizes worst-k accuracy if some classes reach their floors.
+    """A rule that maximizes worst-k accuracy where some classes reach their floors.
 
     Attributes:
-        floors: Least recall by class.
+        floors: Minimum recall by class.
         names: Names of the classes, in label order.
         worst_k: Number of classes in the worst-k accuracy.
 
@@ -331,7 +335,7 @@ class Floors:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """Return name and options as plain data."""
+        """Return the name and options as plain data."""
         floors = {self.names[label]: floor for label, floor in self.floors.items()}
         return {"name": "floors", "worst_k": self.worst_k, "floors": floors}
 
@@ -342,7 +346,7 @@ class Floors:
         return what, "accuracies of at least " + ", ".join(least)
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
-        """Return the largest distance of a class to its floor, shape ``(combinations,)``."""
+        """Return the largest shortfall of a class from its floor, shape ``(combinations,)``."""
         labels: IntArray = np.array(list(self.floors), dtype=np.int64)
         lacking = np.array(list(self.floors.values())) - accuracies.recalls[:, labels]
         return np.asarray(np.where(np.isnan(lacking), np.inf, lacking).max(axis=1))

@@ -1,17 +1,17 @@
-"""Covariance of the effects of combinations on classes: maximum likelihood in low rank.
+"""Low-rank covariance of the effects of combinations on classes, fitted by maximum likelihood.
 
 In whitened coordinates (noise of variance 1), rotated by the eigenvectors of the similarity of
 combinations, row i of the effects is ``N(0, variance[i] L)`` with
 
     L = own diag(slope^2) + loadings^T loadings.
 
-``L`` is a factor analysis. It has a part of each class's own; a known direction along which a
-training moves all classes (the same amount on the logit scale); perhaps a second one (more for
-harder classes); and a few directions that are estimated. All but the first have to raise the
-likelihood by more than a penalty. The second would otherwise add variance to the hardest class,
-which is the worst one, and estimates of it would be shrunk too little. Woodbury's identity gives
-likelihood and posterior in the space of the factors, so no ``(classes, classes)`` matrix is
-decomposed.
+``L`` is the covariance of a factor analysis model. It has an independent part for each class; a
+known direction along which a training moves all classes by the same amount on the logit scale;
+optionally a second known direction, which moves harder classes more; and a few estimated
+directions. Each direction except the first must raise the likelihood by more than a penalty.
+Otherwise, the second direction would add variance to the hardest class, which is the worst one, and
+its estimates would be shrunk too little. Woodbury's identity gives the likelihood and the posterior
+in the space of the factors, so no ``(classes, classes)`` matrix is decomposed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from analysis.runs.columns import FloatArray
 __all__ = ["Effects", "fit_effects"]
 
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""Length scales of the kernel over combinations, in units of alpha."""
+"""Candidate length scales of the kernel over combinations, in units of alpha."""
 _OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
-"""Share of the effects' variance that is each combination's own; 1 switches the kernel off."""
+"""Candidate shares of variance that is independent for each combination; 1 disables the kernel."""
 _FACTORS = 4
 """Maximum number of estimated directions."""
 _PENALTY = 0.35
-"""Penalty of a direction, in log likelihood per parameter and log row; BIC would take 0.5."""
+"""Penalty on the log likelihood, per parameter and per unit of log(rows); BIC uses 0.5."""
 _COARSE, _FINE = 12, 100
-"""EM steps for the choice of the kernel, and the maximum for the fit with the chosen one."""
+"""Maximum numbers of EM steps: to choose the kernel, and to fit the model with the chosen one."""
 _SETTLED = 0.02
 """Gain in log likelihood below which EM stops."""
 _PRIOR_VARIANCE, _OWN_WEIGHT, _SHARED_WEIGHT = 0.5, 5.0, 0.5
-"""Prior variance of a class's own part on the logit scale, and its weight in values; and the weight
-in rows of the prior of a known direction, which is as large as a class's own part. A fixed
-variance would be more than most trainings differ by and would stay in the fit of a hundred rows."""
+"""Prior variance of a class's independent part on the logit scale, its weight as a number of
+values, and the weight of a known direction's prior as a number of rows. The prior variance of a
+known direction is the estimated variance of the independent part: a fixed one would exceed most
+differences between trainings and would persist in a fit to a hundred rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +51,20 @@ class Effects:
     rotation: FloatArray
     """Eigenvectors of the similarity of combinations, ``(combinations, rows)``."""
     variance: FloatArray
-    """Their eigenvalues, ``(rows,)``."""
+    """Eigenvalues of that similarity, ``(rows,)``."""
     slope: FloatArray
     """Change of each class per unit of effect on the logit scale, ``(classes,)``."""
     own: float
-    """Variance of each class's own part on the logit scale."""
+    """Variance of each class's independent part on the logit scale."""
     loadings: FloatArray
     """Directions in which classes move together, ``(factors, classes)``."""
 
     def covariance(self) -> FloatArray:
-        """Covariance of the classes ``L``, dense, ``(classes, classes)``."""
+        """Return the dense covariance ``L`` of the classes, ``(classes, classes)``."""
         return np.asarray(np.diag(self.own * self.slope**2) + self.loadings.T @ self.loadings)
 
     def conditional(self) -> Conditional:
-        """Return the posterior uncertainty given data of noise variance 1; see ``Conditional``."""
+        """Return the posterior uncertainty given data with noise of variance 1."""
         given = self.posterior(np.zeros((len(self.variance), len(self.slope))))
         return Conditional(
             own=np.sqrt(1 - 1 / given.diagonal),
@@ -101,7 +102,7 @@ class Effects:
 
 @dataclass(frozen=True, eq=False)
 class Conditional:
-    """Posterior uncertainty of the effects: independent parts, and factors beside them."""
+    """Posterior uncertainty of the effects, as independent parts plus factors."""
 
     own: FloatArray
     """Standard deviations given the factors, ``(rows, classes)``."""
@@ -159,9 +160,9 @@ def fit_effects(
     Args:
         white: Effects with noise of variance 1, shape ``(combinations, classes)``.
         root: Square roots of the numbers of seeds.
-        settings: Places of the combinations.
+        settings: Coordinates of the combinations, ``(combinations, axes)``.
         slope: Change per unit of effect on the logit scale, for each class of ``white``.
-        hardness: Standardized levels of the classes: the second known direction.
+        hardness: Standardized levels of the classes, for the second known direction.
     """
     distance = np.sqrt(((settings[:, None] - settings) ** 2).sum(axis=-1))
     known = _known(slope, hardness)
@@ -202,7 +203,7 @@ def _likeness(
     far = np.sqrt(3) * distance / length
     like = (1 - share) * (1 + far) * np.exp(-far) + share * np.eye(len(root))
     like *= root[:, None] * root
-    like -= unit[:, None] * (unit @ like)  # levels are free, so effects are contrasts
+    like -= unit[:, None] * (unit @ like)  # levels are unconstrained, so effects are contrasts
     like -= (like @ unit)[:, None] * unit
     variance, rotation = eigh(like)
     kept = variance > 1e-9 * root.max() ** 2
@@ -230,7 +231,7 @@ def _with_best_directions(effects: Effects, rotated: FloatArray, known: FloatArr
 def _with_best_factors(
     start: Effects, rotated: FloatArray, known: FloatArray
 ) -> tuple[float, Effects]:
-    """Return the largest penalized log likelihood by number of factors, and its effects."""
+    """Return the largest penalized log likelihood over numbers of factors, and its effects."""
     rows, classes = rotated.shape
     best: tuple[float, Effects] | None = None
     for factors in range(min(_FACTORS, classes - 1, rows - 1) + 1):
@@ -247,7 +248,7 @@ def _with_best_factors(
 
 
 def _with_another(effects: Effects, rotated: FloatArray) -> Effects:
-    """Return effects with one more direction: the largest one of the residuals."""
+    """Return effects with one more direction, the leading one of the residuals."""
     given = effects.posterior(rotated)
     rest = rotated - given.scores @ effects.loadings
     rest = rest / np.sqrt(effects.variance[:, None] + 1 / max(effects.own, 1e-9))
@@ -273,7 +274,7 @@ def _maximize(
 
 
 def _step(effects: Effects, given: Given, x: FloatArray, directions: FloatArray) -> Effects:
-    """Return the effects after one step of EM."""
+    """Return the effects after one EM step."""
     b, v, slope, known = effects.loadings, effects.variance, effects.slope, len(directions)
     moments = given.covariance + given.scores[:, :, None] * given.scores[:, None, :]
     shrink = 1 - 1 / given.diagonal

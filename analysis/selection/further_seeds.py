@@ -1,4 +1,4 @@
-"""Further seeds that would settle a selection: of which combinations, and how many.
+"""Proposals of further seeds that reduce the expected regret of a selection.
 
 A further seed of a combination is another observation of its classes, with the noise estimated by
 the posterior. Its effect on the choice can be computed before it is trained (preposterior analysis,
@@ -25,14 +25,14 @@ from rkd_core.errors import UserError
 __all__ = ["Settling", "one_more", "settle"]
 
 _HOW_MANY = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Numbers of combinations to repeat together, the likeliest to be best first."""
+"""Numbers of combinations to repeat together, by decreasing probability of being the best."""
 _HOW_OFTEN = (1, 2, 3, 5, 8, 12, 20)
-"""Further seeds of each."""
+"""Numbers of further seeds of each combination."""
 _CONTENDERS = 8
 """Number of combinations for which ``one_more`` evaluates a further seed."""
 _DRAWS = 300
 _EVERY = 300
-"""Number of combinations for which a further seed is evaluated."""
+"""Maximum number of combinations for which one further seed of all is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Settling:
     """Expected regret now."""
     target: float
     places: tuple[int, ...]
-    """Combinations to repeat, standard distillation first if it is measured against; none if it
-    is settled."""
+    """Combinations to repeat, with standard distillation first if it is the reference; empty if the
+    selection is settled."""
     seeds: int
-    """Further seeds of each."""
+    """Number of further seeds of each."""
     after: float
     """Expected regret after they are trained."""
     beyond: Settling | None = None
-    """Proposal with more trainings than there are so far, which reaches the target or comes nearer
-    to it; None if the target needs none."""
+    """Proposal with more trainings than completed so far, which reaches the target or comes closer
+    to it; None if the target does not need it."""
     another_grid: float | None = None
     """Expected regret after one further seed of every combination; None if not evaluated."""
 
@@ -74,17 +74,19 @@ class Settling:
 def settle(selection: Selection, uncertainty: Uncertainty | None, target: float) -> Settling:
     """Return the fewest further students that bring the expected regret to ``target`` or less.
 
-    It proposes at most as many students as have been trained, and with one seed only one further
-    seed: one seed does not show how far seeds differ. If that does not reach the target, the
-    proposal is the one that comes nearest, and ``beyond`` holds a larger one that comes nearer.
+    The proposal has at most as many students as have been trained. If there is one seed so far, it
+    adds only one, since a single seed does not show how much seeds differ. If the target is out of
+    reach within these limits, the proposal is the one that comes closest, and ``beyond`` holds a
+    larger one that comes closer.
 
     Args:
-        selection: Selection by estimates.
-        uncertainty: Uncertainty of the selection; None if it is not known.
+        selection: Selection based on estimates.
+        uncertainty: Uncertainty of the selection; None if unknown.
         target: A fraction of accuracy, such as 0.005.
 
     Raises:
-        UserError: The target is not above 0, or the uncertainty of the choice is not known.
+        UserError: The target is not between 0 and 1, the rule has more than one objective, or the
+            uncertainty of the choice is unknown.
     """
     if not 0 < target < 1:
         raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
@@ -118,10 +120,11 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
 
 
 def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:
-    """Return by how much one further seed of a single combination reduces the expected regret.
+    """Return how much one further seed of a single combination reduces the expected regret.
 
-    It covers the combinations likeliest to be best, the selected one and standard distillation; the
-    effect of all others is about 0. Values have Monte Carlo error, so small ones may be 0.
+    The result covers the combinations most likely to be the best, the selected one and standard
+    distillation; the effect of all others is close to 0. Values have Monte Carlo error, so small
+    ones may be 0.
     """
     posterior = fit(selection.combinations)
     if posterior is None:
@@ -136,11 +139,11 @@ def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]
 def _candidates(
     selection: Selection, uncertainty: Uncertainty
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield sets of combinations with a number of further seeds, in order of students."""
+    """Yield sets of combinations and numbers of further seeds, by increasing number of students."""
     rule, chance = selection.criterion, uncertainty.probability_best
     order = [selection.selected, *np.argsort(-chance, kind="stable").tolist()]
     against = isinstance(rule, Constrained) and rule.reference == "standard"
-    first = [selection.reference] if against else []  # pairs with the reference are more precise
+    first = [selection.reference] if against else []  # paired differences are more precise
     contenders = [place for place in dict.fromkeys(order) if place not in first]
     contenders = [place for place in contenders if chance[place] > 0][: max(_HOW_MANY)]
     sizes = sorted({min(many, len(contenders)) for many in _HOW_MANY})
@@ -177,10 +180,11 @@ class _Simulation:
         return total / _DRAWS
 
     def _gains(self, places: tuple[int, ...], seeds: int) -> FloatArray:
-        """Return gains that update all combinations from some, ``(modes, combinations, places)``.
+        """Return gains that update all combinations from those at ``places``.
 
-        Rotated by the eigenvectors of the classes' covariance and divided by the noise of one
-        seed, modes are independent of each other and noise has variance 1.
+        The shape is ``(modes, combinations, places)``. In coordinates rotated by the eigenvectors
+        of the classes' covariance and divided by the noise of one seed, modes are independent and
+        noise has variance 1.
         """
         p, rows = self._posterior, list(places)
         covariance = np.einsum(

@@ -1,4 +1,4 @@
-"""Intervals of accuracies from counts alone, and predictive intervals for a test set's counts."""
+"""Intervals for accuracies from counts alone, and predictive draws for a test set's counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIDENCE = 0.9
 class Outlook:
     """Predictive distribution of the recalls that one combination reaches on further images.
 
-    With several seeds the recalls are means over seeds, and each student varies around them.
+    With several seeds, the recalls are means over seeds, and each student varies around them.
     """
 
     recalls: FloatArray
@@ -28,10 +28,10 @@ class Outlook:
     seed: FloatArray
     """Standard deviation over seeds on the arcsine scale, ``(classes,)``."""
     shared: float
-    """Share of the noise of images that students have in common, from 0 to 1."""
+    """Share of the image noise that students have in common, from 0 to 1."""
 
     def counted(self, total: IntArray, seeds: int, worst_k: int) -> tuple[FloatArray, FloatArray]:
-        """Draw the accuracies that some students reach on a test set, as means over students.
+        """Draw accuracies on a test set, as means over students.
 
         Args:
             total: Test images of each class, ``(classes,)``.
@@ -50,14 +50,14 @@ class Outlook:
         apart = rng.standard_normal((len(angle), seeds, len(total))) * self.seed
         recalls = np.sin(angle + apart) ** 2
         alike = np.rint(self.shared * total).astype(np.int64) if seeds > 1 else np.zeros_like(total)
-        common = rng.binomial(alike, np.sin(angle) ** 2)  # images with the same luck for all
+        common = rng.binomial(alike, np.sin(angle) ** 2)  # images that all students classify alike
         correct = common + rng.binomial(total - alike, recalls)
         worst = worst_k_accuracy(correct, total, worst_k).mean(axis=1)
         return worst, average_accuracy(correct, total).mean(axis=1)
 
 
 def interval(draws: FloatArray) -> FloatArray:
-    """Return the ends of an interval of draws ``(draws, ...)``, shape ``(2, ...)``."""
+    """Return the ends of the central interval of draws ``(draws, ...)``, shape ``(2, ...)``."""
     ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     return np.asarray(np.quantile(draws, ends, axis=0))
 
@@ -65,15 +65,15 @@ def interval(draws: FloatArray) -> FloatArray:
 def average_interval(
     correct: IntArray, total: IntArray, confidence: float = CONFIDENCE
 ) -> FloatArray:
-    """Return the interval of an average accuracy from its counts alone, ``(2,)``.
+    """Return an interval for an average accuracy from its counts alone, ``(2,)``.
 
-    The exact interval of Clopper and Pearson (1934), whose coverage is ``confidence`` or more. Ends
-    are means over the students, which see the same images.
+    This is the exact interval of Clopper and Pearson (1934), with a coverage of at least
+    ``confidence``. Its ends are means over the students, which see the same images.
 
     Args:
-        correct: Correct images by student and class, ``(students, classes)``.
+        correct: Correct predictions by student and class, ``(students, classes)``.
         total: Images, same shape as ``correct``.
-        confidence: Least probability that the interval holds the accuracy.
+        confidence: Minimum probability that the interval contains the accuracy.
     """
     tail = (1 - confidence) / 2
     return _exact(correct.sum(axis=1), total.sum(axis=1), tail, tail).mean(axis=1)
@@ -82,17 +82,17 @@ def average_interval(
 def worst_k_interval(
     correct: IntArray, total: IntArray, worst_k: int = 1, confidence: float = CONFIDENCE
 ) -> FloatArray:
-    """Return the interval of a true worst-k accuracy from counts alone, ``(2,)``.
+    """Return an interval for a true worst-k accuracy from counts alone, ``(2,)``.
 
-    The class counted as worst is not always the truly worst one, and among many classes one is
-    counted too low by chance. The lower end is exact for each of the k truly worst classes,
+    The class with the lowest count is not always the truly worst one, and among many classes some
+    count is too low by chance. The lower end is exact for each of the k truly worst classes,
     whichever they are; the upper end holds for all classes at once (Bonferroni).
 
     Args:
-        correct: Correct images by student and class, ``(students, classes)``.
+        correct: Correct predictions by student and class, ``(students, classes)``.
         total: Images, same shape as ``correct``.
         worst_k: Number of classes in the accuracy.
-        confidence: Least probability that the interval holds the accuracy.
+        confidence: Minimum probability that the interval contains the accuracy.
     """
     tail = (1 - confidence) / 2
     ends = []
@@ -104,8 +104,8 @@ def worst_k_interval(
 
 
 def _exact(correct: ArrayLike, total: ArrayLike, below: float, above: float) -> FloatArray:
-    """Return exact binomial intervals, ``(2, ...)``, given the probability to miss on each side."""
-    from scipy.special import betaincinv  # takes 0.1 s, which other readers do not need
+    """Return exact binomial intervals, ``(2, ...)``, given the error probability on each side."""
+    from scipy.special import betaincinv  # slow import (0.1 s) that other callers do not need
 
     k, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
     low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, below), 0.0)

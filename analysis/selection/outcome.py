@@ -1,4 +1,4 @@
-"""A selection with the test figures, teachers and other methods that are shown beside it."""
+"""Outcome of a selection: test figures, teachers and other methods to show beside it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Setting:
     """None if no teacher has a record."""
     student_architecture: str
     class_names: tuple[str, ...]
-    """Distinct, in label order."""
+    """Distinct names in label order."""
     train_counts: tuple[int, ...] | None
-    """Training images per class; None if the records do not say."""
+    """Training images per class; None if the records lack them."""
     family: str
 
     @property
     def architectures(self) -> str:
-        """Teacher → student, as far as they are known."""
+        """Teacher → student, as far as known."""
         names = (self.teacher_architecture, self.student_architecture)
         return " → ".join(name for name in names if name)
 
@@ -88,7 +88,7 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Prospects:
-    """Accuracies of the selected combination for further images and test sets, and by test."""
+    """Accuracies of the selected combination: on further images, on a test set, and as tested."""
 
     other_images: Prospect | None
     """Accuracies on further images, estimated from validation; None without an estimate."""
@@ -111,12 +111,12 @@ class Outcome:
     methods: Beside
     """Students of other methods, one row for each of their variants."""
     fitted: tuple[str, ...]
-    """Methods among them that train nothing and are fitted to validation."""
+    """Methods among them that are fitted to validation without training."""
     setting: Setting
     uncertainty: Uncertainty | None
     """Uncertainty of the selection; None if it cannot be computed."""
     unsaid: str
-    """Reason for a missing uncertainty, in a line; empty otherwise."""
+    """Reason for a missing uncertainty, on one line; empty otherwise."""
     prospects: Prospects
 
     @property
@@ -199,7 +199,7 @@ def _beside(table: pa.Table, worst_k: int) -> Beside:
 
 
 def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
-    """Return the trade-off's alpha, another objective's name, or a dash for no student."""
+    """Return the alpha of a trade-off, the name of another objective, or a dash for none."""
     if objective < 0:
         return "—"
     return objective_names()[objective] if np.isnan(alpha) else f"{symbol} {alpha:.3g}"
@@ -213,9 +213,9 @@ def combination_name(c: Combinations, index: int) -> str:
 
 
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
-    """Return the letters that mark other methods in figures, with their names, by place.
+    """Return the letters that mark other methods in figures, and the method names, by index.
 
-    The variant of each method with the best validation worst-k accuracy has a letter.
+    Only the variant of each method with the best validation worst-k accuracy has a letter.
     """
     means = outcome.methods.val
     names = [v.partition(" ")[0] for v in outcome.methods.combinations.variant.to_pylist()]
@@ -225,7 +225,7 @@ def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
 
 
 def _letter(place: int) -> str:
-    """Return a letter from a to z, then numbers."""
+    """Return a letter from a to z, then a number."""
     return chr(ord("a") + place) if place < 26 else str(place + 1)
 
 

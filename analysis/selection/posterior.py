@@ -1,21 +1,22 @@
-"""Posterior of every combination's recalls, from the validation counts of all combinations.
+"""Posterior of each combination's recalls, given the validation counts of all combinations.
 
-A matrix normal model on the scale on which a count's noise does not depend on the accuracy: with
-``y = arcsin(sqrt(accuracy))`` (Anscombe 1948), combination c, seed s and class k have
+The model is matrix normal on the arcsine scale, on which the noise of a count does not depend on
+the accuracy. With ``y = arcsin(sqrt(accuracy))`` (Anscombe 1948), combination c, seed s and class k
+have
 
     y[c, s, k] = level[k] + effect[c, k] + seed[s, k] + noise[c, s, k],   effect ~ N(0, R x L).
 
-A class has its level from all combinations. ``R`` says which combinations are alike: a Matern 3/2
-kernel over their settings, and a share of each one's own. ``L`` says how classes move: each for
-itself, by as much on the logit scale as any other, and together by a few factors. Rotated
-by the eigenvectors of both, all is independent, so that likelihood and posterior are closed
-forms (Dawid 1981; Efron and Morris 1972 shrink a matrix so). ``L`` is fitted by EM and ``R`` by its
-marginal likelihood: empirical Bayes.
+The level of a class is estimated from all combinations. ``R`` is the similarity of combinations: a
+Matern 3/2 kernel over their settings plus an independent share for each. ``L`` is the covariance of
+classes: an independent part for each class, of the same size on the logit scale, plus a few common
+factors. In coordinates rotated by the eigenvectors of both, all components are independent, so the
+likelihood and the posterior have closed forms (Dawid 1981; Efron and Morris 1972 shrink a matrix in
+this way). The fit is empirical Bayes: ``L`` is fitted by EM and ``R`` by its marginal likelihood.
 
-All runs see the same images, so part of the luck of their draw is common to all, and counts alone
-do not say how much. The spread over seeds bounds it: what runs of one combination differ by is
-noise of comparisons; what independent images would have added to that is taken as common. With one
-seed the images count as independent, and a run's own luck in training as part of its accuracy.
+All runs see the same images, so they share part of the sampling noise, and counts alone do not show
+how much. The spread over seeds bounds it: differences between runs of one combination are noise of
+comparisons, and the rest of the noise expected from independent images is taken as shared. With one
+seed, images count as independent, and the randomness of a training as part of its accuracy.
 """
 
 from __future__ import annotations
@@ -34,23 +35,24 @@ from analysis.selection.responses import responses
 __all__ = ["Draw", "Posterior", "fit"]
 
 _SEEDS = 8
-"""Seeds drawn, in antithetic pairs, for a mean over seeds."""
+"""Number of simulated seeds in a mean over seeds, drawn in antithetic pairs."""
 _TOGETHER = 1_000_000
-"""Numbers that are worked on at a time, about."""
+"""Approximate number of array elements to process at a time."""
 _FARTHEST, _HALVINGS = 3.0, 40
 """Range and bisection steps of the search for the shift of an average (arcsine scale)."""
 _UNTOLD = 0.5
-"""Assumed share of image noise that runs have in common, where one seed cannot tell; it affects
-intervals of accuracies only."""
+"""Assumed share of image noise that runs have in common if there is only one seed; it affects only
+the intervals of accuracies."""
 _LIMIT = 0.95
-"""Maximum shift of an average towards others, in standard errors of its count."""
+"""Maximum shift of an average toward others, in standard errors of its count."""
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """A draw from the posterior: accuracies as a further seed would have them on average.
+    """A draw from the posterior: the expected accuracies of a further seed.
 
-    Or many draws, of which arrays have an axis in front; they are iterated over.
+    An instance may also hold many draws, as the first axis of its arrays; iterating over it yields
+    them one by one.
     """
 
     recalls: FloatArray
@@ -59,7 +61,7 @@ class Draw:
     """Mean over seeds of the worst-k accuracy, shape ``(combinations,)``."""
 
     def average(self, share: FloatArray) -> FloatArray:
-        """Return average accuracies, ``(combinations,)``; ``share`` are the shares of images."""
+        """Return average accuracies, ``(combinations,)``, given the classes' shares of images."""
         return np.asarray(np.nan_to_num(self.recalls) @ share)
 
     def __iter__(self) -> Iterator[Draw]:
@@ -68,27 +70,27 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """A normal posterior in rotated coordinates; see ``fit``. ``present`` classes only."""
+    """A normal posterior of the ``present`` classes in rotated coordinates; see ``fit``."""
 
     mean: FloatArray
-    """On the arcsine scale, shape ``(combinations, present)``."""
+    """Posterior means on the arcsine scale, shape ``(combinations, present)``."""
     effects: Effects
     """Covariance of the effects, rotated and whitened."""
     rows: FloatArray
-    """From rotated to combinations, shape ``(combinations, contrasts)``."""
+    """Transformation from rotated rows to combinations, shape ``(combinations, contrasts)``."""
     scale: FloatArray
     """Standard deviation of one run's noise in comparisons (undoes whitening), ``(present,)``."""
     level: FloatArray
     """Standard deviation of each class's level, common to all combinations, ``(present,)``."""
     seed: FloatArray
-    """Standard deviation of a training over seeds, ``(present,)``; 0 where it cannot be told."""
+    """Standard deviation of a training over seeds, ``(present,)``; 0 if it cannot be estimated."""
     untold: FloatArray
-    """Standard deviation of the image noise that all runs may share where one seed cannot tell,
-    ``(present,)``; 0 where several seeds can. It widens intervals of accuracies."""
+    """Standard deviation of the image noise that all runs may share, ``(present,)``, if there is
+    only one seed; 0 otherwise. It widens the intervals of accuracies."""
     shared: float
-    """Share of the noise of images that runs have in common, a lower bound; NaN with one seed."""
+    """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
     present: np.ndarray
-    """Which classes have images, shape ``(classes,)``."""
+    """Mask of the classes that have images, shape ``(classes,)``."""
 
     def blocks(self, number: int) -> list[slice]:
         """Return slices of draws to process at a time."""
@@ -96,15 +98,15 @@ class Posterior:
         return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
-        """Yield draws from the posterior, the same ones each time."""
+        """Yield draws from the posterior; every call yields the same ones."""
         for many in self.many(number, worst_k):
             yield from many
 
     def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
         """Yield the arrays of ``draws`` in blocks, with the draws as the first axis.
 
-        number: Total number of draws.
-            number: Draws in all.
+        Args:
+            number: Total number of draws.
             worst_k: Number of classes in the worst-k accuracy.
             untold: Whether levels include the noise of ``untold``.
         """
@@ -127,15 +129,15 @@ class Posterior:
     def modes(self) -> tuple[FloatArray, FloatArray]:
         """Return deviations ``(contrasts, present)`` and directions of independent modes.
 
-        Directions are columns, ``(present, present)``, from modes to classes. Decomposes a matrix
-        of ``(present, present)``.
+        Directions are the columns of a matrix from modes to classes, ``(present, present)``. The
+        call decomposes a matrix of that shape.
         """
         gains, vectors = eigh(self.effects.covariance())
         signal = self.effects.variance[:, None] * np.maximum(gains, 0)
         return np.sqrt(signal / (signal + 1)), self.scale[:, None] * vectors
 
     def recalls(self) -> FloatArray:
-        """Return expected recalls of a further seed, ``(combinations, classes)``, or NaN."""
+        """Return expected recalls of a further seed, ``(combinations, classes)``; NaN if absent."""
         recalls = np.full((len(self.mean), self.present.size), np.nan)
         recalls[:, self.present] = _expected(self.mean, self._variance())
         return recalls
@@ -146,10 +148,13 @@ class Posterior:
         return np.asarray(effect + self.level**2 + self.seed**2)
 
     def seen(self, y: FloatArray, half: FloatArray, worst_k: int) -> Draw:
-        """Return draws of accuracies given on the arcsine scale, ``(..., combinations, present)``.
+        """Return draws of accuracies from values on the arcsine scale.
 
-        ``half`` of the seeds that a mean is over, shape ``(..., seeds, present)``; the others are
-        their opposites.
+        Args:
+            y: Values on the arcsine scale, ``(..., combinations, present)``.
+            half: Deviations of half of the seeds in a mean, ``(..., seeds, present)``; those of the
+                other half have the opposite sign.
+            worst_k: Number of classes in the worst-k accuracy.
         """
         seeds = np.concatenate((half, -half), axis=-2) if self.seed.any() else half[..., :1, :]
         each = _folded(y[..., None, :, :] + seeds[..., :, None, :])
@@ -179,9 +184,9 @@ def _worst_k(y: FloatArray, k: int) -> FloatArray:
 
 
 def fit(combinations: Combinations) -> Posterior | None:
-    """Fit the model; None if the runs were not all measured on the same numbers of images.
+    """Fit the model; return None if the runs were measured on different numbers of images.
 
-    Takes a few eigendecompositions of ``(combinations, combinations)``.
+    The cost is that of a few eigendecompositions of a ``(combinations, combinations)`` matrix.
     """
     c = combinations
     if (c.class_total != c.class_total[0]).any():
@@ -218,11 +223,11 @@ def fit(combinations: Combinations) -> Posterior | None:
 
 
 def _levels(counted: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the levels of the classes, shrunk towards their mean, and their variances.
+    """Return the levels of the classes, shrunk toward their mean, and their variances.
 
-    Empirical Bayes with the correction of Efron and Morris (1973) for few classes: three or fewer
-    are not shrunk. Only noise that runs do not share counts for the shrinkage. The shared part has
-    only a bound, and with few images a tenth of it would move the hardest class far.
+    The shrinkage is empirical Bayes with the correction of Efron and Morris (1973) for few classes;
+    three or fewer are not shrunk. It uses only the noise that runs do not share. For the shared
+    part only a bound is known, and with few images a tenth of it would move the hardest class far.
     """
     classes = len(counted)
     if classes < 4:
@@ -245,9 +250,9 @@ def _hardness(level: FloatArray) -> FloatArray:
 def _calibrated(posterior: Posterior, c: Combinations) -> FloatArray:
     """Return means whose expected averages agree with the counts, ``(combinations, present)``.
 
-    An average over all images has a precise count of its own, so its estimate may move towards
-    other combinations by at most ``_LIMIT`` standard errors of the count (the limited translation
-    of Efron and Morris 1972). All classes of a combination move by the same amount on the logit
+    The count of an average over all images is precise, so its estimate may move toward other
+    combinations by at most ``_LIMIT`` standard errors of the count (the limited translation of
+    Efron and Morris 1972). All classes of a combination move by the same amount on the logit
     scale.
     """
     mean, variance = posterior.mean, posterior._variance()
@@ -271,7 +276,8 @@ def _noise(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return each class's variance of one run, common variance, and deviation over seeds.
 
-    The spread within combinations, less what each seed does to all of them.
+    They are estimated from the spread within combinations, minus the effect of each seed on all of
+    them.
     """
     within = y - np.repeat(np.add.reduceat(y, c.start) / c.seeds[:, None], c.seeds, axis=0)
     names, place = np.unique(c.seed, return_inverse=True)
@@ -293,15 +299,15 @@ def _noise(
 
 
 def _positive(shares: FloatArray) -> FloatArray:
-    """Return positive parts whose sum is at most that of all, so that noise around 0 stays 0."""
+    """Return the positive parts, scaled to the sum of all shares so that noise around 0 cancels."""
     positive = np.maximum(shares, 0)
     return positive * max(float(shares.sum()), 0.0) / max(float(positive.sum()), 1e-12)
 
 
 def _settings(c: Combinations) -> FloatArray:
-    """Return places of the combinations, ``(combinations, axes)``.
+    """Return the coordinates of the combinations, ``(combinations, axes)``.
 
-    Objectives that are no trade-off, such as standard, have an axis each.
+    Each objective that is not a trade-off, such as standard, has its own axis.
     """
     axes = []
     for objective, alpha in (
@@ -312,5 +318,5 @@ def _settings(c: Combinations) -> FloatArray:
         axes.append(np.nan_to_num(amount))
         others = np.unique(objective[np.isnan(amount)])
         axes += [objective == other for other in others]
-    temperature = np.where(c.temperature > 0, c.temperature, 1.0)  # NaN where it means nothing
+    temperature = np.where(c.temperature > 0, c.temperature, 1.0)  # NaN if not applicable
     return np.column_stack([*axes, np.log2(temperature) / 2])

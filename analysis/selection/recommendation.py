@@ -1,4 +1,4 @@
-"""The decision whether the selected student is recommended, with reasons and remedies."""
+"""Decision whether to recommend the selected student, with reasons and remedies."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Guessing", "Recommendation", "of_record", "recommendation"]
 LEVEL = 0.05
 """Probability of mistaking guessing for learning, over all combinations."""
 _LISTED = 5
-"""Number of classes that a sentence names."""
+"""Maximum number of class names in a sentence."""
 CHANGES = (
     "Train longer (--epochs), try another learning rate (--learning-rate), network "
     "(--student-architecture) or larger images (--image-size), and check that images have their "
     "own labels."
 )
-"""Advice for the case that nothing was learned."""
+"""Advice shown if nothing was learned."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Recommendation:
             None if it is recommended.
         title: Headline in place of what to ship; empty if it is recommended.
         sentences: Figures and remedies.
-        unrecognized: Labels of which no candidate recognizes an image; if there are none, those
-            that the selected one misses.
-        guessing: Accuracy of always answering the most frequent class.
+        unrecognized: Labels of classes that no candidate recognizes; if there are none, those that
+            the selected one misses.
+        guessing: Accuracy of always predicting the most frequent class.
     """
 
     reason: Literal["nothing_learned", "objective_zero"] | None
@@ -72,14 +72,14 @@ class Recommendation:
 class Guessing:
     """Accuracies that guessing reaches, given the images of each class ``(classes,)``.
 
-    Always answering the same class, or answering at random, has a balanced accuracy of one over the
-    number of classes, and at most the share of the most frequent class as average accuracy. A
-    student has learned something if either of its accuracies exceeds that by more than chance
+    Always predicting the same class, or predicting at random, has a balanced accuracy of one over
+    the number of classes, and an average accuracy of at most the share of the most frequent class.
+    A student has learned something if either of its accuracies exceeds that by more than chance
     explains.
     """
 
     def __init__(self, total: ArrayLike, compared: int = 1) -> None:
-        """Keep the images of each class, and how many students were compared."""
+        """Store the images of each class and the number of students compared."""
         self._total = np.asarray(total)
         self.images = int(self._total.sum())
         self.classes = int((self._total > 0).sum())
@@ -87,9 +87,9 @@ class Guessing:
         self._errors = NormalDist().inv_cdf(1 - LEVEL / 2 / max(compared, 1))
 
     def explains(self, correct: ArrayLike) -> bool:
-        """Return whether counts, or their means over seeds, ``(classes,)``, may be guesses.
+        """Return whether guessing explains counts, or their means over seeds, ``(classes,)``.
 
-        With one class there is nothing to learn, so the answer is no.
+        With one class there is nothing to learn, so the result is False.
         """
         if self.classes < 2:
             return False
@@ -98,8 +98,8 @@ class Guessing:
         if c.sum() / self.images > self.average + self._errors * error:
             return False
         r, even = recalls(c, n)[n > 0], 1 / self.classes
-        # Random guesses vary most if every class is answered equally often. Those that prefer some
-        # classes vary less: a class that is always or never answered has no noise.
+        # Random guesses vary most if every class is predicted equally often. Those that prefer some
+        # classes vary less: a class that is always or never predicted has no noise.
         variance = np.maximum(r * (1 - r), even * (1 - even)) / n[n > 0]
         error = np.sqrt(variance.sum()) / self.classes
         return bool(r.mean() <= even + self._errors * error)
@@ -121,7 +121,7 @@ def recommendation(outcome: Outcome) -> Recommendation:
 
 
 def of_record(row: Any) -> str:
-    """Return a reason not to use a trained model, by its record's validation; else empty."""
+    """Return a reason not to use a trained model, from validation; empty if there is none."""
     total, correct = (np.asarray(row[f"val_class_{name}"]) for name in ("total", "correct"))
     guessing = Guessing(total)
     if guessing.explains(correct):

@@ -1,14 +1,14 @@
-"""Counts as responses with normal noise: one step of Fisher scoring on the arcsine scale.
+"""Working responses with normal noise for counts: one Fisher scoring step on the arcsine scale.
 
-With ``accuracy = sin(theta)^2`` a count of n images has information 4n on theta at any accuracy,
-and the working response
+With ``accuracy = sin(theta)^2``, a count over n images has Fisher information 4n about theta at any
+accuracy, and the working response
 
     z = theta_0 + (correct / n - sin(theta_0)^2) / sin(2 theta_0)
 
-(McCullagh and Nelder 1989, section 2.5) is unbiased near the point of expansion theta_0 for any n.
-``arcsin(sqrt(correct / n))`` is biased: with 1 or 2 images it draws every class towards 50 %. The
-point of expansion combines the class's accuracy over all runs and the run's over all classes; with
-enough images, the count itself counts as well.
+(McCullagh and Nelder 1989, section 2.5) is unbiased near the expansion point theta_0 for any n. In
+contrast, ``arcsin(sqrt(correct / n))`` is biased: with 1 or 2 images it pulls every class toward
+50 %. The expansion point combines the accuracy of the class over all runs with that of the run over
+all classes and, with enough images, the count itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def responses(correct: IntArray, images: IntArray, start: IntArray, seeds: IntAr
     of_run = (counted.sum(axis=1) + average) / (looked.sum(axis=1) + 1)
     main = _odds(of_class) * (_odds(of_run) / _odds(average))[:, None]
     likely = (counted + _WEIGHT * main / (1 + main)) / (looked + _WEIGHT)
-    edge = 3 / 8 / (images + 3 / 4)  # Anscombe's transform of no count is nearer to certainty
+    edge = 3 / 8 / (images + 3 / 4)  # Anscombe's transform maps no count closer to 0 or 1
     point = np.arcsin(np.sqrt(np.clip(likely, edge, 1 - edge)))
     slope = np.sin(2 * point)
     noise = (likely * (1 - likely) / slope**2).mean(axis=0) / images

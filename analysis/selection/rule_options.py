@@ -1,4 +1,4 @@
-"""The selection rule as options of a command line, and the criterion made from them."""
+"""Command-line options of the selection rule, and the criterion made from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _option(default: Any, help_line: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Rule:
-    """The options that name a selection rule, as given on a command line.
+    """Options that define a selection rule, as given on a command line.
 
     The commands of ``analysis`` and of ``sweeps`` take their options from these fields.
     """
@@ -92,7 +92,7 @@ class Rule:
     )
 
     def criterion(self, names: Sequence[str]) -> Criterion:
-        """Return the criterion for classes of these names, in label order.
+        """Return the criterion for classes with these names, in label order.
 
         Raises:
             UserError: An option is invalid, names an unknown class, or excludes another one.
@@ -100,10 +100,10 @@ class Rule:
         return self._criterion(ClassNames(names))
 
     def check(self) -> None:
-        """Refuse options that are wrong whatever the classes are.
+        """Reject options that are invalid for any set of classes.
 
         Raises:
-            UserError: An option is invalid or excludes another one; the line names it.
+            UserError: An option is invalid or excludes another one; the message names it.
         """
         try:
             self._criterion(None)
@@ -112,7 +112,7 @@ class Rule:
             raise UserError(text if text.startswith("--") else f"--{text}") from None
 
     def assess(self, runs: Runs) -> Outcome:
-        """Return ``analysis.selection.outcome.assess`` by this rule.
+        """Return the result of ``analysis.selection.outcome.assess`` with this rule.
 
         Raises:
             UserError: As ``criterion`` and ``assess``.
@@ -130,7 +130,7 @@ class Rule:
         return None if self.groups_file is None else read_groups(self.groups_file)
 
     def _criterion(self, names: ClassNames | None) -> Criterion:
-        """Return the criterion; without names, one that lacks the classes of groups and floors."""
+        """Return the criterion; without names, do not resolve the classes of groups and floors."""
         from analysis.selection.criteria import Floors, Lexicographic, WeightedSum
 
         self._check_exclusions()
@@ -185,7 +185,7 @@ class Rule:
         return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
 
     def _floors(self) -> dict[str, float]:
-        """Return the least recalls by the name of the class, as written."""
+        """Return the minimum recalls by class name, as written."""
         floors: dict[str, float] = {}
         for text in self.floor:
             name, equals, value = text.rpartition("=")
@@ -223,7 +223,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def rule_of(options: argparse.Namespace) -> Rule:
-    """Return the rule that parsed options name."""
+    """Return the rule defined by parsed options."""
     given: dict[str, Any] = {one.name: getattr(options, one.name) for one in fields(Rule)}
     for name, value in given.items():
         given[name] = tuple(value) if isinstance(value, list) else value

@@ -18,18 +18,20 @@ __all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "choose", "decide"]
 
 Estimate = Literal["raw", "shrunk"]
 MOST = 1000
-"""Combinations; of more only the counts are looked at."""
+"""Maximum number of combinations for a posterior; with more, only the counts are used."""
 _NUMBERS = 10_000_000
-"""Draws times combinations times classes, about; at most and at least so many draws:"""
+"""Approximate product of the numbers of draws, combinations and classes."""
 _DRAWS = 300, 1000
+"""Minimum and maximum number of draws."""
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """Posterior figures of each combination, shape ``(combinations,)``, and of the choice.
+    """Posterior statistics of each combination, shape ``(combinations,)``, and of the choice.
 
-    Accuracies are those to expect of a further seed on further images; with one seed those of the
-    trained students on further images. Intervals hold ``CONFIDENCE``, shape ``(2, combinations)``.
+    Accuracies are those expected of a further seed on further images or, with one seed, those of
+    the trained students on further images. Intervals have probability ``CONFIDENCE`` and shape
+    ``(2, combinations)``.
     """
 
     expected: Means
@@ -37,22 +39,22 @@ class Uncertainty:
     worst_k_interval: FloatArray
     average_interval: FloatArray
     worst_k_gain: FloatArray
-    """Interval of the difference to standard distillation; what both have in common cancels."""
+    """Interval of the difference from standard distillation; noise that both share cancels."""
     average_gain: FloatArray
     probability_best: FloatArray
-    """That it is the one that the criterion would select if it knew the accuracies."""
+    """Probability that the criterion would select the combination, given the true accuracies."""
     probability_admitted: FloatArray
-    """That it keeps the criterion's constraint."""
+    """Probability that the combination satisfies the criterion's constraint."""
     expected_regret: float
-    """Objective that the best admitted combination has more than the selected one, on average."""
+    """Mean excess of the objective of the best admitted combination over the selected one's."""
     optimism: float
-    """Validation objective of the selected one less its posterior mean."""
+    """Validation objective of the selected combination minus its posterior mean."""
     corrected: float
-    """Posterior mean of the selected one's objective."""
+    """Posterior mean of the selected combination's objective."""
     interval: FloatArray
-    """Of the selected one's objective, ``(2,)``."""
+    """Interval of the selected combination's objective, ``(2,)``."""
     shared: float
-    """Share of the noise of images that runs have in common, at least; NaN with one seed."""
+    """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
     outlook: Outlook
     """Predictive distribution of the selected combination's counts on a test set of any size."""
 
@@ -65,12 +67,12 @@ def decide(
     Args:
         combinations: Students of one family.
         criterion: The rule; None for ``Constrained()``.
-        estimate: What the rule is applied to: ``shrunk`` for posterior means, ``raw`` for the
-            accuracies as counted.
+        estimate: Accuracies that the rule is applied to: ``shrunk`` for posterior means, ``raw``
+            for those counted.
 
     Returns:
-        The selection, what the posterior says of it, and an empty text; or the selection by raw
-        accuracies, None, and the reason.
+        The selection, its uncertainty, and an empty string; or the selection by raw accuracies,
+        None, and the reason for the missing uncertainty.
 
     Raises:
         UserError: As ``select``.
@@ -93,7 +95,7 @@ def decide(
 def choose(
     combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
 ) -> Selection:
-    """Select as ``decide`` does, without the uncertainty, in half the time."""
+    """Select like ``decide`` but without the uncertainty, in half the time."""
     selection = select(combinations, criterion)
     posterior = fit(combinations) if estimate == "shrunk" and len(combinations) <= MOST else None
     if posterior is None:
@@ -109,7 +111,7 @@ def _number(posterior: Posterior) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Draws:
-    """Figures of each draw, and all recalls of the selected combination."""
+    """Accuracies and objective in each draw, and all recalls of the selected combination."""
 
     worst_k: FloatArray
     """Worst-k accuracy, ``(draws, combinations)``."""
@@ -126,7 +128,7 @@ def _expected(
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
 
-    No average is farther from its count than the standard error of the count.
+    Each expected average lies within one standard error of its count.
     """
     number, share = _number(posterior), counted.combinations.share
     worst_k = np.empty((number, len(counted.combinations)))
@@ -165,7 +167,7 @@ def _assess(
         columns = values.reshape(len(values), -1)
         objective[i], recalls[i] = columns[chosen, -1], draw.recalls[chosen]
         rows = np.flatnonzero(admitted)
-        if rows.size == 0:  # nothing is better where nothing will do
+        if rows.size == 0:  # without a feasible combination there is no regret
             continue
         for key in columns.T:
             rows = rows[key[rows] >= key[rows].max()]
@@ -204,7 +206,7 @@ def _widened(
 ) -> _Draws:
     """Return draws that include the image noise that one seed cannot separate from accuracy.
 
-    Means stay those of ``draws``, since the counts already have that noise.
+    Means stay those of ``draws``, since the counts already include that noise.
     """
     rule, chosen = selection.criterion, selection.selected
     worst_k, average = np.empty_like(draws.worst_k), np.empty_like(draws.average)
