@@ -1,1 +1,1 @@
-"""Command-line options, and checks that need only the options."""
+"""Command-line options and their checks."""

@@ -1,4 +1,4 @@
-"""Checks of options that need only the options."""
+"""Checks of options that do not need the data."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def command(program: str, *, resumes: bool = True) -> Callable[..., int]:
     """Return the command whose module in ``sweeps.commands`` has the program's name.
 
     The module defines ``main(arguments, command, stop)``, which receives the arguments (None for
-    those of this process), the command as it was typed and the reasons to stop, and returns the
-    exit code. The exit codes of all commands are:
+    those of this process), the command as typed and the reasons to stop, and returns the exit code.
+    The exit codes of all commands are:
 
     - 0: success.
     - 1: some trainings failed, a file cannot be written, or a results folder is damaged.

@@ -80,8 +80,8 @@ def run(
     """Plan, train the missing runs and conclude; return the exit code.
 
     Args:
-        options: Options of the command line.
-        command: The command line as it was typed.
+        options: Parsed options.
+        command: Command line as typed.
         stop: Reasons to stop.
         conclude: Function that concludes the sweep; by default it selects a student.
 

@@ -1,6 +1,6 @@
 """Comparison of every file of a results folder with its checksum, and repair.
 
-Each damaged file is reported on a line of its own. ``--repair`` sets it aside under a hidden name
+Each damaged file is reported on its own line. ``--repair`` sets it aside under a hidden name
 that is never read, so that the next run of the sweep repeats only the affected training. Only files
 that can be recreated without training are deleted.
 """
@@ -25,7 +25,7 @@ from sweeps.stop import Stop
 
 __all__ = ["Damage", "examine", "main", "sweep_leftovers"]
 
-_AT_ONCE = 8  # files that are checked at a time
+_AT_ONCE = 8  # files that are checked concurrently
 
 
 @dataclass(frozen=True)

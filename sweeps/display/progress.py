@@ -68,8 +68,8 @@ class Tally(Watcher):
         out: Results folder, whose records determine the best student so far.
         costs: Durations of past trainings; updated by every training that ends.
         images: Number of training images.
-        slots: Trainings at a time.
-        criterion: The selection rule.
+        slots: Number of concurrent trainings.
+        criterion: Selection rule.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ __all__ = ["Cluster"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """GPUs, GPUs per trial, and the number of trials that run at a time."""
+    """Number of GPUs, GPUs per trial, and number of concurrent trials."""
 
     gpus: int
     gpus_per_trial: float

@@ -23,7 +23,7 @@ __all__ = ["Settings", "data_options", "load_data", "resolve", "teacher_weights"
 
 @dataclass(frozen=True)
 class Settings:
-    """Resolved settings of what a sweep trains, independent of machine and folder."""
+    """Resolved settings of the trainings of a sweep, independent of machine and folder."""
 
     dataset: str
     data: DataOptions

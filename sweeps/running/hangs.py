@@ -101,7 +101,7 @@ def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
 
     def ended(cause: str, stacks: str) -> None:
         print(f"{cause}\n{stacks}", file=sys.stderr, flush=True)
-        # In a thread, since access to the results folder may be what hangs.
+        # In a thread, since access to the results folder may be the cause of the hang.
         keeping = threading.Thread(target=keep, args=(f"{cause}\n{stacks}",), daemon=True)
         keeping.start()
         keeping.join(_PATIENCE)
@@ -127,7 +127,7 @@ def watched_here(timeout: float) -> Iterator[None]:
     """Watch the training that runs in this context and thread; raise HangError if it hangs.
 
     A signal interrupts the wait, and the stacks go to the log. If that does not help, the process
-    prints a line and ends with exit code 1. Outside of the main thread nothing is watched.
+    prints a line and ends with exit code 1. Outside the main thread, this does nothing.
 
     Args:
         timeout: As in ``watched``.

@@ -125,7 +125,7 @@ class Pruner:
     def _bar(self, least: float) -> float | None:
         """Return the worst-k accuracy of the best feasible combination, scaled; None without one.
 
-        It is reduced by its standard error and by that of the student that is compared.
+        It is reduced by its standard error and by that of the compared student.
         """
         counted = np.sort(self._images[self._images > 0])[: self._worst_k]
         error = 1 / math.sqrt(4 * float(counted.sum()) + 2)

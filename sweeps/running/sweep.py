@@ -54,7 +54,7 @@ class Sweep:
         fingerprint: Fingerprint of the data.
         *watchers: Receivers of every event, notified in this order.
         per_trial: Trainings side by side in one trial.
-        slots: Trials at a time. The last trials are kept small, so that no slot is idle.
+        slots: Number of concurrent trials. The last trials are kept small, so that no slot is idle.
         max_failures: Number of retries of a failed training.
         stop: Request to stop, after which no trial starts.
         pruner: Rule that decides which students are not continued; None to continue all.
@@ -235,7 +235,7 @@ class Sweep:
             self._search.ended(run, None)
 
     def all_failures(self) -> list[Failure]:
-        """Return the failures, including runs that never started as the backend ended early."""
+        """Return the failures, including runs not started because the backend ended early."""
         if self._stop.asked:
             return self.failures
         return self.failures + [

@@ -82,7 +82,7 @@ def carry_out(
             except torch.AcceleratorError:
                 raise
             except torch.OutOfMemoryError as error:
-                if len(part) > 1:  # too many side by side: try each half by itself
+                if len(part) > 1:  # too many side by side: retry each half separately
                     log.warning("%d trainings side by side: %s", len(part), error)
                     parts += [part[: len(part) // 2], part[len(part) // 2 :]]
                 else:  # a traceback would keep the memory allocated

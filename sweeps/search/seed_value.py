@@ -1,8 +1,8 @@
 """Value of further seeds: the expected reduction of the regret of the selection.
 
 ``analysis.selection.further_seeds.one_more`` computes the effect of one further seed of a
-combination on the selection. Only combinations that may still be selected have a value; none has
-one after the selection is settled.
+combination on the selection. Only combinations that may still be selected have a positive value,
+and none has after the selection is settled.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def allow(limits: Limits, images: int, workers: int) -> Allowance:
     Args:
         limits: Limits of this machine.
         images: Bytes of decoded images, which go into the object store once.
-        workers: Number of trainings at a time.
+        workers: Number of concurrent trainings.
 
     Raises:
         UserError: Ray would not start; the message names the limit and how to raise it.

@@ -49,7 +49,7 @@ def _watch(stop: Stop, done: threading.Event) -> None:
         if cause is None:
             try:
                 cause, unanswered = _no_node(), 0
-            except Exception as error:  # Ray raises what its RPC layer does
+            except Exception as error:  # any error of the RPC layer
                 unanswered += 1
                 log.warning("Ray's head node does not answer: %s", error)
                 if unanswered * _TIMEOUT >= _SILENCE:

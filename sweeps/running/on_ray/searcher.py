@@ -64,7 +64,7 @@ class PlanSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass the figures of an epoch, or the outcome of a run, on to the sweep.
 
-        A trial whose process died is retried, and reports runs that have ended again.
+        A trial that restarts after its process died repeats the outcomes of ended runs.
         """
         run_id = str(result.get("run_id"))
         if run_id not in self._under_way.get(trial_id, ()):

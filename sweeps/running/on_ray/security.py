@@ -44,7 +44,7 @@ def check_confined() -> None:
     """Check that the Ray that was started here listens on loopback only.
 
     Raises:
-        UserError: It does not, as with an untested release of Ray.
+        UserError: It does not, as may happen with an untested release of Ray.
     """
     import ray
 
@@ -127,7 +127,7 @@ def _admitted(found: str, address: str) -> bool:
             node_infos(found, timeout=10)
     except AuthenticationError:
         return False
-    except Exception as error:  # Ray raises what its RPC layer does
+    except Exception as error:  # any error of the RPC layer
         reason = first_line(error)
         raise UserError(f"--address {address}: no Ray answers at {found} ({reason})") from error
     return True
