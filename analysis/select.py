@@ -1,9 +1,9 @@
-"""Choose the combination to ship from the records of a sweep.
+"""Command that selects the combination to ship from the records of a sweep.
 
     python -m analysis.select results/cifar10
 
-Prints the table, and writes selection.json, pareto.png, pareto.svg and report.html into the results
-folder.
+It prints the table, and writes selection.json, pareto.png, pareto.svg and report.html into the
+results folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
 def select(
     records: pa.Table | Path, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
 ) -> Selection:
-    """Select among completed students; ``analysis.select(...)`` is the same.
+    """Select among completed students; ``analysis.select(...)`` calls this function.
 
     Args:
         records: Students of one family in the columns of ``rkd_core.records.SCHEMA``, or a
@@ -85,7 +85,7 @@ def run(
 
     Raises:
         UserError: There is nothing to select from, an option is out of range, or the folder
-            cannot be written (the table is printed all the same).
+            cannot be written (the table is printed anyway).
     """
     from analysis.views import answer_cache
     from rkd_core.errors import UserError
@@ -111,7 +111,7 @@ def run(
     outcome = rule.assess(runs)
     content, advised = _settled(outcome, target_regret, results)
     lines, failure = [], None
-    try:  # write files first, so that they exist whatever happens to the screen
+    try:  # write files first, so that they exist even if printing fails
         if not stands:
             _write_answer(results, content, runs if figures else None, outcome)
         lines.append(f"{'Unchanged:' if stands else 'Wrote'} {', '.join(names)} in {results}")
@@ -161,7 +161,7 @@ def _settled(
 
 
 def _text(outcome: Outcome, runs: Runs, advised: Iterable[str], console: Console) -> str:
-    """Return the answer as it is printed on this console."""
+    """Return the answer as printed on a console."""
     from analysis.views.terminal import print_outcome
 
     with console.capture() as captured:
@@ -178,7 +178,7 @@ def _say(console: Console, line: str) -> None:
 def _write_answer(
     results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
 ) -> None:
-    """Write ``selection.json``, and the figures and the report where they are given."""
+    """Write ``selection.json``, and the figures and the report of any given runs."""
     from analysis.views.selection_json import write_json
     from rkd_core.errors import UserError
 

@@ -35,9 +35,9 @@ __all__ = ["Pages", "main", "serving"]
 
 _ADDRESS = "127.0.0.1"
 _PAUSE = 2.0
-"""Seconds between two looks into the folder, at least; and as much of the time, at least,"""
+"""Minimum number of seconds between two checks of the folder."""
 _IDLE = 0.8
-"""passes without making pages, however many records land."""
+"""Minimum share of time not spent on rendering, however many records arrive."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Pages:
         self._not_before = 0.0
 
     def newest(self) -> Page:
-        """Return the page of the current records; within a pause, the previous page."""
+        """Return the page of the current records or, within a pause, the previous page."""
         with self._lock:
             began = time.monotonic()
             if self._page is None or began >= self._not_before:
@@ -82,7 +82,7 @@ class Pages:
         names = files.names(folder)
         if not files.is_local(folder):
             seen: object = names, files.exists(plan)
-        else:  # a failed run's record may be replaced by that of a success, under the same name
+        else:  # a completed run's record may replace that of a failed one under the same name
             seen = [(name, _written(folder / name)) for name in names], _written(plan)
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
 
@@ -95,7 +95,7 @@ class Pages:
         try:
             runs = load(self._results)
             return render(runs, (self._assess or assess)(runs), self._results, version)
-        except (UserError, OSError) as error:  # so far
+        except (UserError, OSError) as error:  # nothing to report yet
             return waiting(str(UserError(str(error))))
 
 
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        with contextlib.suppress(OSError):  # the reader has gone
+        with contextlib.suppress(OSError):  # the client has disconnected
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Iterator[str]:
-    """Serve in a thread; gives the address to open.
+    """Serve in a thread, and yield the address to open.
 
     Args:
         results: The results folder.
@@ -147,7 +147,7 @@ def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Itera
         port: Port on the loopback interface; 0 for any free one.
 
     Raises:
-        UserError: The port is taken.
+        UserError: The port cannot be used.
     """
     from rkd_core.errors import UserError
 

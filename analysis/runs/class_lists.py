@@ -35,7 +35,7 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
 class ClassNames:
     """Class names in label order, with lookup of a label by its name.
 
-    A name may lack the spaces at its ends, or have more, as long as it matches one class.
+    Spaces at the ends of a name are ignored as long as it matches a single class.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ class ClassNames:
         raise UserError(f"{option}: no class is named {bare}; {hint}there are {known}{more}")
 
     def labels(self, text: str, option: str) -> tuple[int, ...]:
-        """Return the classes of a list with commas, in which names may have commas, too.
+        """Return the labels of a comma-separated list of names, which may contain commas.
 
         Raises:
             UserError: The list cannot be read, or can be read in more than one way.
@@ -99,7 +99,7 @@ class ClassNames:
         return tuple(dict.fromkeys(reversed(found)))
 
     def group(self, texts: Sequence[str], option: str) -> tuple[str, tuple[int, ...]]:
-        """Return the name and the classes of a group; each text gives some of the classes.
+        """Return the name and the labels of a group; each text lists some of its classes.
 
         Args:
             texts: Texts such as ``NAME=A,B``, or JSON such as ``{"NAME": ["A", "B"]}``.
@@ -155,7 +155,7 @@ class ClassNames:
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:
-    """Read named groups of classes: JSON, TOML, or CSV with the columns ``group`` and ``class``.
+    """Read named groups of classes from JSON, TOML, or CSV with columns ``group`` and ``class``.
 
     Raises:
         UserError: The file cannot be read, or has no groups.
@@ -190,7 +190,7 @@ def checked(content: object, what: str) -> dict[str, list[str]]:
     """Return the groups as lists of names.
 
     Raises:
-        UserError: The content is of another form, or a group is empty.
+        UserError: The content has another form, or a group is empty.
     """
     if not isinstance(content, Mapping) or not content:
         raise UserError(f'{what} must have groups, such as {{"animals": ["cat", "dog"]}}')

@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _MOST = 2**40
-"""Images that a class can have."""
+"""Maximum number of images of a class."""
 
 
 def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
@@ -59,12 +59,12 @@ def counts(table: pa.Table, split: str) -> tuple[IntArray, IntArray]:
 
 
 def _filled(values: pa.Array) -> IntArray:
-    """Return values with -1 for nulls; copied only if there is one, as there may be millions."""
+    """Return values with -1 for nulls; copy them, possibly millions, only if there is a null."""
     return np.asarray((pc.fill_null(values, -1) if values.null_count else values).to_numpy())
 
 
 def array(table: pa.Table, name: str) -> pa.Array:
-    """Return a column in one piece, of a table from ``combine_chunks``."""
+    """Return a column as one chunk, from a table returned by ``combine_chunks``."""
     column = table.column(name)
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
@@ -84,7 +84,7 @@ def objective_names() -> tuple[str, ...]:
 
 
 def objective_places(table: pa.Table, name: str) -> IntArray:
-    """Return a column of objectives as places in ``objective_names()``; -1 where null."""
+    """Return a column of objectives as indices into ``objective_names()``; -1 where null."""
     column = array(table, name)
     known = pa.array(objective_names())
     place = pc.fill_null(pc.index_in(column, value_set=known), -1).to_numpy()
@@ -99,7 +99,7 @@ def objective_places(table: pa.Table, name: str) -> IntArray:
 
 
 def doubles(table: pa.Table, name: str) -> FloatArray:
-    """Return a column of finite settings of 0 or more, trade-offs at most 1; NaN where null."""
+    """Return a column of finite, nonnegative settings, at most 1 for alphas; NaN where null."""
     column = array(table, name)
     sound = pc.and_(pc.is_finite(column), pc.greater_equal(column, 0.0))
     what = "a finite number of 0 or more"
@@ -114,23 +114,23 @@ def doubles(table: pa.Table, name: str) -> FloatArray:
 
 
 def positions(objective: IntArray, alpha: FloatArray) -> FloatArray:
-    """Return where objectives stand on the axis of trade-offs; NaN where there is no objective.
+    """Return positions of objectives on the axis of trade-offs; NaN where there is no objective.
 
     Args:
-        objective: Places in ``objective_names()``; -1 for none.
-        alpha: Their alphas, NaN where an objective takes none.
+        objective: Indices into ``objective_names()``; -1 for none.
+        alpha: Their alphas; NaN for objectives without alpha.
 
     Returns:
-        Positions as of ``rkd_core.objectives.position``.
+        Positions as defined by ``rkd_core.objectives.position``.
     """
     start = np.array([position(name) for name in OBJECTIVES])[objective]
     return np.where(objective < 0, np.nan, start + np.where(np.isnan(alpha), 0.0, alpha))
 
 
 def effective_alpha(objective: IntArray, alpha: FloatArray) -> FloatArray:
-    """Return the alphas of the trade-offs that objectives amount to, as ``positions`` takes them.
+    """Return the alphas of objectives as trade-offs: 0 for balanced and 1 for robust.
 
-    Balanced is 0 and robust is 1; NaN stands for objectives that are no trade-off.
+    Objectives that are not a trade-off have NaN. The arguments are those of ``positions``.
     """
     on_axis = np.array([on_grid(name)[0] == "tradeoff" for name in OBJECTIVES])[objective]
     return np.where(on_axis, positions(objective, alpha), np.nan)

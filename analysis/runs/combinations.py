@@ -1,8 +1,8 @@
-"""Combinations of teacher, student and temperature, a row each, with their runs over seeds.
+"""Combinations of teacher, student and temperature, one row each, with their runs over seeds.
 
-Validation and test live in two types that do not refer to each other. ``Combinations`` is all that
-selection receives, and it has no test column. ``HeldOut`` carries the test counts by run id; only
-tables, figures and the exported report look there, after the choice is made.
+Validation and test counts are in two types that do not refer to each other. Selection receives only
+``Combinations``, which has no test column. ``HeldOut`` holds the test counts by run id; only
+tables, figures and the exported report read it, after the choice is made.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _READ = (
 class Means:
     """Accuracies of each combination, as means over its seeds, shape ``(combinations,)``.
 
-    Standard errors are over seeds where there are two or more. With one seed that of the average
+    Standard errors are over seeds if there are two or more. With one seed, that of the average
     accuracy is binomial (``rkd_core.metrics.binomial_error``), and that of the worst-k accuracy is
     NaN.
     """
@@ -66,7 +66,7 @@ class Means:
     def frontier(self) -> NDArray[np.intp]:
         """Return the Pareto frontier of both accuracies, by increasing average.
 
-        Means that differ by the order in which their seeds were added up count as equal.
+        Means that differ only by the order in which their seeds were summed count as equal.
         """
         return pareto_frontier(np.round(self.average, 12), np.round(self.worst_k, 12))
 
@@ -79,16 +79,16 @@ class Combinations:
     """
 
     teacher_objective: IntArray
-    """Place in ``objective_names()``, ``(combinations,)``, like all settings; -1 where null."""
+    """Index into ``objective_names()``, ``(combinations,)`` like all settings; -1 where null."""
     alpha_t: FloatArray
-    """NaN where it means nothing, like ``alpha_s`` and ``temperature``."""
+    """NaN if not applicable, like ``alpha_s`` and ``temperature``."""
     student_objective: IntArray
     alpha_s: FloatArray
     temperature: FloatArray
     variant: pa.Array
-    """The method and its options; null where it is a cell of the grid."""
+    """Method and its options; null for a combination of the grid."""
     tuned: pa.Array
-    """What of the recipe a search has changed; null where it is the sweep's."""
+    """Changes that a search made to the recipe; null for the sweep's own recipe."""
 
     start: IntArray
     seeds: IntArray
@@ -107,7 +107,7 @@ class Combinations:
 
     @cached_property
     def share(self) -> FloatArray:
-        """Each class's share of the validation images, shape ``(classes,)``; of the first run."""
+        """Share of each class in the validation images of the first run, shape ``(classes,)``."""
         return np.asarray(self.class_total[0] / self.class_total[0].sum())
 
     def runs(self, index: int) -> slice:
@@ -115,7 +115,7 @@ class Combinations:
         return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
 
     def aside(self, index: int) -> str:
-        """Return the changes of the recipe, as `` (learning_rate 0.05)``; empty without changes."""
+        """Return the changes to the recipe, as `` (learning_rate 0.05)``; empty without changes."""
         tuned = self.tuned[index].as_py()
         return f" ({tuned})" if tuned else ""
 
@@ -191,7 +191,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, table: pa.Table) -> HeldOut:
-        """Take the test counts of a table of completed records.
+        """Return the test counts of a table of completed records.
 
         Raises:
             UserError: A record lacks its test counts, or has no test image.
@@ -226,15 +226,15 @@ def combine(table: pa.Table) -> Combinations:
     """Group completed records by their settings, and each group by seed.
 
     Args:
-        table: Completed records in the columns of ``rkd_core.records.SCHEMA``, students of one
-            family, or teachers (whose student settings are null), or students of other methods
-            (whose ``variant`` is not). No test column is read.
+        table: Completed records in the columns of ``rkd_core.records.SCHEMA``: students of one
+            family, teachers (whose student settings are null), or students of other methods (whose
+            ``variant`` is not null). No test column is read.
 
     Raises:
         UserError: Two runs have the same settings and seed, or a record is incomplete.
     """
     table = table.select(list(_READ)).combine_chunks()
-    pa.default_memory_pool().release_unused()  # Arrow would keep what the chunks took for a while
+    pa.default_memory_pool().release_unused()  # Arrow would keep the memory for a while
     total, correct = counts(table, "val")
     for name in ("run_id", "seed"):
         required(table, name)
@@ -287,7 +287,7 @@ def combine(table: pa.Table) -> Combinations:
 
 
 def _ranks(values: pa.Array) -> IntArray:
-    """Return places in alphabetical order, the same for equal texts; -1 where null."""
+    """Return ranks in alphabetical order, the same for equal texts; -1 where null."""
     encoded = values.dictionary_encode()
     rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
     places = pc.fill_null(encoded.indices, -1).to_numpy()

@@ -1,4 +1,4 @@
-"""The Pareto frontier of points in two coordinates to be maximized."""
+"""Pareto frontier of points with two coordinates to maximize."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def pareto_frontier(x: ArrayLike, y: ArrayLike) -> NDArray[np.intp]:
 
     A point dominates another if it is at least as large in both coordinates and larger in one.
     Exact duplicates do not dominate each other, so all of them are kept. Points with a NaN
-    coordinate are left out. Takes O(n log n).
+    coordinate are excluded. The complexity is O(n log n).
 
     Args:
         x: First coordinate of each point, shape ``(points,)``.
@@ -28,7 +28,7 @@ def pareto_frontier(x: ArrayLike, y: ArrayLike) -> NDArray[np.intp]:
         return points
     order = points[np.lexsort((-points, y[points], x[points]))[::-1]]  # x falls, then y falls
     xs, ys = x[order], y[order]
-    # The first point of each column (equal x) is its highest; it must beat every larger x.
+    # The first point of each column (equal x) is its highest; it must exceed those of larger x.
     column_start = np.flatnonzero(np.r_[True, xs[1:] != xs[:-1]])
     column = np.repeat(np.arange(column_start.size), np.diff(np.r_[column_start, xs.size]))
     highest = ys[column_start]

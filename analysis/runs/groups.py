@@ -1,4 +1,4 @@
-"""Accuracies in groups of classes by training images, for reports only."""
+"""Accuracies of groups of classes by number of training images, for reports only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Groupings = dict[str, Groups]
 
 
 def groupings(train_counts: Sequence[int] | None) -> Groupings:
-    """Return the field's usual groupings: thirds of the classes, and thresholds.
+    """Return the usual groupings: thirds of the classes, and thresholds on training images.
 
     Args:
-        train_counts: Training images per class, in label order; None if they are not known,
-            which gives no grouping.
+        train_counts: Training images per class, in label order; None if unknown, which results
+            in no grouping.
     """
     if train_counts is None:
         return {}
@@ -35,11 +35,11 @@ def of_long_tail(train_counts: Sequence[int] | None) -> Groups:
     """Return the head, medium and tail groups that tables show.
 
     Args:
-        train_counts: As above.
+        train_counts: Training images per class, in label order; None if unknown.
 
     Returns:
-        No group if counts are not known, the training set has no long tail, or there are fewer
-        than three classes.
+        Labels of each group; empty if counts are unknown, the training set has no long tail, or
+        there are fewer than three classes.
     """
     if train_counts is None or not is_long_tailed(train_counts):
         return {}
@@ -56,7 +56,7 @@ def accuracies(recalls: FloatArray, groups: Mapping[str, Sequence[int]]) -> dict
     """Return each group's mean recall over its classes that have images; NaN if none has.
 
     Args:
-        recalls: Per class ``(classes,)``; NaN where a class is absent.
+        recalls: Recall of each class, ``(classes,)``; NaN where a class is absent.
         groups: Labels of each group.
     """
     found = {}

@@ -1,4 +1,4 @@
-"""Loading of the runs of a results folder that are compared."""
+"""Loading of the runs to compare from a results folder."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Runs:
     Attributes:
         students: Students of one family's grid, one row per run, at least one.
         variants: Students of other methods on the same data with the same network and recipe.
-        teachers: Their teachers, as far as they have records.
-        notes: A line for each group of records that was left out.
-        every: All records that were considered, of completed and other runs.
+        teachers: Teachers of the students, as far as they have records.
+        notes: One line for each group of excluded records.
+        every: All records that were considered, whether completed or not.
     """
 
     students: pa.Table
@@ -98,12 +98,12 @@ def load(results: Path, run_ids: Iterable[str] | None = None, family: str | None
 
 
 def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
-    """Which records go with a family's students: its own, and its teachers'; and some students'
-    that have no teacher.
+    """Return a mask of the records that belong with the students of a family.
 
-    Those have a family of their own, since a family is a teacher's, too. What they must share is
-    the data, the network and the recipe. In the teachers' family are networks of theirs that were
-    changed without training.
+    These are the records of the family itself, of its teachers' family, and of students without a
+    teacher. The teachers' family contains teacher networks that were changed without training.
+    Students without a teacher have another family, since the family depends on the teacher; they
+    belong if data, network and recipe are the same.
     """
     example = students.slice(0, 1).to_pylist()[0]
     setting = _setting(example)
@@ -129,7 +129,7 @@ def _setting(row: Mapping[str, Any]) -> object:
     try:
         spec = json_text.parse((row["spec"] or "").encode())
         fields = [spec[name] for name in ("architecture", "recipe", "scale_by_classes")]
-        # What an older record does not have is null or 0 in a newer one.
+        # Fields that an older record lacks are null or 0 in a newer one.
         cut = {name: value for name, value in spec["data"].items() if value}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -32,7 +32,7 @@ def average_ranks(values: FloatArray) -> FloatArray:
 def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Spearman's correlation along the last axis (Spearman 1904); ties get average ranks.
 
-    It is NaN if all values of ``x`` or of ``y`` are equal, or one of them is NaN.
+    The result is NaN if all values of ``x`` or of ``y`` are equal, or one of them is NaN.
 
     Args:
         x: Values, shape ``(..., n)``.

@@ -2,8 +2,8 @@
 
 Wang et al. (UAI 2023, Theorem 2) bound a robust student's risk by the calibration of its teacher
 within each class rather than by its accuracy; Lukasik et al. (TMLR 2022, section 3) find that a
-student is inaccurate where its teacher's margin is negative. Statistics are of validation and
-students' accuracies of test, so that the two do not share noise.
+student is inaccurate where its teacher's margin is negative. Statistics are measured on validation
+and students' accuracies on test, so that the two do not share noise.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ STATISTICS = {
 """Statistics that may predict students' accuracy, with their names in tables."""
 _DRAWS = 2000
 _FEWEST = 4
-"""Least number of teachers for a correlation."""
+"""Minimum number of teachers for a correlation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Teachers:
     """Statistics of teachers on validation, one for each run; shape ``(teachers,)``.
 
-    NaN if the record lacks the data for a statistic.
+    A statistic is NaN if the record lacks its data.
     """
 
     run_id: tuple[str, ...]
     seed: np.ndarray
     values: dict[str, FloatArray]
-    """By the names in ``STATISTICS``."""
+    """Values by the names in ``STATISTICS``."""
     negative: FloatArray
-    """Classes whose mean margin is negative."""
+    """Number of classes whose mean margin is negative."""
     miscalibrated: np.ndarray
-    """The class of the largest calibration error; -1 where unknown."""
+    """Class with the largest calibration error; -1 if unknown."""
     floor: FloatArray
     """Calibration error that noise alone would cause in that class."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation and its interval, NaN where there are too few teachers."""
+    """Spearman's rank correlation and its interval; NaN if there are too few teachers."""
 
     value: float
     low: float
@@ -112,8 +112,8 @@ def correlations(teachers: Teachers, students: pa.Table) -> dict[str, dict[str, 
         students: Completed students of the grid.
 
     Returns:
-        By statistic, then by the students' objective, ``all`` being the last. Statistics that
-        some teacher lacks are left out; nothing where there are fewer than four teachers.
+        Correlations by statistic, then by the students' objective, with ``all`` last. Statistics
+        that some teacher lacks are omitted; the result is empty with fewer than four teachers.
     """
     gains = _gains(teachers, students)
     number = len(teachers.run_id)
@@ -160,22 +160,22 @@ def _gains(teachers: Teachers, students: pa.Table) -> dict[str, FloatArray]:
 
 
 def _student(objective: str, alpha: float | None) -> tuple[float, str]:
-    """Where a student's objective stands among the others, and what it is called."""
+    """Return the position of a student's objective among the others, and its label."""
     return position(objective, alpha), objective if alpha is None else f"αₛ\u00a0{alpha:.3g}"
 
 
 def _correlation(x: FloatArray, y: FloatArray, drawn: np.ndarray) -> Correlation:
     """Return Spearman's correlation with its percentile interval from a bootstrap over teachers.
 
-    Draws are spread by ``sqrt(n / (n - 1))`` around it, since the deviations in a bootstrap of n
+    Deviations of the draws are scaled by ``sqrt(n / (n - 1))``, since those in a bootstrap of n
     teachers are too small by that factor.
     """
-    x, y = np.round(x, 12), np.round(y, 12)  # what differs by rounding is tied
+    x, y = np.round(x, 12), np.round(y, 12)  # values that differ by rounding are tied
     if not np.isfinite(y).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(np.nan, np.nan, np.nan)
     value = spearman(x, y)
     again = spearman(x[drawn], y[drawn])
-    again = again[np.isfinite(again)]  # a draw of one teacher over and over has none
+    again = again[np.isfinite(again)]  # a draw of a single teacher has none
     again = np.clip(value + np.sqrt(x.size / (x.size - 1)) * (again - value), -1, 1)
     low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Correlation(float(value), float(low), float(high))

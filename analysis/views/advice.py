@@ -1,4 +1,4 @@
-"""Proposals of further seeds, in words and as a command."""
+"""Proposals of further seeds, as text and as a command."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Cell = tuple[str, str, str]
 
 
 def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
-    """Return the proposal in lines; the last is the command if the folder has a plan.
+    """Return the proposal as lines; the last is a command if the folder has a plan.
 
     Args:
         settling: The proposal.
         combinations: The combinations it refers to.
-        results: Results folder, whose ``plan.json`` has the command of the sweep.
+        results: Results folder, whose ``plan.json`` contains the command of the sweep.
     """
     now, target = (percent(regret, 2) for regret in (settling.regret, settling.target))
     if settling.settled:
@@ -126,12 +126,12 @@ def _command(settling: Settling, combinations: Combinations, results: Path) -> s
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if any(combinations.aside(place) for place in settling.places):
-        return None  # --repeat names combinations of the sweep's recipe
+        return None  # --repeat only names combinations with the sweep's recipe
     for place in settling.places:
         cell = _cell(combinations, place)
         if {"standard", *cell[:2]} & {*OBJECTIVES} != {"standard"}:
-            return None  # and of standard and trade-offs
-        more = max(int(combinations.seeds[place]) - seeds, 0)  # as far as they are trained
+            return None  # and only the standard objective and trade-offs
+        more = max(int(combinations.seeds[place]) - seeds, 0)  # repeats that are already trained
         repeats[cell] = max(more + settling.seeds, repeats.get(cell, 0))
     named = [f"{'/'.join(cell)}={number}" for cell, number in repeats.items()]
     return shlex.join(["python", *_without(words, "--repeat"), "--repeat", *named])
@@ -149,7 +149,7 @@ def _repeated(settings: Mapping[str, Any]) -> dict[Cell, int]:
 
 
 def _cell(c: Combinations, place: int) -> Cell:
-    """Return a combination as ``--repeat`` names those of the grid."""
+    """Return a combination of the grid in the form of ``--repeat``."""
     names = objective_names()
     teacher, student = (
         _amount(*on_grid(names[objective[place]], None if np.isnan(alpha[place]) else alpha[place]))

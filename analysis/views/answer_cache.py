@@ -1,9 +1,9 @@
-"""The last answer of a results folder, kept so that unchanged results are not computed again.
+"""Cache of the last answer of a results folder, so that unchanged results are not recomputed.
 
-A hidden file holds a key of everything that the answer depends on: the content of every record,
+A hidden file holds a digest of everything that the answer depends on: the content of every record,
 the plan, the options, and the versions of the program and its libraries. It also holds the
-SHA-256 of each written file and the printed text. If the key differs, or a file is missing or has
-changed, the answer is computed again.
+SHA-256 of each written file and the printed text. If the digest differs, or a file is missing or
+has changed, the answer is recomputed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NAME = ".answer.json"
 
 _LIBRARIES = ("jinja2", "matplotlib", "numpy", "plotly", "pyarrow", "rich", "scipy")
 _PROGRAM = (".py", ".html", ".css", ".js")
-_SCREENS = 4  # printed texts that are kept, for consoles that differ
+_SCREENS = 4  # maximum number of printed texts to keep, one per kind of console
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Answer:
     screens: Mapping[str, str] = field(default_factory=dict)
 
     def stands(self, results: Path, names: Iterable[str]) -> bool:
-        """Return whether the files of these names are still those that were written."""
+        """Return whether the named files are unchanged since they were written."""
         return all(self.files.get(name, "-") == _sum(results / name) for name in names)
 
     def wrote(self, results: Path, names: Iterable[str]) -> Answer:
-        """Return the answer with the current digests of the files of these names."""
+        """Return the answer with the current digests of the named files."""
         sums = {name: _sum(results / name) for name in names}
         return replace(self, files={**self.files, **sums})
 
@@ -75,8 +75,8 @@ def key_of(
     Args:
         results: The results folder.
         rule: Selection rule.
-        run_ids: Runs to compare. None stands for the runs of the plan; naming them is the same.
-        family: Family to compare instead; None for no other.
+        run_ids: Runs to compare; None is equivalent to the runs of the plan.
+        family: Family to compare instead of ``run_ids``; None for no family.
         others: All other options; their ``repr`` must describe them fully.
     """
     plan, of_record = _plan(results), records.digests(results / "records")
@@ -84,7 +84,7 @@ def key_of(
         run_ids = plan.get("run_ids")
     try:
         compared = None if run_ids is None else sorted({*run_ids})
-    except TypeError:  # a malformed plan, which its next reader refuses
+    except TypeError:  # a malformed plan, which its next reader rejects
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
     asked = repr((astuple(rule), family, others))
@@ -132,7 +132,7 @@ def _sum(path: Path) -> str:
 
 
 def _plan(results: Path) -> Any:
-    """Return the plan without its time stamp, which each repetition of the command renews."""
+    """Return the plan without its timestamp, which changes each time the command runs."""
     try:
         content = files.read(results / "plan.json")
     except OSError:  # there is no plan, or its next reader reports the error

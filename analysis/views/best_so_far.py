@@ -1,4 +1,4 @@
-"""The selection among the students trained so far, as two lines for a progress display."""
+"""Selection among the students trained so far, as two lines for a progress display."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def best_so_far(students: pa.Table, criterion: Criterion | None = None) -> str |
 
     Args:
         students: Completed student records in the columns of ``rkd_core.records.SCHEMA``; those
-            of other methods than the grid's are no candidates.
+            of methods outside the grid are not candidates.
         criterion: The rule; None for ``Constrained()``.
 
     Returns:
-        Two lines, or None while there is no standard distillation to measure against.
+        Two lines, or None while there is no standard distillation to compare with.
     """
     students = students.filter(pc.is_null(students["variant"]))
     try:

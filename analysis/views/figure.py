@@ -1,6 +1,6 @@
-"""Figure of average against worst-class accuracy, after Figure 1 of Wang et al. 2023.
+"""Figure of worst-class against average accuracy, modeled on Figure 1 of Wang et al. 2023.
 
-Matplotlib is imported when a figure is drawn, since its import takes longest.
+Matplotlib is imported only when a figure is drawn, since its import is slow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STYLE = {
     "svg.hashsalt": "robust-distillation",  # the same identifiers in every file
 }
 _STANDARD_COLOR = "#d1495b"
-"""The standard student has no alpha_s; this red is nowhere on the color map."""
+"""Color of the standard student, which has no alpha_s; this red is not in the color map."""
 _OTHER_COLOR = "#3b6fb6"
 """Color of the crosses of other methods."""
 _MARKERS = "osD^v><phPX*"
@@ -63,7 +63,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
 
     paths = []
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
         figure = draw(outcome)
         for suffix, nothing in (("png", "Software"), ("svg", "Date")):
             content = io.BytesIO()
@@ -114,7 +114,7 @@ def draw(outcome: Outcome) -> Figure:
     panels[1].set_title("for the record: nothing is chosen here", **_NOTE)
     _legends(figure, list(panels), outcome)
     figure.suptitle(_title(outcome), x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    canvas.draw()  # settles the layout, in which the labels are placed
+    canvas.draw()  # fixes the layout before the labels are placed
     figure.set_layout_engine("none")
     for axes, _, (means, others) in splits:
         points = _accuracies(means)
@@ -173,7 +173,7 @@ def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
 
 
 def _crosses(axes: Axes, means: Means) -> None:
-    """Draw students of other methods, told apart by letters, without error bars."""
+    """Draw students of other methods, distinguished by letters, without error bars."""
     x, y = _accuracies(means).T
     axes.scatter(x, y, s=46, marker="x", color=_OTHER_COLOR, linewidths=1.4, zorder=4)
 
@@ -326,12 +326,12 @@ def _teachers(c: Combinations) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def _student_alpha(c: Combinations) -> FloatArray:
-    """Return each student's trade-off, balanced being 0 and robust 1; NaN for all others."""
+    """Return each student's alpha, with balanced as 0 and robust as 1; NaN for all others."""
     return effective_alpha(c.student_objective, c.alpha_s)
 
 
 def _color(name: str) -> str:
-    """Return the color of students whose objective is no trade-off."""
+    """Return the color of students whose objective is not a trade-off."""
     return _STANDARD_COLOR if name == "standard" else _OTHER_COLOR
 
 

@@ -28,10 +28,10 @@ def place_labels(
     line: FloatArray,
     renderer: RendererBase,
 ) -> None:
-    """Write each label where it hides least, with a thin line to its point.
+    """Place each label where it covers least, with a thin line to its point.
 
     Args:
-        axes: Axes whose layout is settled: nothing may move afterwards.
+        axes: Axes with their final layout; nothing may move afterward.
         points: All points in data coordinates, shape ``(points, 2)``; none should be covered.
         labels: Text by index into the points.
         line: Points along a line that should not be covered either, shape ``(any, 2)``.
@@ -63,7 +63,7 @@ def place_labels(
         best, best_cost = np.zeros(2), np.inf
         for distance in _DISTANCES:
             for angle in _ANGLES:
-                # The box's near edge, not its middle, stands at the distance.
+                # The distance is measured to the near edge of the box, not to its center.
                 shift = np.array([np.cos(angle), np.sin(angle)]) * (distance * scale + half)
                 cost = distance / 25 + room.cost(index, shift, half)
                 if cost < best_cost:
@@ -83,7 +83,7 @@ class _Room:
     taken: list[FloatArray] = field(default_factory=list)  # corners of the labels so far
 
     def cost(self, index: int, shift: FloatArray, half: FloatArray) -> float:
-        """Return the cost of a label of this half size at a distance from its point."""
+        """Return the cost of a label, given its half size and its shift from its point."""
         away = self.pixels - self.pixels[index]
         covered = (np.abs(away - shift) < half + self.radius).all(axis=1)
         along = np.clip(away @ shift / (shift @ shift), 0, 1)

@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 DASH = "—"
-"""Stands for a missing number."""
+"""Placeholder for a missing number."""
 
 _JOINED = "\u00a0"
-"""A space that does not break."""
+"""Non-breaking space."""
 
 
 def teacher(c: Combinations, index: int) -> str:
@@ -81,7 +81,7 @@ def points(fraction: float | None, digits: int = 1) -> str:
 
 
 def decimal(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return ``0.25`` or ``−0.25``, with a sign before positive numbers too if it is ``+``."""
+    """Return ``0.25`` or ``−0.25``; positive numbers have a sign, too, if ``sign`` is ``+``."""
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""Markdown tables, and text escaped for CSV, LaTeX and Markdown."""
+"""Markdown tables, and escaping of text for CSV, LaTeX and Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
-    "[": "{[}",  # after the end of a row it would be an option of that
+    "[": "{[}",  # LaTeX would read it as an option after the end of a row
     "*": "{*}",
     "α": r"$\alpha$",
     "±": r"$\pm$",
@@ -37,7 +37,7 @@ _LATEX = {
 
 
 def csv_text(text: str) -> str:
-    """Return a text with an apostrophe before it if a spreadsheet would take it for a formula."""
+    """Return a text, prefixed with an apostrophe if a spreadsheet would read it as a formula."""
     shown = _one_line(text)
     return f"'{shown}" if _FORMULA.match(text) else shown
 
@@ -45,10 +45,10 @@ def csv_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """Return a text with LaTeX's special characters escaped; quotation marks need T1 fonts.
 
-    Letters beyond what pdflatex knows are left as they are, for xelatex and lualatex.
+    Letters that pdflatex does not support are kept for xelatex and lualatex.
     """
     escaped = "".join(_LATEX.get(c, c) for c in _one_line(text).replace("--", "-\0-"))
-    return escaped.replace("\0", "{}")  # two hyphens are no dash
+    return escaped.replace("\0", "{}")  # keep two hyphens from becoming a dash
 
 
 def markdown_text(text: str) -> str:
@@ -59,17 +59,17 @@ def markdown_text(text: str) -> str:
 def markdown_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool]
 ) -> str:
-    """Return a pipe table of cells that are Markdown already.
+    """Return a pipe table of cells that are already Markdown.
 
     Args:
         headings: Heading of each column.
         rows: Cells of each row.
-        right: Whether each column is aligned to the right.
+        right: Whether each column is right-aligned.
     """
     rule = ["---:" if one else "---" for one in right]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
 def _one_line(text: str) -> str:
-    """Return a text with spaces for line ends and escapes for unprintable characters."""
+    """Return a text with line ends replaced by spaces and unprintable characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.splitlines()))

@@ -1,4 +1,4 @@
-"""The selection as strict JSON, written atomically."""
+"""Export of a selection as strict JSON, written atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``selection.json`` as plain data; None for an undefined number.
 
     Accuracies are fractions and means over seeds. ``combinations`` and ``constraint`` use
-    validation only; ``frontier`` holds places in ``combinations``. ``worst_class`` is always the
+    validation only; ``frontier`` holds indices into ``combinations``. ``worst_class`` is always the
     single worst class, ``worst_k`` the criterion's k classes. ``class_groups`` are by training
     images (none if records have no counts or there are fewer than three classes; no group is
     empty); a group's accuracy is the mean recall of its classes.
@@ -34,11 +34,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
     ``methods`` are students of other methods, on validation and on test; none of them is selected.
     ``recommendation`` says whether the selected student can be shipped, and if not, why and what to
     change; ``selected`` holds it in either case. ``optimism`` is the excess of its validation
-    figure over ``corrected``, the expected figure; intervals hold ``confidence``; a gain is against
-    standard distillation. ``prospects`` are accuracies of the selected student with intervals:
-    ``other_images`` is estimated from validation and describes the ``subject``, ``such_a_test``
-    predicts a test set with as many images of each class, and ``test_alone`` has the test figures
-    with intervals from the test counts alone.
+    figure over ``corrected``, the expected figure; intervals have probability ``confidence``; gains
+    are over standard distillation. ``prospects`` are accuracies of the selected student with
+    intervals: ``other_images`` is estimated from validation and describes the ``subject``,
+    ``such_a_test`` predicts a test set with as many images of each class, and ``test_alone`` has
+    the test figures with intervals from the test counts alone.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference

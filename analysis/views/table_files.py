@@ -1,4 +1,4 @@
-"""Tables as CSV, LaTeX (booktabs) and Markdown files."""
+"""Export of tables as CSV, LaTeX (booktabs) and Markdown files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rkd_core.storage.files import make_folder, replace_file
 
 __all__ = ["as_csv", "as_latex", "as_markdown", "write_tables"]
 
-_LONG = 40  # rows of a page at most
+_LONG = 40  # maximum number of rows on a page
 _SYMBOLS = {"α_t": r"$\alpha_t$", "α_s": r"$\alpha_s$", "T": "$T$"}
 
 
 def write_tables(folder: Path, tables: Iterable[Sheet]) -> list[Path]:
-    """Write each table in the three formats; files of these names are replaced.
+    """Write each table in the three formats, replacing existing files.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         OSError: The folder cannot be written.
@@ -64,7 +64,7 @@ def _values(cell: Cell) -> list[str | int | float]:
 
 
 def as_latex(sheet: Sheet) -> str:
-    r"""Return a ``tabular``, or a ``longtable`` if it does not fit a page, for ``\input``."""
+    r"""Return a ``tabular``, or a ``longtable`` if it does not fit on a page, for ``\input``."""
     long = len(sheet.rows) > _LONG
     environment = "longtable" if long else "tabular"
     columns, rows = _for_people(sheet)
@@ -108,7 +108,7 @@ def _errors(sheet: Sheet) -> str:
 
 
 def _for_people(sheet: Sheet) -> tuple[list[Column], list[tuple[Cell, ...]]]:
-    """Return columns and rows without columns that are hidden or empty."""
+    """Return columns and rows without hidden and empty columns."""
     kept = [
         place
         for place, column in enumerate(sheet.columns)

@@ -1,4 +1,4 @@
-"""The tables of a selection as data, which terminal, files and report render."""
+"""Tables of a selection as data, which the terminal, files and the report render."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ NINE = {name: position(name) for name in ("standard", "balanced", "robust")}
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A fraction, with its standard error over seeds; NaN where it is not known."""
+    """An accuracy as a fraction, with its standard error over seeds; NaN if unknown."""
 
     mean: float
     error: float = np.nan
 
     def text(self, sign: str = " ± ") -> str:
-        """Return it in percent, with its error if that is known."""
+        """Return the accuracy in percent, with its error if known."""
         return with_error(self.mean, self.error, sign)
 
 
@@ -65,12 +65,12 @@ class Column:
     """Heading above those of neighboring columns that share it."""
     accuracy: bool = False
     shown: bool = True
-    """Whether LaTeX and Markdown have it too."""
+    """Whether LaTeX and Markdown files include the column."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table; its files are called ``name``."""
+    """A table, written to files called ``name``."""
 
     name: str
     caption: str
@@ -78,7 +78,7 @@ class Sheet:
     rows: tuple[tuple[Cell, ...], ...]
 
     def by_key(self) -> list[dict[str, Any]]:
-        """Return each row as its cells by the key of their column."""
+        """Return each row as a dictionary of its cells by column key."""
         keys = [column.key for column in self.columns]
         return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
@@ -98,7 +98,7 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
     """Return every table that has rows.
 
     Args:
-        runs: Runs that the outcome is about.
+        runs: Runs that the outcome describes.
         outcome: The selection, with its test figures.
     """
     whole = combinations(outcome)
@@ -163,8 +163,8 @@ def nine(outcome: Outcome, whole: Sheet) -> Sheet:
 def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
     """Return the trained combinations of standard, balanced and robust, by teacher and student.
 
-    Each is at its best temperature by worst-k accuracy as the selection sees it. Balanced is the
-    trade-off at alpha 0, and robust that at alpha 1, however the objective was named.
+    Each has its best temperature by the worst-k accuracy that the selection uses. Balanced is the
+    trade-off at alpha 0, and robust that at alpha 1, whatever the name of the objective.
     """
     selection = outcome.selection
     c, means = selection.combinations, selection.seen.means
@@ -179,7 +179,7 @@ def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
 
 
 def teacher_of(outcome: Outcome, index: int) -> int | None:
-    """Return the place of a combination's teacher among the teachers; None without its record."""
+    """Return the index of a combination's teacher among the teachers; None without its record."""
     c, alone = outcome.selection.combinations, outcome.teachers.combinations
     ids = set(c.teacher_id[c.runs(index)].to_pylist())
     return next((place for place in range(len(alone)) if ids & set(alone.run_ids(place))), None)
@@ -261,7 +261,7 @@ def _classes(runs: Runs, outcome: Outcome) -> Sheet:
 
 
 def groups(outcome: Outcome) -> Sheet:
-    """Return the accuracies of head, medium and tail classes, of the reference and the selected.
+    """Return the accuracies of head, medium and tail, for the reference and the selected student.
 
     There are no rows if the training set has no long tail or fewer than three classes, or if
     records lack its counts.

@@ -1,4 +1,4 @@
-"""The selection as printed on a terminal: what to ship, then the tables."""
+"""Terminal output of a selection: what to ship, then the tables."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _SELECTED, _REFERENCE = "selected", "standard distillation"
-"""Notes of rows, as ``analysis.views.tables`` has them."""
+"""Notes of rows in ``analysis.views.tables``."""
 
 
 def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
-    """Print what to ship, the table, and one line for each thing that was left out."""
+    """Print what to ship, the tables, and one line for each omission."""
     console.print()
     for line in headline(outcome, console.width):
         for part in line.split("\n", allow_blank=True):
@@ -48,11 +48,11 @@ def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ())
 
 
 def headline(outcome: Outcome, width: int = 80) -> list[Text]:
-    """Return lines on what to ship and its gains over standard distillation, or why nothing.
+    """Return lines on what to ship and its gain over standard distillation, or why not to ship.
 
     Args:
         outcome: The selection.
-        width: Width of the console; longer lines are broken.
+        width: Width of the console; longer lines are wrapped.
     """
     selection, advised = outcome.selection, recommendation(outcome)
     if not advised.ship:
@@ -79,9 +79,9 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
 
 
 def group_table(outcome: Outcome) -> Table | None:
-    """Return head, medium and tail: the selected combination against standard distillation.
+    """Return the table of head, medium and tail; None if there are no such groups.
 
-    None if there are no such groups.
+    It compares the selected combination with standard distillation.
     """
     rows = groups(outcome).by_key()
     if not rows:
@@ -105,7 +105,7 @@ def group_table(outcome: Outcome) -> Table | None:
 
 
 def main_table(outcome: Outcome) -> Table:
-    """Return the nine combinations, standard distillation, the selected one, and the teachers."""
+    """Return the table of the nine combinations, the reference, the selected one, and teachers."""
     c, sheet = outcome.selection.combinations, nine(outcome, combinations(outcome))
     uneven = int(c.seeds.min()) < int(c.seeds.max())
     table = _table("", "teacher", "student", keys=5 if uneven else 4, close=uneven)
@@ -142,7 +142,10 @@ def main_table(outcome: Outcome) -> Table:
 
 
 def methods_table(outcome: Outcome) -> Table | None:
-    """Return students of other methods, on the standard teacher or none; None if there are none."""
+    """Return the table of students of other methods; None if there are none.
+
+    They have the standard teacher or no teacher.
+    """
     rows = methods(outcome).by_key()
     if not rows:
         return None
@@ -186,7 +189,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _setting(outcome: Outcome, width: int) -> Text:
-    """Return the data set, the networks, the seeds and the rule."""
+    """Return a text on the data set, the networks, the seeds and the rule."""
     setting, selection = outcome.setting, outcome.selection
     seeds = int(selection.combinations.seeds[selection.selected])
     objective, least = selection.criterion.words(
@@ -207,7 +210,7 @@ def _setting(outcome: Outcome, width: int) -> Text:
 
 
 def _miss(outcome: Outcome, width: int) -> str:
-    """Say that no combination is feasible, which comes nearest, and by how much it misses."""
+    """Return a text on the combination closest to feasibility, for when none is feasible."""
     selection = outcome.selection
     nearest = int(np.argmin(selection.shortfall))
     _, asked = selection.criterion.words(selection.seen, selection.reference, nearest)
@@ -252,7 +255,7 @@ def _sure(outcome: Outcome, width: int) -> list[Text]:
 
 
 def _pair(label: str, first: Text, second: Text, width: int) -> list[Text]:
-    """Return a label and two figures on one line, or on a line each on a narrow console."""
+    """Return a label and two figures on one line, or on separate lines on a narrow console."""
     line = Text.assemble("  ", label, first, second)
     if line.cell_len <= width:
         return [line]
