@@ -16,6 +16,7 @@ from analysis.runs.loading import load
 from analysis.select import run
 from analysis.selection.criteria import Constrained, Criterion, WeightedSum
 from analysis.selection.outcome import assess
+from analysis.selection.rule_options import Rule
 from analysis.watch import serving
 from tests.analysis import worlds
 from tests.analysis.report.conftest import READY, Opened, url_of
@@ -56,9 +57,8 @@ def test_the_slider_selects_what_the_command_selects(opened: Opened, tmp_path: P
         put(page, position)
         shown = page.inner_text("#given-up")
         points = float(shown.split()[0]) * (-1 if "more" in shown else 1)
-        content = run(
-            tmp_path, margin=points / 100, figures=False, console=Console(file=io.StringIO())
-        )
+        rule = Rule(margin=repr(points / 100))
+        content = run(tmp_path, rule, figures=False, console=Console(file=io.StringIO()))
         chosen = int(page.get_attribute("#choice", "data-chosen"))
         seen.append(chosen)
         selected = content["selected"]

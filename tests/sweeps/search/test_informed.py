@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from sweeps.search.informed import Informed
-from sweeps.search.strategy import Cell, Point
+from sweeps.search.strategy import Cell, Goal, Point
 from tests.sweeps.search.problems import BEST, GOAL, SPACE, accuracies, explore, outcome, row
+
+
+def goal_of(margin):
+    return Goal(replace(GOAL.criterion, margin=margin))
 
 
 def test_standard_distillation_comes_first_and_every_teacher_is_probed():
@@ -22,7 +26,7 @@ def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(ma
     least = accuracies(SPACE.reference)[1] - margin
     admitted = {c: accuracies(c)[0] for c in SPACE.cells if accuracies(c)[1] >= least - 1e-3}
     best = max(admitted.values())
-    asked = explore(Informed(SPACE, replace(GOAL, margin=margin)), 22)
+    asked = explore(Informed(SPACE, goal_of(margin)), 22)
     found = [admitted.get(point.cell, 0.0) for point in asked]
     assert max(found) == best
     assert max(found[:12]) >= best - 0.03
@@ -63,7 +67,7 @@ def test_a_teacher_that_nobody_has_trained_costs_more():
 
 
 def test_who_is_not_admitted_is_not_what_is_looked_for():
-    strict = replace(GOAL, margin=0.0)
+    strict = goal_of(0.0)
 
     def told(point):
         worst, average = accuracies(point.cell)
