@@ -1,7 +1,7 @@
 """Tables of the papers, with our results beside theirs.
 
-The numbers and findings of each paper are plain data in a module of its own. Training belongs to
-``sweeps/paper.py``.
+Each paper has a module with its numbers and findings as plain data. ``sweeps/paper.py`` trains the
+models.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ __all__ = ["GROUPS", "document", "print_tables", "to_csv"]
 _AIE, _API = "Amer-Indian-Eskimo", "Asian-Pac-Islander"
 _F, _M = "Female", "Male"
 
-# In percent, in the papers' order. Appendix C.3's text, Table 8 and Table 9.
+# Percent, in the paper's order: the text of Appendix C.3, Table 8 and Table 9.
 BY_LABEL = {Group(0): -1.2, Group(1): 7.4}
 TABLE_8 = {Group(0, _M): -2.222, Group(0, _F): 0.393, Group(1, _F): 2.373, Group(1, _M): 8.384}
 TABLE_9 = {
@@ -189,19 +189,19 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _balanced(tally: Tally) -> dict[str, FloatArray]:
-    """Return percent for each seed."""
+    """Return the balanced accuracy of each model in percent, by seed."""
     total = tally.total[:, _LABELS]
     return {n: 100 * balanced_accuracy(vars(tally)[n][:, _LABELS], total) for n in _MODELS}
 
 
 def _average(tally: Tally) -> dict[str, FloatArray]:
-    """Return percent for each seed."""
+    """Return the average accuracy of each model in percent, by seed."""
     total = tally.total[:, _LABELS]
     return {n: 100 * average_accuracy(vars(tally)[n][:, _LABELS], total) for n in _MODELS}
 
 
 def _with_half(mean: FloatArray | float, half: FloatArray | float, *, signed: bool = False) -> str:
-    """Return ``78.1 ± 0.3`` of percent; a dash without a mean, no ± without an interval."""
+    """Return percentages as ``78.1 ± 0.3``; a dash without a mean, no ± without an interval."""
     shown = (points if signed else percent)(float(mean) / 100)
     known = not (math.isnan(mean) or math.isnan(half))
     return f"{shown} ± {percent(float(half) / 100)}" if known else shown

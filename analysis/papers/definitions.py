@@ -43,14 +43,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Selected:
-    """The pair with the best worst-k accuracy that the selection rule chooses on validation."""
+    """The pair that the selection rule chooses on validation, by worst-k accuracy."""
 
     worst_k: int = 1
 
 
 @dataclass(frozen=True)
 class Of:
-    """Students of a method, at the options of its grid that are best on validation.
+    """Students of a method, with the options of its grid that are best on validation.
 
     Attributes:
         method: Name of the method.
@@ -83,9 +83,9 @@ class Cell:
     Attributes:
         row: Row of the table.
         column: Column of the table.
-        what: Model that the test figures belong to.
-        paper: The paper's figures in percent, by metric (see ``analysis.papers.figures``); None
-            where it has none.
+        what: Model, or difference of two models, that the figures measure.
+        paper: The paper's figures in percent, by metric (see ``analysis.papers.measure.figures``);
+            None where it has none.
         part: Part of the table that trains it.
     """
 
@@ -155,7 +155,7 @@ class Table:
 
     @property
     def small(self) -> Table:
-        """Return the table without the parts and cells that the small scale does not train."""
+        """The table without the parts and cells that the small scale does not train."""
         kept = {n for n, part in enumerate(self.parts) if part.trained_small}
         return replace(self, cells=tuple(cell for cell in self.cells if cell.part in kept))
 

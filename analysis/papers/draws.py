@@ -1,6 +1,6 @@
 """Draws of a test accuracy over other test images, which seeds share, and over other seeds.
 
-Seeds of a model are counted on the same images, so more seeds reduce the noise of seeds alone.
+All seeds of a model are tested on the same images, so more seeds reduce only the noise of seeds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Measure:
 
     @property
     def draws(self) -> FloatArray:
-        """Return draws of the mean over other seeds and other images, ``(DRAWS,)``."""
+        """Draws of the mean over other seeds and other images, ``(DRAWS,)``."""
         return self.images + self.seeds
 
     @property
@@ -74,13 +74,13 @@ def deviates(random: np.random.Generator, classes: int) -> FloatArray:
 def recalls_near(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> FloatArray:
     """Return draws of recalls for sums over classes; a single one may leave [0, 1].
 
-    They have no bias and the unbiased variance ``p (1 - p) / (n - 1)``, but at least half of
-    Wilson's interval of one standard error, so that a class with all or no images correct still
-    has noise.
+    They are unbiased, with the unbiased variance ``p (1 - p) / (n - 1)``. Their standard deviation
+    is at least half the width of Wilson's interval of one standard error, so that a class with all
+    or no images correct still has noise.
 
     Args:
         correct: Correct predictions ``(classes,)``.
-        total: Images ``(classes,)``; NaN results where there is none.
+        total: Images ``(classes,)``; results are NaN where there are none.
         deviates: Normal, ``(..., classes)``.
     """
     c, n = (np.asarray(values, dtype=np.float64) for values in (correct, total))
@@ -93,13 +93,13 @@ def recalls_near(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> F
 def recalls_at(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> FloatArray:
     """Return the recalls that lie a number of standard errors from the counted ones.
 
-    At the deviates -z and z they are the ends of Wilson's score interval (Wilson 1927). At
-    normal deviates they are draws that lie between 0 and 1 and vary even where all or no images
-    are correct.
+    For the deviates -z and z, they are the ends of Wilson's score interval (Wilson 1927). For
+    normal deviates, they are draws that lie between 0 and 1 and vary even if all or no images are
+    correct.
 
     Args:
         correct: Correct predictions ``(classes,)``.
-        total: Images ``(classes,)``; NaN results where there is none.
+        total: Images ``(classes,)``; results are NaN where there are none.
         deviates: Numbers of standard errors, ``(..., classes)``.
     """
     c, n, z = (np.asarray(values, dtype=np.float64) for values in (correct, total, deviates))
@@ -110,10 +110,10 @@ def recalls_at(correct: ArrayLike, total: ArrayLike, deviates: ArrayLike) -> Flo
 
 
 def least_error(correct: ArrayLike, total: ArrayLike, classes: int) -> float:
-    """Return half of Wilson's interval of one standard error for a mean over classes.
+    """Return half the width of Wilson's interval of one standard error for a mean over classes.
 
-    Among the classes with all or no images correct, those with the most images count. Where
-    several classes are the worst, their draws are 0 together too often to show this error.
+    Among the classes with all or no images correct, those with the most images are used. If several
+    classes are the worst, their draws are 0 together too often to show this error.
     """
     c, n = np.asarray(correct), np.asarray(total)
     whole = np.sort(n[(n > 0) & ((c == 0) | (c == n))])[-classes:]
@@ -123,12 +123,12 @@ def least_error(correct: ArrayLike, total: ArrayLike, classes: int) -> float:
 def resampled(values: ArrayLike, weights: FloatArray) -> FloatArray:
     """Return draws of the deviation of a mean over some seeds from that over all, ``(draws,)``.
 
-    A resampled mean varies by (n - 1) / n of the variance of a mean of n seeds (Efron and
+    The variance of a resampled mean is (n - 1) / n times that of a mean of n seeds (Efron and
     Tibshirani 1993, section 5.3), so deviations are scaled by sqrt(n / (n - 1)).
 
     Args:
         values: Value of each seed, ``(seeds,)``.
-        weights: How often each seed was picked, ``(seeds, draws)``; a draw that picked none
+        weights: Number of times each seed was picked, ``(seeds, draws)``; a draw that picked none
             counts as one that picked all.
     """
     v = np.asarray(values, dtype=np.float64)

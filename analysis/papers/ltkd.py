@@ -1,4 +1,4 @@
-"""Tables of the poster of LTKD (Kim: Biased Teacher, Balanced Student)."""
+"""Tables of the LTKD poster (Kim: Biased Teacher, Balanced Student)."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def ablation(dataset: str) -> Table:
 
 
 def groups(dataset: str) -> Table:
-    """Return the table of numbers of groups."""
+    """Return the table of average accuracies by number of groups."""
     cells: list[Cell] = []
     parts: list[Part] = []
     methods = ",".join(_named({"groups": n}) for n in _GROUPS)

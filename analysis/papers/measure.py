@@ -1,7 +1,7 @@
-"""Our figures for the cells of a table, their uncertainty, and which findings hold.
+"""Our figures for the cells of a table, with their uncertainty and verdicts on the findings.
 
-For models with several temperatures or options, validation chooses (worst-class accuracy, then
-average), and the figures are those on test.
+Among several temperatures or options of a model, the best on validation is used (by worst-class
+accuracy, then by average accuracy); figures are those on test.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Figure:
 
     Attributes:
         value: Mean over seeds; None where nothing was trained.
-        error: Standard error from seeds and from their common test images; None with the value.
+        error: Standard error from seeds and their common test images; None if the value is None.
         seeds: Number of seeds.
         paper: The paper's figure.
     """
@@ -83,7 +83,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a finding holds here.
+    """Verdict on whether a finding holds for our figures.
 
     Attributes:
         text: The finding.
@@ -135,7 +135,7 @@ class Measured:
 
 
 def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measured:
-    """Look up every cell of a table.
+    """Return our figures, verdicts and correlations for a table.
 
     Args:
         table: The paper's table.
@@ -143,7 +143,7 @@ def measure(table: Table, parts: Mapping[int, pa.Table], seed: int = 0) -> Measu
         seed: Seed of the draws.
 
     Raises:
-        UserError: The records fit none of the cells.
+        UserError: The records match none of the cells.
     """
     random = np.random.default_rng(seed)
     worlds = {place: _World(rows, random) for place, rows in parts.items()}
@@ -172,8 +172,8 @@ class _World:
     """Records of a part of a table, with draws of their uncertainty.
 
     A draw picks seeds with replacement, the same for all cells. For each model, class and test
-    set it has one deviate from the counts, which the seeds share because they share the images.
-    Models are drawn separately, since counts do not tell which images they have in common; that
+    set, it has one deviate from the counts, which the seeds share because they share the images.
+    Models are drawn independently, since counts do not show which images they have in common; this
     overstates the noise of their differences.
     """
 
@@ -209,7 +209,7 @@ class _World:
         return _chosen(what, self._rows)
 
     def _of(self, rows: Rows, metric: str, seeds: Collection[int] | None = None) -> Measure | None:
-        """Return a metric of a model's runs, optionally of some seeds only."""
+        """Return a metric of a model's runs, optionally for some seeds only."""
         model = tuple(sorted(row["run_id"] for row in rows))
         values: dict[int, float] = {}
         drawn: list[FloatArray] = []
@@ -265,14 +265,14 @@ def figures(
 
     ``average``; ``balanced``; ``worst-K``: mean of the K lowest recalls; ``teacher-worst-K``: mean
     over the K classes that the standard teacher finds hardest; ``top-P%``: mean of the highest P
-    percent of the recalls, rounded up; ``delta-P%``: that less the mean of the lowest P percent;
+    percent of the recalls, rounded up; ``delta-P%``: that minus the mean of the lowest P percent;
     ``tail``: mean over the tail by training count, NaN if there is none (see
     ``rkd_core.metrics.class_groups.head_medium_tail``).
 
     Args:
-        metric: Its name.
-        correct: Integers ``(..., classes)``.
-        total: Integers ``(classes,)``.
+        metric: Name of the metric.
+        correct: Correct predictions ``(..., classes)``.
+        total: Images ``(classes,)``.
         train_counts: Training images by class.
         hardest: The standard teacher's test recalls, for ``teacher-worst-K``.
     """

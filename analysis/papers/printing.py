@@ -1,4 +1,4 @@
-"""Tables of the papers beside ours, for the terminal, as Markdown and as JSON."""
+"""Tables of the papers with our results, for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rkd_core.text.console import Table
 
 __all__ = ["document", "markdown", "print_measured"]
 
-_BESIDE = 3  # columns of a table in Markdown
-_ROOM = 28  # of a terminal's width, for a column with the paper's figures and differences
+_BESIDE = 3  # maximum number of columns of a Markdown table
+_ROOM = 28  # terminal width of a column with the paper's figures and differences
 
 
 def print_measured(measured: Measured, title: str, console: Console) -> None:
@@ -88,8 +88,8 @@ def _grids(
 ) -> Iterator[tuple[str, list[str], list[tuple[str, list[Figure | None]]]]]:
     """Yield the heading, the names of the columns and the rows of each grid to show.
 
-    A table of several columns has a grid for each metric and each ``wide`` columns. A table of one
-    column has a single grid, with the metrics as columns.
+    A table with several columns has a grid for each metric and each ``wide`` columns. A table with
+    one column has a single grid, with the metrics as columns.
     """
     figures, table = measured.figures, measured.table
     rows = list(dict.fromkeys(cell.row for cell in table.cells))

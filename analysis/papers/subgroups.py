@@ -1,7 +1,7 @@
 """Gains and losses of distillation in each subgroup, from paired predictions of two students.
 
-Everything is counted per seed. Differences have two intervals: over seeds, whose training, split
-and trees differ, and over test rows, of which a subgroup may have as few as three.
+All counts are per seed. Differences have two intervals: one over seeds, which differ in training,
+split and trees, and one over test rows, of which a subgroup may have as few as three.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Tally:
 
     Attributes:
         total: Rows of the subgroup.
-        teacher: Those that the teacher gets right.
-        one_hot: Those that the one-hot student gets right.
-        distilled: Those that the distilled student gets right.
-        gained: Those that only the distilled one of the two students gets right.
-        lost: Those that only the one-hot student gets right.
+        teacher: Rows that the teacher predicts correctly.
+        one_hot: Rows that the one-hot student predicts correctly.
+        distilled: Rows that the distilled student predicts correctly.
+        gained: Rows that, of the two students, only the distilled one predicts correctly.
+        lost: Rows that, of the two students, only the one-hot one predicts correctly.
     """
 
     total: IntArray
@@ -62,10 +62,10 @@ def count(groups: BoolArray, teacher: BoolArray, one_hot: BoolArray, distilled: 
     """Return the counts of one seed.
 
     Args:
-        groups: Whether a row is in a subgroup ``(groups, rows)``.
-        teacher: Whether the teacher gets the row right ``(rows,)``.
-        one_hot: The same of the one-hot student.
-        distilled: The same of the distilled student.
+        groups: Whether each row is in a subgroup ``(groups, rows)``.
+        teacher: Whether the teacher predicts each row correctly ``(rows,)``.
+        one_hot: The same for the one-hot student.
+        distilled: The same for the distilled student.
     """
 
     def within(rows: BoolArray) -> IntArray:
@@ -90,7 +90,7 @@ def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return means over the first axis, and half the widths of their intervals by Student's t.
 
     Args:
-        values: ``(seeds, ...)``; NaN where a seed has none.
+        values: Values ``(seeds, ...)``; NaN where a seed has none.
 
     Returns:
         The mean, NaN where no seed has a value; the half width, NaN where fewer than two have.
@@ -106,8 +106,8 @@ def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 def over_rows(tally: Tally) -> tuple[FloatArray, FloatArray]:
     """Return the interval of delta from paired rows of one test set (Agresti and Min 2005).
 
-    It is that of the mean counts over seeds, since seeds share rows: more of them do not make a
-    small subgroup larger. It is never empty, not even where the two students agree on all rows.
+    The interval uses the mean counts over seeds, since seeds share rows: more seeds do not make a
+    small subgroup larger. Its width is positive even if the two students agree on all rows.
 
     Args:
         tally: Counts ``(seeds, groups)``.

@@ -10,7 +10,7 @@ __all__ = ["TABLES"]
 
 _ONE_HOT, _DISTILLED = Of("one_hot"), Pair()
 
-# Distilled less one-hot: average, and the classes that the teacher finds hardest.
+# Distilled minus one-hot: average, and the classes that the teacher finds hardest.
 _TABLE_1 = {
     "imagenet": (0.39, -0.43),
     "cifar100-lt": (2.17, -1.46),
@@ -130,7 +130,7 @@ def table_3(dataset: str) -> Table:
 
 
 def table_5(dataset: str) -> Table:
-    """Return Table 5: the same against the weighted soft labels of Zhou et al."""
+    """Return Table 5: Table 3 with the weighted soft labels of Zhou et al."""
     return _self_distillation("pet-5", "Table 5", dataset, list(_MODELS))
 
 
@@ -167,7 +167,7 @@ def _self_distillation(name: str, number: str, dataset: str, rows: list[str]) ->
 
 
 def table_4(dataset: str) -> Table:
-    """Return Table 4: a small student of teachers of three sizes."""
+    """Return Table 4: a small student with teachers of three sizes."""
     metrics = ("average", "worst-10", "worst-20")
     paper = _TABLE_4 if dataset == "cifar100-lt" else {}
     cells = []

@@ -1,4 +1,4 @@
-"""Write ``report.html`` into a results folder.
+"""Command that writes ``report.html`` into a results folder.
 
 python -m analysis.report results/cifar10
 """

@@ -1,7 +1,7 @@
-"""Figures of class buckets and cumulative gains, after Teacher's pet.
+"""Figures of class buckets and cumulative gains, modeled on Teacher's pet.
 
-After Figures 2, 4, 8, 9 and 10 of Lukasik et al. (TMLR 2022). Figures are on test, means over
-seeds; figures that the records lack are left out.
+They follow Figures 2, 4, 8, 9 and 10 of Lukasik et al. (TMLR 2022). Values are means over seeds on
+test; figures whose data the records lack are omitted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DASHES = {"standard": "solid", "selected": "solid", "one_hot": "dot", "teacher"
 
 @dataclass(frozen=True)
 class Model:
-    """A model to compare, with its records, one for each seed."""
+    """A model to compare, with one record per seed."""
 
     key: str
     """``selected``, ``standard``, ``teacher`` or ``one_hot``."""
@@ -64,7 +64,7 @@ def buckets(found: Sequence[Model]) -> dict[str, Any] | None:
     """Return accuracy, log-loss and margin in 10 buckets of classes, the teacher's best first.
 
     Classes are sorted by the teacher's accuracy on validation, so that noise on test does not
-    affect the order. None without a teacher.
+    affect the order. The result is None without a teacher.
     """
     teacher = next((model for model in found if model.key == "teacher"), None)
     if teacher is None:
@@ -113,7 +113,7 @@ def regularization(found: Sequence[Model], train_counts: Sequence[int] | None) -
 def gains(found: Sequence[Model]) -> dict[str, Any] | None:
     """Return the gain in mean test accuracy over the k worst classes for each k, in points.
 
-    Each model's own worst classes count, as in its worst-k accuracy. The selected student is
+    The worst classes are those of each model, as in its worst-k accuracy. The selected student is
     compared with standard distillation and, as in the paper, standard distillation with the
     student without a teacher, if there is one.
     """
@@ -134,7 +134,7 @@ def gains(found: Sequence[Model]) -> dict[str, Any] | None:
 
 
 def _worst_k(table: pa.Table) -> FloatArray:
-    """Return worst-k accuracies for k from 1, means over runs, of the classes that are present."""
+    """Return mean worst-k accuracies over runs, for k from 1, among the classes with images."""
     r = np.sort(_recalls(table, "test"), axis=1)
     r = r[:, np.isfinite(r).all(axis=0)]
     return np.asarray((np.cumsum(r, axis=1) / np.arange(1, r.shape[1] + 1)).mean(axis=0))

@@ -20,7 +20,7 @@ class Cell:
     worst: str
     average: str
     shade: float
-    """Place of its worst-k accuracy between the lowest, 0, and the highest, 1."""
+    """Worst-k accuracy, rescaled to 0 for the lowest and 1 for the highest of the table."""
     temperature: str
 
 
@@ -71,7 +71,7 @@ def nine(outcome: Outcome) -> list[Nine]:
 
 
 def group_rows(outcome: Outcome) -> list[Group]:
-    """Return head, medium and tail; nothing without such groups."""
+    """Return the rows of head, medium and tail; empty without such groups."""
     rows = []
     for row in groups(outcome).by_key():
         figures: list[str] = []

@@ -1,4 +1,4 @@
-"""The first paragraphs of the report: what to ship, its gain, and its uncertainty."""
+"""First paragraphs of the report: what to ship, its gain, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Answer:
 
 
 def answer(outcome: Outcome) -> Answer:
-    """Put a selection into words."""
+    """Describe a selection in words."""
     advised = recommendation(outcome)
     s, setting = outcome.selection, outcome.setting
     least, most = int(s.combinations.seeds.min()), int(s.combinations.seeds.max())
@@ -117,7 +117,7 @@ def _rule(outcome: Outcome) -> str:
 
 
 def _trust(outcome: Outcome) -> str:
-    """Return sentences on the expected accuracies and on the chance that another is better."""
+    """Return sentences on the expected accuracies and the probability of being the best."""
     sure, s = outcome.uncertainty, outcome.selection
     if sure is None:
         said = f" ({outcome.unsaid})" if outcome.unsaid else ""

@@ -1,4 +1,4 @@
-"""The history of a sweep: command, time, failures, reused runs and versions."""
+"""History of a sweep: command, time, failures, reused runs and versions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rkd_core.text import json_text
 __all__ = ["Failures", "History", "history"]
 
 _CAUSES = 10
-"""Causes of failures that are listed."""
+"""Maximum number of causes of failure to list."""
 _LONGEST = 300
-"""Characters of a cause, or of a set of versions."""
+"""Maximum number of characters of a cause, or of a set of versions."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,20 @@ class Failures:
 
 @dataclass(frozen=True)
 class History:
-    """Facts about a sweep as text; empty where records do not have them."""
+    """Facts about a sweep as text; empty if the records lack them."""
 
     command: str
     lines: tuple[tuple[str, str], ...]
-    """Facts: name and value."""
+    """Names and values of facts."""
     failures: tuple[Failures, ...]
     more_causes: int
-    """Causes that are not listed."""
+    """Number of causes that are not listed."""
     versions: tuple[str, ...]
-    """Each different set of versions that trained something."""
+    """Each distinct set of versions used for training."""
     completed: int
-    """Runs that are trained."""
+    """Number of completed runs."""
     planned: int
-    """Runs of the plan; 0 where there is none."""
+    """Number of runs in the plan; 0 without a plan."""
 
 
 def history(runs: Runs, results: Path) -> History:

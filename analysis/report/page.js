@@ -1,5 +1,5 @@
 "use strict";
-/* What moves: the constraint, the selected point and the bars follow the slider. */
+/* Interactive parts: the constraint, the selected point and the bars follow the slider. */
 (() => {
 const nonce = document.currentScript.nonce;
 const $ = (id) => document.getElementById(id);
@@ -7,7 +7,7 @@ const ACCENT = "#dd6430", GREY = "#85898f", COOL = ["#8fc7dd", "#6a5bc4"];
 const ROUNDING = 1e-12; // as in analysis.selection
 const MOST_BARS = 30;
 const SPLITS = ["val", "test"], WHERE = { val: "validation", test: "test" };
-// What a panel shows of the grid: on validation what the rule saw, which may be estimates.
+// Values of the grid in a panel: on validation those that the rule used, which may be estimates.
 const shownOf = (split) => data.pareto.grid[split === "val" && data.pareto.estimated ? "sure" : split];
 const CONFIG = { displayModeBar: false, responsive: true, showTips: false };
 let data, chosen, margin; // the payload; the chosen combination; null for the selection's own rule
@@ -17,7 +17,7 @@ const inflate = async (id) => {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 };
-// Plotly reads a little HTML in texts; what comes from records is text and nothing else.
+// Plotly interprets some HTML in texts, so texts from records are escaped.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const percent = (value, digits = 1) => (value == null ? "–" : (100 * value).toFixed(digits));
 const points = (value) => {
@@ -66,7 +66,7 @@ const choose = () => {
   for (const split of SPLITS) {
     const plot = $(`pareto-${split}`);
     if (!plot.data) continue;
-    // Shapes alone: ten thousand points are not drawn again for one that moves.
+    // Update only the shapes, so that ten thousand points are not redrawn when one moves.
     const asked = split === "val" && level !== null ? [constraint(level)] : [];
     Plotly.relayout(plot, { shapes: [...asked, ...marker(split), ...marks(split)] });
   }
@@ -144,14 +144,14 @@ const layout = (extra) => ({
   margin: { l: 44, r: 12, t: 12, b: 40 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
   paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hoverlabel: { align: "left", font: { size: 12.5 } }, ...extra,
 });
-// Ranges are given, since axes that fit themselves would draw all points again for one that moves.
+// Ranges are fixed, since automatic ranges would redraw all points when one moves.
 const around = (...lists) => {
   const values = lists.flat().filter((v) => v != null);
   const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
   const pad = 0.06 * (high - low) || 1;
   return [low - pad, high + pad];
 };
-// The best is at the top, and its label above it.
+// The best is at the top, with its label above it.
 const under = ([low, high]) => [low, high + 0.11 * (high - low)];
 const drawPareto = (split) => {
   const { grid: g, methods, worst, frontier, reference } = data.pareto;
@@ -297,7 +297,7 @@ const drawBuckets = () => {
 
 /* ---- Beginning --------------------------------------------------------------------------- */
 
-// On paper a drawing is scaled as a whole, since nobody redraws it for the printer.
+// Scale a drawing as a whole on paper, since it is not redrawn for the printer.
 const printable = (plot) => {
   const { width, height } = plot._fullLayout ?? {};
   if (!width) return;
@@ -334,7 +334,7 @@ const begin = async (kept) => {
   document.documentElement.dataset.ready = "yes";
 };
 
-/* ---- Served while the sweep runs (analysis.watch): a newer page is taken over in place --------- */
+/* ---- Served while the sweep runs (analysis.watch): the page is updated in place --------------- */
 
 const CONTROLS = ["colour", "split", "order", "quantity", "quantity-split"];
 const follow = async () => {
@@ -352,7 +352,7 @@ const follow = async () => {
       $("data").textContent = page.getElementById("data").textContent;
       document.querySelector("main").replaceWith(page.querySelector("main"));
       await begin(kept);
-    } catch { /* the server has ended, or will be back */ }
+    } catch { /* the server has stopped, or will return */ }
   }
 };
 begin().then(() => { if (document.documentElement.dataset.version) follow(); });

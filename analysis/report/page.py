@@ -1,8 +1,8 @@
 """Rendering of the report into one HTML file.
 
 Plotly's script and the data of 10,000 records take 4.8 MB each, so the page holds both compressed,
-and the browser inflates them (``DecompressionStream``, in all browsers since 2023). Texts and
-tables need no script.
+and the browser inflates them (``DecompressionStream``, in all browsers since 2023). Text and tables
+need no script.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> st
     """Return the page as HTML.
 
     Args:
-        runs: Runs that the report is about.
+        runs: Runs that the report describes.
         outcome: Their selection.
-        results: The results folder, for its plan.
+        results: Results folder that may contain the plan.
         version: Version of a served page, which polls the server for a newer one; empty for a
             file.
     """
@@ -101,7 +101,7 @@ def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> st
 
 
 def waiting(reason: str) -> str:
-    """Return the page that is served while there is no report yet; it reloads itself."""
+    """Return the page to serve until there is a report; it reloads itself."""
     return _template("waiting.html").render(reason=reason, css=_text("page.css"))
 
 
@@ -126,7 +126,7 @@ def _plotly() -> str:
 
 
 def _packed(text: str) -> str:
-    """Return a text compressed and in base64; the same text gives the same result."""
+    """Return a text, compressed and base64-encoded; the same text gives the same result."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 

@@ -97,7 +97,7 @@ def _splits(outcome: Outcome, c: Combinations, val: Means, test: Means) -> dict[
 def _figures(
     c: Combinations, means: Means, total: IntArray, correct: IntArray
 ) -> dict[str, list[Any]]:
-    """Return means over seeds; the worst class is that of the mean recalls."""
+    """Return means over seeds; the worst class is the one with the lowest mean recall."""
     if not len(c):
         return {}
     r = recalls(correct, total)

@@ -1,4 +1,4 @@
-"""The selected combination for every margin, and the positions of the report's slider."""
+"""Selected combination for every margin, and positions of the report's slider."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from analysis.selection.criteria import Constrained
 __all__ = ["Choice", "Slider", "asked", "choices", "rule_of", "slider"]
 
 _ROUNDING = 1e-12
-"""Objectives this close are tied, as in the selection."""
+"""Tolerance for tied objectives, as in the selection."""
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Steps of the slider, in points."""
 _POSITIONS = 150
-"""Largest number of positions, unless they would be more than a point apart."""
+"""Maximum number of positions, unless they would be more than a point apart."""
 _LEAST = 0.01
-"""Least upper end, a fraction."""
+"""Minimum upper end, as a fraction."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Choice:
     """A combination, and the smallest margin at which it is selected."""
 
     margin: float
-    """Accuracy given up against the reference, a fraction."""
+    """Accuracy given up relative to the reference, as a fraction."""
     index: int
 
 
@@ -36,7 +36,7 @@ class Slider:
     """Positions of a slider; below 0, the constraint is stricter than the reference."""
 
     step: float
-    """Points between two positions."""
+    """Points between adjacent positions."""
     first: int
     last: int
     keep: str
@@ -44,7 +44,7 @@ class Slider:
     against: str
     """Reference of the constraint, as a noun."""
     own: float | None
-    """Margin of the selection's own rule in points; None if it has none."""
+    """Margin of the selection's own rule, in points; None if it has none."""
 
 
 def choices(selection: Selection) -> list[Choice]:
@@ -77,7 +77,7 @@ def rule_of(selection: Selection) -> Constrained:
 
 
 def asked(selection: Selection) -> float | None:
-    """Return the least average accuracy at a margin of 0; None for another constraint."""
+    """Return the required average accuracy at a margin of 0; None for another constraint."""
     rule, place = rule_of(selection), selection.selected
     if rule.keep != "average":
         return None
@@ -86,7 +86,7 @@ def asked(selection: Selection) -> float | None:
 
 
 def slider(selection: Selection, found: list[Choice]) -> Slider:
-    """Return positions from the strictest feasible constraint to where nothing changes any more."""
+    """Return positions from the strictest feasible constraint to where the choice is constant."""
     rule, own = rule_of(selection), float(selection.margin[selection.selected])
     most = max(found[-1].margin, _LEAST, *([own] if np.isfinite(own) else []))
     least, most = 100 * min(found[0].margin, 0.0), 100 * most

@@ -1,4 +1,4 @@
-"""The report's table of teachers, and which of their metrics predict students' worst class."""
+"""Report tables of teachers, and of their metrics' correlations with students' worst class."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Correlated:
 
 @dataclass(frozen=True)
 class Teaching:
-    """Tables of text, without columns that are empty for all teachers."""
+    """Tables as text, without columns that are empty for all teachers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     students: tuple[str, ...]
     """Kinds of students, in the order of the columns of correlations."""
     correlated: tuple[Correlated, ...]
-    """Empty where there are too few teachers."""
+    """Correlations by statistic; empty if there are too few teachers."""
     teachers: int
-    """Trained teachers, one for each objective and seed."""
+    """Number of trained teachers, one for each objective and seed."""
     calibrated: bool
     """Whether calibration errors are known."""
 
