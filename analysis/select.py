@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.selection.rule_options import Rule, add_options, rule_of
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text, terminal
 
 if TYPE_CHECKING:
@@ -58,13 +59,13 @@ def select(
 
 
 def run(
-    results: Path,
+    results: Location,
     rule: Rule = Rule(),  # noqa: B008  (immutable)
     *,
     run_ids: Iterable[str] | None = None,
     family: str | None = None,
     figures: bool = True,
-    tables: Path | None = None,
+    tables: Location | None = None,
     target_regret: float | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def prepare() -> None:
 
 
 def _settled(
-    outcome: Outcome, target_regret: float | None, results: Path
+    outcome: Outcome, target_regret: float | None, results: Location
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of ``selection.json``, and lines that propose further seeds."""
     from analysis.selection.further_seeds import settle
@@ -176,7 +177,7 @@ def _say(console: Console, line: str) -> None:
 
 
 def _write_answer(
-    results: Path, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
+    results: Location, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
 ) -> None:
     """Write ``selection.json``, and the figures and the report of any given runs."""
     from analysis.views.selection_json import write_json
@@ -196,7 +197,7 @@ def _write_answer(
         ) from error
 
 
-def _write_tables(folder: Path, runs: Runs, outcome: Outcome) -> None:
+def _write_tables(folder: Location, runs: Runs, outcome: Outcome) -> None:
     """Write every table as CSV, LaTeX and Markdown."""
     from analysis.views.table_files import write_tables
     from analysis.views.tables import sheets

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.selection.rule_options import add_options, rule_of
+from rkd_core.storage.files import Location
 from rkd_core.text import terminal
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Pages:
         assess: Function such as ``Rule.assess``; None for the default rule.
     """
 
-    def __init__(self, results: Path, assess: Assess | None = None) -> None:
+    def __init__(self, results: Location, assess: Assess | None = None) -> None:
         self._results, self._assess = results, assess
         self._lock = threading.Lock()
         self._page: Page | None = None
@@ -78,12 +78,8 @@ class Pages:
         """Return a digest that changes when the records or the plan do."""
         from rkd_core.storage import files
 
-        folder, plan = self._results / "records", self._results / "plan.json"
-        names = files.names(folder)
-        if not files.is_local(folder):
-            seen: object = names, files.exists(plan)
-        else:  # a completed run's record may replace that of a failed one under the same name
-            seen = [(name, _written(folder / name)) for name in names], _written(plan)
+        records = files.identities(self._results / "records", recent=True)
+        seen = records, files.identities(self._results, recent=True).get("plan.json")
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
 
     def _render(self, version: str) -> str:
@@ -97,12 +93,6 @@ class Pages:
             return render(runs, (self._assess or assess)(runs), self._results, version)
         except (UserError, OSError) as error:  # nothing to report yet
             return waiting(str(UserError(str(error))))
-
-
-def _written(path: Path) -> int | None:
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime_ns
-    return None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(results: Path, assess: Assess | None = None, port: int = 0) -> Iterator[str]:
+def serving(results: Location, assess: Assess | None = None, port: int = 0) -> Iterator[str]:
     """Serve in a thread, and yield the address to open.
 
     Args:

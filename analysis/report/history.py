@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from analysis.runs.loading import Runs
 from analysis.views.format import plural, readable
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 __all__ = ["Failures", "History", "history"]
@@ -56,7 +56,7 @@ class History:
     """Number of runs in the plan; 0 without a plan."""
 
 
-def history(runs: Runs, results: Path) -> History:
+def history(runs: Runs, results: Location) -> History:
     """Return the history from the records, and from the plan if there is one."""
     plan = _plan(results)
     is_completed = pc.equal(runs.every["status"], "completed")
@@ -123,7 +123,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _plan(results: Path) -> Mapping[str, Any]:
+def _plan(results: Location) -> Mapping[str, Any]:
     """Return the plan of the folder; empty if there is none or it cannot be read."""
     try:
         plan = json_text.parse(files.read(results / "plan.json"))

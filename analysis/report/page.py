@@ -27,6 +27,7 @@ from analysis.runs.loading import Runs
 from analysis.selection.outcome import Outcome
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,14 +43,14 @@ def prepare() -> None:
     _plotly()
 
 
-def save(runs: Runs, outcome: Outcome, results: Path) -> Path:
+def save(runs: Runs, outcome: Outcome, results: Location) -> Location:
     """Write ``report.html`` into the results folder; the same records give the same bytes."""
     path = results / NAME
     files.replace_file(path, render(runs, outcome, results).encode())
     return path
 
 
-def render(runs: Runs, outcome: Outcome, results: Path, version: str = "") -> str:
+def render(runs: Runs, outcome: Outcome, results: Location, version: str = "") -> str:
     """Return the page as HTML.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from rkd_core import records
 from rkd_core.errors import UserError
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 __all__ = ["Runs", "load"]
@@ -38,7 +38,9 @@ class Runs:
     every: pa.Table = field(default_factory=records.SCHEMA.empty_table)
 
 
-def load(results: Path, run_ids: Iterable[str] | None = None, family: str | None = None) -> Runs:
+def load(
+    results: Location, run_ids: Iterable[str] | None = None, family: str | None = None
+) -> Runs:
     """Read the records of one sweep.
 
     Args:
@@ -136,7 +138,7 @@ def _setting(row: Mapping[str, Any]) -> object:
     return row["data_fingerprint"], fields, cut
 
 
-def _planned(path: Path) -> list[str] | None:
+def _planned(path: Location) -> list[str] | None:
     """Return the run ids of a plan, or None if there is no plan."""
     try:
         run_ids = json_text.parse(files.read(path))["run_ids"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from analysis.selection.further_seeds import Settling
 from analysis.views.format import percent
 from rkd_core.objectives import OBJECTIVES, by_alpha, on_grid
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 __all__ = ["advice", "described"]
@@ -23,7 +23,7 @@ __all__ = ["advice", "described"]
 Cell = tuple[str, str, str]
 
 
-def advice(settling: Settling, combinations: Combinations, results: Path) -> list[str]:
+def advice(settling: Settling, combinations: Combinations, results: Location) -> list[str]:
     """Return the proposal as lines; the last is a command if the folder has a plan.
 
     Args:
@@ -117,7 +117,7 @@ def _trainings(settling: Settling, c: Combinations) -> tuple[int, int]:
     return len(rows) * settling.seeds, len(teachers) * settling.seeds
 
 
-def _command(settling: Settling, combinations: Combinations, results: Path) -> str | None:
+def _command(settling: Settling, combinations: Combinations, results: Location) -> str | None:
     """Return the sweep's command with the proposed repetitions added to its own."""
     try:
         plan = json_text.parse(files.read(results / "plan.json"))

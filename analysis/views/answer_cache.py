@@ -22,6 +22,7 @@ import analysis
 import rkd_core
 from rkd_core import records
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Answer:
     files: Mapping[str, str] = field(default_factory=dict)
     screens: Mapping[str, str] = field(default_factory=dict)
 
-    def stands(self, results: Path, names: Iterable[str]) -> bool:
+    def stands(self, results: Location, names: Iterable[str]) -> bool:
         """Return whether the named files are unchanged since they were written."""
         return all(self.files.get(name, "-") == _sum(results / name) for name in names)
 
-    def wrote(self, results: Path, names: Iterable[str]) -> Answer:
+    def wrote(self, results: Location, names: Iterable[str]) -> Answer:
         """Return the answer with the current digests of the named files."""
         sums = {name: _sum(results / name) for name in names}
         return replace(self, files={**self.files, **sums})
@@ -68,7 +69,11 @@ class Answer:
 
 
 def key_of(
-    results: Path, rule: Rule, run_ids: Iterable[str] | None, family: str | None, *others: object
+    results: Location,
+    rule: Rule,
+    run_ids: Iterable[str] | None,
+    family: str | None,
+    *others: object,
 ) -> str:
     """Return a digest of everything that an answer depends on.
 
@@ -92,13 +97,13 @@ def key_of(
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 
-def screen_of(console: Console, results: Path) -> str:
+def screen_of(console: Console, results: Location) -> str:
     """Return everything that the text on a console depends on besides ``key_of``."""
     shape = console.width, console.encoding, console.color_system, console.no_color
     return repr((*shape, console.is_terminal, console.soft_wrap, str(results)))
 
 
-def load(results: Path) -> Answer:
+def load(results: Location) -> Answer:
     """Return the last answer of a results folder, or an empty one."""
     try:
         found = json_text.parse_object(files.read(results / NAME))
@@ -110,7 +115,7 @@ def load(results: Path) -> Answer:
     return answer if whole else Answer()
 
 
-def save(results: Path, answer: Answer) -> None:
+def save(results: Location, answer: Answer) -> None:
     """Keep an answer, unless the folder cannot be written."""
     content = asdict(answer) | {"seal": _seal(answer)}
     try:
@@ -123,7 +128,7 @@ def _seal(answer: Answer) -> str:
     return hashlib.sha256(json.dumps(asdict(answer), sort_keys=True).encode()).hexdigest()
 
 
-def _sum(path: Path) -> str:
+def _sum(path: Location) -> str:
     """Return the SHA-256 of a file; empty if it cannot be read."""
     try:
         return files.digest(path)
@@ -131,7 +136,7 @@ def _sum(path: Path) -> str:
         return ""
 
 
-def _plan(results: Path) -> Any:
+def _plan(results: Location) -> Any:
     """Return the plan without its timestamp, which changes each time the command runs."""
     try:
         content = files.read(results / "plan.json")

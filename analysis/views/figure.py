@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from analysis.runs.combinations import Combinations, Means
 from analysis.selection.outcome import Outcome, letters, objective_name
 from analysis.views.figure_labels import place_labels
 from rkd_core.objectives import OBJECTIVES
-from rkd_core.storage.files import replace_file
+from rkd_core.storage.files import Location, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +52,7 @@ _AREAS = (32.0, 90.0)
 """Marker areas, in square points, of the lowest and the highest temperature."""
 
 
-def save(outcome: Outcome, folder: Path) -> list[Path]:
+def save(outcome: Outcome, folder: Location) -> list[Location]:
     """Write ``pareto.png`` (200 dpi) and ``pareto.svg``; the same outcome gives the same bytes.
 
     Returns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from analysis.runs.columns import FloatArray, IntArray, objective_names
@@ -15,7 +14,7 @@ from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE, Uncertainty
 from rkd_core.metrics.class_groups import DEFINITION
-from rkd_core.storage.files import replace_file
+from rkd_core.storage.files import Location, replace_file
 
 __all__ = ["SCHEMA_VERSION", "document", "write_json"]
 
@@ -118,7 +117,7 @@ def _chances(sure: Uncertainty) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Location, content: dict[str, Any]) -> None:
     """Write strict JSON atomically; a NaN in the content is an error."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     replace_file(path, (text + "\n").encode())

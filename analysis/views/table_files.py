@@ -7,11 +7,10 @@ import io
 import math
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from pathlib import Path
 
 from analysis.views.markup import csv_text, latex_text, markdown_table, markdown_text
 from analysis.views.tables import Accuracy, Cell, Column, Sheet
-from rkd_core.storage.files import make_folder, replace_file
+from rkd_core.storage.files import Location, make_folder, replace_file
 
 __all__ = ["as_csv", "as_latex", "as_markdown", "write_tables"]
 
@@ -19,7 +18,7 @@ _LONG = 40  # maximum number of rows on a page
 _SYMBOLS = {"α_t": r"$\alpha_t$", "α_s": r"$\alpha_s$", "T": "$T$"}
 
 
-def write_tables(folder: Path, tables: Iterable[Sheet]) -> list[Path]:
+def write_tables(folder: Location, tables: Iterable[Sheet]) -> list[Location]:
     """Write each table in the three formats, replacing existing files.
 
     Returns:

@@ -9,6 +9,7 @@ A source counts as unchanged if its listing (path, size and modification time of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,7 +23,8 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from rkd_core.datasets.readers.base import Location
-from rkd_core.storage.files import expanded, replace_file, sync
+from rkd_core.storage.files import expanded, replace_file
+from rkd_core.storage.local import publish_folder
 from rkd_core.text import json_text
 
 __all__ = ["DamagedError", "default_folder", "key_of", "locked", "open_or_build"]
@@ -95,9 +97,6 @@ def open_or_build(
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=entries))
         try:
             name, notes = build(hidden)
-            for file in hidden.iterdir():  # otherwise a crash could leave zeros in an entry
-                sync(file)
-            sync(hidden)
             value = _commit(hidden, entries / name, lambda folder: open_entry(folder, notes))
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -123,11 +122,8 @@ def _commit(hidden: Path, final: Path, open_entry: Callable[[Path], T]) -> T:
         except UNSOUND:
             shutil.rmtree(final)
     hidden.chmod(0o755)
-    try:
-        hidden.rename(final)
-    except OSError:  # an entry with the same content was committed first
-        if not final.exists():
-            raise
+    with contextlib.suppress(FileExistsError):  # the same content, from another source
+        publish_folder(hidden, final)
     return open_entry(final)
 
 

@@ -85,17 +85,17 @@ def load(
     """
     if options.image_size is not None and options.image_size > LARGEST_SIDE:
         raise UserError(
-            f"--image-size {options.image_size} is too large: at most {LARGEST_SIDE} pixels a side"
+            f"`image_size` {options.image_size} is too large: at most {LARGEST_SIDE} pixels a side"
         )
     if (train_list is None) != (test_list is None):
-        raise UserError("--train-list and --test-list go together: give both, or neither")
+        raise UserError("`train_list` and `test_list` go together: give both, or neither")
     if val_list is not None and train_list is None:
-        raise UserError("--val-list goes with --train-list and --test-list: give all three")
+        raise UserError("`val_list` goes with `train_list` and `test_list`: give all three")
     name = display_name(name_or_path)
     if not is_plain(name):
         raise UserError(
-            f"--dataset: the folder name {escaped(name)} has bytes that are not UTF-8, or control "
-            "characters: rename it"
+            f"`name_or_path`: the folder name {escaped(name)} has bytes that are not UTF-8, or "
+            "control characters: rename it"
         )
     location = _locate(
         name_or_path,
@@ -177,14 +177,14 @@ def _held_out(labels: Mapping[str, Rows], options: DataOptions, name: str) -> tu
     if "val" not in labels:
         val, test = halve(labels["test"][tested], options.split_seed, options.stratified)
         return tested[val], tested[test]
-    for flag, given in (
-        ("--stratified", options.stratified),
-        ("--split-seed", options.split_seed != 0),
+    for option, given in (
+        ("`stratified`", options.stratified),
+        ("`split_seed`", options.split_seed != 0),
     ):
         if given:
             raise UserError(
-                f"{flag} is for halving a test set, and {name} has a validation set of its own: "
-                f"leave {flag} out"
+                f"{option} is for halving a test set, and {name} has a validation set of its own: "
+                f"leave {option} out"
             )
     validated = np.flatnonzero(labels["val"] >= 0)
     for split, rows in (("val", validated), ("test", tested)):
@@ -207,14 +207,14 @@ def _locate(
     name = name_or_path.removesuffix(LONG_TAIL)
     try:
         if data_dir is not None and not expanded(data_dir).is_dir():
-            raise UserError(f"--data-dir {data_dir} is not a folder")
+            raise UserError(f"`data_dir` {data_dir} is not a folder")
         if columns != ANY and (image_lists is not None or name == "digits"):
-            raise UserError("--label-column and --image-column are for Parquet")
+            raise UserError("`columns` are for Parquet")
         if image_lists is not None:
             if default_imbalance(name_or_path) is not None:
                 raise UserError(
                     f"{name_or_path} is cut to a long tail of its own: with an image list, "
-                    f"say --dataset {name}"
+                    f"give `name_or_path` {name}"
                 )
             return locate.listed(name_or_path, image_lists, data_dir, cache_folder)
         if name == "digits":

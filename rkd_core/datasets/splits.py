@@ -45,7 +45,7 @@ def draw_classes(classes: int, wanted: int | None, seed: int) -> Rows:
         return np.arange(classes)
     if wanted > classes:
         raise UserError(
-            f"--classes {wanted} is more than the {counted(classes, 'class', 'classes')} there are"
+            f"`classes` {wanted} is more than the {counted(classes, 'class', 'classes')} there are"
         )
     return np.sort(random_state(seed).permutation(classes)[:wanted])
 
@@ -113,7 +113,7 @@ def proportional_counts(counts: list[int], limit: int) -> list[int]:
         return counts
     if limit < len(counts):
         raise UserError(
-            f"--limit-train {limit} is below the {counted(len(counts), 'class', 'classes')}: "
+            f"`limit_train` {limit} is below the {counted(len(counts), 'class', 'classes')}: "
             "each needs an image"
         )
     taken = np.maximum(limit * sizes // total, 1)

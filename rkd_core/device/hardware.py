@@ -1,8 +1,7 @@
-"""What this machine has, without importing torch or ray."""
+"""Processor cores and GPUs of this machine."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ __all__ = ["cpu_count", "gpu_count", "gpu_memory", "thread_count", "wait_asleep"
 
 
 def cpu_count() -> int:
-    """CPU cores this process may use: its affinity, and its container's quota (cgroup v2)."""
+    """Return the CPU cores this process may use, by its affinity and its quota (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -39,7 +38,7 @@ def wait_asleep() -> None:
 
 
 def gpu_count() -> int:
-    """NVIDIA GPUs the driver sees, as far as ``CUDA_VISIBLE_DEVICES`` leaves them visible."""
+    """Return the number of NVIDIA GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible."""
     visible = _visible()
     if visible == []:
         return 0
@@ -48,7 +47,7 @@ def gpu_count() -> int:
 
 
 def gpu_memory() -> int | None:
-    """Bytes of the smallest GPU that is visible; None without one, or where only part of one is."""
+    """Return the bytes of the smallest visible GPU; None if there is none, or only part of one."""
     memories, visible = _gpu_memories(), _visible()
     if visible is not None:
         try:
@@ -59,33 +58,25 @@ def gpu_memory() -> int | None:
 
 
 def _visible() -> list[str] | None:
-    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names; None if it leaves all of them visible."""
+    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` names; None if it is not set."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return None
     return [] if named.strip() in ("", "-1", "NoDevFiles") else named.split(",")
 
 
-class _Memory(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]
-
-
 def _gpu_memories() -> list[int]:
-    """Bytes of each GPU of this machine."""
+    """Return the bytes of each GPU of this machine; none without a driver."""
+    import pynvml  # imported only here, since most processes do not need it
+
     try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
         return []
-    if library.nvmlInit_v2() != 0:
-        return []
-    count, memories = ctypes.c_uint(0), []
     try:
-        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        for index in range(count.value):
-            handle, memory = ctypes.c_void_p(), _Memory()
-            library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
-            library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
-            memories.append(int(memory.total))
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
+    except pynvml.NVMLError:  # a GPU that has failed makes the others unusable, too
+        return []
     finally:
-        library.nvmlShutdown()
-    return memories
+        pynvml.nvmlShutdown()

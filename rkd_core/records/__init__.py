@@ -1,7 +1,6 @@
 """Records: one row per trained model, with per-class counts.
 
-Counts are stored rather than accuracies alone, so that every metric and every interval can be
-computed years later. Imports neither torch nor ray.
+Records store counts, not only accuracies, so that any metric and interval can be computed later.
 """
 
 from rkd_core.records.parquet import (
@@ -17,11 +16,13 @@ from rkd_core.records.rows import (
 from rkd_core.records.schema import (
     SCHEMA,
     SCHEMA_VERSION,
+    Record,
 )
 
 __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Record",
     "digests",
     "identity",
     "parse",

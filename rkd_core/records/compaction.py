@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 
 __all__ = ["NAME", "Compaction", "load", "save"]
 
@@ -44,7 +44,7 @@ class Compaction:
         return {run_id: row for row, run_id in enumerate(self.table["run_id"].to_pylist())}
 
 
-def load(folder: Path, schema: pa.Schema) -> Compaction:
+def load(folder: Location, schema: pa.Schema) -> Compaction:
     """Read the compaction of a ``records`` folder; return an empty one if there is none to use."""
     try:
         table = _decoded(files.read(folder / NAME), schema)
@@ -54,7 +54,7 @@ def load(folder: Path, schema: pa.Schema) -> Compaction:
     return Compaction(table.select(schema.names), identities, digests)
 
 
-def save(folder: Path, compaction: Compaction) -> None:
+def save(folder: Location, compaction: Compaction) -> None:
     """Replace the compaction of a ``records`` folder, unless it cannot be written."""
     table = compaction.table.append_column(_IDENTITY, pa.array(compaction.identities, pa.string()))
     table = table.append_column(_DIGEST, pa.array(compaction.digests, pa.string()))

@@ -1,8 +1,4 @@
-"""Reading and writing of records: one Parquet file per run, written completely or not at all.
-
-Per-class counts are stored rather than accuracies alone, so that every metric and every interval
-can be computed years later. This module imports neither torch nor ray.
-"""
+"""Reading and writing of records: one Parquet file per run, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +16,9 @@ import pyarrow.parquet as pq
 
 from rkd_core.errors import UserError, first_line
 from rkd_core.records import compaction
-from rkd_core.records.schema import SCHEMA
+from rkd_core.records.schema import SCHEMA, Record
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 
 __all__ = [
     "digests",
@@ -41,8 +37,8 @@ _SHARE = 32
 _AT_ONCE = 8  # files that are parsed at a time
 
 
-def write(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Commit one record as ``<folder>/<run_id>.parquet``, put-if-absent.
+def write(folder: Location, record: Record) -> bool:
+    """Commit one record as ``<folder>/<run_id>.parquet``, unless a completed one is there.
 
     Readers see a whole record or none.
 
@@ -53,8 +49,8 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     Returns:
         True if this call committed the record, False if one was there already.
 
-    A record of a failed or a pruned run may be replaced (a later run mends the failure, or goes
-    on); a completed one never is.
+    The record of a failed or pruned run may be replaced, because a later run may succeed or
+    continue; a completed record never is.
     """
     content = serialize(record)
     path = folder / f"{record['run_id']}.parquet"
@@ -65,8 +61,8 @@ def write(folder: Path, record: Mapping[str, Any]) -> bool:
     return files.create(path, content, replaceable)
 
 
-def serialize(record: Mapping[str, Any]) -> bytes:
-    """One record as the bytes of a Parquet file; columns that are left out are null.
+def serialize(record: Record) -> bytes:
+    """Return a record as the content of a Parquet file; missing columns are null.
 
     Raises:
         ValueError: It has a column that ``SCHEMA`` does not, or no ``run_id``.
@@ -83,13 +79,13 @@ def serialize(record: Mapping[str, Any]) -> bytes:
 
 
 def _checksum(row: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a record's values; columns that are null, as new ones are, take no part."""
+    """Return the SHA-256 of a record's values; null columns, such as new ones, are left out."""
     values = {name: value for name, value in row.items() if value is not None}
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest().encode()
 
 
-def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
+def read(folder: Location, run_ids: Iterable[str] | None = None) -> pa.Table:
     """Return the records of a folder as one table in the columns of ``SCHEMA``, ordered by run id.
 
     For many records, those whose files have not changed come from ``rkd_core.records.compaction``.
@@ -99,7 +95,7 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
         run_ids: Read only these, as far as they exist.
 
     Raises:
-        UserError: A file there is not a record of ours, or is damaged; the line names it.
+        UserError: A file is not a record of this program, or is damaged; the message names it.
     """
     # No other id can be the name of a file.
     wanted = None if run_ids is None else sorted(filter(_RUN_ID.fullmatch, {*run_ids}))
@@ -112,7 +108,7 @@ def read(folder: Path, run_ids: Iterable[str] | None = None) -> pa.Table:
     return _read_compacted(folder, wanted, present)
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Location) -> dict[str, str]:
     """Return the SHA-256 of every record file by run id, empty for files that cannot be read.
 
     Nothing is parsed, and files that a compaction knows are not read.
@@ -130,7 +126,7 @@ def digests(folder: Path) -> dict[str, str]:
     return found
 
 
-def _present(folder: Path) -> dict[str, str]:
+def _present(folder: Location) -> dict[str, str]:
     """Return the identity of every record file by run id, see ``files.identities``."""
     return {
         name.removesuffix(".parquet"): identity
@@ -139,7 +135,9 @@ def _present(folder: Path) -> dict[str, str]:
     }
 
 
-def _read_compacted(folder: Path, wanted: Sequence[str], present: Mapping[str, str]) -> pa.Table:
+def _read_compacted(
+    folder: Location, wanted: Sequence[str], present: Mapping[str, str]
+) -> pa.Table:
     """Return records, those of unchanged files from the compaction; renew it if it lacks many.
 
     Args:
@@ -185,7 +183,7 @@ def _table(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _read_files(
-    folder: Path, run_ids: Sequence[str], known: Mapping[str, str]
+    folder: Location, run_ids: Sequence[str], known: Mapping[str, str]
 ) -> Iterator[tuple[str, str, pa.Table | None]]:
     """Read the record files that exist, several at a time.
 
@@ -198,11 +196,11 @@ def _read_files(
         Run id, SHA-256 of the content, and the record; None in its place if that is known.
 
     Raises:
-        UserError: A file is not a record of this program, or is damaged; the line names it.
+        UserError: A file is not a record of this program, or is damaged; the message names it.
     """
     paths = [folder / f"{run_id}.parquet" for run_id in run_ids]
 
-    def parsed(path: Path, content: bytes | OSError) -> tuple[str, str, pa.Table | None] | None:
+    def parsed(path: Location, content: bytes | OSError) -> tuple[str, str, pa.Table | None] | None:
         if isinstance(content, FileNotFoundError):  # or taken away since it was listed
             return None
         if isinstance(content, OSError):
@@ -225,15 +223,15 @@ def _read_files(
             yield from filter(None, pool.map(parsed, some, islice(contents, len(some))))
 
 
-def parse(path: Path, content: bytes) -> pa.Table:
-    """One record file as a table of one row, in the columns of ``SCHEMA``.
+def parse(path: Location, content: bytes) -> pa.Table:
+    """Return the content of a record file as a table of one row, in the columns of ``SCHEMA``.
 
     Args:
-        path: Of the file, for complaints.
-        content: All of it.
+        path: The file, for messages.
+        content: All of the file.
 
     Raises:
-        UserError: It is damaged, or not a record of ours.
+        UserError: It is damaged, or not a record of this program.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
@@ -249,7 +247,7 @@ def parse(path: Path, content: bytes) -> pa.Table:
         raise _unreadable(path, error) from error
     try:
         record = table if table.schema.equals(SCHEMA) else _cast(table)
-        # What a later version of this program has added is checked, and then left out.
+        # Columns that a later version has added are checked, and then left out.
         added = {name: table.column(name)[0].as_py() for name in set(names) - {*SCHEMA.names}}
         sum_of_values = _checksum(record.to_pylist()[0] | added)
     except (pa.ArrowException, ValueError, KeyError, OverflowError) as error:
@@ -275,6 +273,6 @@ def _cast(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Location, error: Exception) -> UserError:
     reason = first_line(error)
     return UserError(f"{path} cannot be read as a record: {reason}; move it away")

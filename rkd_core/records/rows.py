@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from rkd_core.records.schema import SCHEMA, SCHEMA_VERSION
+from rkd_core.records.schema import SCHEMA, SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
     from rkd_core.specs import TrainingSpec
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["identity"]
 
 
-def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any]:
-    """The start of every record: what was, or should have been, trained; all else is None."""
+def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
+    """Return a record of what was, or should have been, trained; all other columns are None."""
     from rkd_core.specs import family_id
 
     teacher = spec.teacher
     teaching = spec if spec.stage == "teacher" else teacher  # whose objective the teacher's is
     on_grid = spec.stage == "student" and spec.variant is None
-    return dict.fromkeys(SCHEMA.names) | {
+    columns = dict.fromkeys(SCHEMA.names) | {
         "run_id": run_id,
         "teacher_id": None if teacher is None else teacher.run_id,
         "family": family_id(spec, fingerprint),
@@ -40,3 +40,4 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> dict[str, Any
         "spec": spec.model_dump_json(),
         "schema_version": SCHEMA_VERSION,
     }
+    return cast(Record, columns)

@@ -1,10 +1,13 @@
-"""Columns of a record."""
+"""Columns of a record and their types."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TypedDict
+
 import pyarrow as pa
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION"]
+__all__ = ["SCHEMA", "SCHEMA_VERSION", "Record"]
 
 SCHEMA_VERSION = 1
 
@@ -86,3 +89,70 @@ SCHEMA = pa.schema(
     ]
 )
 """Names, types and order of a record's columns. Columns may be added; none changes its meaning."""
+
+
+class Record(TypedDict, total=False):
+    """A record in memory, with the columns of ``SCHEMA``.
+
+    The types are those of a completed record. In records of failed and pruned runs, other columns
+    are None, too; a column that is missing is stored as null.
+    """
+
+    run_id: str
+    teacher_id: str | None
+    family: str
+    stage: str
+    method: str
+    variant: str | None
+    teacher_objective: str | None
+    student_objective: str | None
+    alpha_t: float | None
+    alpha_s: float | None
+    temperature: float | None
+    tuned: str | None
+    dataset: str
+    data_fingerprint: str
+    class_names: list[str]
+    train_class_total: list[int]
+    architecture: str
+    parameters: int
+    seed: int
+    epochs: int
+    epochs_trained: int
+    val_class_total: list[int]
+    val_class_correct: list[int]
+    test_class_total: list[int]
+    test_class_correct: list[int]
+    val_average_accuracy: float
+    val_worst_class_accuracy: float
+    test_average_accuracy: float
+    test_worst_class_accuracy: float
+    val_epochs: list[int] | None
+    val_epoch_class_correct: list[list[int]] | None
+    val_class_log_loss: list[float | None] | None
+    val_class_margin: list[float | None] | None
+    test_class_log_loss: list[float | None] | None
+    test_class_margin: list[float | None] | None
+    val_calibration_images: list[list[int]] | None
+    val_calibration_positives: list[list[int]] | None
+    val_calibration_probability: list[list[float | None]] | None
+    test_calibration_images: list[list[int]] | None
+    test_calibration_positives: list[list[int]] | None
+    test_calibration_probability: list[list[float | None]] | None
+    teacher_calibration_error: list[float | None] | None
+    train_regularization_samples: list[int] | None
+    val_regularization_samples: list[int] | None
+    multipliers: list[float] | None
+    train_loss: float | None
+    train_seconds: float
+    trained_together: int
+    teacher_pass: str | None
+    started_at: datetime
+    host: str
+    device: str
+    precision: str
+    versions: str
+    status: str
+    cause: str | None
+    spec: str
+    schema_version: int

@@ -1,8 +1,7 @@
-"""Artifacts: a folder named by the run id, with a model's weights and how to rebuild it.
+"""Artifacts: folders named by run ids, each with a model's weights and its description.
 
 ``weights.safetensors``, ``spec.json``, ``model.json`` and ``record.parquet``, as a bundle: it
-appears complete or not at all, and is checked whenever it is loaded. No pickle is ever written
-or read.
+appears complete or not at all, and is checked whenever it is loaded. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -10,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rkd_core import records
 from rkd_core.errors import UserError, first_line
 from rkd_core.specs import TrainingSpec, revision
-from rkd_core.storage import bundles
+from rkd_core.storage import bundles, tensors
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 __all__ = ["RECORD", "Artifact", "check", "committed_record", "load", "save"]
 
@@ -35,73 +36,65 @@ class Artifact:
 
     spec: TrainingSpec
     model: dict[str, Any]
-    """What ``rkd_core.models.build`` needs, and the normalisation of its inputs."""
+    """Arguments of ``rkd_core.models.build``, and the normalization of the inputs."""
     weights: dict[str, torch.Tensor]
     digest: str
-    """SHA-256 of the weights' file."""
+    """SHA-256 of the file of weights."""
 
 
 def save(
-    folder: Path,
+    folder: Location,
     spec: TrainingSpec,
     model: dict[str, Any],
     weights: Mapping[str, torch.Tensor],
-    row: Mapping[str, Any],
+    row: records.Record,
 ) -> bool:
-    """Commit ``<folder>/<run_id>/``, put-if-absent; the one that is there already wins.
+    """Commit ``<folder>/<run_id>/``, unless it is committed already.
 
     Args:
         folder: The ``artifacts`` folder; made if it is missing.
         spec: The training's spec.
-        model: JSON-ready description of the network and its input normalisation.
+        model: JSON-ready description of the network and its input normalization.
         weights: State dict.
         row: The run's completed record; its ``run_id`` names the folder.
 
     Returns:
         Whether this call committed the artifact.
     """
-    from safetensors.torch import save as serialize
-
     run_id = str(row["run_id"])
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    files = {
-        _WEIGHTS: serialize(tensors),
+    contents = {
+        _WEIGHTS: tensors.serialize(weights),
         _SPEC: spec.model_dump_json(indent=1).encode(),
         _MODEL: json.dumps(model, indent=1, sort_keys=True).encode(),
         RECORD: records.serialize(row),
     }
-    return bundles.write(folder / run_id, run_id, files)
+    return bundles.write(folder / run_id, run_id, contents)
 
 
-def load(folder: Path, run_id: str) -> Artifact:
-    """Read ``<folder>/<run_id>/`` after checking every file it uses against the manifest.
+def load(folder: Location, run_id: str) -> Artifact:
+    """Read ``<folder>/<run_id>/`` after comparing its files with the manifest.
 
     Raises:
         UserError: The artifact is missing or damaged, or its network has another revision; the
-            line names the file.
+            message names the file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as deserialize
-
-    readers: dict[str, Callable[[bytes], Any]] = {
-        _SPEC: TrainingSpec.model_validate_json,
-        _MODEL: json_text.parse_object,
-        _WEIGHTS: deserialize,
-    }
-    contents = bundles.read(folder / run_id, run_id, readers)
-    read: dict[str, Any] = {}
-    for name, reader in readers.items():
-        try:
-            read[name] = reader(contents[name])
-        except (ValueError, SafetensorError) as error:
-            reason = first_line(error)
-            raise UserError(f"{folder / run_id / name} is of another version: {reason}") from error
-    _check_revision(folder / run_id / _MODEL, read[_MODEL])
-    digest = bundles.checksums(folder / run_id, run_id)[_WEIGHTS]
-    return Artifact(read[_SPEC], read[_MODEL], read[_WEIGHTS], digest)
+    path = folder / run_id
+    contents = bundles.read(path, run_id, (_SPEC, _MODEL, _WEIGHTS))
+    spec = _parsed(TrainingSpec.model_validate_json, contents[_SPEC], path / _SPEC)
+    model = _parsed(json_text.parse_object, contents[_MODEL], path / _MODEL)
+    weights = tensors.parse(contents[_WEIGHTS], path / _WEIGHTS)
+    _check_revision(path / _MODEL, model)
+    return Artifact(spec, model, weights, bundles.checksums(path, run_id)[_WEIGHTS])
 
 
-def _check_revision(path: Path, model: dict[str, Any]) -> None:
+def _parsed(parse: Callable[[bytes], T], content: bytes, path: Location) -> T:
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise UserError(f"{path} is of another version: {first_line(error)}") from error
+
+
+def _check_revision(path: Location, model: dict[str, Any]) -> None:
     """Refuse weights that would give other outputs in the current network."""
     architecture = str(model.get("architecture"))
     found, built = model.get("architecture_revision", 1), revision("architecture", architecture)
@@ -112,24 +105,23 @@ def _check_revision(path: Path, model: dict[str, Any]) -> None:
         )
 
 
-def committed_record(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """The record inside ``<folder>/<run_id>/``, or None if there is no such artifact.
+def committed_record(folder: Location, run_id: str) -> records.Record | None:
+    """Return the record inside ``<folder>/<run_id>/``, or None if there is no such artifact.
 
     Raises:
-        UserError: The artifact is damaged; the line names the file.
+        UserError: The artifact is damaged; the message names the file.
     """
     path = folder / run_id
     if not bundles.exists(path):
         return None
     content = bundles.read(path, run_id, (RECORD,))[RECORD]
-    row: dict[str, Any] = records.parse(path / RECORD, content).to_pylist()[0]
-    return row
+    return cast(records.Record, records.parse(path / RECORD, content).to_pylist()[0])
 
 
-def check(folder: Path, run_id: str) -> None:
+def check(folder: Location, run_id: str) -> None:
     """Compare every file of ``<folder>/<run_id>/`` with the manifest.
 
     Raises:
-        UserError: The artifact is missing or damaged; the line names the file.
+        UserError: The artifact is missing or damaged; the message names the file.
     """
     bundles.check(folder / run_id, run_id, (_WEIGHTS, _SPEC, _MODEL, RECORD))

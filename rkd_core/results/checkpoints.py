@@ -1,20 +1,20 @@
-"""Checkpoints: all that a training needs to go on where it was, to the last bit.
+"""Checkpoints of interrupted trainings, which continue bit for bit.
 
 ``checkpoints/<run id>/step-<steps done>/state.safetensors``, a bundle: it appears complete or not
-at all and is checked before it is used. There are no random states in it, since every random
-choice is a pure function of the spec, the epoch and the step. A checkpoint that is damaged counts
-as none; those of a run are deleted when it is committed.
+at all and is checked before it is used. It holds no random state, because every random choice is a
+pure function of the spec, the epoch and the step. A damaged checkpoint counts as missing; the
+checkpoints of a run are deleted when the run is committed.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rkd_core.errors import UserError
-from rkd_core.storage import bundles, files
+from rkd_core.storage import bundles, files, tensors
+from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,47 +33,36 @@ class Checkpoints:
 
     Args:
         out: Results folder.
-        run_id: Of the run.
+        run_id: The run.
     """
 
-    def __init__(self, out: Path, run_id: str) -> None:
+    def __init__(self, out: Location, run_id: str) -> None:
         self._folder, self._run_id = out / FOLDER / run_id, run_id
 
     def newest(self) -> int:
-        """Steps done at the newest checkpoint that is whole; 0 if there is none."""
+        """Return the steps done at the newest intact checkpoint; 0 if there is none."""
         for steps in sorted(self._saved(), reverse=True):
             try:
                 bundles.check(self._path(steps), self._run_id, (FILE,))
             except UserError as error:
-                log.warning("%s; it is deleted", error)  # or it would be in a new one's way
+                log.warning("%s; it is deleted", error)  # to make room for a new one of this name
                 files.remove(self._path(steps))
             else:
                 return steps
         return 0
 
     def load(self, steps: int) -> dict[str, Tensor]:
-        """The state saved after so many steps, on the CPU.
+        """Return the state saved after this number of steps, on the CPU.
 
         Raises:
             UserError: It is missing or damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        path = self._path(steps)
-        try:
-            state: dict[str, Tensor] = load(bundles.read(path, self._run_id, (FILE,))[FILE])
-        except SafetensorError as error:
-            raise UserError(f"{path / FILE} is no checkpoint of this program: {error}") from error
-        return state
+        return tensors.read(self._path(steps), self._run_id, FILE)
 
     def save(self, steps: int, state: Mapping[str, Tensor]) -> None:
-        """Keep a state, and none of earlier steps. A full disk is logged and stops nobody."""
-        from safetensors.torch import save
-
-        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        """Save a state and delete those of earlier steps; a full disk is logged, not raised."""
         try:
-            bundles.write(self._path(steps), self._run_id, {FILE: save(tensors)})
+            tensors.write(self._path(steps), self._run_id, FILE, state)
         except OSError as error:
             log.warning("no checkpoint of %s after step %d: %s", self._run_id, steps, error)
             return
@@ -82,10 +71,10 @@ class Checkpoints:
                 files.remove(self._path(earlier))
 
     def delete(self) -> None:
-        """The run needs them no more."""
+        """Delete all checkpoints of the run."""
         files.remove(self._folder)
 
-    def _path(self, steps: int) -> Path:
+    def _path(self, steps: int) -> Location:
         return self._folder / f"step-{steps}"
 
     def _saved(self) -> list[int]:

@@ -1,17 +1,17 @@
-"""Weights that teachers start from, kept in the results folder.
+"""Initial weights of teachers, kept in the results folder so that every machine finds them.
 
-``initial_weights/<SHA-256 of the file they came from>/weights.safetensors``, a bundle. So every
-machine that trains finds them, no pickle is read there, and what a spec names is what it gets.
+``initial_weights/<SHA-256 of the source file>/weights.safetensors``, a bundle. The digest is the
+name that a spec gives them, and no pickle is read from the results folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rkd_core.errors import UserError
-from rkd_core.storage import bundles, files
+from rkd_core.storage import bundles, files, tensors
+from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,38 +36,28 @@ class Weights(Protocol):
         ...
 
 
-def keep(out: Path, weights: Weights) -> str:
-    """Put weights into a results folder, unless they are there already.
+def keep(out: Location, weights: Weights) -> str:
+    """Store weights in a results folder, unless they are there already.
 
     Returns:
-        What a ``TrainingSpec`` calls them.
+        The value of ``initial_weights`` in a ``TrainingSpec``.
 
     Raises:
         OSError: They cannot be written.
     """
-    from safetensors.torch import save
-
     path = out / FOLDER / weights.digest
     try:
         bundles.check(path, weights.digest, (FILE,))
-    except UserError:  # none yet, or damaged
+    except UserError:  # missing or damaged
         files.remove(path)
-        bundles.write(path, weights.digest, {FILE: save(dict(weights.tensors))})
+        tensors.write(path, weights.digest, FILE, weights.tensors)
     return weights.digest
 
 
-def load(out: Path, digest: str) -> dict[str, Tensor]:
-    """Weights of a results folder, by the names of the network that they were read for.
+def load(out: Location, digest: str) -> dict[str, Tensor]:
+    """Return weights of a results folder, by the names of the network.
 
     Raises:
         UserError: They are missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as deserialize
-
-    path = out / FOLDER / digest
-    try:
-        weights: dict[str, Tensor] = deserialize(bundles.read(path, digest, (FILE,))[FILE])
-    except SafetensorError as error:
-        raise UserError(f"{path / FILE} is of another version: {error}") from error
-    return weights
+    return tensors.read(out / FOLDER / digest, digest, FILE)

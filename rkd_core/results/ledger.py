@@ -1,21 +1,21 @@
-"""The ledger of a results folder: what is finished, and how a finished run is committed.
+"""The ledger of a results folder: committing runs and finding those that are committed.
 
-A run is committed by one rename: its artifact folder, which holds its record too, appears (in an
-object store by one conditional write, of its manifest). The file in ``records/`` is published from
-there, so a death between the two loses nothing, and of two processes that finish the same run one
-wins and both report the winner's figures.
+A run is committed by one rename of its artifact folder, which also holds its record; in an object
+store by one conditional write of the manifest. The file in ``records/`` is published from there, so
+a crash between the two loses nothing. If two processes finish the same run, one wins and both
+report its figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rkd_core import records
 from rkd_core.results import artifacts
 from rkd_core.specs import TrainingSpec
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:
     import torch
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 __all__ = ["commit", "find", "set_aside"]
 
 
-def find(out: Path, run_id: str) -> dict[str, Any] | None:
-    """The completed record of a run in a results folder, or None.
+def find(out: Location, run_id: str) -> records.Record | None:
+    """Return the completed record of a run in a results folder, or None.
 
-    A record of another status, such as a failure that a later run may mend, does not count.
+    A record of another status, such as a failure that a later run may resolve, does not count.
     """
     rows = records.read(out / "records", [run_id]).to_pylist()
     if rows and rows[0]["status"] == "completed":
-        return dict(rows[0])
+        return cast(records.Record, rows[0])
     row = artifacts.committed_record(out / "artifacts", run_id)
     if row is not None:
         records.write(out / "records", row)
     return row
 
 
-def set_aside(out: Path, run_id: str) -> None:
-    """Take a run whose artifact is damaged out of the ledger, so that it is trained again.
+def set_aside(out: Location, run_id: str) -> None:
+    """Remove a run with a damaged artifact from the ledger, so that it is trained again.
 
-    What is left of it stays in the results folder under hidden names, which nothing reads.
+    Its files stay in the results folder under hidden names, which are never read.
     """
     for path in (out / "records" / f"{run_id}.parquet", out / "artifacts" / run_id):
         files.set_aside(path)
 
 
 def commit(
-    out: Path,
+    out: Location,
     spec: TrainingSpec,
     model: dict[str, Any],
     weights: Mapping[str, torch.Tensor],
-    row: dict[str, Any],
-) -> dict[str, Any]:
-    """Commit a completed run and return the row that stands for it, this one or an earlier one."""
+    row: records.Record,
+) -> records.Record:
+    """Commit a completed run and return its record, this one or an earlier one."""
     if artifacts.save(out / "artifacts", spec, model, weights, row):
         standing = row
     else:

@@ -1,31 +1,26 @@
-"""Files that appear whole or not at all, and stay there when the power goes.
-
-The only room that knows a folder of this machine from a prefix of an object store: a location is a
-``pathlib.Path``, or a ``upath.UPath``, which is spelt the same; what is done to it is done here.
-"""
+"""Reading and writing of whole files, on this machine and in object stores."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import os
 import re
-import shutil
-import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from rkd_core.errors import UserError
 from rkd_core.storage import object_store
+from rkd_core.storage.local import Local
+from rkd_core.storage.object_store import ObjectPath, ObjectStore
 
 __all__ = [
-    "check_exclusive",
+    "Location",
+    "Storage",
     "create",
     "digest",
     "exists",
@@ -33,36 +28,162 @@ __all__ = [
     "identities",
     "is_folder",
     "is_leftover",
-    "is_local",
     "is_old",
+    "local_path",
     "location",
     "make_folder",
     "names",
-    "pyarrow_system",
     "read",
     "read_many",
     "remove",
-    "remove_if_empty",
     "replace_file",
     "set_aside",
-    "sync",
-    "write_synced",
+    "storage_of",
 ]
 
-Replaceable = Callable[[bytes], bool]
+Location: TypeAlias = Path | ObjectPath
+"""Name of a file or folder, on this machine or in an object store."""
 
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+Replaceable = Callable[[bytes], bool]
+P_contra = TypeVar("P_contra", contravariant=True)
+
 _OLD = 86400.0  # seconds
-_YOUNG = 2.0  # seconds: the resolution of the coarsest file system clock, FAT's
-_AT_ONCE = 32  # objects that are asked for at a time
 _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
+
+
+class Storage(Protocol[P_contra]):
+    """Operations on files that appear whole or not at all.
+
+    Methods raise ``OSError`` if the operation fails, ``FileNotFoundError`` if the file is missing.
+
+    Attributes:
+        concurrency: Number of files that are best read at a time.
+        poll_seconds: Time between two reads of a file that another process may change.
+    """
+
+    concurrency: int
+    poll_seconds: float
+
+    def read(self, path: P_contra) -> bytes:
+        """Return the content of a file."""
+        ...
+
+    def digest(self, path: P_contra) -> str:
+        """Return the SHA-256 of a file, in hexadecimal."""
+        ...
+
+    def create(self, path: P_contra, content: bytes, replaceable: Replaceable | None) -> bool:
+        """Create a file unless it exists, see ``rkd_core.storage.files.create``."""
+        ...
+
+    def replace(self, path: P_contra, content: bytes) -> None:
+        """Write a file, replacing the one of this name."""
+        ...
+
+    def commit_folder(
+        self,
+        path: P_contra,
+        contents: Mapping[str, bytes],
+        marker: str,
+        describe: Callable[[str | None], bytes],
+    ) -> bool:
+        """Create a folder with all its files, unless it exists.
+
+        Args:
+            path: The folder.
+            contents: Content by file name.
+            marker: Name of a further file.
+            describe: Returns the marker's content, given the name of the subfolder that holds the
+                other files, or None if they lie beside it.
+
+        Returns:
+            Whether this call created it.
+        """
+        ...
+
+    def is_committed(self, path: P_contra, marker: str) -> bool:
+        """Return whether ``commit_folder`` created this folder."""
+        ...
+
+    def exists(self, path: P_contra) -> bool:
+        """Return whether a file exists, or a folder; in a store, a folder that holds a file."""
+        ...
+
+    def is_folder(self, path: P_contra) -> bool:
+        """Return whether a folder exists; in a store, one that holds a file."""
+        ...
+
+    def names(self, folder: P_contra) -> list[str]:
+        """Return the names in a folder, including hidden ones, in order."""
+        ...
+
+    def identities(self, folder: P_contra, *, recent: bool) -> dict[str, str]:
+        """Return a text by name that changes with the file, see ``rkd_core.storage.files``."""
+        ...
+
+    def written_at(self, path: P_contra) -> float | None:
+        """Return the time of the last write to a file or into a folder; None if it is missing."""
+        ...
+
+    def make_folder(self, path: P_contra) -> None:
+        """Make a folder and its parents; a store needs none."""
+        ...
+
+    def remove(self, path: P_contra) -> None:
+        """Delete a file, or a folder with all its files."""
+        ...
+
+    def remove_if_empty(self, folder: P_contra) -> None:
+        """Delete a folder that holds nothing; a store has none."""
+        ...
+
+    def set_aside(self, path: P_contra, hidden: str) -> None:
+        """Give a file or folder, if it exists, another name in the same folder."""
+        ...
+
+    def check_writable(self, folder: P_contra) -> None:
+        """Refuse a folder that is write-protected, or a store that lets two writers win.
+
+        Raises:
+            UserError: Results cannot be written there safely.
+        """
+        ...
+
+    def free_bytes(self, folder: P_contra) -> float:
+        """Return the free space for a folder that need not exist yet."""
+        ...
+
+    def lock(self, path: P_contra, seconds: float) -> contextlib.AbstractContextManager[bool]:
+        """Return a context that holds a lock file between processes.
+
+        Args:
+            path: The lock file.
+            seconds: Time to wait for another process that holds it.
+
+        Returns:
+            A context that yields whether there is a lock; some file systems and all stores have
+            none. Entering it raises ``TimeoutError`` if another process holds the lock.
+        """
+        ...
+
+    def pyarrow_system(self, path: P_contra) -> tuple[str, Any]:
+        """Return the path and the file system, None for the local one, for pyarrow and Ray."""
+        ...
+
+
+_LOCAL, _OBJECTS = Local(), ObjectStore()
+
+
+def storage_of(path: Location) -> Storage[Any]:
+    """Return the storage of a location."""
+    return _LOCAL if isinstance(path, Path) else _OBJECTS
 
 
 def expanded(path: str | Path) -> Path:
     """Return the path with ``~`` or ``~user`` at its start replaced by that home folder.
 
-    All paths from users go through this or ``location``: a shell does not expand the ``~`` of
-    ``--out=~/x`` or of quoted text.
+    All paths from users go through this or ``location``: a shell does not expand a ``~`` that is
+    quoted or follows an equals sign.
 
     Raises:
         UserError: The home folder is unknown, or no file system can hold the path.
@@ -71,7 +192,7 @@ def expanded(path: str | Path) -> Path:
         os.fsencode(path)
     except UnicodeEncodeError as error:
         raise UserError(f"{str(path)!a} is not a path: {error.reason}") from error
-    if str(path).startswith("./~"):  # a folder named so, which Path would take for a home
+    if str(path).startswith("./~"):  # a folder of this name, which Path would take for a home
         return Path(path).absolute()
     try:
         return Path(path).expanduser()
@@ -79,11 +200,11 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path}: the home folder of {Path(path).parts[0]} is not known") from error
 
 
-def location(text: str | Path) -> Path:
+def location(text: str | Location) -> Location:
     """Return a folder of this machine (``~`` is expanded), or of a store (``s3://``, ``gs://``).
 
     Raises:
-        UserError: It is none of these, or the packages for it are not installed.
+        UserError: The text is none of these, or the packages for it are not installed.
     """
     if not isinstance(text, str):
         return text
@@ -99,264 +220,118 @@ def location(text: str | Path) -> Path:
     return Path(unquote(parts.path))
 
 
-def is_local(path: Path) -> bool:
-    """Whether this machine's file system holds it, a network's that is mounted included."""
-    return isinstance(path, Path)
+def local_path(path: Location) -> Path | None:
+    """Return the path if it is on this machine, else None."""
+    return path if isinstance(path, Path) else None
 
 
-def pyarrow_system(path: Path) -> tuple[str, Any]:
-    """The path, and the file system if it is a store's, as pyarrow and Ray want them."""
-    if is_local(path):
-        return str(path.resolve()), None
-    return object_store.pyarrow_system(path)
-
-
-def check_exclusive(folder: Path) -> None:
-    """Refuse a store that would let two processes create the same file.
-
-    Raises:
-        UserError: It would.
-        OSError: It cannot be written.
-    """
-    if not is_local(folder):
-        object_store.check_exclusive(folder)
-
-
-def create(path: Path, content: bytes, replaceable: Replaceable | None = None) -> bool:
-    """Put if absent: of all who create a file at a time, one does, and readers see all of it.
+def create(path: Location, content: bytes, replaceable: Replaceable | None = None) -> bool:
+    """Create a file unless it exists; if several processes try, one succeeds.
 
     Args:
-        path: Its folder is made if it is missing.
-        content: All of it.
-        replaceable: Whether a file of this content may be replaced; by default none may.
+        path: The file; its folder is made if it is missing.
+        content: All of the file, which readers see whole or not at all.
+        replaceable: Returns whether a file of the given content may be replaced; by default none
+            may.
 
     Returns:
-        Whether this call put it there.
+        Whether this call created the file.
     """
-    if not is_local(path):
-        return object_store.create(path, content, replaceable)
-    if not _vacant(path, replaceable):
-        return False
-    # A folder can be renamed onto no other that holds something, on any file system, network's
-    # included, and hard links or locks are not needed. So whose folder gets the claim's name may
-    # publish what is in it; and whoever finds a claim, may be of one who died, does it for him.
-    claim = path.with_name(f".{path.name}.claim")
-    mine = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    mine.mkdir(parents=True)
-    try:
-        write_synced(mine / mine.name, content)
-        sync(mine)
-        while _vacant(path, replaceable):
-            try:
-                mine.rename(claim)
-            except OSError as error:
-                if error.errno not in _TAKEN:
-                    raise
-                _settle(claim, path, replaceable)
-            else:
-                # Not in what was published here: somebody else has settled it.
-                won = mine.name in _settle(claim, path, replaceable) or _holds(path, content)
-                sync(path.parent)
-                return won
-        return False
-    finally:
-        shutil.rmtree(mine, ignore_errors=True)
+    return storage_of(path).create(path, content, replaceable)
 
 
-def _settle(claim: Path, path: Path, replaceable: Replaceable | None) -> list[str]:
-    """Publish what is claimed, or drop it if its name is taken; returns what this call published.
-
-    While a claim holds something nothing else is published. So what is found vacant then stays so
-    until the very file in the claim, whose name is its alone, is renamed.
-    """
-    published = []
-    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-        for held in sorted(claim.iterdir()):
-            with contextlib.suppress(FileNotFoundError):
-                if _vacant(path, replaceable):
-                    held.rename(path)
-                    published.append(held.name)
-                else:
-                    held.unlink()
-    with contextlib.suppress(OSError):
-        claim.rmdir()
-    return published
+def replace_file(path: Location, content: bytes) -> None:
+    """Write a file that appears only when all of it is stored, replacing the one of this name."""
+    storage_of(path).replace(path, content)
 
 
-def _vacant(path: Path, replaceable: Replaceable | None) -> bool:
-    if replaceable is None:
-        return not path.exists()
-    try:
-        return replaceable(path.read_bytes())
-    except FileNotFoundError:
-        return True
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_bytes() == content
-    return False
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a local file and wait until its bytes are on the disk."""
-    with path.open("wb") as sink:
-        sink.write(content)
-        sink.flush()
-        os.fsync(sink.fileno())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Give a file its name only when all of it is on the disk, replacing what was there."""
-    if not is_local(path):
-        object_store.put(path, content)
-        return
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        write_synced(hidden, content)
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until what was written to a local file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read(path: Path) -> bytes:
-    """All of a file.
+def read(path: Location) -> bytes:
+    """Return the content of a file.
 
     Raises:
-        OSError: It cannot be read; ``FileNotFoundError`` if it is not there.
+        OSError: It cannot be read; ``FileNotFoundError`` if it is missing.
     """
-    return path.read_bytes() if is_local(path) else object_store.read(path)
+    return storage_of(path).read(path)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal.
+def digest(path: Location) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
 
     Raises:
-        OSError: It cannot be read; ``FileNotFoundError`` if it is not there.
+        OSError: It cannot be read; ``FileNotFoundError`` if it is missing.
     """
-    if not is_local(path):
-        return hashlib.sha256(object_store.read(path)).hexdigest()
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+    return storage_of(path).digest(path)
 
 
-def read_many(paths: Sequence[Path]) -> Iterator[bytes | OSError]:
-    """All of each file, or why it cannot be read, in order; from a store many at a time."""
+def read_many(paths: Sequence[Location]) -> Iterator[bytes | OSError]:
+    """Yield the content of each file, or why it cannot be read, in order."""
 
-    def attempt(path: Path) -> bytes | OSError:
+    def attempt(path: Location) -> bytes | OSError:
         try:
             return read(path)
         except OSError as error:
             return error
 
-    if not paths or is_local(paths[0]):
+    at_once = storage_of(paths[0]).concurrency if paths else 1
+    if at_once == 1:
         yield from map(attempt, paths)
         return
-    with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
-        for start in range(0, len(paths), 8 * _AT_ONCE):  # no more than these in memory
-            yield from pool.map(attempt, paths[start : start + 8 * _AT_ONCE])
+    with ThreadPoolExecutor(at_once, "read") as pool:
+        for start in range(0, len(paths), 8 * at_once):  # bounds the files in memory
+            yield from pool.map(attempt, paths[start : start + 8 * at_once])
 
 
-def exists(path: Path) -> bool:
-    """Whether there is a file or a folder; in a store, a folder is there if it holds something."""
-    return path.exists() if is_local(path) else object_store.exists(path)
+def exists(path: Location) -> bool:
+    """Return whether a file or folder exists; in a store, a folder exists if it holds a file."""
+    return storage_of(path).exists(path)
 
 
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder; in a store, one that holds something."""
-    return path.is_dir() if is_local(path) else object_store.is_folder(path)
+def is_folder(path: Location) -> bool:
+    """Return whether a folder exists; in a store, one that holds a file."""
+    return storage_of(path).is_folder(path)
 
 
-def names(folder: Path) -> list[str]:
-    """Names of all that a folder holds, hidden ones too, in order; of no folder, none."""
-    if not is_local(folder):
-        return object_store.names(folder)
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+def names(folder: Location) -> list[str]:
+    """Return the names in a folder, including hidden ones, in order; none for a missing folder."""
+    return storage_of(folder).names(folder)
 
 
-def identities(folder: Path) -> dict[str, str]:
+def identities(folder: Location, *, recent: bool = False) -> dict[str, str]:
     """Return the names in a folder, each with a text that changes with the entry's content.
 
-    The text is empty if it cannot be told: for folders, and for local files written within the last
-    seconds, because a file system's clock may not have advanced since.
+    Args:
+        folder: The folder.
+        recent: Whether to identify local files written within the last seconds, too. Their text may
+            stay the same after another change, because a file system's clock may not have advanced.
+
+    Returns:
+        Texts by name; empty texts for folders and for other entries that cannot be identified.
     """
-    if not is_local(folder):
-        return object_store.identities(folder)
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return dict(sorted((entry.name, _identity(entry)) for entry in entries))
-
-
-def _identity(entry: os.DirEntry[str]) -> str:
-    try:
-        found = entry.stat()
-    except OSError:
-        return ""
-    young = time.time() - max(found.st_mtime, found.st_ctime) < _YOUNG
-    if young or not stat.S_ISREG(found.st_mode):
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    return storage_of(folder).identities(folder, recent=recent)
 
 
 def is_leftover(name: str) -> bool:
-    """Whether it is a hidden name of this module, of a process that writes or died writing."""
+    """Return whether a hidden name belongs to a write in progress, or to one that was cut off."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
-def is_old(path: Path) -> bool:
-    """Whether nothing in a file or folder was written for a day; a missing one is not old."""
-    written = _written_at(path) if is_local(path) else object_store.written_at(path)
+def is_old(path: Location) -> bool:
+    """Return whether a file or folder exists and nothing in it was written for a day."""
+    written = storage_of(path).written_at(path)
     return written is not None and time.time() - written > _OLD
 
 
-def _written_at(path: Path) -> float | None:
-    times = []
-    for each in (path, *path.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):
-            times.append(each.lstat().st_mtime)
-    return max(times, default=None)
+def make_folder(path: Location) -> None:
+    """Make a folder and its parents; a store needs none."""
+    storage_of(path).make_folder(path)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those that hold it; a store has none to make."""
-    if is_local(path):
-        path.mkdir(parents=True, exist_ok=True)
-
-
-def remove(path: Path) -> None:
-    """Delete a file, or a folder and all in it; what cannot be deleted stays."""
+def remove(path: Location) -> None:
+    """Delete a file, or a folder with all its files, as far as they can be deleted."""
     with contextlib.suppress(OSError):
-        if not is_local(path):
-            object_store.remove(path)
-        elif path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+        storage_of(path).remove(path)
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Delete a folder that holds nothing; in a store there is none."""
-    if is_local(folder):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def set_aside(path: Path) -> None:
-    """Give a damaged file or folder, if it is there, a hidden name that nobody reads."""
-    hidden = path.with_name(f".damaged.{path.name}.{uuid.uuid4().hex}")
-    if not is_local(path):
-        object_store.move(path, hidden)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(hidden)
-    remove(path.with_name(f".{path.name}.claim"))
+def set_aside(path: Location) -> None:
+    """Rename a damaged file or folder, if it exists, to a hidden name that is never read."""
+    storage_of(path).set_aside(path, f".damaged.{path.name}.{uuid.uuid4().hex}")

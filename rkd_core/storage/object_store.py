@@ -1,37 +1,20 @@
-"""Object stores behind ``rkd_core.storage.files``: locations, and writes that one writer wins.
-
-``s3://bucket/prefix`` and ``gs://bucket/prefix`` are ``upath.UPath``s on s3fs and gcsfs, with the
-credentials of the usual places. A store has no rename, but it has conditional writes.
-"""
+"""Objects in a store, S3 or Google Cloud Storage, created by conditional writes through fsspec."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rkd_core.errors import UserError
 
-__all__ = [
-    "check_exclusive",
-    "create",
-    "exists",
-    "identities",
-    "is_folder",
-    "location",
-    "move",
-    "names",
-    "put",
-    "pyarrow_system",
-    "read",
-    "remove",
-    "written_at",
-]
+__all__ = ["ObjectPath", "ObjectStore", "location"]
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 _OPTIONS = {
@@ -43,11 +26,67 @@ _CONNECTIONS = 32
 _SECONDS = 20  # to connect, and to wait for a first byte
 
 
-def location(text: str) -> Path:
-    """A prefix of a store, with the options that pyarrow has for it: ``s3://b/p?region=...``.
+@dataclass(frozen=True, repr=False)
+class ObjectPath:
+    """Name of an object, or a prefix of names, in a store; its parts read like those of a path.
+
+    Attributes:
+        protocol: ``s3`` or ``gs``.
+        path: Bucket and key.
+        storage_options: Arguments of the fsspec file system.
+    """
+
+    protocol: str
+    path: str
+    storage_options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system, which fsspec keeps for each thread."""
+        import fsspec
+
+        return fsspec.filesystem(self.protocol, **self.storage_options)
+
+    @property
+    def name(self) -> str:
+        """Last part of the key."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """Last part of the key, without its suffix."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @property
+    def parent(self) -> ObjectPath:
+        """The prefix that holds this name."""
+        return self._at(self.path.rpartition("/")[0])
+
+    def with_name(self, name: str) -> ObjectPath:
+        """Return a path with another last part."""
+        return self.parent / name
+
+    def absolute(self) -> ObjectPath:
+        """Return this path, since there are no relative ones."""
+        return self
+
+    def __truediv__(self, key: str) -> ObjectPath:
+        return self._at(f"{self.path}/{key}")
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.path}"
+
+    __repr__ = __str__
+
+    def _at(self, path: str) -> ObjectPath:
+        return ObjectPath(self.protocol, path, self.storage_options)
+
+
+def location(text: str) -> ObjectPath:
+    """Return a prefix of a store, with the options that pyarrow has for it: ``s3://b/p?region=...``.
 
     Raises:
-        UserError: It is no store that is known, has an unknown option, or lacks a package.
+        UserError: The store is not supported, an option is unknown, or a package is missing.
     """
     parts = urlsplit(text)
     scheme = {"gcs": "gs"}.get(parts.scheme, parts.scheme)
@@ -72,24 +111,21 @@ def location(text: str) -> Path:
             raise UserError(f"{text}: {name}={value} is not an option; there are {known}")
     if options.get("scheme", "https") not in ("http", "https"):
         raise UserError(f"{text}: scheme={options['scheme']} is neither http nor https")
-    # gcsfs would ask over gRPC what kind of bucket it is, which no other endpoint answers; all that
-    # is done here works on every kind.
+    # gcsfs would ask over gRPC for the kind of the bucket, which only Google's endpoint answers;
+    # the operations used here work on every kind.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         importlib.import_module(_PACKAGES[scheme])
-        from upath import UPath
     except ModuleNotFoundError as error:
         raise UserError(
             f"{text}: the package {error.name} is not installed; install it with: "
             f"pip install -e '.[{'s3' if scheme == 's3' else 'gcs'}]'"
         ) from None
-    path = UPath("/".join([f"{scheme}://{bucket}", *keys]), **_settings(scheme, user, options))
-    # Not a subclass of pathlib's, but spelt the same; what differs is done in this module.
-    return cast(Path, path)
+    return ObjectPath(scheme, "/".join([bucket, *keys]), _settings(scheme, user, options))
 
 
 def _settings(scheme: str, user: str, options: dict[str, str]) -> dict[str, Any]:
-    """What s3fs and gcsfs are told. No listing is remembered: other processes write meanwhile."""
+    """Return arguments for s3fs or gcsfs; nothing is cached, since other processes write."""
     settings: dict[str, Any] = {"use_listings_cache": False}
     endpoint = options.get("endpoint_override")
     if endpoint is not None:
@@ -114,26 +150,170 @@ def _settings(scheme: str, user: str, options: dict[str, str]) -> dict[str, Any]
     return settings
 
 
-def _system(path: Path) -> Any:
-    """The fsspec file system; one for each thread, as fsspec has it."""
-    return cast(Any, path).fs
+class ObjectStore:
+    """The stores that ``location`` supports; a folder is a prefix that some object's name has."""
 
+    concurrency = 32
+    poll_seconds = 5.0
 
-def _key(path: Path) -> str:
-    """Bucket and key."""
-    return str(cast(Any, path).path).rstrip("/")
+    def read(self, path: ObjectPath) -> bytes:
+        """Return the content of an object."""
+        with _reported(path):
+            return bytes(path.fs.cat_file(path.path))
 
+    def digest(self, path: ObjectPath) -> str:
+        """Return the SHA-256 of an object."""
+        return hashlib.sha256(self.read(path)).hexdigest()
 
-def pyarrow_system(path: Path) -> tuple[str, Any]:
-    """Bucket and key, and pyarrow's face of the same file system, credentials and all."""
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
+    def create(
+        self, path: ObjectPath, content: bytes, replaceable: Callable[[bytes], bool] | None
+    ) -> bool:
+        """Create an object by writes that are conditional on the current version."""
+        system, key, attempt = path.fs, path.path, uuid.uuid4().hex
+        version: str | None = None
+        while True:
+            with _reported(path):
+                if _put_if(system, key, content, attempt, version):
+                    return True
+                # Ask for the version before the content, so that the write below cannot replace a
+                # later version than the one that was examined.
+                try:
+                    info = system.info(key)
+                    if _attempt(system, key) == attempt:  # only the response was lost
+                        return True
+                    if replaceable is None:
+                        return False
+                    standing = system.cat_file(key)
+                except FileNotFoundError:
+                    version = None
+                    continue
+            if not replaceable(standing):
+                return False
+            version = str(info.get("generation") or info["ETag"])
 
-    return _key(path), PyFileSystem(FSSpecHandler(_system(path)))
+    def replace(self, path: ObjectPath, content: bytes) -> None:
+        """Write an object."""
+        with _reported(path):
+            path.fs.pipe_file(path.path, content)
+
+    def commit_folder(
+        self,
+        path: ObjectPath,
+        contents: Mapping[str, bytes],
+        marker: str,
+        describe: Callable[[str | None], bytes],
+    ) -> bool:
+        """Commit the files in a folder of their own, which the one marker that wins names."""
+        if self.is_committed(path, marker):
+            return False
+        attempt = uuid.uuid4().hex
+        for name, content in contents.items():
+            self.replace(path / attempt / name, content)
+        committed = self.create(path / marker, describe(attempt), None)
+        if not committed:
+            with contextlib.suppress(OSError):
+                self.remove(path / attempt)
+        return committed
+
+    def is_committed(self, path: ObjectPath, marker: str) -> bool:
+        """Return whether the marker exists."""
+        return self.exists(path / marker)
+
+    def exists(self, path: ObjectPath) -> bool:
+        """Return whether there is an object of this name, or any below it."""
+        with _reported(path):
+            return bool(path.fs.exists(path.path))
+
+    def is_folder(self, path: ObjectPath) -> bool:
+        """Return whether there are objects below this name."""
+        with _reported(path):
+            return bool(path.fs.isdir(path.path))
+
+    def names(self, folder: ObjectPath) -> list[str]:
+        """Return the next part of all names below this one, once each, in order."""
+        key = folder.path
+        try:
+            with _reported(folder):
+                listed = [str(name).rstrip("/") for name in folder.fs.ls(key, detail=False)]
+        except FileNotFoundError:
+            return []
+        return sorted(name.removeprefix(f"{key}/") for name in listed if name.startswith(f"{key}/"))
+
+    def identities(self, folder: ObjectPath, *, recent: bool) -> dict[str, str]:
+        """Return size and version of each object."""
+        key = folder.path
+        try:
+            with _reported(folder):
+                listed = folder.fs.ls(key, detail=True)
+        except FileNotFoundError:
+            return {}
+        found = {}
+        for entry in listed:
+            name, version = str(entry["name"]).rstrip("/"), entry.get("ETag") or entry.get("etag")
+            version = " ".join(str(v) for v in (entry.get("generation"), version) if v)
+            if name.startswith(f"{key}/"):
+                is_object = version and entry.get("type") == "file"
+                identity = f"{entry['size']} {version}" if is_object else ""
+                found[name.removeprefix(f"{key}/")] = identity
+        return dict(sorted(found.items()))
+
+    def written_at(self, path: ObjectPath) -> float | None:
+        """Return when the newest object of this name, or below it, was written, by their clock."""
+        system = path.fs
+        with _reported(path):
+            times = [system.modified(key).timestamp() for key in system.find(path.path)]
+        return max(times, default=None)
+
+    def make_folder(self, path: ObjectPath) -> None:
+        """Do nothing."""
+
+    def remove(self, path: ObjectPath) -> None:
+        """Delete an object, or all below a name."""
+        with _reported(path), contextlib.suppress(FileNotFoundError):
+            path.fs.rm(path.path, recursive=True)
+
+    def remove_if_empty(self, folder: ObjectPath) -> None:
+        """Do nothing."""
+
+    def set_aside(self, path: ObjectPath, hidden: str) -> None:
+        """Copy an object, or all below a name, and delete what was copied."""
+        system, target = path.fs, path.with_name(hidden).path
+        with _reported(path):
+            for key in system.find(path.path):
+                system.cp_file(key, target + key.removeprefix(path.path))
+        self.remove(path)
+
+    def check_writable(self, folder: ObjectPath) -> None:
+        """Create an object twice; raise a UserError if the store lets the second one win."""
+        path = folder / f".{uuid.uuid4().hex}"
+        try:
+            if self.create(path, b"", None) and self.create(path, b"", None):
+                raise UserError(
+                    f"{folder}: this store ignores conditional writes (If-None-Match), without "
+                    "which two processes could commit the same run; give another place"
+                )
+        finally:
+            with contextlib.suppress(OSError):
+                self.remove(path)
+
+    def free_bytes(self, folder: ObjectPath) -> float:
+        """Return infinity."""
+        return float("inf")
+
+    def lock(self, path: ObjectPath, seconds: float) -> contextlib.AbstractContextManager[bool]:
+        """Return a context that holds no lock, since stores have none."""
+        return contextlib.nullcontext(False)
+
+    def pyarrow_system(self, path: ObjectPath) -> tuple[str, Any]:
+        """Return bucket and key, and pyarrow's view of the same fsspec file system."""
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        return path.path, PyFileSystem(FSSpecHandler(path.fs))
 
 
 @contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Whatever the libraries raise, the callers know what to do about an ``OSError``."""
+def _reported(path: ObjectPath) -> Iterator[None]:
+    """Raise an ``OSError`` for every error of the libraries."""
     try:
         yield
     except OSError:
@@ -143,39 +323,15 @@ def _reported(path: Path) -> Iterator[None]:
         raise OSError(f"{path}: {reason}") from error
 
 
-def create(path: Path, content: bytes, replaceable: Callable[[bytes], bool] | None) -> bool:
-    """Create an object as ``files.create`` does, by writes conditional on the current version."""
-    system, key, attempt = _system(path), _key(path), uuid.uuid4().hex
-    version: str | None = None
-    while True:
-        with _reported(path):
-            if _put_if(system, key, content, attempt, version):
-                return True
-            # The version is asked for first: if it is replaced below, then the content was its.
-            try:
-                info = system.info(key)
-                if _attempt(system, key) == attempt:  # only the answer was lost on its way
-                    return True
-                if replaceable is None:
-                    return False
-                standing = system.cat_file(key)
-            except FileNotFoundError:
-                version = None
-                continue
-        if not replaceable(standing):
-            return False
-        version = str(info.get("generation") or info["ETag"])
-
-
 def _put_if(system: Any, key: str, content: bytes, attempt: str, version: str | None) -> bool:
-    """Write if nothing is there, or this version; whether it was written, as far as one can say."""
+    """Write if there is no object, or this version of it; return whether it surely was written."""
     gcs = "gs" in system.protocol
     labels = {"metadata" if gcs else "Metadata": {"attempt": attempt}}
     try:
         if version is not None and not gcs:
             system.pipe_file(key, content, IfMatch=version, **labels)
             return True
-        if version is not None:  # gcsfs replaces unconditionally, but what is deleted is absent
+        if version is not None:  # gcsfs replaces without a condition, so delete with one and create
             bucket, name, _ = system.split_path(key)
             system.call("DELETE", "b/{}/o/{}", bucket, name, ifGenerationMatch=version)
         system.pipe_file(key, content, mode="create", **labels)
@@ -195,103 +351,3 @@ def _attempt(system: Any, key: str) -> str | None:
         return cast("str | None", system.getxattr(key, "attempt"))
     except KeyError:
         return None
-
-
-def check_exclusive(folder: Path) -> None:
-    """Try whether a store can be written, and keeps what a second one would create.
-
-    Raises:
-        UserError: It does not, so that nothing here would be safe from another process.
-        OSError: It cannot be written.
-    """
-    path = folder / f".{uuid.uuid4().hex}"
-    try:
-        if create(path, b"", None) and create(path, b"", None):
-            raise UserError(
-                f"{folder}: this store ignores conditional writes (If-None-Match), without which "
-                "two processes could commit the same run; give another place"
-            )
-    finally:
-        remove(path)
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write an object, replacing what was there; it is whole or not there."""
-    with _reported(path):
-        _system(path).pipe_file(_key(path), content)
-
-
-def read(path: Path) -> bytes:
-    """All of an object."""
-    with _reported(path):
-        return bytes(_system(path).cat_file(_key(path)))
-
-
-def exists(path: Path) -> bool:
-    """Whether there is an object of this name, or any below it."""
-    with _reported(path):
-        return bool(_system(path).exists(_key(path)))
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there are objects below this name."""
-    with _reported(path):
-        return bool(_system(path).isdir(_key(path)))
-
-
-def names(folder: Path) -> list[str]:
-    """The next part of all names below this one, once each, in order."""
-    key = _key(folder)
-    try:
-        with _reported(folder):
-            listed = [str(name).rstrip("/") for name in _system(folder).ls(key, detail=False)]
-    except FileNotFoundError:
-        return []
-    return sorted(name.removeprefix(f"{key}/") for name in listed if name.startswith(f"{key}/"))
-
-
-def identities(folder: Path) -> dict[str, str]:
-    """Return the entries of ``names``, each with the store's version of the object.
-
-    The text is empty for entries that are not objects.
-    """
-    key = _key(folder)
-    try:
-        with _reported(folder):
-            listed = _system(folder).ls(key, detail=True)
-    except FileNotFoundError:
-        return {}
-    found = {}
-    for entry in listed:
-        name, version = str(entry["name"]).rstrip("/"), entry.get("ETag") or entry.get("etag")
-        version = " ".join(str(v) for v in (entry.get("generation"), version) if v)
-        if name.startswith(f"{key}/"):
-            is_object = version and entry.get("type") == "file"
-            found[name.removeprefix(f"{key}/")] = f"{entry['size']} {version}" if is_object else ""
-    return dict(sorted(found.items()))
-
-
-def written_at(path: Path) -> float | None:
-    """When the newest object of this name, or below it, was written: seconds since 1970, or None.
-
-    The clock is the store's.
-    """
-    system = _system(path)
-    with _reported(path):
-        times = [system.modified(key).timestamp() for key in system.find(_key(path))]
-    return max(times, default=None)
-
-
-def remove(path: Path) -> None:
-    """Delete an object, or all below a name."""
-    with _reported(path), contextlib.suppress(FileNotFoundError):
-        _system(path).rm(_key(path), recursive=True)
-
-
-def move(path: Path, target: Path) -> None:
-    """Copy an object, or all below a name, and delete what was copied."""
-    system, source = _system(path), _key(path)
-    with _reported(path):
-        for key in system.find(source):
-            system.cp_file(key, _key(target) + key.removeprefix(source))
-    remove(path)

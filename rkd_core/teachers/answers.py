@@ -12,16 +12,10 @@ import hashlib
 import json
 import logging
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load as deserialize
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -38,7 +32,8 @@ from rkd_core.models.predictor import rebuild
 from rkd_core.results import artifacts
 from rkd_core.results.artifacts import Artifact
 from rkd_core.specs import TeacherRef, TrainingSpec
-from rkd_core.storage import bundles, files
+from rkd_core.storage import bundles, files, tensors
+from rkd_core.storage.files import Location
 from rkd_core.teachers.table_or_live import FILE, FOLDER, TeacherPass, all_views, teacher_pass
 
 __all__ = ["Teacher", "cache_logits", "stored_network"]
@@ -70,7 +65,7 @@ class Teacher:
         UserError: The teacher's artifact is missing, damaged, or differs from the reference.
     """
 
-    def __init__(self, ref: TeacherRef, data: ArrayData, out: Path) -> None:
+    def __init__(self, ref: TeacherRef, data: ArrayData, out: Location) -> None:
         artifact = artifacts.load(out / "artifacts", ref.run_id)
         _compare(ref, artifact)
         dataset, recipe, execution = data.dataset, data.recipe, data.execution
@@ -128,23 +123,21 @@ class Teacher:
         """Teacher with its stages, which a folded network does not have."""
         return _placed(rebuild(self._artifact), self._artifact, self._data)
 
-    def _cached(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
+    def _cached(self, path: Location, run_id: str, tabled: bool) -> dict[str, Tensor]:
         """Return cached logits, or compute them while other processes wait."""
         answers = _stored(path, run_id)
         if answers is not None:
             return answers
-        if not files.is_local(path):  # object stores have no locks
-            return self._compute(path, run_id, tabled)
+        lock = path.with_name(f".{path.name}.lock")
         with contextlib.ExitStack() as stack:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(path.with_name(f".{path.name}.lock"), _PATIENCE))
-            except (OSError, NotImplementedError, Timeout) as error:
+                stack.enter_context(files.storage_of(path).lock(lock, _PATIENCE))
+            except TimeoutError as error:
                 # Computing the logits twice is harmless.
                 log.warning("%s is computed without a lock: %s", path, error)
             return _stored(path, run_id) or self._compute(path, run_id, tabled)
 
-    def _compute(self, path: Path, run_id: str, tabled: bool) -> dict[str, Tensor]:
+    def _compute(self, path: Location, run_id: str, tabled: bool) -> dict[str, Tensor]:
         """Run the teacher on all images, store its logits and return them, on the CPU."""
         data = self._data
         execution, train = data.execution, data.dataset.train
@@ -166,13 +159,15 @@ class Teacher:
                 start += len(logits)
             answers["views"] = views
         try:
-            bundles.write(path, run_id, {FILE: serialize(answers)})
+            tensors.write(path, run_id, FILE, answers)
         except OSError as error:  # such as a full disk; the logits in memory suffice
             log.warning("%s is not stored: %s", path, error)
         return answers
 
 
-def cache_logits(student: TrainingSpec, dataset: Dataset, out: Path, execution: Execution) -> None:
+def cache_logits(
+    student: TrainingSpec, dataset: Dataset, out: Location, execution: Execution
+) -> None:
     """Compute and cache the logits of a student's teacher before its students start.
 
     Args:
@@ -190,7 +185,7 @@ def cache_logits(student: TrainingSpec, dataset: Dataset, out: Path, execution: 
 
 
 def stored_network(
-    ref: TeacherRef, data: ArrayData, out: Path, dtype: torch.dtype | None = None
+    ref: TeacherRef, data: ArrayData, out: Location, dtype: torch.dtype | None = None
 ) -> tuple[Artifact, _Renormalized]:
     """Load a trained network for images that are normalized for other trainings.
 
@@ -256,25 +251,18 @@ class _Renormalized(nn.Module):
         return self.network(self.renormalize(images))
 
 
-def _stored(path: Path, run_id: str) -> dict[str, Tensor] | None:
+def _stored(path: Location, run_id: str) -> dict[str, Tensor] | None:
     """Return stored logits, memory-mapped if they are on a local disk; None if there are none.
 
     Damaged files are deleted, so that the logits can be stored again.
     """
-    answers: dict[str, Tensor]
     try:
-        if not bundles.exists(path):
-            return None
-        if files.is_local(path):
-            bundles.check(path, run_id, (FILE,))
-            answers = load_file(path / FILE)
-        else:
-            answers = deserialize(bundles.read(path, run_id, (FILE,))[FILE])
-    except (UserError, OSError, SafetensorError) as error:
+        if bundles.exists(path):
+            return tensors.read(path, run_id, FILE, mapped=True)
+    except (UserError, OSError) as error:
         log.warning("%s; the teacher's logits are computed again", error)
         files.remove(path)
-        return None
-    return answers
+    return None
 
 
 def _compare(ref: TeacherRef, artifact: Artifact) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from rkd_core.datasets.array_data import ArrayData
@@ -11,6 +9,7 @@ from rkd_core.datasets.splits import hold_out
 from rkd_core.methods.common.protocol import HeldOut
 from rkd_core.models.inference import logits_of
 from rkd_core.specs import HoldoutRule, TeacherRef, TrainingSpec
+from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import Teacher, stored_network
 
 __all__ = ["Holdouts"]
@@ -25,7 +24,7 @@ class Holdouts:
         out: Results folder with the initial teachers.
     """
 
-    def __init__(self, data: ArrayData, teacher: Teacher | None, out: Path | None) -> None:
+    def __init__(self, data: ArrayData, teacher: Teacher | None, out: Location | None) -> None:
         self._data, self._teacher, self._out = data, teacher, out
         self._computed: dict[tuple[HoldoutRule, str], HeldOut] = {}
 
@@ -52,7 +51,7 @@ class Holdouts:
             self._computed[key] = self._compute(rule, spec.initial, self._out)
         return self._computed[key]
 
-    def _compute(self, rule: HoldoutRule, ref: TeacherRef, out: Path) -> HeldOut:
+    def _compute(self, rule: HoldoutRule, ref: TeacherRef, out: Location) -> HeldOut:
         train = self._data.dataset.train
         _, rows = hold_out(train.labels, rule)
         images = train.subset(rows)

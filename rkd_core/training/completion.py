@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def completed(
     data: ArrayData,
     started_at: datetime,
     figures: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> records.Record:
     """Return the record of a completed run.
 
     Args:
@@ -37,7 +37,8 @@ def completed(
         figures: Measured columns.
     """
     dataset, execution = data.dataset, data.execution
-    return records.identity(spec, run_id, dataset.fingerprint) | {
+    record: dict[str, Any] = {
+        **records.identity(spec, run_id, dataset.fingerprint),
         "class_names": list(dataset.class_names),
         "train_class_total": dataset.class_counts("train").tolist(),
         **figures,
@@ -48,6 +49,7 @@ def completed(
         "versions": _versions(),
         "status": "completed",
     }
+    return cast(records.Record, record)
 
 
 def description(architecture: str, data: ArrayData, iterates: int | None) -> dict[str, Any]:

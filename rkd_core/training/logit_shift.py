@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from rkd_core.methods.common.protocol import Shift
 from rkd_core.models.inference import logits_of
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.specs import TrainingSpec
+from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import stored_network
 
 __all__ = ["Shifted", "adjust"]
@@ -50,7 +50,7 @@ class Shifted:
         UserError: The artifact is missing or damaged, or its classifier has no bias.
     """
 
-    def __init__(self, spec: TrainingSpec, setting: ArrayData, out: Path) -> None:
+    def __init__(self, spec: TrainingSpec, setting: ArrayData, out: Location) -> None:
         source = spec.teacher if spec.derived is None else spec.derived.source
         if source is None:
             raise ValueError("a shift is of a teacher's or a source's logits")

@@ -30,7 +30,7 @@ from rkd_core.errors import DivergedError, UserError
 from rkd_core.results import ledger
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
-from rkd_core.storage.files import location
+from rkd_core.storage.files import Location, location
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
 from rkd_core.training import warm_start
@@ -51,13 +51,13 @@ _REPORTED = ("val_average_accuracy", "val_worst_class_accuracy")
 def train(
     specs: Sequence[TrainingSpec],
     *,
-    out: Path | str | None = None,
+    out: Location | str | None = None,
     data: Dataset | None = None,
     data_dir: Path | str | None = None,
     execution: Execution | None = None,
     controls: TrainingControls = TrainingControls(),
     **changes: Any,
-) -> list[dict[str, Any]]:
+) -> list[records.Record]:
     """Train the models that specs describe; return their records in the order of the specs.
 
     Specs that differ only in objective, alpha, temperature, multipliers, method or network are
@@ -90,7 +90,7 @@ def train(
     execution = execution or Execution.best()
     controls = replace(controls, **changes)
     loaded: dict[tuple[str, DataOptions], Dataset] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, records.Record] = {}
     arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and steps done
     identities = []
     for spec in specs:
@@ -143,11 +143,11 @@ def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
 def _train_array(
     specs: dict[str, TrainingSpec],
     dataset: Dataset,
-    out: Path | None,
+    out: Location | None,
     execution: Execution,
     controls: TrainingControls,
     done: int,
-) -> dict[str, dict[str, Any] | str]:
+) -> dict[str, records.Record | str]:
     """Train specs with the same ``array_key``, of which ``done`` steps are done already.
 
     Returns:
@@ -215,8 +215,8 @@ def _complete(
     setting: ArrayData,
     started_at: datetime,
     teacher: Teacher | None,
-    out: Path | None,
-) -> dict[str, dict[str, Any] | str]:
+    out: Location | None,
+) -> dict[str, records.Record | str]:
     """Measure and commit the trainings that have been completed."""
     final = {run.run_id: run.final() for run in _alive(runs)}
     measured: dict[str, dict[str, Any]] = {}
@@ -225,7 +225,7 @@ def _complete(
             model = final[run.run_id]
             measured[run.run_id] = measure(model, setting, run.spec, teacher)
     saving.count_seconds()
-    outcomes: dict[str, dict[str, Any] | str] = {}
+    outcomes: dict[str, records.Record | str] = {}
     for run in runs:
         if run.cause is not None:
             outcomes[run.run_id] = run.cause
@@ -255,10 +255,10 @@ def _prune(
     setting: ArrayData,
     started_at: datetime,
     done: int,
-    out: Path | None,
-) -> dict[str, dict[str, Any] | str]:
+    out: Location | None,
+) -> dict[str, records.Record | str]:
     """Save trainings after ``done`` steps, and record their validation figures."""
-    outcomes: dict[str, dict[str, Any] | str] = {}
+    outcomes: dict[str, records.Record | str] = {}
     epochs = done // len(setting.batches)
     seen: dict[str, dict[str, Any]] = {}
     for run in _alive(runs):
@@ -272,7 +272,8 @@ def _prune(
             continue
         figures = seen[run.run_id] | run.validations | {"epochs_trained": epochs}
         figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
-        row = completed(run.spec, run.run_id, setting, started_at, figures) | {"status": "pruned"}
+        row = completed(run.spec, run.run_id, setting, started_at, figures)
+        row["status"] = "pruned"
         if out is not None:
             records.write(out / "records", row)
         outcomes[run.run_id] = row
@@ -280,10 +281,10 @@ def _prune(
 
 
 def _shift(
-    specs: dict[str, TrainingSpec], dataset: Dataset, out: Path | None, execution: Execution
-) -> dict[str, dict[str, Any] | str]:
+    specs: dict[str, TrainingSpec], dataset: Dataset, out: Location | None, execution: Execution
+) -> dict[str, records.Record | str]:
     """Compute, measure and commit shifts; see ``_train_array``."""
-    outcomes: dict[str, dict[str, Any] | str] = {}
+    outcomes: dict[str, records.Record | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
         setting = ArrayData(spec, dataset, execution)
@@ -301,11 +302,11 @@ def _shift(
     return outcomes
 
 
-def _teacher(spec: TrainingSpec, setting: ArrayData, out: Path | None) -> Teacher | None:
+def _teacher(spec: TrainingSpec, setting: ArrayData, out: Location | None) -> Teacher | None:
     return None if spec.teacher is None else Teacher(spec.teacher, setting, _needed(out))
 
 
-def _needed(out: Path | None) -> Path:
+def _needed(out: Location | None) -> Location:
     if out is None:
         raise UserError("a student needs `out`, the results folder that holds its teacher")
     return out

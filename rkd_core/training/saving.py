@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rkd_core.errors import StoppedError
 from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.storage.files import Location
 from rkd_core.training.controls import TrainingControls
 from rkd_core.training.run import Run
 
@@ -36,7 +36,7 @@ class Saving:
 
     def __init__(
         self,
-        out: Path | None,
+        out: Location | None,
         runs: Sequence[Run],
         done: int,
         controls: TrainingControls,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
 from rkd_core.errors import UserError
 from rkd_core.results import artifacts, initial_weights
+from rkd_core.storage.files import Location
 from rkd_core.training.run import Run
 
 __all__ = ["begin"]
 
 
-def begin(runs: Sequence[Run], out: Path | None) -> None:
+def begin(runs: Sequence[Run], out: Location | None) -> None:
     """Load the initial weights of new trainings whose specs specify them.
 
     A spec names a file of weights, or the teacher from which it is derived. If the number of
@@ -23,7 +23,7 @@ def begin(runs: Sequence[Run], out: Path | None) -> None:
     Raises:
         UserError: The weights are not in ``out``, are damaged, or do not fit the network.
     """
-    read: dict[Path, dict[str, Tensor]] = {}
+    read: dict[Location, dict[str, Tensor]] = {}
     for run in runs:
         spec = run.spec
         if spec.initial_weights is None and spec.derived is None:
@@ -39,7 +39,7 @@ def begin(runs: Sequence[Run], out: Path | None) -> None:
         _load(run, read[path], path)
 
 
-def _load(run: Run, weights: Mapping[str, Tensor], path: Path) -> None:
+def _load(run: Run, weights: Mapping[str, Tensor], path: Location) -> None:
     own = run.model.state_dict()
     redrawn = {
         name

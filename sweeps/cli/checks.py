@@ -10,7 +10,7 @@ from rkd_core import models
 from rkd_core.datasets.readers.paths import escaped, is_unicode
 from rkd_core.errors import UserError, require, unknown_name
 from rkd_core.specs import HoldoutRule, recipes
-from rkd_core.storage.files import is_local, location
+from rkd_core.storage.files import location
 from sweeps.cli import method_names
 from sweeps.cli.economy_checks import check_economy, check_temperature
 from sweeps.cli.options import DataChoice, Grid, Machine, Options, Tracking, TrainingChoice
@@ -177,8 +177,7 @@ def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
 
 def _known_place(flag: str, place: str | None) -> None:
     try:
-        folder = location(place or ".")
-        whole = str(folder.absolute() if is_local(folder) else folder)
+        whole = str(location(place or ".").absolute())
         require(
             is_unicode(whole),
             f"{escaped(whole)} has bytes that are not UTF-8: give another folder",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rkd_core.errors import UserError
 from rkd_core.tabular.forests import ForestRecipe
+from sweeps.cli.flags import errors_as_flags
 from sweeps.cli.options import OptionalInt, OptionalPath
 from sweeps.cli.parse import parse
 from sweeps.stop import Stop
@@ -94,7 +95,8 @@ def run(options: Options) -> None:
     from rkd_core.tabular import adult
     from rkd_core.text.console import Console
 
-    folder = adult.find(options.data_dir)
+    with errors_as_flags():
+        folder = adult.find(options.data_dir)
     data = adult.read(folder)
     parts = [_split(data, options, seed) for seed in options.seeds]
     console = Console(file=sys.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ import tyro
 
 from analysis.selection.recommendation import of_record
 from rkd_core.errors import UserError
+from rkd_core.records import Record
 from rkd_core.results import artifacts
-from rkd_core.storage import bundles, files
-from rkd_core.storage.files import location
+from rkd_core.storage import bundles, files, tensors
+from rkd_core.storage.files import Location, local_path, location
+from rkd_core.storage.local import hidden_name, publish_folder
 from rkd_core.text import json_text
 from sweeps.cli.options import OptionalName, OptionalPath
 from sweeps.cli.parse import parse
@@ -85,9 +86,13 @@ def run(options: Options) -> Path:
     results = location(options.results)
     if not files.is_folder(results):
         raise UserError(f"{results} does not exist; name the results folder of a sweep")
-    if options.to is None and not files.is_local(results):
+    parent = local_path(results)
+    if options.to is not None:
+        to = options.to.absolute()
+    elif parent is not None:
+        to = (parent / FOLDER).absolute()
+    else:
         raise UserError("give a folder of this machine: --to FOLDER")
-    to = (results / FOLDER if options.to is None else options.to).absolute()
     standing = _standing(to)
     choice, row = _choose(results, options.run_id)
     run_id = str(row["run_id"])
@@ -99,7 +104,7 @@ def run(options: Options) -> Path:
     return to
 
 
-def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
+def _choose(results: Location, run_id: str | None) -> tuple[Choice, Record]:
     """Return the chosen model, and its record as it was committed with the weights."""
     if run_id is not None:
         return Choice((run_id,)), _committed(results, run_id, "name a completed run")
@@ -123,28 +128,27 @@ def _choose(results: Path, run_id: str | None) -> tuple[Choice, dict[str, Any]]:
     return Choice(tuple(run_ids), selection), best
 
 
-def _on_validation(row: dict[str, Any]) -> tuple[float, float]:
+def _on_validation(row: Record) -> tuple[float, float]:
     return row["val_worst_class_accuracy"], row["val_average_accuracy"]
 
 
-def _committed(results: Path, run_id: str, hint: str) -> dict[str, Any]:
+def _committed(results: Location, run_id: str, hint: str) -> Record:
     row = artifacts.committed_record(results / "artifacts", run_id)
     if row is None:
         raise UserError(f"{results / 'artifacts'} has no run {run_id}; {hint}")
     return row
 
 
-def _teacher(results: Path, row: dict[str, Any]) -> dict[str, Any] | None:
+def _teacher(results: Location, row: Record) -> Record | None:
     """Return the record of the teacher, if it still exists."""
     teacher = row["teacher_id"]
     return artifacts.committed_record(results / "artifacts", teacher) if teacher else None
 
 
 def _contents(
-    artifact: Artifact, row: dict[str, Any], choice: Choice, teacher: dict[str, Any] | None
+    artifact: Artifact, row: Record, choice: Choice, teacher: Record | None
 ) -> dict[str, bytes]:
     import torch
-    from safetensors.torch import save
 
     from rkd_core.datasets import preprocess
     from rkd_core.models.program import program
@@ -156,7 +160,9 @@ def _contents(
         _CARD: card.encode(),
         _LABELS: _json(model["class_names"]),
         _PREPROCESSING: _json(preprocessing),
-        _WEIGHTS: save(artifact.weights, {"format": "pt", "run_id": str(row["run_id"])}),
+        _WEIGHTS: tensors.serialize(
+            artifact.weights, {"format": "pt", "run_id": str(row["run_id"])}
+        ),
         _PROGRAM: program(artifact),
         _CODE: Path(preprocess.__file__).read_bytes(),
     }
@@ -221,18 +227,9 @@ def _standing(folder: Path) -> bool:
 
 def _commit(folder: Path, run_id: str, contents: dict[str, bytes], standing: bool) -> None:
     """Write the new folder in place of the existing export, if there is one."""
-    new, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
+    new = hidden_name(folder)
     try:
         bundles.write(new, run_id, contents)
-        if standing:
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if standing:
-                old.rename(folder)
-            raise
+        publish_folder(new, folder, replace=standing)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    files.sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -16,7 +16,7 @@ from analysis.selection.criteria import Criterion
 from rkd_core import datasets, records
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import wait_asleep
-from rkd_core.storage.files import location
+from rkd_core.storage.files import Location, location
 from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
 from rkd_core.text.console import Console
 from sweeps.cli.budget import search_of
@@ -49,7 +49,7 @@ class Job:
     settings: Settings
     plan: Plan
     """All requested trainings; a search trains only some of them."""
-    out: Path
+    out: Location
     cluster: Cluster
     criterion: Criterion
     """Rule of the selection."""

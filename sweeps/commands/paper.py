@@ -19,7 +19,7 @@ from analysis.papers.printing import document, markdown, print_measured
 from analysis.selection.rule_options import Rule
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.storage.files import make_folder, replace_file
+from rkd_core.storage.files import Location, make_folder, replace_file
 from rkd_core.text.console import Console
 from sweeps.cli.method_names import DEFAULT
 from sweeps.cli.options import Economy, OptionalPath, Options
@@ -112,13 +112,13 @@ class _Part:
     """Conclusion of the sweep of a part, which keeps its runs instead of selecting."""
 
     def __init__(self) -> None:
-        self.out: Path | None = None
+        self.out: Location | None = None
         self.run_ids: list[str] = []
 
     def __call__(
         self,
         plan: Plan,
-        out: Path,
+        out: Location,
         rule: Rule,
         failures: Sequence[Failure],
         errors: Console,

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from analysis.select import run as select
 from analysis.selection.rule_options import Rule
@@ -15,6 +14,7 @@ from analysis.watch import serving
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text.console import Console
 from rkd_core.training import TrainingControls
 from rkd_core.training.validation_schedule import ValidationSchedule
@@ -52,7 +52,7 @@ from sweeps.stop import Stop
 
 __all__ = ["main", "run"]
 
-Conclude = Callable[[Plan, Path, Rule, Sequence[Failure], Console], int]
+Conclude = Callable[[Plan, Location, Rule, Sequence[Failure], Console], int]
 """Function that concludes a sweep, from plan, results folder, selection rule, failures and the
 console for errors to the exit code."""
 
@@ -274,7 +274,7 @@ def _run_sweep(
 
 def select_student(
     plan: Plan,
-    out: Path,
+    out: Location,
     rule: Rule,
     failures: Sequence[Failure],
     errors: Console,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.records import Record
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles, files
+from rkd_core.storage.files import Location
 from rkd_core.teachers import table_or_live
 from rkd_core.text import json_text
 from sweeps.stop import Stop
@@ -38,7 +38,7 @@ class Damage:
     """Function that brings the folder into a state from which the next sweep continues."""
 
 
-def examine(out: Path) -> Iterator[Damage]:
+def examine(out: Location) -> Iterator[Damage]:
     """Compare all files of a results folder with their checksums.
 
     Yields:
@@ -66,7 +66,7 @@ def examine(out: Path) -> Iterator[Damage]:
             yield from damages
 
 
-def _cache(path: Path, name: str, run_id: str) -> list[Damage]:
+def _cache(path: Location, name: str, run_id: str) -> list[Damage]:
     """Check a bundle that can be recreated without training."""
     if not bundles.exists(path):  # not written completely
         return []
@@ -77,7 +77,7 @@ def _cache(path: Path, name: str, run_id: str) -> list[Damage]:
     return []
 
 
-def _artifact(out: Path, run_id: str) -> list[Damage]:
+def _artifact(out: Location, run_id: str) -> list[Damage]:
     if not bundles.exists(out / "artifacts" / run_id):
         return []
     try:
@@ -91,7 +91,7 @@ def _artifact(out: Path, run_id: str) -> list[Damage]:
     return [Damage(line, partial(ledger.find, out, run_id))]  # publishes it
 
 
-def _record(out: Path, path: Path) -> list[Damage]:
+def _record(out: Location, path: Location) -> list[Damage]:
     """Check that a record can be read, and that it agrees with its artifact."""
     run_id = path.stem
     try:
@@ -113,19 +113,19 @@ def _record(out: Path, path: Path) -> list[Damage]:
     return []
 
 
-def _as_written(path: Path, row: dict[str, Any], artifact: Path) -> bool:
+def _as_written(path: Location, row: Record, artifact: Location) -> bool:
     """Return whether a record file has exactly the committed or the published bytes."""
     (committed,) = bundles.read(artifact, path.stem, (artifacts.RECORD,)).values()
     return files.read(path) in (committed, records.serialize(row))
 
 
-def _republish(out: Path, run_id: str) -> None:
+def _republish(out: Location, run_id: str) -> None:
     """Replace a record with the one that was committed with the artifact."""
     files.set_aside(out / "records" / f"{run_id}.parquet")
     ledger.find(out, run_id)  # publishes the record, if there is an artifact
 
 
-def sweep_leftovers(out: Path) -> int:
+def sweep_leftovers(out: Location) -> int:
     """Delete files of interrupted attempts that are over a day old; nothing reads them.
 
     Returns:
@@ -146,7 +146,7 @@ def sweep_leftovers(out: Path) -> int:
     return len(leftovers)
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Location) -> list[str]:
     return [name for name in files.names(folder) if not name.startswith(".")]
 
 

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from analysis.selection.criteria import Criterion
 from analysis.views.best_so_far import best_so_far
 from rkd_core import records
 from rkd_core.specs import Stage
+from rkd_core.storage.files import Location
 from sweeps.planning.cost import CostModel, Kind, duration, kind_of, span
 from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.running.watcher import Watcher
@@ -76,7 +76,7 @@ class Tally(Watcher):
         self,
         plan: Plan,
         completed: set[str],
-        out: Path,
+        out: Location,
         costs: CostModel,
         *,
         images: int,

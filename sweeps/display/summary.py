@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -14,10 +13,12 @@ from rkd_core import datasets, methods, models
 from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES
 from rkd_core.device.execution import Execution
 from rkd_core.specs import recipes
+from rkd_core.storage.files import Location
 from rkd_core.teachers.table_or_live import TeacherPass, views_per_image
 from rkd_core.text.console import hanging
 from rkd_core.text.nouns import counted
 from sweeps.cli.budget import Budget
+from sweeps.cli.flags import as_flags
 from sweeps.cli.method_names import DEFAULT
 from sweeps.planning.cost import span
 from sweeps.planning.packing import PerTrial
@@ -42,7 +43,9 @@ __all__ = [
 ]
 
 
-def print_failures(errors: Console, failures: Sequence[Failure], planned: int, log: Path) -> None:
+def print_failures(
+    errors: Console, failures: Sequence[Failure], planned: int, log: Location
+) -> None:
     """Print the first failures with their causes, and advice."""
     if not failures:
         return
@@ -103,7 +106,7 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         console.print("The given weights are the standard teacher; alphas apply to students only")
     bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
     console.print(f"{dataset.classes} classes{bad}", highlight=False)
-    for line in (*split_lines(dataset), *dataset.provenance.remarks):
+    for line in (*split_lines(dataset), *map(as_flags, dataset.provenance.remarks)):
         console.print(f"  {line}", markup=False, highlight=False)
     for line in dataset.decoding.statements():
         console.print(f"  {line}", markup=False, highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -11,6 +10,7 @@ from rkd_core import datasets, models
 from rkd_core.errors import UserError
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles
+from rkd_core.storage.files import Location
 from rkd_core.teachers.table_or_live import FOLDER as ANSWERS
 from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
 from sweeps.cli.options import TrainingChoice
@@ -22,7 +22,7 @@ from sweeps.planning.settings import Settings, teacher_weights
 __all__ = ["bytes_needed", "keep_weights", "set_damaged_aside", "tidy"]
 
 
-def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Console) -> set[str]:
+def set_damaged_aside(plan: Plan, completed: set[str], out: Location, errors: Console) -> set[str]:
     """Set aside completed teachers that are needed but damaged; return their run ids."""
     missing = (run for run in plan.runs if run.run_id not in completed)
     wanted = {needed for run in missing for needed in run.depends_on}
@@ -39,7 +39,10 @@ def set_damaged_aside(plan: Plan, completed: set[str], out: Path, errors: Consol
 
 
 def keep_weights(
-    training: TrainingChoice, dataset: datasets.Dataset, out: Path, missing: Sequence[PlannedRun]
+    training: TrainingChoice,
+    dataset: datasets.Dataset,
+    out: Location,
+    missing: Sequence[PlannedRun],
 ) -> None:
     """Store the initial weights of the runs in the results folder.
 
@@ -57,7 +60,7 @@ def keep_weights(
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
-def tidy(out: Path, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
+def tidy(out: Location, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
     """Delete files that only running trainings need, including those of dead processes.
 
     Pruned runs keep their checkpoints, from which they can continue.

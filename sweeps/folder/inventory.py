@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rkd_core import datasets
 from rkd_core.datasets.readers.base import Inventory
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 from rkd_core.text.nouns import counted
 
@@ -18,7 +18,7 @@ _FILE = "inventory.json"
 _SHOWN = 3  # classes or files that a message lists
 
 
-def write(out: Path, inventory: Inventory) -> None:
+def write(out: Location, inventory: Inventory) -> None:
     """Store an inventory in a results folder, once.
 
     Raises:
@@ -33,7 +33,7 @@ def write(out: Path, inventory: Inventory) -> None:
         files.replace_file(out / _FILE, json.dumps(content).encode())
 
 
-def changes(out: Path, dataset: datasets.Dataset) -> list[str] | None:
+def changes(out: Location, dataset: datasets.Dataset) -> list[str] | None:
     """Describe how a data set differs from the one that a results folder was made from.
 
     Returns:

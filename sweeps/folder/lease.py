@@ -22,12 +22,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from rkd_core.errors import UserError
-from rkd_core.storage.files import create, is_local, make_folder, read, remove, replace_file
+from rkd_core.storage.files import (
+    Location,
+    create,
+    make_folder,
+    read,
+    remove,
+    replace_file,
+    storage_of,
+)
 from rkd_core.text import json_text
 from sweeps.stop import Stop
 
@@ -59,7 +64,9 @@ class _Lease:
 
 
 @contextlib.contextmanager
-def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+def hold(
+    out: Location, stop: Stop, notify: Callable[[str], object] = lambda _: None
+) -> Iterator[str]:
     """Hold a results folder, so that no other command trains in it.
 
     Args:
@@ -80,7 +87,7 @@ def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None
     with contextlib.ExitStack() as stack:
         try:
             make_folder(out)
-            locked = is_local(out) and _lock(out, path, stack)
+            locked = _lock(out, path, stack)
             _take(path, mine, out, locked, notify)
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error}") from error
@@ -90,13 +97,13 @@ def hold(out: Path, stop: Stop, notify: Callable[[str], object] = lambda _: None
         yield mine.token
 
 
-def taken_away(out: Path, token: str) -> Callable[[], bool]:
+def taken_away(out: Location, token: str) -> Callable[[], bool]:
     """Return a function that tells a worker whether its sweep stops or has lost the folder.
 
     It can be called at every step; it reads the file at most once a second.
     """
     path = out / f"{FILES}.json"
-    pause = _LOOK if is_local(out) else _LOOK_FAR
+    pause = storage_of(out).poll_seconds
     looked, answer = time.monotonic(), False
 
     def look() -> bool:
@@ -112,26 +119,21 @@ def taken_away(out: Path, token: str) -> Callable[[], bool]:
     return look
 
 
-def _lock(out: Path, path: Path, stack: contextlib.ExitStack) -> bool:
+def _lock(out: Location, path: Location, stack: contextlib.ExitStack) -> bool:
     """Lock the folder against other processes of this machine until this process ends.
 
     Returns:
         Whether that was possible: some file systems have no locks.
     """
-    lock = FileLock(out / f"{FILES}.lock", timeout=0)
     try:
-        stack.enter_context(lock)
-    except Timeout:
+        return stack.enter_context(storage_of(out).lock(out / f"{FILES}.lock", 0))
+    except TimeoutError:
         lease = _read(path)
         raise _in_use(out, "it has just begun" if lease is None else lease.who) from None
-    except (OSError, NotImplementedError) as error:
-        log.info("%s cannot be locked: %s", out, error)
-        return False
-    return True
 
 
 def _take(
-    path: Path, mine: _Lease, out: Path, locked: bool, notify: Callable[[str], object]
+    path: Location, mine: _Lease, out: Location, locked: bool, notify: Callable[[str], object]
 ) -> None:
     """Become the holder, in place of a dead one if necessary."""
     content = _content(mine)
@@ -147,7 +149,7 @@ def _take(
         _remove(path, holder)
 
 
-def _alive(path: Path, holder: _Lease) -> bool:
+def _alive(path: Location, holder: _Lease) -> bool:
     """Return whether the file changes, timed by the local clock, since clocks may differ."""
     began = time.monotonic()
     while time.monotonic() - began < _SILENCE:
@@ -157,13 +159,13 @@ def _alive(path: Path, holder: _Lease) -> bool:
     return False
 
 
-def _remove(path: Path, holder: _Lease) -> None:
+def _remove(path: Location, holder: _Lease) -> None:
     """Remove the file of a dead holder, unless another command has replaced it."""
     if _read(path) == holder:
         remove(path)
 
 
-def _in_use(out: Path, who: str) -> UserError:
+def _in_use(out: Location, who: str) -> UserError:
     return UserError(
         f"--out {out} is in use by another command ({who}); wait for its end, or give another "
         "folder"
@@ -173,7 +175,7 @@ def _in_use(out: Path, who: str) -> UserError:
 class _Keeper:
     """Thread that updates the file of a lease until its end."""
 
-    def __init__(self, path: Path, mine: _Lease, stop: Stop) -> None:
+    def __init__(self, path: Location, mine: _Lease, stop: Stop) -> None:
         self._path, self._mine, self._stop = path, mine, stop
         self._lock = threading.RLock()  # a signal handler may need it, too
         self._ended = threading.Event()
@@ -216,7 +218,7 @@ def _content(lease: _Lease) -> bytes:
     return (json.dumps(asdict(lease), indent=1) + "\n").encode()
 
 
-def _read(path: Path) -> _Lease | None:
+def _read(path: Location) -> _Lease | None:
     """Return the holder of the folder; None if there is none.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rkd_core.errors import UserError
-from rkd_core.storage.files import is_local, read, replace_file
+from rkd_core.storage.files import Location, local_path, read, replace_file
 from rkd_core.text import terminal
 
 __all__ = ["logging_to"]
@@ -22,7 +22,7 @@ _PERIOD = 60.0  # seconds between copies of the log to an object store
 
 
 @contextlib.contextmanager
-def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
+def logging_to(path: Location, notify: Callable[[str], object]) -> Iterator[None]:
     """Redirect all logging and the standard streams to the log file of the sweep.
 
     The consoles of this command hold the original streams, so their output stays visible.
@@ -37,7 +37,7 @@ def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            here = path if is_local(path) else stack.enter_context(_copied(path, notify))
+            here = local_path(path) or stack.enter_context(_copied(path, notify))
             sink = stack.enter_context(
                 here.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
             )
@@ -59,7 +59,7 @@ def logging_to(path: Path, notify: Callable[[str], object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _copied(path: Path, notify: Callable[[str], object]) -> Iterator[Path]:
+def _copied(path: Location, notify: Callable[[str], object]) -> Iterator[Path]:
     """Yield a local file that continues the log in an object store."""
     descriptor, name = tempfile.mkstemp(prefix="sweep-", suffix=".log")
     os.close(descriptor)

@@ -6,11 +6,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from rkd_core import datasets
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from rkd_core.storage import files
-from rkd_core.storage.files import replace_file
+from rkd_core.storage.files import Location, replace_file
 from rkd_core.text import json_text
 from sweeps.folder import inventory, lease
 from sweeps.planning.plan import Plan
@@ -30,7 +27,7 @@ __all__ = ["check_folder", "check_space", "open_folder", "write_plan"]
 _OWNER = "dataset.json"
 
 
-def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
+def check_folder(out: Location, name: str, dataset: datasets.Dataset) -> None:
     """Check that a folder holds, or can hold, the results of this data set.
 
     Raises:
@@ -42,7 +39,7 @@ def check_folder(out: Path, name: str, dataset: datasets.Dataset) -> None:
         raise UserError(f"--out {out} cannot be read: {error.strerror or error}") from error
 
 
-def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
+def _check_owner(out: Location, name: str, dataset: datasets.Dataset) -> None:
     if not files.exists(out):
         return
     if not files.is_folder(out):
@@ -70,7 +67,7 @@ def _check_owner(out: Path, name: str, dataset: datasets.Dataset) -> None:
         raise _other_data(out, owned, name, dataset)
 
 
-def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> UserError:
+def _other_data(out: Location, owned: str, name: str, dataset: datasets.Dataset) -> UserError:
     """Return the error for a folder of another data set, or of an earlier state of this one."""
     differences = inventory.changes(out, dataset) if owned == name else None
     if differences:
@@ -87,23 +84,21 @@ def _other_data(out: Path, owned: str, name: str, dataset: datasets.Dataset) -> 
     )
 
 
-def check_space(out: Path, needed: int) -> None:
+def check_space(out: Location, needed: int) -> None:
     """Check that a folder can be written and has enough free space; an object store always has.
 
     Raises:
         UserError: Less than ``needed`` bytes are free, the folder cannot be written, or the object
             store has no exclusive writes.
     """
-    if not files.is_local(out):
-        try:
-            files.check_exclusive(out)
-        except OSError as error:
-            raise UserError(f"--out {out} cannot be written: {error}") from error
-        return
-    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not os.access(existing, os.W_OK) or existing.is_relative_to("/proc"):
-        raise UserError(f"--out {out}: {existing} cannot be written; give another folder")
-    free = shutil.disk_usage(existing).free
+    storage = files.storage_of(out)
+    try:
+        storage.check_writable(out)
+        free = storage.free_bytes(out)
+    except UserError as error:
+        raise UserError(f"--out {error}") from error
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
     if free < needed:
         raise UserError(
             f"--out {out}: {free / 1e6:,.0f} MB are free where about {needed / 1e6:,.0f} MB are "
@@ -112,7 +107,7 @@ def check_space(out: Path, needed: int) -> None:
 
 
 def open_folder(
-    out: Path, dataset: datasets.Dataset, plan: Plan, settings: Settings, command: Sequence[str]
+    out: Location, dataset: datasets.Dataset, plan: Plan, settings: Settings, command: Sequence[str]
 ) -> None:
     """Create the folder, and store its data set, the split of the images, and the plan.
 
@@ -136,7 +131,7 @@ def open_folder(
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
-def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions) -> None:
+def _write_splits(folder: Location, dataset: datasets.Dataset, options: DataOptions) -> None:
     files.make_folder(folder)
     content = io.BytesIO()
     np.savez_compressed(
@@ -148,7 +143,7 @@ def _write_splits(folder: Path, dataset: datasets.Dataset, options: DataOptions)
 
 
 def write_plan(
-    out: Path,
+    out: Location,
     plan: Plan,
     settings: Settings,
     command: Sequence[str],
@@ -177,5 +172,5 @@ def write_plan(
     _write_json(out / "plan.json", content)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Location, content: dict[str, Any]) -> None:
     replace_file(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -14,6 +14,7 @@ from rkd_core.metrics.class_groups import is_long_tailed
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, recipes
 from sweeps.cli import method_names
+from sweeps.cli.flags import errors_as_flags
 from sweeps.cli.options import Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
@@ -79,16 +80,17 @@ def load_data(options: Options) -> datasets.Dataset:
         UserError: The data cannot be used; the message states what would be right.
     """
     data = options.data
-    return datasets.load(
-        data.dataset,
-        data_options(options),
-        data_dir=data.data_dir,
-        train_list=data.train_list,
-        test_list=data.test_list,
-        val_list=data.val_list,
-        columns=Columns(data.label_column, data.image_column),
-        skip_bad_images=data.skip_bad_images,
-    )
+    with errors_as_flags():
+        return datasets.load(
+            data.dataset,
+            data_options(options),
+            data_dir=data.data_dir,
+            train_list=data.train_list,
+            test_list=data.test_list,
+            val_list=data.val_list,
+            columns=Columns(data.label_column, data.image_column),
+            skip_bad_images=data.skip_bad_images,
+        )
 
 
 def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pretrained | None:

@@ -16,11 +16,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 
 from rkd_core.datasets.batches import heartbeat
 from rkd_core.storage import files
+from rkd_core.storage.files import Location
 
 __all__ = ["HangError", "ending_the_process", "note_of", "watched", "watched_here"]
 
@@ -86,7 +86,7 @@ def _stacks() -> str:
     return "\n".join(parts)
 
 
-def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
+def ending_the_process(out: Location, run_ids: Sequence[str]) -> Ended:
     """Return a callback that saves cause and stacks for the sweep, and ends this process.
 
     Args:
@@ -110,7 +110,7 @@ def ending_the_process(out: Path, run_ids: Sequence[str]) -> Ended:
     return ended
 
 
-def note_of(out: Path, run_id: str) -> tuple[str, str] | None:
+def note_of(out: Location, run_id: str) -> tuple[str, str] | None:
     """Return and delete cause and stacks of a training that was ended as hanging, or None."""
     path = out / _FOLDER / run_id
     try:
@@ -118,7 +118,7 @@ def note_of(out: Path, run_id: str) -> tuple[str, str] | None:
         files.remove(path)
     except OSError:
         return None
-    files.remove_if_empty(path.parent)
+    files.storage_of(out).remove_if_empty(path.parent)
     return cause, stacks
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from rkd_core.datasets import Dataset
 from rkd_core.device.execution import Execution
+from rkd_core.storage.files import Location
 from rkd_core.training import Progress, TrainingControls
 from sweeps.running.hangs import watched_here
 from sweeps.running.sweep import Sweep
@@ -18,7 +18,7 @@ __all__ = ["run_serially"]
 def run_serially(
     sweep: Sweep,
     dataset: Dataset,
-    out: Path,
+    out: Location,
     execution: Execution,
     controls: TrainingControls = TrainingControls(),
     hang_timeout: float = 0,

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rkd_core import records
 from rkd_core.results import ledger
 from rkd_core.specs import TrainingSpec, array_key
+from rkd_core.storage.files import Location
 from sweeps.planning.packing import ONE, PerTrial
 from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.schedule import Schedule
@@ -65,7 +65,7 @@ class Sweep:
         self,
         plan: Plan,
         completed: set[str],
-        out: Path,
+        out: Location,
         fingerprint: str,
         *watchers: Watcher,
         per_trial: PerTrial = ONE,
@@ -218,10 +218,10 @@ class Sweep:
         for run in lost[1:]:
             self._record(run, f"{own.spec.stage} {own.run_id} failed: {cause}")
 
-    def _row(self, run_id: str) -> dict[str, Any]:
+    def _row(self, run_id: str) -> records.Record:
         """Return the record of a run."""
         (row,) = records.read(self._out / "records", [run_id]).to_pylist()
-        return dict(row)
+        return cast(records.Record, row)
 
     def _record(self, run: PlannedRun, cause: str) -> None:
         log.error("failed %s %s: %s", run.run_id, run.label, cause)

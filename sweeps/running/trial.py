@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +12,10 @@ import torch
 from rkd_core.datasets import Dataset
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, StoppedError
+from rkd_core.records import Record
 from rkd_core.results import ledger
 from rkd_core.specs import TrainingSpec, run_id
+from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import cache_logits
 from rkd_core.training import TrainingControls, train
 from sweeps.running.failures import describe, details, halts
@@ -39,7 +40,7 @@ def carry_out(
     students: Sequence[TrainingSpec],
     *,
     dataset: Dataset,
-    out: Path,
+    out: Location,
     execution: Execution,
     controls: TrainingControls = TrainingControls(),
     watching: Watching = contextlib.nullcontext,
@@ -64,7 +65,7 @@ def carry_out(
         torch.AcceleratorError: The process can no longer use its GPU and has to end.
     """
     by_id = {run_id(spec, dataset.fingerprint): spec for spec in specs}
-    completed: dict[str, dict[str, Any]] = {}
+    completed: dict[str, Record] = {}
     failures: dict[str, Exception] = {}
     parts = [list(by_id)]
     try:
@@ -103,8 +104,9 @@ def carry_out(
         raise
     for identity in by_id:
         if identity in completed:
-            figures = {name: completed[identity][name] for name in _REPORTED}
-            yield {"run_id": identity, "status": completed[identity]["status"]} | figures
+            row: Mapping[str, Any] = completed[identity]
+            figures = {name: row[name] for name in _REPORTED}
+            yield {"run_id": identity, "status": row["status"]} | figures
             continue
         yield _failure(identity, failures[identity])
 
@@ -121,7 +123,7 @@ def _failure(identity: str, error: Exception) -> dict[str, Any]:
 
 
 def _ask(
-    students: Sequence[TrainingSpec], dataset: Dataset, out: Path, execution: Execution
+    students: Sequence[TrainingSpec], dataset: Dataset, out: Location, execution: Execution
 ) -> None:
     """Compute the logits of teachers for their students."""
     for student in students:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from rkd_core.specs import family_id
+from rkd_core.storage.files import Location
 from sweeps.cli.budget import budget_of, search_of
 from sweeps.cli.options import Economy
 from sweeps.planning.plan import Plan, PlannedRun
@@ -26,7 +26,7 @@ def begin(
     fingerprint: str,
     whole: Plan,
     rows: Mapping[str, Mapping[str, Any]],
-    out: Path,
+    out: Location,
     *,
     slots: int,
     seconds: Callable[[PlannedRun], float],

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rkd_core.errors import UserError
-from rkd_core.storage import files
+from rkd_core.storage.files import local_path
 from sweeps.search.strategy import Cell, Goal, Point, Request, Seen, Space
 
 __all__ = ["JOURNAL", "SPREAD", "Objectives", "Sampler", "WithOptuna", "create"]
@@ -49,7 +49,8 @@ def create(request: Request) -> WithOptuna:
     options: dict[str, Any] = {"sampler": "tpe", "objectives": "constrained", "continuous": False}
     options |= {name: value for name, value in request.options.items() if name in options}
     out = request.out
-    if out is not None and not files.is_local(out):
+    folder = None if out is None else local_path(out)
+    if out is not None and folder is None:
         raise UserError("--search optuna keeps its journal in --out, which must be a folder")
     what = request.family, request.space, request.goal
     key = (*what, *options.values(), *request.tuning.items())
@@ -60,7 +61,7 @@ def create(request: Request) -> WithOptuna:
         **options,
         tune=request.tuning,
         seed=request.seed,
-        journal=None if out is None else out / JOURNAL,
+        journal=None if folder is None else folder / JOURNAL,
         study=f"{request.dataset}-{digest}",
     )
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.selection.criteria import Constrained
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
 from rkd_core.objectives import NamedObjective, by_alpha, position
+from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations
@@ -174,7 +174,7 @@ class Request:
     dataset: str = ""
     family: str = ""
     """Family of the students of the sweep; searches of different families share nothing."""
-    out: Path | None = None
+    out: Location | None = None
     """Results folder, locked by this command; None keeps nothing on disk."""
     seed: int = 0
     """Seed of the random choices of the strategy."""

@@ -19,7 +19,7 @@ def test_only_what_has_changed_is_read_again(out, monkeypatch):
     assert len(records.read(folder)) == NUMBER
     assert files.exists(folder / compaction.NAME)
     records.read(folder)  # a local file is trusted only some seconds after it was written
-    monkeypatch.setattr("rkd_core.storage.files._YOUNG", -1.0)
+    monkeypatch.setattr("rkd_core.storage.local._YOUNG", -1.0)
 
     read = []
     monkeypatch.setattr(files, "read_many", _noting(read))
@@ -29,7 +29,7 @@ def test_only_what_has_changed_is_read_again(out, monkeypatch):
     wanted = [f"run{number:02}" for number in range(NUMBER) if number != 5]
     assert table["run_id"].to_pylist() == wanted
     assert table["status"].to_pylist().count("failed") == 1
-    if not files.is_local(folder):
+    if files.local_path(folder) is None:
         assert read == ["run03.parquet"]
     assert {*records.digests(folder)} == {*wanted}
 

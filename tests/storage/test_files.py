@@ -2,6 +2,7 @@ import concurrent.futures
 import errno
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rkd_core.errors import UserError
-from rkd_core.storage import files, object_store
+from rkd_core.storage import files, local, object_store
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -19,7 +20,7 @@ def test_local_locations_are_plain_paths(tmp_path):
     assert files.location("a/b") == Path("a/b")
     assert files.location(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
     assert files.location(tmp_path) is tmp_path
-    assert files.is_local(files.location("a"))
+    assert files.local_path(files.location("a")) == Path("a")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_options_are_those_of_pyarrow(monkeypatch):
     assert str(path) == "s3://bucket/a b/c"
     assert path.storage_options["endpoint_url"] == "http://h:1"
     assert path.storage_options["client_kwargs"] == {"region_name": "eu-west-1"}
-    assert not files.is_local(path)
+    assert files.local_path(path) is None
     assert str(path / "records" / "x") == "s3://bucket/a b/c/records/x"
 
 
@@ -67,6 +68,73 @@ def test_a_missing_package_is_named(monkeypatch):
         files.location("s3://bucket/a")
     with pytest.raises(UserError, match=r"gcsfs is not installed; .* pip install -e '\.\[gcs\]'"):
         files.location("gs://bucket/a")
+
+
+def test_a_location_in_a_store_reads_like_a_path():
+    pytest.importorskip("s3fs")
+    path = files.location("s3://bucket/a?region=eu-west-1") / "records" / "x.parquet"
+    assert (path.name, path.stem, str(path.parent)) == ("x.parquet", "x", "s3://bucket/a/records")
+    assert str(path.with_name(".y")) == "s3://bucket/a/records/.y"
+    assert path.with_name(".y").stem == ".y"
+    assert path.absolute() == path
+    assert pickle.loads(pickle.dumps(path)) == path
+    assert path.parent / "x.parquet" == path
+    assert path != files.location("s3://bucket/a") / "records" / "x.parquet"  # another region
+    assert len({path, path.parent / "x.parquet"}) == 1
+
+
+def test_a_lock_is_held_once(tmp_path):
+    storage, path = files.storage_of(tmp_path), tmp_path / "folder" / ".lock"
+    with storage.lock(path, 0) as locked:
+        assert locked
+        with pytest.raises(TimeoutError), storage.lock(path, 0):
+            pass
+    with storage.lock(path, 0) as locked:
+        assert locked
+
+
+def test_without_locks_there_is_none(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    with files.storage_of(tmp_path).lock(tmp_path / "file" / ".lock", 0) as locked:
+        assert not locked  # no folder can be made there
+    pytest.importorskip("s3fs")
+    path = files.location("s3://bucket/a")
+    with files.storage_of(path).lock(path / ".lock", 0) as locked:
+        assert not locked
+
+
+def test_a_folder_is_published_with_its_files_or_not_at_all(tmp_path):
+    hidden, final = tmp_path / ".hidden", tmp_path / "final"
+    for content in (b"one", b"two"):
+        hidden.mkdir(exist_ok=True)
+        (hidden / "file").write_bytes(content)
+        if content == b"one":
+            local.publish_folder(hidden, final)
+    with pytest.raises(FileExistsError, match="final"):
+        local.publish_folder(hidden, final)
+    assert (final / "file").read_bytes() == b"one"
+    local.publish_folder(hidden, final, replace=True)
+    assert (final / "file").read_bytes() == b"two"
+    assert files.names(tmp_path) == ["final"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    hidden, final = tmp_path / ".hidden", tmp_path / "final"
+    for folder, content in ((hidden, b"new"), (final, b"old")):
+        folder.mkdir()
+        (folder / "file").write_bytes(content)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self == hidden:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        local.publish_folder(hidden, final, replace=True)
+    assert (final / "file").read_bytes() == b"old"
+    assert files.names(tmp_path) == [".hidden", "final"]
 
 
 def test_the_first_to_create_a_file_has_it(out):
@@ -184,14 +252,14 @@ def _stall(path, where, ready):
         time.sleep(600)
 
     if where == "before":
-        files.Path.rename = stop
+        local.Path.rename = stop
     elif where == "claimed":
-        files._settle = stop
+        local._settle = stop
     else:
-        files.shutil.rmtree = stop
-        files._holds = stop
-        settle = files._settle
-        files._settle = lambda *given: (settle(*given), stop())
+        local.shutil.rmtree = stop
+        local._holds = stop
+        settle = local._settle
+        local._settle = lambda *given: (settle(*given), stop())
     files.create(path, b"of the dead")
 
 
@@ -222,7 +290,7 @@ def test_a_stalled_writer_cannot_change_a_file_created_meanwhile(tmp_path, monke
     for name in ("_settle", "_vacant", "write_synced", "_holds"):
         for wanted in range(4):
             path, calls = tmp_path / f"{name}{wanted}", []
-            real = getattr(files, name)
+            real = getattr(local, name)
 
             def late(*given, real=real, calls=calls, wanted=wanted):
                 calls.append(1)
@@ -230,7 +298,7 @@ def test_a_stalled_writer_cannot_change_a_file_created_meanwhile(tmp_path, monke
                     other()
                 return real(*given)
 
-            monkeypatch.setattr(files, name, late)
+            monkeypatch.setattr(local, name, late)
             mine = files.create(path, b"mine")
             monkeypatch.undo()
             assert files.read(path) == (b"mine" if mine else b"other")
@@ -252,7 +320,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         path.write_bytes(content[:1])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "write_synced", full)
+    monkeypatch.setattr(local, "write_synced", full)
     with pytest.raises(OSError, match="No space left"):
         files.create(tmp_path / "file", b"one")
     with pytest.raises(OSError, match="No space left"):
@@ -282,7 +350,7 @@ def test_a_lost_response_does_not_lose_the_file(server, url):
 
 def test_a_store_that_ignores_conditions_is_refused(url, monkeypatch):
     out = files.location(url)
-    object_store.check_exclusive(out)
+    files.storage_of(out).check_writable(out)
     assert files.names(out) == []
 
     def heedless(system, key, content, attempt, version):
@@ -291,7 +359,7 @@ def test_a_store_that_ignores_conditions_is_refused(url, monkeypatch):
 
     monkeypatch.setattr(object_store, "_put_if", heedless)
     with pytest.raises(UserError, match="ignores conditional writes"):
-        object_store.check_exclusive(out)
+        files.storage_of(out).check_writable(out)
 
 
 def test_errors_of_the_library_become_oserror(server, monkeypatch):

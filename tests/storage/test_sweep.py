@@ -17,6 +17,7 @@ from rkd_core import records
 from rkd_core.errors import UserError
 from rkd_core.results import artifacts, ledger
 from rkd_core.storage import bundles, files
+from rkd_core.storage.object_store import ObjectStore
 from sweeps import verify
 from sweeps.commands.verify import sweep_leftovers
 from sweeps.folder import lease, log
@@ -190,7 +191,7 @@ def test_ownership_is_checked_in_a_store_too(url, server, dataset):
 
 def test_one_process_holds_a_store_at_a_time(url, monkeypatch):
     monkeypatch.setattr(lease, "_BEAT", 0.1)
-    monkeypatch.setattr(lease, "_LOOK_FAR", 0.0)
+    monkeypatch.setattr(ObjectStore, "poll_seconds", 0.0)
     out = files.location(url)
     with lease.hold(out, Stop()) as token:
         gone = lease.taken_away(out, token)

@@ -5,6 +5,7 @@ import signal
 
 from rkd_core import records
 from rkd_core.storage import bundles, files
+from rkd_core.storage.object_store import ObjectStore
 
 ID = "a" * 20
 ROW = {"status": "completed", "train_loss": 0.5, "schema_version": 1}
@@ -36,8 +37,8 @@ def commit_and_die(place, after):
 
         return wrapped
 
-    files.object_store.put = counted(files.object_store.put)
-    files.object_store.create = counted(files.object_store.create)
+    ObjectStore.replace = counted(ObjectStore.replace)
+    ObjectStore.create = counted(ObjectStore.create)
     commit(files.location(place), train_loss=float(after))
 
 

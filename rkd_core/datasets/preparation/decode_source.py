@@ -240,5 +240,5 @@ class _Pass:
             raise UserError(
                 f"images differ in size: {where} is {shape[1]} x {shape[0]}, "
                 f"{images.describe(row)} is {image.shape[1]} x {image.shape[0]}; "
-                "pass --image-size N to resize and crop them all to N x N"
+                "give `image_size` N to resize and crop them all to N x N"
             )

@@ -255,7 +255,7 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     if count * area * channels <= options.limit:
         return "arrays", 0
     if isinstance(source.train.images, ArrayImages):
-        size = f"--image-size {options.side}" if options.side else "its original size"
+        size = f"`image_size` {options.side}" if options.side else "its original size"
         raise UserError(
             f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "
             f"{options.limit / 2**30:.1f} GiB that may be decoded, and cannot be streamed"

@@ -74,7 +74,7 @@ def in_threads(function: Callable[[Encoded], T], items: Iterable[Encoded]) -> It
 def bad_image(where: str, reason: object) -> UserError:
     """Return the error for an image that cannot be decoded."""
     return UserError(
-        f"{where} cannot be decoded: {reason}; repair it, or pass --skip-bad-images to leave it out"
+        f"{where} cannot be decoded: {reason}; repair it, or give `skip_bad_images` to leave it out"
     )
 
 

@@ -20,7 +20,7 @@ LAYOUTS = (
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _TABLES = (".csv", ".tsv", ".jsonl")
-_LISTS = "--train-list and --test-list"
+_LISTS = "`train_list` and `test_list`"
 _MOST_SCANNED = 100  # maximum number of files of a folder that are examined
 _LONGEST = 100  # maximum characters of a list of names
 

@@ -31,7 +31,7 @@ def given_folders(data_dir: Path | None) -> list[Path]:
         UserError: One of them does not exist.
     """
     folders = []
-    for base, what in ((data_dir, "--data-dir"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
+    for base, what in ((data_dir, "`data_dir`"), (os.environ.get("RKD_DATA_DIR"), "$RKD_DATA_DIR")):
         if base:
             folder = expanded(base)
             if not folder.is_dir():
@@ -150,7 +150,10 @@ def path(name_or_path: str, columns: Columns = ANY) -> Location:
         raise UserError(f"{folder} is not a folder: a data set is a folder with {hints.LAYOUTS}")
     if not name_or_path or not folder.is_dir():
         if os.sep in name_or_path or name_or_path.startswith(("~", ".")):
-            raise UserError(f"{missing(folder)} (--dataset takes a name from --list, or a folder)")
+            raise UserError(
+                f"{missing(folder)} (`name_or_path` takes a name from `datasets.names()`, or a "
+                "folder)"
+            )
         line = str(unknown(name_or_path))
         close = similar(folder)
         if "did you mean" not in line and name_or_path and close is not None and close.is_dir():
@@ -194,7 +197,7 @@ def _nested(folder: Path) -> Iterator[Path]:
 
 def _refuse_columns(columns: Columns, folder: Path) -> None:
     if columns != ANY:
-        raise UserError(f"--label-column and --image-column are for Parquet, which {folder} is not")
+        raise UserError(f"`columns` are for Parquet, which {folder} is not")
 
 
 def _candidates(name: str, data_dir: Path | None, store: Path) -> list[Path]:

@@ -81,7 +81,7 @@ class Schema:
         """Return the name of the image column: the chosen one, or else the one in the schema."""
         shaped = [field.name for field in self.schema if _holds_bytes(field.type)]
         if chosen is not None:
-            self._check_present(chosen, "--image-column")
+            self._check_present(chosen, "`columns.image`")
             if chosen not in shaped:
                 kind = self.schema.field(chosen).type
                 raise UserError(
@@ -96,7 +96,7 @@ class Schema:
             if len(candidates) == 1:
                 return candidates[0]
             if candidates:
-                raise self._ambiguous("images", candidates, "--image-column")
+                raise self._ambiguous("images", candidates, "`columns.image`")
         raise UserError(
             f"{self.file} has no image column (img or image, holding bytes); it has {self._all()}"
         )
@@ -104,7 +104,7 @@ class Schema:
     def label_column(self, chosen: str | None) -> str:
         """Return the name of the label column: the chosen one, or else the one in the schema."""
         if chosen is not None:
-            self._check_present(chosen, "--label-column")
+            self._check_present(chosen, "`columns.label`")
             return chosen
         declared = self._declared("ClassLabel", self.schema.names)
         for candidates in (declared, self.schema.names):
@@ -114,10 +114,10 @@ class Schema:
         if len(declared) == 1:
             return declared[0]
         if declared:
-            raise self._ambiguous("class labels", declared, "--label-column")
+            raise self._ambiguous("class labels", declared, "`columns.label`")
         raise UserError(
             f"{self.file} has no label column ({', '.join(LABEL_NAMES)}); it has {self._all()}: "
-            "name one of these with --label-column"
+            "name one of these with `columns.label`"
         )
 
     def may_have_labels(self, chosen: str | None) -> bool:
@@ -132,15 +132,15 @@ class Schema:
         images = self._declared("Image", [f.name for f in self.schema if _holds_bytes(f.type)])
         labels = self._declared("ClassLabel", self.schema.names)
         lines = []
-        for what, column, others, choice, flag in (
-            ("images", image, images, chosen.image, "--image-column"),
-            ("labels", label, labels, chosen.label, "--label-column"),
+        for what, column, others, choice, option in (
+            ("images", image, images, chosen.image, "`columns.image`"),
+            ("labels", label, labels, chosen.label, "`columns.label`"),
         ):
             rest = [name for name in others if name != column]
             if choice is None and rest:
                 lines.append(
                     f"{what}: column {column!r}; there is {' and '.join(map(repr, rest))}, too "
-                    f"({flag})"
+                    f"({option})"
                 )
         return tuple(lines)
 
@@ -150,14 +150,14 @@ class Schema:
     def _all(self) -> str:
         return ", ".join(self.schema.names) or "no columns"
 
-    def _check_present(self, name: str, flag: str) -> None:
+    def _check_present(self, name: str, option: str) -> None:
         if name not in self.schema.names:
-            raise UserError(f"{self.file}: {unknown_name(flag, name, self.schema.names)}")
+            raise UserError(f"{self.file}: {unknown_name(option, name, self.schema.names)}")
 
-    def _ambiguous(self, what: str, names: Sequence[str], flag: str) -> UserError:
+    def _ambiguous(self, what: str, names: Sequence[str], option: str) -> UserError:
         shown = f"{', '.join(names[:-1])} and {names[-1]}"
         return UserError(
-            f"{self.file} has {len(names)} columns of {what}, {shown}: choose one with {flag}"
+            f"{self.file} has {len(names)} columns of {what}, {shown}: choose one with {option}"
         )
 
 

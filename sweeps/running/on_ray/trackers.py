@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from rkd_core.storage.files import expanded, is_local
+from rkd_core.storage.files import Location, expanded, local_path
 from sweeps.cli.options import Tracking
 
 __all__ = ["connect_trackers"]
@@ -20,7 +19,7 @@ _UPLOAD_SECONDS = 120  # at the end; figures that were not sent by then stay in 
 
 
 def connect_trackers(
-    choice: Tracking, experiment: str, out: Path, notify: Callable[[str], object]
+    choice: Tracking, experiment: str, out: Location, notify: Callable[[str], object]
 ) -> list[Any]:
     """Return connected callbacks for Ray Tune.
 
@@ -52,8 +51,8 @@ def connect_trackers(
         from ray.air.integrations.wandb import WandbLoggerCallback
 
         # The default is Ray's session folder, from which the last files are not fetched.
-        elsewhere = "WANDB_DIR" in os.environ or not is_local(out)
-        own = {} if elsewhere else {"dir": str(out.resolve())}
+        folder = None if "WANDB_DIR" in os.environ else local_path(out)
+        own = {} if folder is None else {"dir": str(folder.resolve())}
         inner = WandbLoggerCallback(choice.wandb, upload_timeout=_UPLOAD_SECONDS, **own)
         found.append(Tracker(f"--wandb {choice.wandb}", inner, notify))
     return found

@@ -14,11 +14,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from rkd_core.specs import TrainingSpec
+from rkd_core.storage.files import Location
 from rkd_core.training import Progress, TrainingControls
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rkd_core.datasets import Dataset
     from rkd_core.device.execution import Execution
 
@@ -31,7 +30,7 @@ def train_trial(
     config: dict[str, Any],
     *,
     dataset: Dataset,
-    out: Path,
+    out: Location,
     execution: Execution,
     controls: TrainingControls = TrainingControls(),
     token: str | None = None,

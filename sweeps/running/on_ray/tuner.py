@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rkd_core.datasets import Dataset
 from rkd_core.device.hardware import gpu_count
 from rkd_core.errors import UserError, first_line
-from rkd_core.storage.files import location, pyarrow_system
+from rkd_core.storage.files import Location, location, storage_of
 from rkd_core.training import TrainingControls
 from sweeps.cli.options import Machine
 from sweeps.planning.cluster import Cluster
@@ -231,7 +231,7 @@ def _check_address(address: str) -> None:
 def run_on_ray(
     sweep: Sweep,
     dataset: Dataset,
-    out: Path,
+    out: Location,
     machine: Machine,
     cluster: Cluster,
     execution: Execution,
@@ -250,7 +250,7 @@ def run_on_ray(
         tune.with_parameters(
             train_trial,
             dataset=dataset,
-            out=out.resolve(),
+            out=out.absolute(),
             execution=execution,
             controls=controls,
             token=token,
@@ -259,7 +259,7 @@ def run_on_ray(
         {"cpu": machine.cpus, "gpu": cluster.gpus_per_trial},
     )
     where = location(machine.storage) if machine.storage else out / "ray"
-    storage, system = pyarrow_system(where)
+    storage, system = storage_of(where).pyarrow_system(where)
     searcher = PlanSearcher(sweep, _following(cluster, machine))
     tuner = tune.Tuner(
         trainable,

@@ -242,7 +242,7 @@ def test_bad_input_is_not_cached(root):
     assert len(load(root).train) == 12
 
 
-@pytest.mark.parametrize("name", ["--data-dir", "$RKD_DATA_DIR", "$RKD_CACHE_DIR", "dataset"])
+@pytest.mark.parametrize("name", ["data_dir", "$RKD_DATA_DIR", "$RKD_CACHE_DIR", "dataset"])
 def test_the_home_of_a_user_who_is_not_known(tmp_path, monkeypatch, name):
     path = "~no-such-user/x"
     if name.startswith("$"):
@@ -251,7 +251,7 @@ def test_the_home_of_a_user_who_is_not_known(tmp_path, monkeypatch, name):
         datasets.load(
             path if name == "dataset" else "cifar10",
             DataOptions(),
-            data_dir=Path(path) if name == "--data-dir" else None,
+            data_dir=Path(path) if name == "data_dir" else None,
             cache_dir=None if name == "$RKD_CACHE_DIR" else tmp_path / "cache",
             download=False,
         )

@@ -225,9 +225,9 @@ def test_found_nowhere_says_where_it_looked(tmp_path, load):
 
 
 def test_data_folders_that_do_not_exist(tmp_path, load, monkeypatch):
-    with pytest.raises(UserError, match=r"--data-dir .*gone is not a folder"):
+    with pytest.raises(UserError, match=r"`data_dir` .*gone is not a folder"):
         load("cifar10", data_dir=tmp_path / "gone")
-    with pytest.raises(UserError, match="--data-dir"):
+    with pytest.raises(UserError, match="`data_dir`"):
         load("digits", data_dir=tmp_path / "gone")
     monkeypatch.setenv("RKD_DATA_DIR", str(tmp_path / "gone"))
     with pytest.raises(UserError, match=r"\$RKD_DATA_DIR .*gone is not a folder"):

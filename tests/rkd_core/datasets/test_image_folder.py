@@ -51,7 +51,7 @@ def test_image_folder_fingerprint_is_of_the_content(tmp_path, load):
 
 def test_mixed_sizes_need_an_image_size(tmp_path, load):
     image_folder(tmp_path / "a", sizes=((8, 8), (12, 9)))
-    with pytest.raises(UserError, match=r"000\.png is 8 x 8, .*001\.png is 12 x 9; pass --image"):
+    with pytest.raises(UserError, match=r"000\.png is 8 x 8, .*001\.png is 12 x 9; give `image_"):
         load(tmp_path / "a")
     assert load(tmp_path / "a", DataOptions(image_size=6)).train.shape == (6, 6, 3)
 

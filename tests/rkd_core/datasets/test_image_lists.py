@@ -128,7 +128,7 @@ def test_a_named_dataset_and_lists(tmp_path, load, lists):
     (tmp_path / "images").rename(tmp_path / "imagenet-1k")
     dataset = load("imagenet", data_dir=tmp_path, **lists)
     assert (dataset.name, dataset.class_names) == ("Birds_LT", NAMES)
-    with pytest.raises(UserError, match=r"imagenet-lt is cut .* say --dataset imagenet$"):
+    with pytest.raises(UserError, match=r"imagenet-lt is cut .* give `name_or_path` imagenet$"):
         load("imagenet-lt", data_dir=tmp_path, **lists)
     with pytest.raises(
         UserError, match=r"'tiny-imagenet' is not a folder.*looked for .*tiny-imagenet-200"
@@ -241,7 +241,7 @@ def test_many_problems_are_counted(tmp_path, load, lists):
 
 def test_both_lists_or_neither(tmp_path, load, lists):
     for name, path in lists.items():
-        with pytest.raises(UserError, match="--train-list and --test-list go together"):
+        with pytest.raises(UserError, match="`train_list` and `test_list` go together"):
             load(tmp_path / "images", **{name: path})
     for path in (tmp_path / "nowhere.txt", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(

@@ -93,7 +93,7 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path, load):
 def test_images_that_differ_in_size_need_an_image_size(tmp_path, load):
     images = [random_images(1, size)[0] for size in (8, 8, 12)]
     grey_folder(tmp_path / "a", images)
-    with pytest.raises(UserError, match=r"row 0 is 8 x 8, .*row 2 is 12 x 12; pass --image-size"):
+    with pytest.raises(UserError, match=r"row 0 is 8 x 8, .*row 2 is 12 x 12; give `image_size`"):
         load(tmp_path / "a")
     dataset = load(tmp_path / "a", DataOptions(image_size=8))
     np.testing.assert_array_equal(dataset.train.images[:2], np.stack(images[:2]))  # untouched
@@ -117,7 +117,7 @@ def test_images_that_cannot_be_decoded(tmp_path, load, caplog):
     encoded[8] = encoded[8][: len(encoded[8]) // 2]
     for split in ("train", "test"):
         write_parquet(tmp_path / "a" / f"{split}.parquet", encoded, cycling_labels(9))
-    with pytest.raises(UserError, match=r"train\.parquet row 4 cannot be decoded.*skip-bad"):
+    with pytest.raises(UserError, match=r"train\.parquet row 4 cannot be decoded.*skip_bad"):
         load(tmp_path / "a")
     dataset = load(tmp_path / "a", skip_bad_images=True)
     good = [0, 1, 2, 3, 5, 6, 7]

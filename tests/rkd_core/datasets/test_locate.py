@@ -70,7 +70,7 @@ def test_parquet_in_a_folder_of_each_split(tmp_path, load):
         ("./pictrues", r"pictrues does not exist: did you mean pictures\?"),
         ("Pictures/", r"Pictures does not exist: did you mean pictures\?"),
         ("{home}/pictrues", r"pictrues does not exist: did you mean .*/pictures\? .*or a folder"),
-        ("{home}/nowhere/pictures", r"nowhere does not exist \(--dataset takes a name"),
+        ("{home}/nowhere/pictures", r"nowhere does not exist \(`name_or_path` takes a name"),
         ("pictures/tarin", r"pictures/tarin does not exist: did you mean pictures/train\?"),
         ("pictrues", r"unknown dataset 'pictrues': did you mean the folder pictures\?"),
         ("cifar01", r"unknown dataset 'cifar01': did you mean cifar10 "),
@@ -102,7 +102,7 @@ def arrow_files(root):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (touched("images/1.jpg", "labels.csv"), r"but labels\.csv: write --train-list and --test-"),
+        (touched("images/1.jpg", "labels.csv"), r"but labels\.csv: write `train_list` and `test_"),
         (touched("pets.zip"), r"but pets\.zip: unpack it"),
         (touched("all.parquet"), r"but all\.parquet: rename or split it into train\.parquet"),
         (touched("cat/1.jpg", "dog/1.jpg"), r"but folders of images \(cat, dog\): if these are"),

@@ -312,7 +312,7 @@ def test_long_tail_and_limit_apply_to_any_source(tmp_path, load):
     )
     with pytest.raises(UserError, match="leaves class 2 without images"):
         load(tmp_path / "a", DataOptions(imbalance=21))
-    with pytest.raises(UserError, match="--limit-train 2"):
+    with pytest.raises(UserError, match="`limit_train` 2"):
         load(tmp_path / "a", DataOptions(limit_train=2))
 
 

@@ -105,10 +105,10 @@ def test_two_columns_of_labels_are_named_and_one_is_chosen(tmp_path, load):
     for label, names in (("breed", NAMES), ("species", ("pet", "wild"))):
         assert load(tmp_path / "a", columns=Columns(label=label)).class_names == names
     write_table(tmp_path / "b", columns)
-    with pytest.raises(UserError, match=r"no label column .*: name one of these with --label-col"):
+    with pytest.raises(UserError, match=r"no label column .*: name one of these with `columns\."):
         load(tmp_path / "b")
     assert load(tmp_path / "b", columns=Columns(label="species")).classes == 2
-    with pytest.raises(UserError, match="unknown --label-column 'bred': did you mean breed"):
+    with pytest.raises(UserError, match=r"unknown `columns\.label` 'bred': did you mean breed"):
         load(tmp_path / "b", columns=Columns(label="bred"))
 
 
@@ -117,7 +117,7 @@ def test_two_columns_of_images_are_named_and_one_is_chosen(tmp_path, load):
     columns = {"front": ENCODED, "back": other, "label": cycling_labels(6)}
     for name, features in (("a", None), ("b", {"front": None, "back": None})):
         write_table(tmp_path / name, columns, features)
-        with pytest.raises(UserError, match=r"2 columns of images, front and back: .*--image-col"):
+        with pytest.raises(UserError, match=r"2 columns of images, front and back: .*`columns\.im"):
             load(tmp_path / name)
         dataset = load(tmp_path / name, columns=Columns(image="back"))
         check_train(dataset, random_images(6, seed=5), cycling_labels(6))
@@ -131,7 +131,7 @@ def test_two_columns_of_images_are_named_and_one_is_chosen(tmp_path, load):
 def test_a_column_that_might_be_meant_is_mentioned(tmp_path, load):
     columns = {"image": ENCODED, "label": cycling_labels(6), "breed": [0, 1] * 3}
     write_table(tmp_path / "a", columns, {"label": list(NAMES), "breed": ["x", "y"]})
-    remark = "labels: column 'label'; there is 'breed', too (--label-column)"
+    remark = "labels: column 'label'; there is 'breed', too (`columns.label`)"
     assert load(tmp_path / "a").provenance.remarks == (remark,)
     assert load(tmp_path / "a", columns=Columns(label="label")).provenance.remarks == ()
 
@@ -139,5 +139,5 @@ def test_a_column_that_might_be_meant_is_mentioned(tmp_path, load):
 @pytest.mark.parametrize("given", ["digits", "folder"])
 def test_columns_are_for_parquet(tmp_path, load, given):
     image_folder(tmp_path / "a")
-    with pytest.raises(UserError, match="--label-column and --image-column are for Parquet"):
+    with pytest.raises(UserError, match="`columns` are for Parquet"):
         load("digits" if given == "digits" else tmp_path / "a", columns=Columns(label="x"))

@@ -139,7 +139,7 @@ def test_proportional_counts_are_within_one_of_the_share():
 
 
 def test_limit_below_the_classes_is_bad_input():
-    with pytest.raises(UserError, match="--limit-train 2 is below the 3 classes"):
+    with pytest.raises(UserError, match="`limit_train` 2 is below the 3 classes"):
         proportional_counts([5, 5, 5], 2)
 
 
@@ -189,14 +189,14 @@ def test_display_name(tmp_path):
 
 def test_an_image_size_beyond_reason_is_bad_input():
     for side in (4097, 100_000, 99_999_999_999):
-        with pytest.raises(UserError, match=f"--image-size {side} is too large: at most 4096"):
+        with pytest.raises(UserError, match=f"`image_size` {side} is too large: at most 4096"):
             datasets.load("digits", DataOptions(image_size=side))
 
 
 def test_arrays_keep_to_the_decode_limit():
     options, most = DataOptions(image_size=64), 1797 * 64 * 64
     assert datasets.load("digits", options, decode_limit=most).image_size == (64, 64)
-    with pytest.raises(UserError, match=r"digits at --image-size 64 takes .* cannot be streamed"):
+    with pytest.raises(UserError, match=r"digits at `image_size` 64 takes .* cannot be streamed"):
         datasets.load("digits", options, decode_limit=most - 1)
 
 
@@ -274,7 +274,7 @@ def test_the_long_tail_is_cut_after_the_classes():
 
 
 def test_more_classes_than_there_are_is_bad_input():
-    with pytest.raises(UserError, match=r"--classes 11 is more than the 10 classes there are"):
+    with pytest.raises(UserError, match=r"`classes` 11 is more than the 10 classes there are"):
         datasets.load("digits", DataOptions(classes=11))
 
 

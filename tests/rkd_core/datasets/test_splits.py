@@ -79,7 +79,7 @@ def test_lists_of_all_three_splits(tmp_path, load):
     shutil.copy(lists["test_list"], lists["val_list"])
     with pytest.raises(UserError, match=r"test\.txt line 1: .* is in .*val\.txt, too"):
         load(tmp_path / "a", **lists)
-    with pytest.raises(UserError, match="--val-list goes with --train-list"):
+    with pytest.raises(UserError, match="`val_list` goes with `train_list`"):
         load(tmp_path / "a", val_list=lists["val_list"])
 
 
@@ -114,9 +114,9 @@ def test_fingerprints_of_two_splits_are_those_of_before(tmp_path, load):
 
 def test_options_that_only_halving_needs_are_refused_where_nothing_is_halved(tmp_path, load):
     three_splits(tmp_path / "a")
-    for flag, options in (("stratified", {"stratified": True}), ("split-seed", {"split_seed": 3})):
-        with pytest.raises(UserError, match=f"--{flag} is for halving .*leave --{flag} out"):
-            load(tmp_path / "a", DataOptions(**options))
+    for option, value in (("stratified", True), ("split_seed", 3)):
+        with pytest.raises(UserError, match=f"`{option}` is for halving .*leave `{option}` out"):
+            load(tmp_path / "a", DataOptions(**{option: value}))
 
 
 def test_a_subset_of_the_classes_is_cut_from_all_three_splits(tmp_path, load):
@@ -335,7 +335,7 @@ def test_class_folders_that_tables_could_not_hold_are_refused_by_name(tmp_path, 
 
 def test_a_data_folder_that_is_not_utf8_is_refused_by_name(tmp_path, load):
     image_folder(latin1(tmp_path / "caf"))
-    with pytest.raises(UserError, match=r"--dataset: the folder name 'caf\\xe9' has bytes"):
+    with pytest.raises(UserError, match=r"`name_or_path`: the folder name 'caf\\xe9' has bytes"):
         load(latin1(tmp_path / "caf"))
 
 

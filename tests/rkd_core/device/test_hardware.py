@@ -1,5 +1,8 @@
 """Which GPUs are counted, by what the environment names."""
 
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 
 from rkd_core.device import hardware
@@ -28,10 +31,34 @@ def test_visible_gpus(monkeypatch, visible, count, memory):
     assert (gpu_count(), gpu_memory()) == (count, memory)
 
 
-def test_without_a_driver_there_are_none(monkeypatch):
+def test_without_gpus_there_are_none(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(hardware, "_gpu_memories", list)
     assert (gpu_count(), gpu_memory()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "failing", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", None]
+)
+def test_the_driver_is_asked_for_the_memory_of_each_gpu(monkeypatch, failing):
+    ended = []
+
+    def ask(name, answer):
+        def function(*arguments):
+            if name == failing:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+            return answer(*arguments)
+
+        monkeypatch.setattr(pynvml, name, function)
+
+    ask("nvmlInit", lambda: None)
+    ask("nvmlDeviceGetCount", lambda: 2)
+    ask("nvmlDeviceGetHandleByIndex", lambda index: index)
+    ask("nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=[30, 10][handle]))
+    ask("nvmlShutdown", lambda: ended.append(1))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert (gpu_count(), gpu_memory()) == ((0, None) if failing else (2, 10))
+    assert len(ended) == (0 if failing == "nvmlInit" else 2)
 
 
 @pytest.mark.parametrize(

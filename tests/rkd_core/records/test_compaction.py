@@ -42,7 +42,7 @@ def folder(written, tmp_path, monkeypatch):
     folder = tmp_path / "records"
     shutil.copytree(written, folder)
     settle(folder)
-    monkeypatch.setattr("rkd_core.storage.files._YOUNG", -1.0)  # utime sets no change time
+    monkeypatch.setattr("rkd_core.storage.local._YOUNG", -1.0)  # utime sets no change time
     records.read(folder)
     return folder
 
@@ -115,7 +115,7 @@ def test_a_failure_that_a_success_replaces_is_noticed(folder, parsed):
 
 def test_what_was_written_just_now_is_compared_by_content(folder, parsed, monkeypatch):
     """A clock that does not advance would hide a change of the same length."""
-    monkeypatch.setattr("rkd_core.storage.files._YOUNG", 3600.0)
+    monkeypatch.setattr("rkd_core.storage.local._YOUNG", 3600.0)
     (folder / compaction.NAME).unlink()
     records.read(folder)
     assert set(compaction.load(folder, records.SCHEMA).identities) == {""}

@@ -1,6 +1,8 @@
 import concurrent.futures
 import struct
 from datetime import UTC, datetime
+from types import NoneType, UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -208,3 +210,17 @@ def test_a_column_that_is_there_twice(tmp_path):
     pq.write_table(pa.table(columns, names=names), tmp_path / "x.parquet")
     with pytest.raises(UserError, match=r"x\.parquet is not a record of this program"):
         records.read(tmp_path)
+
+
+def test_a_record_in_memory_has_the_columns_and_types_of_the_schema():
+    def arrow_type(hint):
+        if get_origin(hint) is list:
+            return pa.list_(arrow_type(get_args(hint)[0]))
+        if isinstance(hint, UnionType):
+            (hint,) = {*get_args(hint)} - {NoneType}
+            return arrow_type(hint)
+        times = {datetime: pa.timestamp("us", tz="UTC")}
+        return ({str: pa.string(), int: pa.int64(), float: pa.float64()} | times)[hint]
+
+    found = {name: arrow_type(hint) for name, hint in get_type_hints(records.Record).items()}
+    assert pa.schema(list(found.items())).equals(records.SCHEMA)

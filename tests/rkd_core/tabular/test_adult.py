@@ -110,5 +110,5 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert adult.find(first) == first
     (first / "adult.test").unlink()
     assert adult.find(first) == second
-    with pytest.raises(UserError, match=r"--data-dir .*nowhere is not a folder"):
+    with pytest.raises(UserError, match=r"`data_dir` .*nowhere is not a folder"):
         adult.find(tmp_path / "nowhere")

@@ -221,5 +221,5 @@ def test_names_that_are_no_steps_are_left_alone(tmp_path):
 def test_a_state_that_is_none_is_refused_by_name(tmp_path):
     path = tmp_path / "checkpoints" / "run" / "step-2"
     bundles.write(path, "run", {"state.safetensors": b"no state"})
-    with pytest.raises(UserError, match=r"state\.safetensors is no checkpoint of this program"):
+    with pytest.raises(UserError, match=r"state\.safetensors is of another version"):
         Checkpoints(tmp_path, "run").load(2)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rkd_core.errors import UserError
+from rkd_core.storage import local
 from sweeps.folder import lease
 from sweeps.folder.lease import hold, taken_away
 from sweeps.folder.ownership import check_folder
@@ -34,7 +35,7 @@ with hold(Path(sys.argv[1]), Stop()):
 def quick(monkeypatch):
     monkeypatch.setattr(lease, "_BEAT", 0.05)
     monkeypatch.setattr(lease, "_SILENCE", 1.0)
-    monkeypatch.setattr(lease, "_LOOK", 0.0)
+    monkeypatch.setattr(local.Local, "poll_seconds", 0.0)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def without_locks(monkeypatch):
     def unsupported(self):
         raise NotImplementedError
 
-    monkeypatch.setattr(lease.FileLock, "acquire", unsupported)
+    monkeypatch.setattr(local.FileLock, "acquire", unsupported)
 
 
 def content(out):
@@ -169,7 +170,7 @@ def test_workers_learn_of_a_stop_and_of_the_end(tmp_path):
 
 
 def test_workers_look_once_a_second(tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "_LOOK", 1.0)
+    monkeypatch.setattr(local.Local, "poll_seconds", 1.0)
     now, looks, read = [0.0], [], lease._read
     monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])
     with hold(tmp_path, Stop()) as token:

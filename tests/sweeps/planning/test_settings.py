@@ -4,19 +4,19 @@ import shutil
 import numpy as np
 import pytest
 
-from rkd_core.datasets import Dataset, ImageSet, load
+from rkd_core.datasets import Dataset, ImageSet
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from sweeps.cli.checks import check
 from sweeps.cli.parse import parse
-from sweeps.planning.settings import data_options, load_data, resolve
+from sweeps.planning.settings import load_data, resolve
 from tests.rkd_core.datasets.on_disk import image_folder
 
 
 def settings(*arguments, gpu=False, dataset=None):
     options = parse(arguments)
     check(options)
-    dataset = dataset or load(options.data.dataset, data_options(options))
+    dataset = dataset or load_data(options)
     return resolve(options, dataset, gpu)
 
 
