@@ -48,7 +48,7 @@ def select(
         estimate: Apply the rule to ``shrunk`` estimates, or to the ``raw`` accuracies.
 
     Raises:
-        UserError: As ``analysis.selection.select``, or there is nothing to select from.
+        UserError: As in ``analysis.selection.select``, or there is nothing to select from.
     """
     from analysis.runs.combinations import combine
     from analysis.runs.loading import load

@@ -1,4 +1,4 @@
-"""The Adult tables of Lukasik et al. (TMLR 2022) with our results, printed or as plain data."""
+"""Adult tables of Lukasik et al. (TMLR 2022) with our results, printed or as plain data."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Measure:
 
     @property
     def error(self) -> float:
-        """Standard error: that over seeds, combined with half the one-sigma range over images."""
+        """Standard error over seeds, combined with half the one-sigma range over images."""
         low, high = np.quantile(self.images, _ONE_SIGMA)
         values = np.array(list(self.by_seed.values()))
         over_seeds = values.std(ddof=1) / math.sqrt(values.size) if values.size > 1 else 0.0

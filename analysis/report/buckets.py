@@ -89,8 +89,8 @@ def regularization(found: Sequence[Model], train_counts: Sequence[int] | None) -
     """Return the share of regularization samples in 10 buckets of classes, largest classes first.
 
     A regularization sample is an image whose label the student finds more probable than its
-    teacher does. Figure 10 of the paper has test images; these are validation images, since
-    teachers do not predict test images.
+    teacher does. Figure 10 of the paper uses test images; here they are validation images,
+    since teachers do not predict test images.
     """
     if train_counts is None:
         return {}

@@ -116,7 +116,7 @@ def _facts(completed: pa.Table, ended: int, plan: Mapping[str, Any]) -> list[tup
 
 
 def _duration(seconds: float) -> str:
-    """Return ``42 s``, ``3.5 min`` or ``1.2 h``."""
+    """Return a duration such as ``42 s``, ``3.5 min`` or ``1.2 h``."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:,.1f} {unit}"

@@ -18,7 +18,7 @@ from rkd_core.errors import UserError
 __all__ = ["ClassNames", "distinct", "read_groups"]
 
 _LISTED = 10
-"""Number of names that a message lists."""
+"""Maximum number of names listed in a message."""
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

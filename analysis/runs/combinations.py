@@ -206,7 +206,7 @@ class HeldOut:
         return self.class_correct[rows], self.class_total[rows]
 
     def means(self, combinations: Combinations, worst_k: int = 1) -> Means:
-        """Return test accuracies of the combinations, as ``Combinations.means``."""
+        """Return test accuracies of the combinations, as in ``Combinations.means``."""
         correct, total = self.counts(combinations)
         return _over_seeds(combinations, correct, total, worst_k)
 

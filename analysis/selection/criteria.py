@@ -119,8 +119,8 @@ class Constrained:
     """A rule that maximizes worst-k accuracy, or a group's, under a constraint on the average.
 
     The default is the criterion of Wang et al. 2023, section 4 ("Trading off accuracy and
-    robustness"):
-    "at least as high average accuracy as standard distillation (within error margin)".
+    robustness"): "at least as high average accuracy as standard distillation (within error
+    margin)".
 
     Attributes:
         worst_k: Number of classes in the worst-k accuracy.

@@ -32,7 +32,7 @@ _CONTENDERS = 8
 """Number of combinations for which ``one_more`` evaluates a further seed."""
 _DRAWS = 300
 _EVERY = 300
-"""Maximum number of combinations for which one further seed of all is evaluated."""
+"""Maximum number of combinations for which one further seed of each is evaluated."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Setting:
 
     dataset: str
     teacher_architecture: str | None
-    """None if no teacher has a record."""
+    """Network of the teachers; None if no teacher has a record."""
     student_architecture: str
     class_names: tuple[str, ...]
     """Distinct names in label order."""
@@ -139,7 +139,7 @@ def assess(
     """Select on validation, then attach the test figures and the teachers.
 
     Raises:
-        UserError: As ``combine`` and ``select``; or validation and test differ in their classes.
+        UserError: As in ``combine`` and ``select``, or validation and test have different classes.
     """
     selection, uncertainty, unsaid = decide(combine(runs.students), criterion, estimate)
     worst_k = selection.criterion.worst_k
@@ -206,7 +206,7 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
 
 
 def combination_name(c: Combinations, index: int) -> str:
-    """Return ``teacher α_t 0.5, student robust, T 3``."""
+    """Return a name such as ``teacher α_t 0.5, student robust, T 3``."""
     teacher = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "α_t")
     student = objective_name(int(c.student_objective[index]), c.alpha_s[index], "α_s")
     return f"teacher {teacher}, student {student}, T {c.temperature[index]:g}{c.aside(index)}"

@@ -51,8 +51,8 @@ _LIMIT = 0.95
 class Draw:
     """A draw from the posterior: the expected accuracies of a further seed.
 
-    An instance may also hold many draws, as the first axis of its arrays; iterating over it yields
-    them one by one.
+    An instance may also hold many draws along the first axis of its arrays; iterating over it
+    yields them one by one.
     """
 
     recalls: FloatArray
@@ -169,7 +169,7 @@ def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:
 
 
 def _folded(y: FloatArray) -> FloatArray:
-    """Fold values in place into 0 to pi/2, where ``sin^2`` is the same."""
+    """Fold values in place into the range from 0 to pi/2, where ``sin^2`` is the same."""
     np.abs(y, out=y)
     y -= np.pi / 2
     np.abs(y, out=y)

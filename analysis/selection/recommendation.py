@@ -106,7 +106,7 @@ class Guessing:
 
 
 def recommendation(outcome: Outcome) -> Recommendation:
-    """Judge a selection by its validation counts alone."""
+    """Return the verdict on a selection, from its validation counts alone."""
     s = outcome.selection
     c = s.combinations
     total = c.class_total[c.start[s.selected]]
@@ -246,7 +246,7 @@ def _first_k(c: Combinations, among: Any, k: int) -> int | None:
 
 
 def _named(names: Sequence[str]) -> str:
-    """Return ``a``, ``a and b``, or the first few names and the number of the others."""
+    """Return names as ``a``, ``a and b``, or the first few and the number of the others."""
     if len(names) > _LISTED:
         return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED:,} more classes"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

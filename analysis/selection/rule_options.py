@@ -115,7 +115,7 @@ class Rule:
         """Return the result of ``analysis.selection.outcome.assess`` with this rule.
 
         Raises:
-            UserError: As ``criterion`` and ``assess``.
+            UserError: As in ``criterion`` and ``assess``.
         """
         from analysis.selection.outcome import assess, class_names
 

@@ -75,7 +75,7 @@ def decide(
         None, and the reason for the missing uncertainty.
 
     Raises:
-        UserError: As ``select``.
+        UserError: As in ``select``.
     """
     selection = select(combinations, criterion)
     if len(combinations) > MOST:

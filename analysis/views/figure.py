@@ -56,7 +56,7 @@ def save(outcome: Outcome, folder: Location) -> list[Location]:
     """Write ``pareto.png`` (200 dpi) and ``pareto.svg``; the same outcome gives the same bytes.
 
     Returns:
-        The two files.
+        Paths of the two files.
     """
     import matplotlib as mpl
 

@@ -268,7 +268,7 @@ def _within(estimate: Interval) -> str:
 
 
 def _change(before: float, after: float) -> Text:
-    """Return ``86.4 → 90.4 (+4.0)``, the gain colored by its sign."""
+    """Return a change such as ``86.4 → 90.4 (+4.0)``, with the gain colored by its sign."""
     shown = points(after - before)
     style = "green" if shown[0] == "+" else "red" if shown[0] == "−" else ""
     shown = shown if style else f"±{shown}"
