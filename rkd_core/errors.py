@@ -1,4 +1,4 @@
-"""What can go wrong: bad input, and trainings that diverge."""
+"""Exceptions for invalid input and for trainings that diverge or are stopped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from types import MappingProxyType
 
 __all__ = ["DivergedError", "StoppedError", "UserError", "first_line", "require", "unknown_name"]
 
-_LONGEST = 2000  # characters
+_LONGEST = 2000  # maximum characters of a message
 
 
 class UserError(ValueError):
-    """Bad input. Its message is one line that names the thing and what would be right.
+    """Error for invalid input; its message is one line on what is wrong and what would be valid.
 
-    Command lines print it without a traceback and exit with code 2. Names in outside data may hold
-    anything: what a terminal would not show is escaped, and an endless line is cut in the middle.
+    Command lines print it without a traceback and exit with code 2. Names in external data may
+    contain any characters: those that cannot be printed are escaped, and a message that is too long
+    is cut in the middle.
     """
 
     def __init__(self, message: str) -> None:
@@ -27,27 +28,27 @@ class UserError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """A training whose loss or logits are no longer finite; the message says where.
+    """Error for a training with a loss or logit that is not finite; the message says where.
 
     Attributes:
-        causes: Where trainings run side by side, the message of each that diverged, by run id.
+        causes: Message of each training that diverged, by run id, if several ran side by side.
     """
 
     causes: Mapping[str, str] = MappingProxyType({})
 
 
 class StoppedError(RuntimeError):
-    """A training was asked to stop, and has saved what it had done."""
+    """Error for a training that stopped on request, after it saved its state."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:
-    """The error for a name that no registry has, with the names that come close.
+    """Return the error for an unknown name, with similar names.
 
     Args:
-        kind: What it should name, such as ``recipe``.
-        name: What was given.
-        known: All the names there are.
-        more: What else would be right, such as ``, or a folder``.
+        kind: Kind of the named object, such as ``recipe``.
+        name: The unknown name.
+        known: All valid names.
+        more: Text on other valid input, such as ``, or a folder``.
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3)

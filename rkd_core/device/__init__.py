@@ -1,1 +1,1 @@
-"""Devices, precision, threads and hardware. Imports no torch."""
+"""Devices, precision, threads and hardware, without importing torch."""

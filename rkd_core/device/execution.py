@@ -1,6 +1,6 @@
-"""Where and in what precision a training runs: never part of what the training is.
+"""Device, precision and threads of a training, which are not part of its spec.
 
-Importing it imports no torch: a sweep's command only passes it on.
+Importing this module does not import torch, because the commands of a sweep only pass it on.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["Execution"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _SMALLEST_IMAGE = 16
-"""Pixels a side; below, arithmetic is so little that casting to bfloat16 costs more than it saves
-(measured on scikit-learn's digits: 0.9 of the speed of float32)."""
+"""Minimum side in pixels for bfloat16; for smaller images, casting costs more time than bfloat16
+saves (measured on scikit-learn's digits: 0.9 of the speed of float32)."""
 
 
 @dataclass(frozen=True)
 class Execution:
     """Device, precision and threads of a training.
 
-    Losses, margins and multipliers are in float32 or more whatever the precision is.
+    Losses, margins and multipliers are in float32 or higher precision in any case.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        precision: Of the forward and backward passes; ``auto`` is what is faster here.
-        threads: CPU threads, and processes that decode streamed images; None leaves both as
-            they are. Float sums depend on it in their last bits.
+        precision: Precision of the forward and backward passes; ``auto`` for the faster one.
+        threads: Number of CPU threads, and of processes that decode streamed images; None leaves
+            both unchanged. The last bits of float sums depend on it.
     """
 
     device: str = "cpu"
@@ -44,26 +44,26 @@ class Execution:
 
     @classmethod
     def best(cls) -> Execution:
-        """The first CUDA device this process sees, else the CPU; in the faster precision."""
+        """Return the first visible CUDA device, or else the CPU, in the faster precision."""
         import torch
 
         return cls("cuda" if torch.cuda.is_available() else "cpu", "auto")
 
     def prepared(self, image_size: tuple[int, int]) -> Execution:
-        """Make this process ready for a training, whatever ran in it before.
+        """Prepare this process for a training, regardless of earlier trainings in it.
 
         Args:
-            image_size: Height and width of its images.
+            image_size: Height and width of the images in pixels.
 
         Returns:
-            The same with its precision decided.
+            This execution with ``auto`` replaced by the faster precision.
         """
         import torch
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if self.on_gpu:
-            torch.cuda.empty_cache()  # what an earlier training reserved is another's to use
+            torch.cuda.empty_cache()  # release memory that an earlier training reserved
         else:
             _keep_memory()
         if self.precision != "auto":
@@ -78,29 +78,29 @@ class Execution:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what is computed with no gradient in sight."""
+        """Data type of computations without gradients."""
         import torch
 
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def evaluation_batch(self, image_size: tuple[int, int]) -> int:
-        """Images per forward pass without gradients.
+        """Return the number of images per forward pass without gradients.
 
-        On a GPU so many that it has enough to do, on a CPU so few that what passes between layers
-        stays in its caches (measured: 256 images of 32 x 32 pixels are 1.4 times as fast as 512).
+        It is large enough to utilize a GPU, and small enough for activations to stay in the caches
+        of a CPU (measured: 256 images of 32 x 32 pixels are 1.4 times as fast as 512).
         """
         pixels = image_size[0] * image_size[1]
         at_32_by_32, least = (4096, 64) if self.on_gpu else (256, 32)
         return min(at_32_by_32, max(least, at_32_by_32 * 32**2 // pixels))
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Autocast to the precision, or nothing in float32."""
+        """Return a context that casts to the precision; it does nothing in float32."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         import torch
 
-        # Each weight is used once a pass, so nothing is gained by keeping its cast form, and what
-        # is kept cannot be recorded into a CUDA graph.
+        # Each weight is used once per pass, so caching its cast copy saves nothing, and a cached
+        # copy cannot be recorded into a CUDA graph.
         device = "cuda" if self.on_gpu else "cpu"
         return torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False)
 
@@ -111,31 +111,31 @@ class Execution:
 
     @property
     def device_name(self) -> str:
-        """Device as records carry it: ``cpu``, or the GPU's product name."""
+        """Device as stored in records: ``cpu``, or the product name of the GPU."""
         import torch
 
         return torch.cuda.get_device_name(self.device) if self.on_gpu else self.device
 
     def _computes_bfloat16(self) -> bool:
-        """Whether the hardware multiplies bfloat16 itself; emulated, it is slower than float32."""
+        """Return whether the hardware supports bfloat16; emulated, it is slower than float32."""
         import torch
 
         if self.on_gpu:
             return torch.cuda.is_bf16_supported(including_emulation=False)
-        # Releases without this function stay in float32; so do processors that were not measured.
+        # Releases without this function use float32, and so do processors that were not measured.
         has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         fast = has.get("amx_bf16") or has.get("avx512_bf16")
         return bool(fast) and torch.backends.mkldnn.is_available()
 
 
 def _keep_memory() -> None:
-    """Let glibc keep freed memory: the next step wants as much, and each page anew costs a fault.
+    """Let glibc keep freed memory for the next step, which avoids page faults.
 
-    Measured on two cores: 6,000 page faults fewer in each step of a ResNet-20.
+    Measured on two cores: 6,000 fewer page faults in each step of a ResNet-20.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             libc = ctypes.CDLL("libc.so.6")
-            # M_MMAP_THRESHOLD, of which some versions allow 32 MiB at the most; M_TRIM_THRESHOLD.
+            # M_MMAP_THRESHOLD, which some versions limit to 32 MiB, and M_TRIM_THRESHOLD.
             if libc.mallopt(-3, 2**30) or libc.mallopt(-3, 2**25):
                 libc.mallopt(-1, 2**31 - 1)

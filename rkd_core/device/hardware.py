@@ -9,12 +9,12 @@ __all__ = ["cpu_count", "gpu_count", "gpu_memory", "thread_count", "wait_asleep"
 
 
 def cpu_count() -> int:
-    """Return the CPU cores this process may use, by its affinity and its quota (cgroup v2)."""
+    """Return the number of CPU cores that affinity and quota (cgroup v2) leave to this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         limit = int(quota) // int(period)
-    except (OSError, ValueError):  # no container, or "max": no quota
+    except (OSError, ValueError):  # no container, or "max", which means no quota
         limit = 0
     return max(1, min(cores or 1, limit or cores or 1))
 
@@ -76,7 +76,7 @@ def _gpu_memories() -> list[int]:
     try:
         handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
         return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
-    except pynvml.NVMLError:  # a GPU that has failed makes the others unusable, too
+    except pynvml.NVMLError:  # a failed GPU also makes the others unusable
         return []
     finally:
         pynvml.nvmlShutdown()

@@ -1,9 +1,9 @@
 """The compaction of a folder of records: one hidden file beside them that holds all records.
 
-Reading thousands of Parquet files takes milliseconds each; reading this file takes a tenth of a
-second in all. It is a cache, written by readers, and never the authority: a row counts only while
-its record file still has the identity or the SHA-256 that the row was read with. A compaction that
-is missing, damaged, of another version, or not writable costs time and nothing else.
+Reading thousands of Parquet files takes milliseconds for each; reading this file takes a tenth of
+a second in total. It is only a cache, written by readers: a row is valid only while its record file
+has the same identity or SHA-256 as when the row was read. A compaction that is missing, damaged, of
+another version or not writable costs only time.
 """
 
 from __future__ import annotations

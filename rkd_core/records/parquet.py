@@ -28,29 +28,27 @@ __all__ = [
     "write",
 ]
 
-_RUN_ID = re.compile(r"[\w.-]{1,100}")  # a file is named after it
+_RUN_ID = re.compile(r"[\w.-]{1,100}")  # files are named after run ids
 _SUM = b"sha256"  # in the metadata of a file, see _checksum
 _MANY = 32
-"""Least number of records to read from a compaction; also of missing records to renew it."""
+"""Minimum number of records to read from a compaction; also of missing records to renew it."""
 _SHARE = 32
 """A compaction is renewed only if it lacks at least one in this number of the records."""
-_AT_ONCE = 8  # files that are parsed at a time
+_AT_ONCE = 8  # maximum number of files that are parsed at a time
 
 
 def write(folder: Location, record: Record) -> bool:
     """Commit one record as ``<folder>/<run_id>.parquet``, unless a completed one is there.
 
-    Readers see a whole record or none.
+    Readers see the whole record or none. The record of a failed or pruned run may be replaced,
+    because a later run may succeed or continue; a completed record is never replaced.
 
     Args:
-        folder: The ``records`` folder; made if it is missing.
+        folder: The ``records`` folder; created if it is missing.
         record: A value for every column of ``SCHEMA``; an unknown column is an error.
 
     Returns:
-        True if this call committed the record, False if one was there already.
-
-    The record of a failed or pruned run may be replaced, because a later run may succeed or
-    continue; a completed record never is.
+        Whether this call committed the record; False if a completed record existed already.
     """
     content = serialize(record)
     path = folder / f"{record['run_id']}.parquet"
@@ -201,7 +199,7 @@ def _read_files(
     paths = [folder / f"{run_id}.parquet" for run_id in run_ids]
 
     def parsed(path: Location, content: bytes | OSError) -> tuple[str, str, pa.Table | None] | None:
-        if isinstance(content, FileNotFoundError):  # or taken away since it was listed
+        if isinstance(content, FileNotFoundError):  # or deleted since it was listed
             return None
         if isinstance(content, OSError):
             raise _unreadable(path, content) from content
@@ -240,7 +238,7 @@ def parse(path: Location, content: bytes) -> pa.Table:
         if missing or rows != 1:
             problem = f"it has no {min(missing)}" if missing else f"{rows} rows, not one"
             raise UserError(f"{path} is not a record of this program: {problem}")
-        # One row is no work for Arrow's threads; and a process that ends while they are still
+        # A single row does not need Arrow's threads, and a process that ends while they are
         # starting is aborted ("terminate called without an active exception").
         table = file.read(use_threads=False)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:

@@ -17,7 +17,7 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
     from rkd_core.specs import family_id
 
     teacher = spec.teacher
-    teaching = spec if spec.stage == "teacher" else teacher  # whose objective the teacher's is
+    teaching = spec if spec.stage == "teacher" else teacher  # has the teacher's objective
     on_grid = spec.stage == "student" and spec.variant is None
     columns = dict.fromkeys(SCHEMA.names) | {
         "run_id": run_id,

@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
         # What was trained.
         ("run_id", pa.string()),
         ("teacher_id", pa.string()),  # null for a teacher
-        ("family", pa.string()),  # rkd_core.specs.family_id: what one sweep holds fixed
+        ("family", pa.string()),  # rkd_core.specs.family_id, constant in a sweep
         ("stage", pa.string()),  # teacher, student
         ("method", pa.string()),
         ("variant", pa.string()),  # the method and its options; null for teachers and the grid
@@ -26,8 +26,8 @@ SCHEMA = pa.schema(
         ("student_objective", pa.string()),  # null for a teacher, and for variants
         ("alpha_t", pa.float64()),  # null unless the teacher's objective is tradeoff
         ("alpha_s", pa.float64()),  # null unless the student's objective is tradeoff
-        ("temperature", pa.float64()),  # null for a teacher, and where a method has none
-        ("tuned", pa.string()),  # what of the recipe is not the sweep's; null where all is
+        ("temperature", pa.float64()),  # null for teachers and methods without one
+        ("tuned", pa.string()),  # values that a search has tuned; null if none
         ("dataset", pa.string()),
         ("data_fingerprint", pa.string()),
         ("class_names", pa.list_(pa.string())),  # in label order
@@ -36,20 +36,20 @@ SCHEMA = pa.schema(
         ("parameters", pa.int64()),
         ("seed", pa.int64()),
         ("epochs", pa.int64()),
-        ("epochs_trained", pa.int64()),  # fewer where it was pruned
-        # How good it is: images and correct predictions per class, in label order.
+        ("epochs_trained", pa.int64()),  # fewer if it was pruned
+        # Quality: images and correct predictions per class, in label order.
         ("val_class_total", _COUNTS),
         ("val_class_correct", _COUNTS),
         ("test_class_total", _COUNTS),
         ("test_class_correct", _COUNTS),
-        ("val_average_accuracy", pa.float64()),  # of a pruned run, where it stopped
+        ("val_average_accuracy", pa.float64()),  # of a pruned run, at its last epoch
         ("val_worst_class_accuracy", pa.float64()),
         ("test_average_accuracy", pa.float64()),
         ("test_worst_class_accuracy", pa.float64()),
-        # Epochs after which validation was looked at on the way, and what was correct then.
+        # Epochs with a validation during the training, and its correct predictions.
         ("val_epochs", _COUNTS),
         ("val_epoch_class_correct", pa.list_(_COUNTS)),
-        # How sure it is: mean log-loss -log p_y and mean margin p_y - max of the others, per
+        # Confidence: mean log-loss -log p_y and mean margin p_y - max of the others, per
         # class; null for a class without images.
         ("val_class_log_loss", _MEANS),
         ("val_class_margin", _MEANS),
@@ -67,21 +67,21 @@ SCHEMA = pa.schema(
             )
         ),
         ("teacher_calibration_error", _MEANS),
-        # Of a student: images whose label it finds more probable than its teacher does, per class.
+        # For a student: images per class whose label it finds more probable than its teacher does.
         ("train_regularization_samples", _COUNTS),
         ("val_regularization_samples", _COUNTS),
         ("multipliers", pa.list_(pa.float64())),  # at the end; null without multipliers
         ("train_loss", pa.float64()),  # mean over the last epoch
-        # Cost and place.
-        ("train_seconds", pa.float64()),  # of an array of n, an n-th part
-        ("trained_together", pa.int64()),  # trainings in the array that this one was part of
+        # Cost and machine.
+        ("train_seconds", pa.float64()),  # in an array of n, an n-th of its time
+        ("trained_together", pa.int64()),  # number of trainings in its array
         ("teacher_pass", pa.string()),  # table, live; null for a teacher
         ("started_at", pa.timestamp("us", tz="UTC")),
         ("host", pa.string()),
         ("device", pa.string()),
         ("precision", pa.string()),
         ("versions", pa.string()),  # JSON: this program, python, torch, torchvision, numpy
-        # How it ended.
+        # Outcome.
         ("status", pa.string()),  # completed, failed, pruned
         ("cause", pa.string()),  # null unless failed
         ("spec", pa.string()),  # the whole spec as JSON

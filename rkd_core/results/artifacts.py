@@ -52,7 +52,7 @@ def save(
     """Commit ``<folder>/<run_id>/``, unless it is committed already.
 
     Args:
-        folder: The ``artifacts`` folder; made if it is missing.
+        folder: The ``artifacts`` folder; created if it is missing.
         spec: The training's spec.
         model: JSON-ready description of the network and its input normalization.
         weights: State dict.

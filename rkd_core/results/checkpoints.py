@@ -29,7 +29,7 @@ FOLDER, FILE = "checkpoints", "state.safetensors"
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """Checkpoints of one run.
 
     Args:
         out: Results folder.
@@ -40,7 +40,7 @@ class Checkpoints:
         self._folder, self._run_id = out / FOLDER / run_id, run_id
 
     def newest(self) -> int:
-        """Return the steps done at the newest intact checkpoint; 0 if there is none."""
+        """Return the number of steps at the newest intact checkpoint; 0 if there is none."""
         for steps in sorted(self._saved(), reverse=True):
             try:
                 bundles.check(self._path(steps), self._run_id, (FILE,))
@@ -52,10 +52,10 @@ class Checkpoints:
         return 0
 
     def load(self, steps: int) -> dict[str, Tensor]:
-        """Return the state saved after this number of steps, on the CPU.
+        """Return the state saved after a number of steps, on the CPU.
 
         Raises:
-            UserError: It is missing or damaged.
+            UserError: The checkpoint is missing or damaged.
         """
         return tensors.read(self._path(steps), self._run_id, FILE)
 

@@ -1,4 +1,4 @@
-"""The ledger of a results folder: committing runs and finding those that are committed.
+"""Ledger of a results folder, which commits runs and finds committed ones.
 
 A run is committed by one rename of its artifact folder, which also holds its record; in an object
 store by one conditional write of the manifest. The file in ``records/`` is published from there, so
@@ -24,7 +24,7 @@ __all__ = ["commit", "find", "set_aside"]
 
 
 def find(out: Location, run_id: str) -> records.Record | None:
-    """Return the completed record of a run in a results folder, or None.
+    """Return the completed record of a run in a results folder; None if there is none.
 
     A record of another status, such as a failure that a later run may resolve, does not count.
     """

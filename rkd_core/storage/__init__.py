@@ -1,1 +1,1 @@
-"""Files, folders and bundles that appear whole, locally or in an object store."""
+"""Files, folders and bundles that appear completely or not at all, locally or in object stores."""

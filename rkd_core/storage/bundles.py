@@ -1,9 +1,9 @@
-"""Bundles: folders of files with a manifest of their checksums, each of one run.
+"""Bundles: folders of files with a manifest of their checksums, each for one run.
 
-``manifest.json`` holds the size and SHA-256 of every other file, and a SHA-256 of its own. A bundle
+``manifest.json`` holds the size and SHA-256 of every other file, and its own SHA-256. A bundle
 appears complete or not at all, and is compared with its manifest before it is used. In an object
-store, where folders cannot be renamed, each attempt writes its files into a folder of its own, and
-the one manifest that is created names the folder; the others are never read.
+store, where folders cannot be renamed, each attempt writes its files into a separate folder.
+Only one manifest is created; it names its folder, and the others are never read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(path: Location, run_id: str, contents: Mapping[str, bytes]) -> bool:
     """Commit a bundle, unless one is committed there already.
 
     Args:
-        path: The bundle's folder; its parents are made if they are missing.
+        path: The bundle's folder; its parents are created if they are missing.
         run_id: The run of the bundle.
         contents: Content by file name.
 
@@ -53,7 +53,7 @@ def exists(path: Location) -> bool:
 
 
 def leftovers(path: Location) -> list[Location]:
-    """Return folders in a store of attempts at a bundle that failed or lost over a day ago."""
+    """Return the folders of attempts in a store that failed or lost more than a day ago."""
     committed = None
     with contextlib.suppress(OSError, ValueError, AttributeError):
         committed = json_text.parse(files.read(path / MANIFEST)).get("attempt")
@@ -64,7 +64,7 @@ def leftovers(path: Location) -> list[Location]:
 def forget(folder: Location, run_ids: Iterable[str]) -> None:
     """Delete the entries of a folder whose names are, or begin with, the ids of these runs.
 
-    Hidden entries, such as locks, are included. The folder is deleted too if it is empty then.
+    Hidden entries, such as locks, are included. If the folder is then empty, it is also deleted.
     """
     gone = set(run_ids)
     for name in files.names(folder):
@@ -115,7 +115,7 @@ def checksums(path: Location, run_id: str) -> dict[str, str]:
 
 
 def _manifest_content(run_id: str, sums: Mapping[str, object], attempt: str | None) -> bytes:
-    """Return a manifest, with its own SHA-256."""
+    """Return the content of a manifest, with its own SHA-256."""
     content: dict[str, object] = {"run_id": run_id, "files": sums}
     if attempt is not None:
         content["attempt"] = attempt
