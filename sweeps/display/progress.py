@@ -52,9 +52,9 @@ def _locked(method: Method) -> Method:
     """Return a method of ``Tally`` that holds its lock while it runs."""
 
     @functools.wraps(method)
-    def wrapper(self: Tally, *arguments: Any) -> Any:
+    def wrapper(self: Tally, *arguments: Any, **named: Any) -> Any:
         with self.lock:
-            return method(self, *arguments)
+            return method(self, *arguments, **named)
 
     return cast(Method, wrapper)
 

@@ -355,6 +355,13 @@ def test_a_watcher_has_all_events_of_the_base_class(kind):
             assert list(own) == list(inspect.signature(method).parameters)
 
 
+def test_a_tally_takes_the_arguments_of_events_by_name(tmp_path):
+    some, run = tally(tmp_path), PLAN.students[0]
+    some.started(runs=[run])
+    some.paused(run, pruned=True)
+    assert (some.pruned, some.running) == (1, {})
+
+
 def test_a_display_may_draw_while_trainings_end(tmp_path):
     """Drawing reads in a thread what events change."""
     some, stop = tally(tmp_path), threading.Event()

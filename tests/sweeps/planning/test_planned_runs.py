@@ -6,13 +6,13 @@ import pytest
 
 from rkd_core.specs import Tuned, family_id, run_id
 from sweeps.cli.repeats import Repeat
-from sweeps.planning.plan import grid_student, make_plan, spread
+from sweeps.planning.plan import Planner, make_plan, spread
 from tests.sweeps.planning.test_plan import SETTINGS
 
 
 def student(alpha_t, alpha_s, temperature=1.0, seed=0, tuning=None, **changes):
     settings = dataclasses.replace(SETTINGS, **changes)
-    return grid_student(settings, alpha_t, alpha_s, temperature, seed, "data", tuning)
+    return Planner(settings, "data").grid_student(alpha_t, alpha_s, temperature, seed, tuning)
 
 
 def test_a_student_of_the_grid_comes_after_its_teacher():
