@@ -52,12 +52,12 @@ _LEFTOVER = re.compile(r"\..+\.(claim|[0-9a-f]{32})")
 
 
 class Storage(Protocol[P_contra]):
-    """Operations on files that appear whole or not at all.
+    """Operations on files that appear completely or not at all.
 
     Methods raise ``OSError`` if the operation fails, ``FileNotFoundError`` if the file is missing.
 
     Attributes:
-        concurrency: Number of files that are best read at a time.
+        concurrency: Recommended number of files to read at a time.
         poll_seconds: Time between two reads of a file that another process may change.
     """
 
@@ -77,7 +77,7 @@ class Storage(Protocol[P_contra]):
         ...
 
     def replace(self, path: P_contra, content: bytes) -> None:
-        """Write a file, replacing the one of this name."""
+        """Write a file, replacing an existing one."""
         ...
 
     def commit_folder(
@@ -134,7 +134,7 @@ class Storage(Protocol[P_contra]):
         ...
 
     def remove_if_empty(self, folder: P_contra) -> None:
-        """Delete a folder that holds nothing; a store has none."""
+        """Delete a folder if it is empty; a store has no empty folders."""
         ...
 
     def set_aside(self, path: P_contra, hidden: str) -> None:
@@ -192,7 +192,7 @@ def expanded(path: str | Path) -> Path:
         os.fsencode(path)
     except UnicodeEncodeError as error:
         raise UserError(f"{str(path)!a} is not a path: {error.reason}") from error
-    if str(path).startswith("./~"):  # a folder of this name, which Path would take for a home
+    if str(path).startswith("./~"):  # a folder with this name, which Path would treat as a home
         return Path(path).absolute()
     try:
         return Path(path).expanduser()
@@ -229,8 +229,8 @@ def create(path: Location, content: bytes, replaceable: Replaceable | None = Non
     """Create a file unless it exists; if several processes try, one succeeds.
 
     Args:
-        path: The file; its folder is made if it is missing.
-        content: All of the file, which readers see whole or not at all.
+        path: The file; its folder is created if it is missing.
+        content: Content of the file, which readers see completely or not at all.
         replaceable: Returns whether a file of the given content may be replaced; by default none
             may.
 
@@ -241,7 +241,7 @@ def create(path: Location, content: bytes, replaceable: Replaceable | None = Non
 
 
 def replace_file(path: Location, content: bytes) -> None:
-    """Write a file that appears only when all of it is stored, replacing the one of this name."""
+    """Write a file, replacing an existing one; it appears only once it is stored completely."""
     storage_of(path).replace(path, content)
 
 
@@ -264,7 +264,7 @@ def digest(path: Location) -> str:
 
 
 def read_many(paths: Sequence[Location]) -> Iterator[bytes | OSError]:
-    """Yield the content of each file, or why it cannot be read, in order."""
+    """Yield, in order, the content of each file, or the error if it cannot be read."""
 
     def attempt(path: Location) -> bytes | OSError:
         try:

@@ -1,4 +1,4 @@
-"""Files and folders of this machine that appear whole and survive a loss of power."""
+"""Local files and folders that appear completely or not at all and survive a loss of power."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Local:
             path.unlink()
 
     def remove_if_empty(self, folder: Path) -> None:
-        """Delete a folder that holds nothing."""
+        """Delete a folder if it is empty."""
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -196,13 +196,13 @@ def publish_folder(hidden: Path, final: Path, *, replace: bool = False) -> None:
     Args:
         hidden: The finished folder, beside ``final``.
         final: Its new name.
-        replace: Delete the folder that has this name now; if the rename fails, it stays.
+        replace: Whether to replace an existing folder; if the rename fails, it stays.
 
     Raises:
-        FileExistsError: Another folder of this name holds files.
+        FileExistsError: Another folder with this name contains files.
         OSError: The folder cannot be renamed.
     """
-    for file in (*hidden.iterdir(), hidden):  # or a loss of power could leave zeros under this name
+    for file in (*hidden.iterdir(), hidden):  # a loss of power could otherwise leave zeros
         sync(file)
     old = hidden_name(final)
     if replace:

@@ -220,7 +220,7 @@ class ObjectStore:
         return self.exists(path / marker)
 
     def exists(self, path: ObjectPath) -> bool:
-        """Return whether there is an object of this name, or any below it."""
+        """Return whether there is an object with this name, or any below it."""
         with _reported(path):
             return bool(path.fs.exists(path.path))
 
@@ -258,7 +258,7 @@ class ObjectStore:
         return dict(sorted(found.items()))
 
     def written_at(self, path: ObjectPath) -> float | None:
-        """Return when the newest object of this name, or below it, was written, by their clock."""
+        """Return the time of the newest write at or below this name, by the store's clock."""
         system = path.fs
         with _reported(path):
             times = [system.modified(key).timestamp() for key in system.find(path.path)]
@@ -324,7 +324,7 @@ def _reported(path: ObjectPath) -> Iterator[None]:
 
 
 def _put_if(system: Any, key: str, content: bytes, attempt: str, version: str | None) -> bool:
-    """Write if there is no object, or this version of it; return whether it surely was written."""
+    """Write if there is no object, or this version of it; return whether it certainly was."""
     gcs = "gs" in system.protocol
     labels = {"metadata" if gcs else "Metadata": {"attempt": attempt}}
     try:
