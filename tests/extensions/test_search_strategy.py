@@ -48,7 +48,7 @@ def test_the_command_takes_checks_and_announces_it(capsys):
     print_search(Console(), "in_order", Budget(share=0.5))
     said = "Of these, those at the beginning of the grid, for 50% of the grid's cost"
     assert said in capsys.readouterr().out.replace("\n", " ")
-    with pytest.raises(UserError, match="--sampler goes with --search optuna"):
+    with pytest.raises(UserError, match="--sampler requires --search optuna"):
         check_economy(parse(["--search", "in_order", "--sampler", "gp"]))
     with pytest.raises(UserError, match="unknown --search 'in_ordre': did you mean in_order"):
         check_economy(parse(["--search", "in_ordre"]))

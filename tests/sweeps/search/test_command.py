@@ -44,7 +44,7 @@ def test_a_budget_is_spent_once_and_a_larger_one_goes_on(pareto, tmp_path, searc
     assert round(0.4 * WHOLE) <= len(first) <= round(0.4 * WHOLE) + 1
     assert set(planned(out)) == set(first)
     assert "of the grid's cost" in said
-    assert ("Next would be student" in said) == (search == "informed")
+    assert ("The next would be student" in said) == (search == "informed")
     assert answer(said)
     pareto(*options, "70%")
     more = done(out)
