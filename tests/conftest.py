@@ -1,11 +1,16 @@
 import os
 
+import hypothesis
 import pytest
 
 from tests.fuzz.cases import COUNT
 
 # Tests run beside each other and beside Ray's workers; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine may take long over one case; the timeout of the test stays.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

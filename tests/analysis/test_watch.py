@@ -57,7 +57,7 @@ def test_the_page_follows_the_records(tmp_path: Path) -> None:
         assert ask(address, "/version") == before
         worlds.write(tmp_path, [other])
         assert ask(address, "/version") != before
-        assert "All that was planned is trained" in ask(address, "/")[1]
+        assert "All planned runs are trained" in ask(address, "/")[1]
     with pytest.raises(ConnectionRefusedError):
         ask(address, "/")
 
