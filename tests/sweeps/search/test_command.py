@@ -93,7 +93,7 @@ def test_students_recipes_may_be_tuned_and_are_combinations_of_their_own(pareto,
     selection = json.loads((out / "selection.json").read_text())
     assert len(selection["combinations"]) == len(students)
     assert {c["tuned"] for c in selection["combinations"]} == {row["tuned"] for row in students}
-    assert "with a recipe of its own" in said
+    assert "trained with its own recipe" in said
     pareto("--search", "optuna", "--budget", "50%", *tune)  # finds them again in its journal
     assert done(out) == kept
 
