@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.papers.subgroups import FloatArray, Group, Tally, over_rows, over_seeds
-from analysis.views.format import DASH, percent, points
 from rkd_core.metrics import average_accuracy, balanced_accuracy
 from rkd_core.text.console import Table
+from rkd_core.text.numbers import DASH, percent, points
 
 __all__ = ["GROUPS", "document", "print_tables", "to_csv"]
 

@@ -10,9 +10,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.papers.measure import Correlation, Figure, Measured, Verdict
-from analysis.views.format import DASH, decimal, percent, seeds_of, with_error
 from analysis.views.markup import markdown_table
 from rkd_core.text.console import Table
+from rkd_core.text.numbers import DASH, decimal, percent, seeds_of, with_error
 
 __all__ = ["document", "markdown", "print_measured"]
 

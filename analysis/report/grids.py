@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.selection.outcome import Outcome
-from analysis.views.format import percent, points
 from analysis.views.tables import NINE, groups, nine_combinations
+from rkd_core.text.numbers import percent, points
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 

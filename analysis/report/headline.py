@@ -9,15 +9,8 @@ import numpy as np
 from analysis.selection.outcome import Outcome, Prospect
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.views.format import (
-    combination,
-    interval,
-    percent,
-    plural,
-    points,
-    seeds_of,
-    with_error,
-)
+from analysis.views.format import combination
+from rkd_core.text.numbers import interval, percent, plural, points, seeds_of, with_error
 
 __all__ = ["Answer", "Line", "answer"]
 

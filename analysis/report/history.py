@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.runs.loading import Runs
-from analysis.views.format import plural, readable
+from analysis.views.format import readable
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
+from rkd_core.text.numbers import plural
 
 __all__ = ["Failures", "History", "history"]
 

@@ -17,8 +17,9 @@ from analysis.runs.teacher_statistics import (
     measure,
 )
 from analysis.selection.outcome import Outcome
-from analysis.views.format import DASH, decimal, readable, teacher
+from analysis.views.format import readable, teacher
 from analysis.views.tables import Accuracy, teachers
+from rkd_core.text.numbers import DASH, decimal
 
 __all__ = ["Correlated", "Teaching", "teaching"]
 

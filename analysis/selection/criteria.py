@@ -17,6 +17,7 @@ from analysis.runs.combinations import Combinations, Means
 from analysis.selection.posterior import Draw
 from rkd_core.errors import UserError
 from rkd_core.metrics import binomial_error
+from rkd_core.text.numbers import percent
 
 __all__ = [
     "Accuracies",
@@ -194,9 +195,9 @@ class Constrained:
         margin = margins[index]
         kind = "an average" if self.keep == "average" else "a balanced accuracy"
         names = {"standard": "standard distillation's", "best": "the best there is"}
-        least = f"{kind} of {100 * (against - margin):.1f} or more"
+        least = f"{kind} of {percent(against - margin)} or more"
         if isinstance(self.reference, str):
-            least += f" ({names[self.reference]} less {100 * margin:.1f})"
+            least += f" ({names[self.reference]} less {percent(margin)})"
         what = _worst_name(self.worst_k) if self.group is None else self.group.name
         return f"{what} accuracy", least
 

@@ -16,6 +16,7 @@ from analysis.selection import Selection
 from analysis.selection.criteria import Accuracies, Lexicographic
 from analysis.selection.outcome import Outcome, combination_name
 from rkd_core.metrics import average_accuracy, balanced_accuracy, recalls, worst_k_accuracy
+from rkd_core.text.numbers import percent
 
 __all__ = ["Guessing", "Recommendation", "of_record", "recommendation"]
 
@@ -128,7 +129,7 @@ def of_record(row: Any) -> str:
         return (
             f"it has learned nothing: {correct.sum():,} of {total.sum():,} validation images are "
             f"correct, and always predicting the most frequent class reaches "
-            f"{100 * guessing.average:.1f} %"
+            f"{percent(guessing.average)} %"
         )
     missed = np.flatnonzero((correct == 0) & (total > 0))
     if missed.size:
@@ -144,10 +145,10 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     most = names[int(np.argmax(total))]
     sentences = [
         f"The best by the rule, {combination_name(c, s.selected)}, recognizes "
-        f"{100 * counts.sum() / guessing.images:.1f} % of {guessing.images:,} validation images "
-        f"(mean over classes {100 * float(balanced_accuracy(counts, total)):.1f} %). "
-        f"Guessing reaches {100 * guessing.average:.1f} % (always {most}; mean over classes "
-        f"{100 / guessing.classes:.1f} %), so the student may be no better than guessing."
+        f"{percent(counts.sum() / guessing.images)} % of {guessing.images:,} validation images "
+        f"(mean over classes {percent(float(balanced_accuracy(counts, total)))} %). "
+        f"Guessing reaches {percent(guessing.average)} % (always {most}; mean over classes "
+        f"{percent(1 / guessing.classes)} %), so the student may be no better than guessing."
     ]
     given = np.flatnonzero(counts)
     if given.size == 1 and counts[given[0]] == total[given[0]]:
@@ -157,8 +158,8 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
         best = max(others, key=lambda i: float(s.means.average[i]))
         sentences.append(
             f"{len(others)} of {len(c)} combinations did learn; the best average is that of "
-            f"{combination_name(c, best)}, {100 * s.means.average[best]:.1f} % (worst class "
-            f"{100 * float(c.means().worst_k[best]):.1f} %): another rule, such as --worst-k with "
+            f"{combination_name(c, best)}, {percent(s.means.average[best])} % (worst class "
+            f"{percent(float(c.means().worst_k[best]))} %): another rule, such as --worst-k with "
             "more classes, would select among them."
         )
     sentences += _of_teachers(outcome)
@@ -189,7 +190,7 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
         if never
         else f"They miss different classes; the selected one misses {shown}.",
         f"The best average is that of {combination_name(c, best)}: "
-        f"{100 * s.means.average[best]:.1f} %.",
+        f"{percent(s.means.average[best])} %.",
     ]
     if len(among) < len(c) and _objective(s).max() > 0:
         sentences.append("Combinations with a higher one violate the constraint; see --margin.")
@@ -229,8 +230,10 @@ def _of_teachers(outcome: Outcome) -> list[str]:
     guessing = Guessing(total, len(t))
     lost = [i for i in range(len(t)) if guessing.explains(_counts(t, i))]
     if len(lost) == len(t):
-        best = 100 * float(average_accuracy(t.class_correct, t.class_total).max())
-        return [f"No teacher learned anything either (best average {best:.1f} %): begin with them."]
+        best = float(average_accuracy(t.class_correct, t.class_total).max())
+        return [
+            f"No teacher learned anything either (best average {percent(best)} %): begin with them."
+        ]
     if lost:
         return [f"{len(lost)} of {len(t)} teachers learned nothing either."]
     if float(worst_k_accuracy(t.class_correct, t.class_total, 1).max()) <= 0:

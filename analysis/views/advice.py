@@ -12,11 +12,11 @@ import numpy as np
 from analysis.runs.columns import objective_names, positions
 from analysis.runs.combinations import Combinations
 from analysis.selection.further_seeds import Settling
-from analysis.views.format import percent
 from rkd_core.objectives import OBJECTIVES, by_alpha, on_grid
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
+from rkd_core.text.numbers import percent
 
 __all__ = ["advice", "described"]
 

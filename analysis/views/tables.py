@@ -15,10 +15,10 @@ from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.runs.loading import Runs
 from analysis.selection.choose import best_first
 from analysis.selection.outcome import Outcome
-from analysis.views.format import with_error
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.objectives import position
+from rkd_core.text.numbers import with_error
 
 __all__ = [
     "NINE",

@@ -15,10 +15,10 @@ from analysis.runs.groups import of_long_tail
 from analysis.selection.outcome import Interval, Outcome, combination_name, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.views.format import decimal, interval, percent, plural, points
 from analysis.views.tables import Accuracy, combinations, groups, methods, nine, teachers
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.text.console import Table, hanging
+from rkd_core.text.numbers import decimal, interval, percent, plural, points
 
 __all__ = [
     "group_table",

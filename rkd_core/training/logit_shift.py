@@ -36,12 +36,12 @@ class Shifted:
 
     Args:
         spec: Spec of a variant that trains nothing, or of a shifted teacher.
-        setting: Data and device.
+        array_data: Data and device.
         out: Results folder that holds the network of the teacher or of the source.
 
     Attributes:
         network: The shifted network in evaluation mode; its normalization is unchanged.
-        model: The same network for images of the setting.
+        model: The same network for images of the array_data.
         description: Description of the network for its artifact.
         multipliers: Multipliers lambda of a shifted teacher, by class; None for a variant.
         seconds: Time that the shift took.
@@ -50,16 +50,16 @@ class Shifted:
         UserError: The artifact is missing or damaged, or its classifier has no bias.
     """
 
-    def __init__(self, spec: TrainingSpec, setting: ArrayData, out: Location) -> None:
+    def __init__(self, spec: TrainingSpec, array_data: ArrayData, out: Location) -> None:
         source = spec.teacher if spec.derived is None else spec.derived.source
         if source is None:
             raise ValueError("a shift is of a teacher's or a source's logits")
         began = time.perf_counter()
-        artifact, self.model = stored_network(source, setting, out, torch.float32)
+        artifact, self.model = stored_network(source, array_data, out, torch.float32)
         self.network: nn.Module = self.model.network
         self.description: dict[str, Any] = artifact.model
-        logits = logits_of(self.model, setting.validation, setting.execution)
-        shift, self.multipliers = _shift(spec, logits.cpu().numpy(), setting.dataset)
+        logits = logits_of(self.model, array_data.validation, array_data.execution)
+        shift, self.multipliers = _shift(spec, logits.cpu().numpy(), array_data.dataset)
         network = self.network
         for part in (
             network.iterates.children() if isinstance(network, AveragedLogits) else [network]

@@ -158,20 +158,20 @@ def _train_array(
     # ---- Data, teacher, networks --------------------------------------------------------------
     began, first = time.perf_counter(), next(iter(specs.values()))
     recipe = first.recipe
-    setting = ArrayData(first, dataset, execution)
-    teacher = _teacher(first, setting, out)
-    holdouts = Holdouts(setting, teacher, out)
+    array_data = ArrayData(first, dataset, execution)
+    teacher = _teacher(first, array_data, out)
+    holdouts = Holdouts(array_data, teacher, out)
     rate = torch.tensor(recipe.learning_rate, device=execution.device) if execution.on_gpu else None
     runs = [
-        Run(spec, identity, setting, teacher, rate, holdouts.of(spec))
+        Run(spec, identity, array_data, teacher, rate, holdouts.of(spec))
         for identity, spec in specs.items()
     ]
     warm_start.begin([] if done else runs, out)  # a checkpoint includes all weights
     saving = Saving(out, runs, done, controls, began)
-    steps = _steps(runs, rate, setting)
+    steps = _steps(runs, rate, array_data)
 
     # ---- Epochs -------------------------------------------------------------------------------
-    count = len(setting.batches)
+    count = len(array_data.batches)
     total = recipe.epochs * count
     last = recipe.epochs if controls.until is None else min(controls.until, recipe.epochs)
     losses = torch.zeros(count, len(runs), device=execution.device)
@@ -184,7 +184,7 @@ def _train_array(
         for run in runs:
             run.begin_epoch(epoch)
         begin = max(done - epoch * count, 0)
-        for step, batch in enumerate(setting.batches.epoch(epoch, begin), begin):
+        for step, batch in enumerate(array_data.batches.epoch(epoch, begin), begin):
             saving.step_begins(epoch * count + step, losses[:step])
             for run in _alive(runs):
                 with _noted(run):
@@ -203,16 +203,16 @@ def _train_array(
                         controls.report(Progress(run.run_id, *at, run.train_loss, now, *figures))
         saving.epoch_ended(epoch + 1, count, last)
     if last < recipe.epochs:
-        return _prune(runs, saving, setting, started_at, max(last * count, done), out)
+        return _prune(runs, saving, array_data, started_at, max(last * count, done), out)
 
     # ---- Measurement, commit -------------------------------------------------------------------
-    return _complete(runs, saving, setting, started_at, teacher, out)
+    return _complete(runs, saving, array_data, started_at, teacher, out)
 
 
 def _complete(
     runs: Sequence[Run],
     saving: Saving,
-    setting: ArrayData,
+    array_data: ArrayData,
     started_at: datetime,
     teacher: Teacher | None,
     out: Location | None,
@@ -223,7 +223,7 @@ def _complete(
     for run in _alive(runs):
         with _noted(run):
             model = final[run.run_id]
-            measured[run.run_id] = measure(model, setting, run.spec, teacher)
+            measured[run.run_id] = measure(model, array_data, run.spec, teacher)
     saving.count_seconds()
     outcomes: dict[str, records.Record | str] = {}
     for run in runs:
@@ -234,16 +234,16 @@ def _complete(
         columns = measured[run.run_id] | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "multipliers": run.multipliers,
-            "epochs_trained": setting.recipe.epochs,
+            "epochs_trained": array_data.recipe.epochs,
             **run.validations,
-            "train_loss": run.train_loss if setting.recipe.epochs else None,
+            "train_loss": run.train_loss if array_data.recipe.epochs else None,
             "train_seconds": run.seconds,
             "trained_together": len(runs),
             "teacher_pass": "live" if run.uses_live_teacher else teacher and teacher.mode,
         }
-        row = completed(run.spec, run.run_id, setting, started_at, columns)
+        row = completed(run.spec, run.run_id, array_data, started_at, columns)
         if out is not None:
-            network = description(run.spec.architecture, setting, run.iterates)
+            network = description(run.spec.architecture, array_data, run.iterates)
             row = ledger.commit(out, run.spec, network, model.state_dict(), row)
         outcomes[run.run_id] = row
     return outcomes
@@ -252,14 +252,14 @@ def _complete(
 def _prune(
     runs: Sequence[Run],
     saving: Saving,
-    setting: ArrayData,
+    array_data: ArrayData,
     started_at: datetime,
     done: int,
     out: Location | None,
 ) -> dict[str, records.Record | str]:
     """Save trainings after ``done`` steps, and record their validation figures."""
     outcomes: dict[str, records.Record | str] = {}
-    epochs = done // len(setting.batches)
+    epochs = done // len(array_data.batches)
     seen: dict[str, dict[str, Any]] = {}
     for run in _alive(runs):
         with _noted(run):
@@ -272,7 +272,7 @@ def _prune(
             continue
         figures = seen[run.run_id] | run.validations | {"epochs_trained": epochs}
         figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
-        row = completed(run.spec, run.run_id, setting, started_at, figures)
+        row = completed(run.spec, run.run_id, array_data, started_at, figures)
         row["status"] = "pruned"
         if out is not None:
             records.write(out / "records", row)
@@ -287,23 +287,23 @@ def _shift(
     outcomes: dict[str, records.Record | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
-        setting = ArrayData(spec, dataset, execution)
-        shifted = Shifted(spec, setting, _needed(out))
-        figures = measure(shifted.model, setting, spec) | {
+        array_data = ArrayData(spec, dataset, execution)
+        shifted = Shifted(spec, array_data, _needed(out))
+        figures = measure(shifted.model, array_data, spec) | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
             "multipliers": shifted.multipliers,
             "epochs_trained": 0,
             "train_seconds": shifted.seconds,
             "trained_together": 1,
         }
-        row = completed(spec, identity, setting, started_at, figures)
+        row = completed(spec, identity, array_data, started_at, figures)
         weights = shifted.network.state_dict()
         outcomes[identity] = ledger.commit(_needed(out), spec, shifted.description, weights, row)
     return outcomes
 
 
-def _teacher(spec: TrainingSpec, setting: ArrayData, out: Location | None) -> Teacher | None:
-    return None if spec.teacher is None else Teacher(spec.teacher, setting, _needed(out))
+def _teacher(spec: TrainingSpec, array_data: ArrayData, out: Location | None) -> Teacher | None:
+    return None if spec.teacher is None else Teacher(spec.teacher, array_data, _needed(out))
 
 
 def _needed(out: Location | None) -> Location:
@@ -312,12 +312,12 @@ def _needed(out: Location | None) -> Location:
     return out
 
 
-def _steps(runs: Sequence[Run], rate: Tensor | None, setting: ArrayData) -> Steps:
+def _steps(runs: Sequence[Run], rate: Tensor | None, array_data: ArrayData) -> Steps:
     """Return recorded steps if the trainings read a rate tensor, else eager steps."""
     if rate is None:
         return EagerSteps(runs)
-    recorder = CudaRecorder(setting.execution.device, len(runs))
-    return RecordedSteps(runs, rate, setting.recipe.batch_size, recorder)
+    recorder = CudaRecorder(array_data.execution.device, len(runs))
+    return RecordedSteps(runs, rate, array_data.recipe.batch_size, recorder)
 
 
 def _alive(runs: Iterable[Run]) -> Iterator[Run]:

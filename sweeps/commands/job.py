@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Work:
     costs: CostModel
     pruner: Pruner | None = None
     search: Search | None = None
-    execution: Execution | None = field(default=None)
+    execution: Execution | None = None
     """Device, precision and threads; None if nothing is to be trained."""
     per_trial: PerTrial = ONE
 

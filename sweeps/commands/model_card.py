@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.selection.recommendation import of_record
-from analysis.views.format import interval, percent
 from analysis.views.markup import markdown_table, markdown_text
 from rkd_core.specs import TrainingSpec
+from rkd_core.text.numbers import interval, percent
 
 __all__ = ["Choice", "model_card"]
 
