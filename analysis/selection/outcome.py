@@ -230,11 +230,11 @@ def _letter(place: int) -> str:
 
 
 def class_names(runs: Runs) -> tuple[str, ...]:
-    """Return distinct names of the classes in label order, or their labels if there are none."""
+    """Return distinct names of the classes in label order, or their labels if any is missing."""
     student = runs.students.slice(0, 1).to_pylist()[0]
     names = student["class_names"] or []
     classes = len(student["val_class_total"] or names)
-    if len(names) != classes:
+    if len(names) != classes or None in names:
         names = [str(label) for label in range(classes)]
     return distinct(names)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from analysis.runs.loading import Runs
 from analysis.selection.criteria import Constrained
 from analysis.selection.outcome import Outcome, assess
+from analysis.selection.rule_options import Rule
 from analysis.views.figure import draw, save
 from analysis.views.selection_json import document, write_json
 from analysis.views.tables import nine_combinations
@@ -67,6 +68,13 @@ def small_world() -> list[worlds.Row]:
             **common,
         ),
     ]
+
+
+def test_classes_with_a_missing_name_are_called_by_their_labels() -> None:
+    rows = [row | {"class_names": ["crane", None, "x"]} for row in small_world()]
+    outcome = Rule().assess(runs_of(rows))
+    assert outcome.setting.class_names == ("0", "1", "2")
+    assert "Ship" in printed(outcome)
 
 
 def twins() -> list[worlds.Row]:
