@@ -196,7 +196,7 @@ class Event:
     rest: str
 
 
-_EVENT = re.compile(r"(\S+ \S+) \w+ sweeps\.sweep: (started|completed|failed) (\w+) (.*)")
+_EVENT = re.compile(r"(\S+ \S+) \w+ sweeps\.running\.sweep: (started|completed|failed) (\w+) (.*)")
 
 
 def repaid(journal: list[Epoch]) -> list[int]:
