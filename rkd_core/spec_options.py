@@ -52,6 +52,10 @@ class DataOptions(Frozen):
     """Seed of the split of the original test set into validation and test halves."""
     stratified: bool = False
     """Whether each class is halved, rather than the test set as a whole."""
+    val_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of each class that is set aside for validation if a source has only a training set."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of each class that is set aside for test if a source has only a training set."""
 
 
 class HoldoutRule(Frozen):

@@ -79,7 +79,8 @@ class Dataset:
         train_indices: int64 rows of ``train`` in the source's training set, ascending.
         val_indices: int64 rows of ``val`` in the source's validation set if it has one, else
             in its test set, ascending.
-        test_indices: int64 rows of ``test`` in the source's test set, ascending.
+        test_indices: int64 rows of ``test`` in the source's test set, ascending. In a source that
+            has only a training set, both are rows of that.
         decoding: Rules of decoding, and counts of images that they apply to.
         provenance: Origin of the splits in the source.
         inventory: Inventory of the source.
@@ -103,6 +104,8 @@ class Dataset:
     def origins(self) -> dict[str, str]:
         """Origin of each split in the source, such as ``half of val``."""
         source = self.provenance
+        if source.test is None:
+            return dict.fromkeys(("train", "val", "test"), f"part of {source.train}")
         half = f"half of {source.test}"
         if source.val is None:
             return {"train": source.train, "val": half, "test": half}

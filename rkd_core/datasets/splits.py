@@ -24,6 +24,7 @@ __all__ = [
     "long_tail_counts",
     "pick",
     "proportional_counts",
+    "set_aside",
     "training_rows",
 ]
 
@@ -83,6 +84,49 @@ def halve(labels: Rows, seed: int, stratified: bool) -> tuple[Rows, Rows]:
         odd = (odd + len(rows)) % 2
         in_val[rows[:size]] = True
     return np.flatnonzero(in_val), np.flatnonzero(~in_val)
+
+
+def set_aside(
+    labels: Rows, val_fraction: float, test_fraction: float, seed: int
+) -> tuple[Rows, Rows, Rows]:
+    """Split a training set at random into training, validation and test, class by class.
+
+    A class of at least three images has one or more in each of the three sets; a smaller one is
+    used for training only.
+
+    Args:
+        labels: int64 ``(n,)``; negative labels are left out.
+        val_fraction: Share of each class for validation.
+        test_fraction: Share of each class for test.
+        seed: Seed of the random stream.
+
+    Returns:
+        Rows of training, validation and test, each ascending.
+
+    Raises:
+        UserError: The fractions leave nothing for training, or there are too few images.
+    """
+    if val_fraction + test_fraction >= 1:
+        raise UserError(
+            f"`val_fraction` {val_fraction:g} and `test_fraction` {test_fraction:g} leave no "
+            "training images: their sum must be below 1"
+        )
+    rng = random_state(seed)
+    part = np.full(len(labels), -1)
+    for label in range(int(labels.max(initial=-1)) + 1):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        part[rows] = 0
+        if len(rows) >= 3:
+            val = min(max(round(val_fraction * len(rows)), 1), len(rows) - 2)
+            test = min(max(round(test_fraction * len(rows)), 1), len(rows) - 1 - val)
+            part[rows[:val]], part[rows[val : val + test]] = 1, 2
+    if not (part == 1).any():
+        raise UserError(
+            "no class has 3 images, which validation and test need beside training: add images, "
+            "or a test set"
+        )
+    train, val_rows, test_rows = (np.flatnonzero(part == k) for k in range(3))
+    return train, val_rows, test_rows
 
 
 def pick(labels: Rows, counts: list[int], seed: int) -> Rows:

@@ -71,6 +71,12 @@ def _check_data(data: DataChoice) -> None:
     _at_least("--split-seed", data.split_seed, 0)
     _at_least("--subset-seed", data.subset_seed, 0)
     _not_empty("--dataset", data.dataset)
+    for flag, share in (
+        ("--val-fraction", data.val_fraction),
+        ("--test-fraction", data.test_fraction),
+    ):
+        good = share is None or 0 < share < 1
+        require(good, f"{flag} must be a share between 0 and 1, such as 0.2, not {share}")
     if folder is not None:
         try:
             require(folder.exists(), f"--data-dir {folder} does not exist")

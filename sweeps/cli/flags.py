@@ -26,8 +26,10 @@ OPTIONS = {
         "skip_bad_images",
         "split_seed",
         "stratified",
+        "test_fraction",
         "test_list",
         "train_list",
+        "val_fraction",
         "val_list",
     )
 }

@@ -50,8 +50,9 @@ class DataChoice:
     """Data set, and how it is cut and split."""
 
     dataset: str = "digits"
-    """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; or a folder of
-    images (ImageFolder layout, or Hugging Face style Parquet)"""
+    """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; a folder of images
+    (ImageFolder layout, Hugging Face style Parquet, or Dataset.save_to_disk); or hf:NAME for a data
+    set of the Hugging Face Hub"""
     data_dir: OptionalPath = None
     """folder to search for a named data set first; then $RKD_DATA_DIR, then the cache folder"""
     train_list: OptionalFile = None
@@ -62,9 +63,9 @@ class DataChoice:
     val_list: OptionalFile = None
     """the same for a validation set; without it, the test set is halved"""
     label_column: OptionalName = None
-    """Parquet column with the labels, if there are several candidates"""
+    """column with the labels in Parquet and Hugging Face data, if there are several candidates"""
     image_column: OptionalName = None
-    """Parquet column with the images, if there are several candidates"""
+    """column with the images in Parquet and Hugging Face data, if there are several candidates"""
     classes: OptionalInt = None
     """train and test on this many classes, drawn at random, such as 100 for ImageNet-100"""
     class_seed: int = 0
@@ -83,6 +84,11 @@ class DataChoice:
     for data sets without a validation set"""
     split_seed: int = 0
     """seed of the split of the test set into validation and test"""
+    val_fraction: OptionalFloat = None
+    """share of each class that is set aside for validation if the data have a training set only
+    (default: 0.2)"""
+    test_fraction: OptionalFloat = None
+    """the same for test (default: 0.2)"""
     subset_seed: int = 0
     """seed of the choice of images for --imbalance and --limit-train"""
     skip_bad_images: bool = False

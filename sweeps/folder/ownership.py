@@ -25,6 +25,8 @@ from sweeps.planning.settings import Settings
 __all__ = ["check_folder", "check_space", "open_folder", "write_plan"]
 
 _OWNER = "dataset.json"
+_LATER = ("val_fraction", "test_fraction")
+"""Data options that the first results folders did not have."""
 
 
 def check_folder(out: Location, name: str, dataset: datasets.Dataset) -> None:
@@ -137,7 +139,11 @@ def _write_splits(folder: Location, dataset: datasets.Dataset, options: DataOpti
     np.savez_compressed(
         content, train=dataset.train_indices, val=dataset.val_indices, test=dataset.test_indices
     )
-    digest = hashlib.sha256(options.model_dump_json().encode()).hexdigest()[:20]
+    # Fields that were added later are left out at their defaults, so that names stay.
+    defaults = DataOptions()
+    left_out = {name for name in _LATER if getattr(options, name) == getattr(defaults, name)}
+    text = options.model_dump_json(exclude=left_out)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:20]
     replace_file(folder / f"{digest}.npz", content.getvalue())
     replace_file(folder / f"{digest}.json", options.model_dump_json(indent=1).encode())
 

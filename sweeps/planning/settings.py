@@ -60,7 +60,9 @@ def data_options(options: Options) -> DataOptions:
     ratio = data.imbalance
     if ratio is None:
         ratio = datasets.default_imbalance(data.dataset)
+    fractions = {"val_fraction": data.val_fraction, "test_fraction": data.test_fraction}
     return DataOptions(
+        **{name: share for name, share in fractions.items() if share is not None},
         classes=data.classes,
         class_seed=data.class_seed,
         imbalance=ratio,

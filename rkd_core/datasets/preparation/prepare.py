@@ -32,6 +32,7 @@ from rkd_core.datasets.preparation.pixel_scales import Decoding
 from rkd_core.datasets.preparation.survey import survey
 from rkd_core.datasets.readers.base import ArrayImages, Location, Provenance, Source, check_labels
 from rkd_core.datasets.readers.image_folder import FileImages
+from rkd_core.datasets.readers.in_memory import EncodedImages
 from rkd_core.datasets.streamed_set import DEFAULT_SIDE, StreamedImageSet
 from rkd_core.errors import UserError
 from rkd_core.text import json_text
@@ -70,7 +71,7 @@ class Prepared:
 
     Attributes:
         class_names: Class names in label order.
-        splits: ``train``, ``val`` if the source has one, and ``test``.
+        splits: ``train``, and ``val`` and ``test`` as far as the source has them.
         fingerprint: SHA-256 of the content.
         skipped: Rows of the source that were left out as undecodable, by split.
         decoding: Rules of decoding, and counts of images that they apply to.
@@ -83,16 +84,6 @@ class Prepared:
     skipped: dict[str, list[int]]
     decoding: Decoding
     provenance: Provenance
-
-    @property
-    def train(self) -> ImageSet | StreamedImageSet:
-        """The training set."""
-        return self.splits["train"]
-
-    @property
-    def test(self) -> ImageSet | StreamedImageSet:
-        """The original test set."""
-        return self.splits["test"]
 
 
 def prepare(location: Location, options: Options, cache_folder: Path) -> Prepared:
@@ -239,7 +230,8 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     """
     splits = source.splits
     check_labels({name: s.labels for name, s in splits.items()}, source.class_names, where)
-    logger.info("%s: the original test set is its split %s", where, source.provenance.test)
+    if source.provenance.test is not None:
+        logger.info("%s: the original test set is its split %s", where, source.provenance.test)
     areas: list[int] = []
     gray = True
     for encoded in source.train.images.sample(SAMPLE):
@@ -254,7 +246,7 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     count = sum(len(split.labels) for split in splits.values())
     if count * area * channels <= options.limit:
         return "arrays", 0
-    if isinstance(source.train.images, ArrayImages):
+    if isinstance(source.train.images, ArrayImages | EncodedImages):
         size = f"`image_size` {options.side}" if options.side else "its original size"
         raise UserError(
             f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "

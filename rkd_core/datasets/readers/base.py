@@ -65,14 +65,15 @@ class Provenance:
 
     Attributes:
         train: Name of the training split in the source, such as the folder's name.
-        test: Name of the original test set.
+        test: Name of the original test set; None if validation and test are set aside from the
+            training split.
         val: Name of the validation set; None if half of the test set replaces it.
         remarks: Remarks for the summary of a sweep.
         warnings: Warnings about probable mistakes.
     """
 
     train: str = "train"
-    test: str = "test"
+    test: str | None = "test"
     val: str | None = None
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -107,19 +108,22 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as published: a training set, a test set and optionally a validation set."""
+    """A dataset as published: a training set, and usually a test set and a validation set.
+
+    Without a test set, validation and test are set aside from the training set.
+    """
 
     class_names: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split | None = None
     val: Split | None = None
     provenance: Provenance = Provenance()
 
     @property
     def splits(self) -> dict[str, Split]:
-        """Splits by name: ``train``, ``val`` if there is one, ``test``."""
-        val = {} if self.val is None else {"val": self.val}
-        return {"train": self.train} | val | {"test": self.test}
+        """Splits by name: ``train``, then ``val`` and ``test`` as far as there are any."""
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in given.items() if split is not None}
 
 
 @dataclass(frozen=True)

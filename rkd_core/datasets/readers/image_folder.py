@@ -79,7 +79,8 @@ def read(root: Path, files: Listing, rule: SplitRule) -> Source:
     """Sort the files of a root into classes and splits.
 
     Args:
-        root: Folder with ``train`` and one or two more folders.
+        root: Folder with ``train``, and usually one or two more folders; without one, the rule
+            decides.
         files: All files below it.
         rule: Choice of the test and validation folders.
 
@@ -114,6 +115,8 @@ def read(root: Path, files: Listing, rule: SplitRule) -> Source:
         test = _annotated(root, files, label_of)
         return Source(names, split, test, None, _provenance([train], "val", None, by_top))
     found = {name: actual for name in rule.names if (actual := spelling(name, present))}
+    if not found and rule.all_three:
+        return Source(names, split, None, None, _provenance([train], None, None, by_top))
     if not found:
         wanted = " or ".join(rule.names)
         raise UserError(f"{root} has a {train_name} folder but no test folder: add {wanted}")
@@ -290,7 +293,7 @@ def _class_names(train: Path) -> tuple[str, ...]:
 
 def _provenance(
     used: Sequence[_Folder],
-    test: str,
+    test: str | None,
     val: str | None,
     by_top: Mapping[str, Sequence[ListedFile]],
 ) -> Provenance:

@@ -155,11 +155,15 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     train_name = spelling("train", there) or "train"
     present = {name: actual for name in rule.names if (actual := spelling(name, there))}
     wanted = " or ".join(f"{name}.parquet" for name in rule.names if name not in present)
-    if not present:
+    if not present and not rule.all_three:
         raise UserError(f"{folder} has a training split but no test split: add {wanted}")
     train = _Table.read(folder, train_name, there[train_name], columns)
     names = train.class_names()
     train_split = train.split(names)
+    if not present:
+        unused = sorted({*there} - {train_name})
+        remarks = (*train.remarks, *_unused(unused))
+        return Source(names, train_split, None, None, Provenance(train_name, None, None, remarks))
     tables: dict[str, _Table] = {}
     seen: list[_Table] = []
     for name, actual in present.items():
@@ -180,7 +184,7 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     test_name, val_name = rule.choose([*tables])
     used = {train_name, present[test_name]} | ({present[val_name]} if val_name else set())
     unused = sorted({*there} - used)
-    remarks = (*train.remarks, *([f"not used: {', '.join(unused)}"] if unused else []))
+    remarks = (*train.remarks, *_unused(unused))
     return Source(
         names,
         train_split,
@@ -190,6 +194,10 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
             train_name, present[test_name], present[val_name] if val_name else None, remarks
         ),
     )
+
+
+def _unused(splits: list[str]) -> list[str]:
+    return [f"not used: {', '.join(splits)}"] if splits else []
 
 
 def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:

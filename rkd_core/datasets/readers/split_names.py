@@ -17,7 +17,8 @@ class SplitRule:
 
     Attributes:
         names: Possible names of the test set, in order of preference.
-        all_three: Whether to use both a validation and a test set; otherwise one is halved.
+        all_three: Whether to use both a validation and a test set, and a training set alone;
+            otherwise one of the first two is required and halved.
     """
 
     names: tuple[str, ...]

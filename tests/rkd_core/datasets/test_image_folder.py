@@ -64,14 +64,21 @@ def test_bad_folders(tmp_path, load):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty is empty"):
         load(tmp_path / "empty")
-    image_folder(tmp_path / "a")
-    shutil.rmtree(tmp_path / "a" / "val")
-    with pytest.raises(UserError, match="no test folder: add test or valid"):
-        load(tmp_path / "a")
     image_folder(tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "train")
     with pytest.raises(UserError, match="no training split"):
         load(tmp_path / "b")
+
+
+def test_a_training_folder_alone_is_split_by_class(tmp_path, load):
+    image_folder(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "val")
+    (tmp_path / "a" / "tset" / "dog").mkdir(parents=True)
+    shutil.copy(next((tmp_path / "a" / "train" / "dog").iterdir()), tmp_path / "a" / "tset" / "dog")
+    data = load(tmp_path / "a")
+    assert data.origins == dict.fromkeys(("train", "val", "test"), "part of train")
+    assert data.provenance.remarks[0] == "not used: tset"
+    assert all((data.class_counts(split) > 0).all() for split in ("train", "val", "test"))
 
 
 def test_bad_classes(tmp_path, load, caplog):

@@ -96,7 +96,6 @@ def arrow_files(root):
         (root / split).mkdir()
         with pa.OSFile(str(root / split / "data-00000-of-00001.arrow"), "wb"):
             pass
-    (root / "dataset_dict.json").write_text("{}")
 
 
 @pytest.mark.parametrize(

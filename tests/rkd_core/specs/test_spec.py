@@ -109,6 +109,8 @@ def test_defaults_never_change():
         "image_size": None,
         "split_seed": 0,
         "stratified": False,
+        "val_fraction": 0.2,
+        "test_fraction": 0.2,
     }
     assert json.loads(Recipe(epochs=1).model_dump_json(exclude={"epochs"})) == {
         "batch_size": 128,
