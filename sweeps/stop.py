@@ -25,12 +25,17 @@ class Interrupted(KeyboardInterrupt):
 class Stop:
     """Request to stop the sweep, with its reason.
 
+    Args:
+        ends_process: Whether this process ends if a library keeps it waiting after a signal;
+            False in a process that does other work as well, such as a notebook.
+
     Attributes:
         cause: The reason; None while the sweep continues.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_process: bool = True) -> None:
         self.cause: str | None = None
+        self._ends_process = ends_process
         self._listeners: list[Callable[[], None]] = []
         self._signal: int | None = None
         self._given_up = False
@@ -52,7 +57,8 @@ class Stop:
         """Stop for this reason immediately, since trainings can no longer be reached."""
         self.ask(cause)
         self._given_up = True
-        _later(_PATIENCE, self._leave)
+        if self._ends_process:
+            _later(_PATIENCE, self._leave)
         self._wake_main_thread(signal.SIGTERM)
 
     def on_asked(self, listener: Callable[[], None]) -> None:
@@ -65,6 +71,18 @@ class Stop:
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, self._interrupt)
+
+    @contextlib.contextmanager
+    def handling_signals(self) -> Iterator[None]:
+        """Handle `SIGNALS` in this context only."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.handle_signals()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
@@ -94,12 +112,14 @@ class Stop:
             raise Interrupted(number)
         first, self._signal = self._signal is None, number
         if first:
-            _later(_PATIENCE, lambda: os._exit(128 + number))
+            if self._ends_process:
+                _later(_PATIENCE, lambda: os._exit(128 + number))
             if self._saving:
                 _later(_GENTLY, lambda: self._wake_main_thread(number))
                 self.ask("interrupted")
                 return
-        signal.signal(number, signal.SIG_DFL)  # the next signal ends the process immediately
+        if self._ends_process:
+            signal.signal(number, signal.SIG_DFL)  # the next signal ends it immediately
         raise Interrupted(number)
 
     def _wake_main_thread(self, number: int) -> None:

@@ -53,6 +53,7 @@ sweeps.running.on_ray
 sweeps.display
 sweeps.commands
 sweeps.pareto sweeps.paper sweeps.adult sweeps.export sweeps.verify
+sweeps.api
 sweeps
 """
 """Modules and packages from the bottom up: each imports from its own line and from lines above."""

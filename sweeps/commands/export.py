@@ -26,9 +26,11 @@ from sweeps.commands.model_card import Choice, model_card
 from sweeps.stop import Stop
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rkd_core.results.artifacts import Artifact
 
-__all__ = ["FOLDER", "Options", "main", "run"]
+__all__ = ["FOLDER", "Options", "classifier", "main", "run"]
 
 FOLDER = "student"
 """Name of the folder of the export in a results folder."""
@@ -102,6 +104,20 @@ def run(options: Options) -> Path:
     if warning:
         print(f"export.py: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
     return to
+
+
+def classifier(results: Location, run_id: str | None = None) -> nn.Module:
+    """Return the selected student, or the model of another run, as ``model.pt2`` holds it.
+
+    Raises:
+        UserError: There is no such run, or its artifact is damaged.
+    """
+    from rkd_core.models.predictor import rebuild
+    from rkd_core.models.program import Classifier
+
+    _, row = _choose(results, run_id)
+    artifact = artifacts.load(results / "artifacts", str(row["run_id"]))
+    return Classifier(rebuild(artifact), **artifact.model["normalization"]).eval()
 
 
 def _choose(results: Location, run_id: str | None) -> tuple[Choice, Record]:

@@ -29,8 +29,8 @@ from sweeps.planning.cluster import Cluster
 from sweeps.planning.cost import COLUMNS, CostModel, asking_epochs, calibrate
 from sweeps.planning.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.planning.plan import Plan, PlannedRun, make_plan, spread
-from sweeps.planning.settings import Settings, load_data, resolve, teacher_weights
-from sweeps.running.on_ray.tuner import connect
+from sweeps.planning.settings import GivenData, Settings, load_data, resolve, teacher_weights
+from sweeps.running.on_ray.tuner import connect, is_running
 from sweeps.running.pruning import Pruner
 from sweeps.search.search import Search
 from sweeps.search.tuning import tuning
@@ -54,7 +54,7 @@ class Job:
     criterion: Criterion
     """Rule of the selection."""
     joined: bool
-    """Whether ``cluster`` is an existing cluster that this command has joined."""
+    """Whether ``cluster`` existed before: a cluster at an address, or a Ray of the caller."""
 
     @cached_property
     def teacher_pass(self) -> TeacherPass:
@@ -102,13 +102,19 @@ class Work:
         }
 
 
-def prepare(options: Options, resources: contextlib.ExitStack, console: Console) -> Job:
+def prepare(
+    options: Options,
+    resources: contextlib.ExitStack,
+    console: Console,
+    data: GivenData | None = None,
+) -> Job:
     """Load the data, resolve the options, make the plan and print it.
 
     Args:
         options: Checked options.
         resources: Stack that the connection to a cluster is entered into.
         console: Console for the plan.
+        data: Data in memory, in the place of those that the options name.
 
     Raises:
         UserError: Bad input; nothing has been written.
@@ -116,11 +122,11 @@ def prepare(options: Options, resources: contextlib.ExitStack, console: Console)
     machine, economy = options.machine, options.economy
     if machine.serial:
         wait_asleep()
-    dataset = load_data(options)
+    dataset = load_data(options, data)
     criterion = options.selection.criterion(distinct(dataset.class_names))
     if search_of(economy) is not None:
         average_constraint(criterion, "--search")
-    joined = machine.address is not None and not machine.serial
+    joined = not machine.serial and (machine.address is not None or is_running())
     cluster = resources.enter_context(connect(machine))() if joined else Cluster.local(machine)
     weights = teacher_weights(options.training, dataset)
     settings = resolve(options, dataset, gpu=cluster.gpus > 0, weights=weights)

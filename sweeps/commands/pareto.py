@@ -39,6 +39,7 @@ from sweeps.folder.log import logging_to
 from sweeps.folder.ownership import check_space, open_folder, write_plan
 from sweeps.planning.cluster import Cluster
 from sweeps.planning.plan import Plan
+from sweeps.planning.settings import GivenData
 from sweeps.running.on_ray.limits import Allowance
 from sweeps.running.on_ray.liveness import watched
 from sweeps.running.on_ray.trackers import connect_trackers
@@ -75,7 +76,11 @@ def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) ->
 
 
 def run(
-    options: Options, command: Sequence[str], stop: Stop, conclude: Conclude | None = None
+    options: Options,
+    command: Sequence[str],
+    stop: Stop,
+    conclude: Conclude | None = None,
+    data: GivenData | None = None,
 ) -> int:
     """Plan, train the missing runs and conclude; return the exit code.
 
@@ -84,6 +89,7 @@ def run(
         command: Command line as typed.
         stop: Reasons to stop.
         conclude: Function that concludes the sweep; by default it selects a student.
+        data: Data in memory, in the place of those that the options name.
 
     Raises:
         UserError: Bad input; nothing has been trained.
@@ -95,7 +101,7 @@ def run(
     check(options)
     with contextlib.ExitStack() as resources:
         session = Session(command, stop, console, errors, resources)
-        job = prepare(options, resources, console)
+        job = prepare(options, resources, console, data)
         work = find_work(job, errors)
         choose_layout(job, work)
         announce(job, work, console)
@@ -157,7 +163,8 @@ def reserve(job: Job, work: Work, session: Session) -> tuple[str, Allowance | No
         The token of the lease, and the resources of a Ray that is started here.
     """
     needed = job.settings, job.dataset, work.missing, job.teacher_pass, job.cluster, work.per_trial
-    allowance = allowance_for(job.options.machine, job.dataset, job.cluster)
+    machine = job.options.machine
+    allowance = None if job.joined else allowance_for(machine, job.dataset, job.cluster)
     check_space(job.out, bytes_needed(*needed))
     return session.resources.enter_context(_held(job, session)), allowance
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -19,7 +19,7 @@ from sweeps.cli.options import Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
 
-__all__ = ["Settings", "data_options", "load_data", "resolve", "teacher_weights"]
+__all__ = ["GivenData", "Settings", "data_options", "load_data", "resolve", "teacher_weights"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,15 @@ class Settings:
         return self.teacher_recipe or self.recipe
 
 
+@dataclass(frozen=True)
+class GivenData:
+    """Data in memory, as ``rkd_core.datasets.from_data`` takes them."""
+
+    data: Any
+    name: str
+    class_names: tuple[str, ...] | None = None
+
+
 def data_options(options: Options) -> DataOptions:
     """Return the data options, with the default imbalance of an ``-lt`` name."""
     data = options.data
@@ -75,14 +84,23 @@ def data_options(options: Options) -> DataOptions:
     )
 
 
-def load_data(options: Options) -> datasets.Dataset:
-    """Load the data set that the options name.
+def load_data(options: Options, given: GivenData | None = None) -> datasets.Dataset:
+    """Load the data set that the options name, or split data in memory.
 
     Raises:
         UserError: The data cannot be used; the message states what would be right.
     """
     data = options.data
     with errors_as_flags():
+        if given is not None:
+            return datasets.from_data(
+                given.data,
+                data_options(options),
+                name=given.name,
+                class_names=given.class_names,
+                columns=Columns(data.label_column, data.image_column),
+                skip_bad_images=data.skip_bad_images,
+            )
         return datasets.load(
             data.dataset,
             data_options(options),

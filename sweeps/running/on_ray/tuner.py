@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -34,7 +35,7 @@ from sweeps.stop import SIGNALS
 if TYPE_CHECKING:
     from rkd_core.device.execution import Execution
 
-__all__ = ["allowance_for", "connect", "run_on_ray"]
+__all__ = ["allowance_for", "connect", "is_running", "run_on_ray"]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def connect(
 ) -> Iterator[Callable[[], Cluster]]:
     """Start Ray on this machine, or join the cluster at ``--address``, and leave it afterwards.
 
+    A Ray that the caller has initialized is used as it is, and stays.
+
     Ray takes seconds to start, mostly waiting, so it starts in a thread, and the yielded function
     waits for it.
 
@@ -95,6 +98,13 @@ def connect(
         UserError: There is no cluster at that address. The yielded function raises it if Ray does
             not start, or no training fits.
     """
+    if is_running():
+        if machine.address is not None:
+            raise UserError(
+                "--address: this process is connected to a Ray cluster already; leave it out"
+            )
+        yield lambda: Cluster.fit(_nodes(), machine)
+        return
     if machine.address is None:
         close_to_others()
     else:
@@ -133,6 +143,12 @@ def connect(
                 import ray
 
                 ray.shutdown()
+
+
+def is_running() -> bool:
+    """Return whether this process is connected to Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _start(machine: Machine, python_path: str, allowance: Allowance | None = None) -> None:
