@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,9 @@ def program(artifact: Artifact) -> bytes:
     archive = io.BytesIO()
     torch.export.save(exported, archive)
     archive.seek(0)
-    loaded = torch.export.load(archive).module()
+    with warnings.catch_warnings():  # torch 2.11 warns of its own read-only buffer
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        loaded = torch.export.load(archive).module()
     for n in (1, 3):
         images = pixels(n)
         with torch.no_grad():
