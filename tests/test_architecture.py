@@ -13,6 +13,7 @@ ROOMS = ("rkd_core", "analysis", "sweeps")
 LAYERS = """
 rkd_core.errors
 rkd_core.text
+rkd_core.plugins
 rkd_core.seeds rkd_core.storage rkd_core.device rkd_core.metrics
 rkd_core.objectives rkd_core.multipliers
 rkd_core.spec_options

@@ -30,6 +30,7 @@ from rkd_core.datasets.registry import LONG_TAIL, REGISTRY, default_imbalance, d
 from rkd_core.datasets.splits import draw_classes, halve, set_aside, training_rows
 from rkd_core.datasets.streamed_set import StreamedImageSet
 from rkd_core.errors import UserError
+from rkd_core.plugins import call, is_reference, load_object
 from rkd_core.specs import DataOptions
 from rkd_core.storage.files import expanded
 from rkd_core.text.nouns import counted
@@ -69,8 +70,9 @@ def load(
 
     Args:
         name_or_path: A name of ``names()``; a folder of Hugging Face style image Parquet, in
-            torchvision's ImageFolder layout or of ``Dataset.save_to_disk``; or ``hf:NAME`` for a
-            dataset of the Hugging Face Hub.
+            torchvision's ImageFolder layout or of ``Dataset.save_to_disk``; ``hf:NAME`` for a
+            dataset of the Hugging Face Hub; or ``FILE.py:NAME`` or ``package.module:NAME`` for
+            data in memory (see ``from_data``), or a function without arguments that returns them.
         options: Classes, long tail, limit, image size and split. Without an imbalance, a ``-lt``
             name uses its default.
         data_dir: Folder searched first for a named dataset, before ``$RKD_DATA_DIR`` and the
@@ -321,7 +323,7 @@ def _locate(
         if data_dir is not None and not expanded(data_dir).is_dir():
             raise UserError(f"`data_dir` {data_dir} is not a folder")
         if columns != ANY and (image_lists is not None or name == "digits"):
-            raise UserError("`columns` are for Parquet")
+            raise UserError("`columns` are for Parquet and Hugging Face datasets")
         if image_lists is not None:
             if default_imbalance(name_or_path) is not None:
                 raise UserError(
@@ -331,15 +333,26 @@ def _locate(
             return locate.listed(name_or_path, image_lists, data_dir, cache_folder)
         if name == "digits":
             return digits.read()
-        if name_or_path.startswith(hugging_face.PREFIX):
-            return in_memory.read(hugging_face.hub(name_or_path), name_or_path, columns=columns)
         if name in REGISTRY:
             return locate.named(name, data_dir, cache_folder, download, columns)
-        if name_or_path and hugging_face.is_saved(folder := expanded(name_or_path)):
-            return in_memory.read(hugging_face.saved(folder), str(folder), columns=columns)
+        data = _objects(name_or_path)
+        if data is not None:
+            return in_memory.read(data, name_or_path, columns=columns)
         return locate.path(name_or_path, columns)
     except OSError as error:
         raise unreadable(error, name_or_path) from error
+
+
+def _objects(name_or_path: str) -> Any:
+    """Return the objects of a Hub name, a saved dataset or a reference; None for other names."""
+    if name_or_path.startswith(hugging_face.PREFIX):
+        return hugging_face.hub(name_or_path)
+    if is_reference(name_or_path) and not Path(name_or_path).exists():
+        given = load_object(name_or_path)
+        return call(given, name_or_path) if callable(given) else given
+    if name_or_path and hugging_face.is_saved(folder := expanded(name_or_path)):
+        return hugging_face.saved(folder)
+    return None
 
 
 def _warn(dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rkd_core.errors import UserError, unknown_name
+from rkd_core.plugins import is_reference
 
 __all__ = ["REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
 
@@ -70,7 +71,9 @@ def default_imbalance(name: str) -> float | None:
 
 
 def display_name(name_or_path: str) -> str:
-    """Return the name shown to users: the name itself, or the folder name of a path."""
+    """Return the name shown to users: the name itself, or that of a folder or function."""
+    if is_reference(name_or_path):
+        return name_or_path.rpartition(":")[2]
     return name_or_path if name_or_path in names() else Path(name_or_path).resolve().name
 
 

@@ -51,8 +51,9 @@ class DataChoice:
 
     dataset: str = "digits"
     """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; a folder of images
-    (ImageFolder layout, Hugging Face style Parquet, or Dataset.save_to_disk); or hf:NAME for a data
-    set of the Hugging Face Hub"""
+    (ImageFolder layout, Hugging Face style Parquet, or Dataset.save_to_disk); hf:NAME for a data
+    set of the Hugging Face Hub; or FILE.py:FUNCTION or package.module:FUNCTION for a function that
+    returns arrays or data set objects"""
     data_dir: OptionalPath = None
     """folder to search for a named data set first; then $RKD_DATA_DIR, then the cache folder"""
     train_list: OptionalFile = None

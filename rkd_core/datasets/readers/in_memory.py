@@ -167,8 +167,8 @@ def _labeled(part: Any, where: str, columns: Columns) -> _Labeled:
         return _Labeled(EncodedImages(table.images, where), table.labels, table.class_names)
     if not _is_dataset(part):
         raise UserError(
-            f"{where}: a {type(part).__name__} cannot be read twice or by row; give arrays or a "
-            "map-style dataset, which has __len__ and __getitem__"
+            f"{where}: data of type {type(part).__name__} cannot be read twice or by row; give "
+            "arrays or a map-style dataset, which has __len__ and __getitem__"
         )
     return _items(part, where)
 

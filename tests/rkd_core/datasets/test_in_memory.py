@@ -1,6 +1,7 @@
 """Arrays, tensors, map-style datasets and datasets of Hugging Face as data."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -239,3 +240,22 @@ def test_an_unknown_name_of_the_hub(monkeypatch, tmp_path):
         datasets.load("hf:nobody/nothing", DataOptions(), cache_dir=tmp_path)
     with pytest.raises(UserError, match="give hf:NAME"):
         datasets.load("hf:", DataOptions(), cache_dir=tmp_path)
+
+
+def test_a_function_in_a_file(tmp_path, monkeypatch, pixels):
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "pixels = np.random.default_rng(0).integers(0, 256, (18, 5, 4, 3), dtype=np.uint8)\n"
+        "labels = np.repeat([0, 1, 2], 6)\n"
+        "def make():\n    return pixels, labels, pixels, labels\n"
+        "def fail():\n    return open('/nowhere')\n"
+        "nothing = 3\n"
+    )
+    found = datasets.load(f"{tmp_path}/mine.py:make", DataOptions(), cache_dir=tmp_path / "cache")
+    assert found.name == "make"
+    same(found, load((pixels, LABELS, pixels, LABELS)))
+    with pytest.raises(UserError, match=r"mine.py line 7: FileNotFoundError"):
+        datasets.load(f"{tmp_path}/mine.py:fail", DataOptions(), cache_dir=tmp_path / "cache")
+    with pytest.raises(UserError, match="data of type int cannot be read twice"):
+        datasets.load(f"{tmp_path}/mine.py:nothing", DataOptions(), cache_dir=tmp_path / "cache")

@@ -1,0 +1,111 @@
+"""Objects of users, named by ``FILE.py:NAME`` or ``package.module:NAME``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from rkd_core.errors import UserError, unknown_name
+
+__all__ = ["call", "is_reference", "load_object"]
+
+T = TypeVar("T")
+
+_REFERENCE = re.compile(r"(?P<place>[^:]+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
+_MODULE_PREFIX = "_of_user_"
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a text has the form of a reference to an object."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def load_object(reference: str) -> Any:
+    """Import the object that a reference names.
+
+    The folder of a file, or the current folder for a module, is searched for the modules that it
+    imports.
+
+    Raises:
+        UserError: There is no such file, module or name, or its import fails; the message has the
+            line of the user's code.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UserError(f"{reference!r} is not of the form FILE.py:NAME or package.module:NAME")
+    place, name = match["place"], match["name"]
+    module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _module(place)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        public = [one for one in vars(module) if not one.startswith("_")]
+        raise unknown_name(f"name in {place}", name, public) from None
+
+
+def call(function: Callable[[], T], reference: str) -> T:
+    """Call a function of a user.
+
+    Raises:
+        UserError: The function raises; the message has the line of the user's code.
+    """
+    try:
+        return function()
+    except Exception as error:
+        raise _failed(f"{reference} raises", error) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist" if not path.exists() else f"{path} is a folder")
+    path = path.resolve()
+    name = _MODULE_PREFIX + path.stem
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _search(path.parent)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _failed(f"{path} cannot be imported", error) from error
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    _search(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(f"there is no module {error.name!r} here or installed") from error
+        raise _failed(f"{name} cannot be imported", error) from error
+    except Exception as error:
+        raise _failed(f"{name} cannot be imported", error) from error
+
+
+def _search(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _failed(what: str, error: Exception) -> UserError:
+    """Return the error for an exception in a user's code, with its line."""
+    if isinstance(error, SyntaxError):
+        return UserError(f"{what}: {error.filename} line {error.lineno}: {error.msg}")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(Path(__file__))
+    last = next((f for f in reversed(frames) if f.filename != own and "<" not in f.filename), None)
+    where = "" if last is None else f"{last.filename} line {last.lineno}: "
+    return UserError(f"{what}: {where}{type(error).__name__}: {error}")
