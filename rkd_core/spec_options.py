@@ -96,6 +96,10 @@ class Recipe(Frozen):
     milestones: tuple[float, ...] = ()
     """Shares of the training at which the step schedule multiplies the rate by ``decay``."""
     decay: float = Field(default=0.1, gt=0, le=1)
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of all parameters together; None for no limit."""
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    """Share of a one-hot label that is spread evenly over all classes."""
     crop_padding: int = Field(default=0, ge=0)
     """Padding in pixels before a random crop to the original size; 0 for no random crop."""
     crop_fill: float = Field(default=0, ge=0, le=1)

@@ -90,7 +90,7 @@ class Run:
         self._epoch = torch.ones((), device=device)  # updated in place, for recorded steps
         self.optimizer = optimizer_for(self._trained, spec.recipe, rate)
         self._targets: Targets = (
-            OneHotTargets(dataset, device)
+            OneHotTargets(dataset, device, spec.recipe.label_smoothing)
             if teacher is None or spec.temperature is None
             else TeacherTargets(teacher, spec.temperature)
         )
@@ -160,6 +160,8 @@ class Run:
             loss = self.loss(inputs)
         self.optimizer.zero_grad()
         loss.backward()
+        if self.spec.recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self.spec.recipe.gradient_clip)
         self.optimizer.step()
         return loss.detach()
 

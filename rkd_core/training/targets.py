@@ -35,17 +35,26 @@ class Targets(Protocol):
 
 
 class OneHotTargets:
-    """One-hot true labels, the targets of a teacher."""
+    """One-hot true labels, the targets of a teacher.
 
-    def __init__(self, dataset: Dataset, device: str) -> None:
-        self._classes = dataset.classes
+    Smoothed labels are ``(1 - smoothing) * one_hot + smoothing / classes``, as in
+    ``torch.nn.functional.cross_entropy``. Validation labels are not smoothed.
+    """
+
+    def __init__(self, dataset: Dataset, device: str, smoothing: float = 0.0) -> None:
+        self._classes, self._smoothing = dataset.classes, smoothing
         counts = torch.from_numpy(np.asarray(dataset.class_counts("train"), dtype=np.float64))
-        self.priors = (counts / counts.sum()).to(device)
+        self.priors = self._smoothed(counts / counts.sum()).to(device)
         self.validation = true_probabilities(dataset, device)
 
     def __call__(self, labels: Tensor, logits: Tensor | None) -> Tensor:
         """Return the one-hot labels of a training batch."""
-        return F.one_hot(labels, self._classes).float()
+        return self._smoothed(F.one_hot(labels, self._classes).float())
+
+    def _smoothed(self, probabilities: Tensor) -> Tensor:
+        if not self._smoothing:
+            return probabilities
+        return (1 - self._smoothing) * probabilities + self._smoothing / self._classes
 
 
 class TeacherTargets:

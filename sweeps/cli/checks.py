@@ -96,12 +96,15 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
         ("--learning-rate", training.learning_rate),
         ("--teacher-learning-rate", training.teacher_learning_rate),
         ("--multiplier-step-size", training.multiplier_step_size),
+        ("--gradient-clip", training.gradient_clip),
     ):
         good = rate is None or (math.isfinite(rate) and rate > 0)
         require(good, f"{flag} must be above 0, not {rate}")
     decay = training.weight_decay
     good = decay is None or (math.isfinite(decay) and decay >= 0)
     require(good, f"--weight-decay must be 0 or more, not {decay}")
+    share = training.label_smoothing
+    require(share is None or 0 <= share < 1, f"--label-smoothing must be 0 to below 1, not {share}")
     for flag, architecture in (
         ("--teacher-architecture", training.teacher_architecture),
         ("--student-architecture", training.student_architecture),

@@ -184,6 +184,11 @@ class TrainingChoice:
     """peak learning rate"""
     weight_decay: OptionalFloat = None
     """weight decay"""
+    gradient_clip: OptionalFloat = None
+    """largest norm of the gradient of all parameters together (default: that of the recipe)"""
+    label_smoothing: OptionalFloat = None
+    """share of a true label that is spread evenly over all classes, for trainings on labels without
+    a teacher (default: that of the recipe, 0)"""
     multiplier_step_size: OptionalFloat = None
     """step size of the exponentiated gradient updates of the multipliers"""
     multiplier_period: Annotated[

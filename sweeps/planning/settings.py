@@ -208,6 +208,8 @@ def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> 
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
+        "gradient_clip": training.gradient_clip,
+        "label_smoothing": training.label_smoothing,
     }
     fields = recipes.get(name).model_dump()
     return Recipe(**(fields | {k: v for k, v in changes.items() if v is not None}))
