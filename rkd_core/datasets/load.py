@@ -306,7 +306,7 @@ def _parts(
 
 def _refuse_halving(option: str, given: bool, reason: str) -> None:
     if given:
-        raise UserError(f"`{option}` is for halving a test set, and {reason}: leave `{option}` out")
+        raise UserError(f"{option} is for halving a test set, and {reason}: leave {option} out")
 
 
 def _locate(

@@ -124,6 +124,8 @@ def test_defaults_never_change():
         "warmup": 0.0,
         "milestones": [],
         "decay": 0.1,
+        "gradient_clip": None,
+        "label_smoothing": 0,
         "crop_padding": 0,
         "crop_fill": 0.0,
         "flip": False,
