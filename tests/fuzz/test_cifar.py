@@ -48,7 +48,7 @@ def test_changed_bytes(root, sample, changes):
     (root / BATCH).write_bytes(edited(SAMPLES[sample], changes))
     found = attempt(lambda: prepared(root), root)
     if found is not REFUSED:
-        assert found.train.images.shape == (10, 32, 32, 3)
+        assert found.splits["train"].images.shape == (10, 32, 32, 3)
 
 
 @fuzz(600, place=st.integers(0, 10**6), payload=st.binary(min_size=1, max_size=6), data=st.data())
@@ -86,7 +86,7 @@ def test_other_contents(root, data, labels, extra):
     (root / BATCH).write_bytes(content)
     found = attempt(lambda: prepared(root), root)
     if found is not REFUSED:
-        assert found.train.labels[2 : 2 + len(labels)].tolist() == labels
+        assert found.splits["train"].labels[2 : 2 + len(labels)].tolist() == labels
 
 
 @fuzz(300, names=nasty)

@@ -55,8 +55,8 @@ def check_against_plain(found, path, image="img", label="label"):
     table = pq.ParquetFile(path).read()
     if pa.types.is_string(table[image].type):  # which is no image; the other is flattened
         image = f"{image}.bytes"
-    assert found.train.labels.tolist() == table[label].to_pylist()
-    for ours, value in zip(found.train.images, table[image].to_pylist(), strict=True):
+    assert found.splits["train"].labels.tolist() == table[label].to_pylist()
+    for ours, value in zip(found.splits["train"].images, table[image].to_pylist(), strict=True):
         content = value["bytes"] if isinstance(value, dict) else value
         mode = "L" if ours.shape[2] == 1 else "RGB"
         plain = np.asarray(Image.open(io.BytesIO(content)).convert(mode))
@@ -217,7 +217,7 @@ def test_names_of_files(folder, names):
         except (OSError, UnicodeEncodeError):
             continue
     found = attempt(lambda: prepared(folder), folder)
-    assert found is REFUSED or len(found.train) == 7
+    assert found is REFUSED or len(found.splits["train"]) == 7
     for path in folder.iterdir():
         if path.name not in ("train.parquet", "test.parquet"):
             path.unlink()

@@ -125,8 +125,9 @@ def test_a_folder_without_results(tmp_path):
 
 
 SCRIPT = """
-import numpy as np, sys, os
+import numpy as np, signal, sys, os
 from sweeps import Sweep
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 def arrays(seed, of_class=20):
     rng = np.random.default_rng(seed)
     labels = np.repeat([0, 1, 2], of_class)
