@@ -145,7 +145,7 @@ print("ended", len(results.to_pandas()), flush=True)
 """
 
 
-def script(out, epochs=60):
+def script(out, epochs=20):
     code = SCRIPT.replace("EPOCHS", str(epochs))
     return subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE)
 
