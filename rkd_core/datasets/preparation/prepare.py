@@ -30,9 +30,14 @@ from rkd_core.datasets.preparation.leakage import shared_images
 from rkd_core.datasets.preparation.packed import PackedImages, pack
 from rkd_core.datasets.preparation.pixel_scales import Decoding
 from rkd_core.datasets.preparation.survey import survey
-from rkd_core.datasets.readers.base import ArrayImages, Location, Provenance, Source, check_labels
+from rkd_core.datasets.readers.base import (
+    ImagesInMemory,
+    Location,
+    Provenance,
+    Source,
+    check_labels,
+)
 from rkd_core.datasets.readers.image_folder import FileImages
-from rkd_core.datasets.readers.in_memory import EncodedImages
 from rkd_core.datasets.streamed_set import DEFAULT_SIDE, StreamedImageSet
 from rkd_core.errors import UserError
 from rkd_core.text import json_text
@@ -246,7 +251,7 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
     count = sum(len(split.labels) for split in splits.values())
     if count * area * channels <= options.limit:
         return "arrays", 0
-    if isinstance(source.train.images, ArrayImages | EncodedImages):
+    if isinstance(source.train.images, ImagesInMemory):
         size = f"`image_size` {options.side}" if options.side else "its original size"
         raise UserError(
             f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,9 @@ from rkd_core.text.nouns import counted
 
 __all__ = [
     "SPLIT_ADJECTIVES",
-    "ArrayImages",
     "Encoded",
     "Images",
+    "ImagesInMemory",
     "Inventory",
     "Location",
     "Provenance",
@@ -127,25 +127,25 @@ class Source:
 
 
 @dataclass(frozen=True)
-class ArrayImages:
-    """Images that need no decoding: uint8 ``(n, height, width, channels)``."""
+class ImagesInMemory:
+    """Images that a program holds: uint8 ``(n, height, width, channels)``, or one item for each."""
 
-    pixels: NDArray[np.uint8]
+    items: Sequence[Encoded] | NDArray[np.uint8]
     name: str
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.items)
 
     def __iter__(self) -> Iterator[Encoded]:
-        return iter(self.pixels)
+        return iter(self.items)
 
     def describe(self, row: int) -> str:
         """Return the name of the set and the row."""
         return f"{self.name} row {row}"
 
     def sample(self, count: int) -> list[Encoded]:
-        """Return the first images; all have the same size."""
-        return list(self.pixels[:count])
+        """Return evenly spaced images."""
+        return [self.items[row] for row in spread(len(self), count).tolist()]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers.base import ArrayImages, Source, Split
+from rkd_core.datasets.readers.base import ImagesInMemory, Source, Split
 from rkd_core.errors import UserError, first_line
 
 __all__ = ["download", "is_cifar", "read"]
@@ -154,7 +154,7 @@ def _split(root: Path, files: dict[str, str], label_key: str, differing: list[st
         labels.append(np.asarray(values, dtype=np.int64))
     name = f"{root} {'+'.join(files)}"
     return Split(
-        ArrayImages(np.ascontiguousarray(np.concatenate(images)), name), np.concatenate(labels)
+        ImagesInMemory(np.ascontiguousarray(np.concatenate(images)), name), np.concatenate(labels)
     )
 
 

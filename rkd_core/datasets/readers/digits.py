@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers.base import ArrayImages, Source, Split
+from rkd_core.datasets.readers.base import ImagesInMemory, Source, Split
 from rkd_core.datasets.splits import pick
 
 __all__ = ["read"]
@@ -28,8 +28,8 @@ def read() -> Source:
     rest = np.setdiff1d(np.arange(len(labels)), chosen)
     return Source(
         tuple("0123456789"),
-        Split(ArrayImages(pixels[chosen], "digits train"), labels[chosen]),
-        Split(ArrayImages(pixels[rest], "digits test"), labels[rest]),
+        Split(ImagesInMemory(pixels[chosen], "digits train"), labels[chosen]),
+        Split(ImagesInMemory(pixels[rest], "digits test"), labels[rest]),
     )
 
 

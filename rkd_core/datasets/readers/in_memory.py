@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rkd_core.datasets.readers import hugging_face
 from rkd_core.datasets.readers.base import (
     SPLIT_ADJECTIVES,
-    ArrayImages,
     Encoded,
     Images,
+    ImagesInMemory,
     Provenance,
     Source,
     Split,
@@ -27,7 +27,7 @@ from rkd_core.datasets.readers.split_names import OWN, spelling
 from rkd_core.errors import UserError
 from rkd_core.text.nouns import counted
 
-__all__ = ["EncodedImages", "read"]
+__all__ = ["read"]
 
 _FORMS = (
     "(train_images, train_labels, test_images, test_labels), the same with validation in the "
@@ -36,28 +36,6 @@ _FORMS = (
 )
 _TWICE = 16  # items of a map-style dataset that are read twice
 _LEVELS = 255
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """Images of any size, as encoded files or uint8 pixels."""
-
-    items: Sequence[Encoded]
-    name: str
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Encoded]:
-        return iter(self.items)
-
-    def describe(self, row: int) -> str:
-        """Return the name of the set and the row."""
-        return f"{self.name} row {row}"
-
-    def sample(self, count: int) -> list[Encoded]:
-        """Return evenly spaced images."""
-        return [self.items[row] for row in spread(len(self), count).tolist()]
 
 
 @dataclass(frozen=True)
@@ -161,10 +139,10 @@ def _labeled(part: Any, where: str, columns: Columns) -> _Labeled:
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
         pixels, labels = _pixels(part[0], where), _array(part[1], where)
         _check_lengths(len(pixels), labels, where)
-        return _Labeled(ArrayImages(pixels, where), labels)
+        return _Labeled(ImagesInMemory(pixels, where), labels)
     if hugging_face.is_dataset(part):
         table = hugging_face.read(part, where, columns)
-        return _Labeled(EncodedImages(table.images, where), table.labels, table.class_names)
+        return _Labeled(ImagesInMemory(table.images, where), table.labels, table.class_names)
     if not _is_dataset(part):
         raise UserError(
             f"{where}: data of type {type(part).__name__} cannot be read twice or by row; give "
@@ -250,7 +228,7 @@ def _items(dataset: Any, where: str) -> _Labeled:
     names = getattr(dataset, "classes", ())  # as in torchvision
     listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     declared = tuple(names) if listed else ()
-    return _Labeled(EncodedImages(images, where), np.asarray(labels), declared)
+    return _Labeled(ImagesInMemory(images, where), np.asarray(labels), declared)
 
 
 def _same(one: Encoded, other: Encoded) -> bool:
