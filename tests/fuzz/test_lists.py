@@ -22,7 +22,7 @@ def some_images(tmp_path_factory):
 
 
 def read(folder, train, test):
-    """What is read is whole: existing files within the folder, apart, with labels in range."""
+    """Check that a source is whole: distinct existing files within the folder, labels in range."""
     paths = folder.parent / "a_train.txt", folder.parent / "a_test.txt"
     for path, content in zip(paths, (train, test), strict=True):
         path.write_bytes(content)

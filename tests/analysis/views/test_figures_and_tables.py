@@ -1,4 +1,4 @@
-"""What a person is shown: the file, the table, the figure."""
+"""Figures, tables and files that the analysis shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: a missing package, exit codes and the last line."""
+"""Behavior that all commands share: a missing package, exit codes and the last line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a trial reports to Tune, and how often."""
+"""Reports of a trial to Tune, and their frequency."""
 
 import pytest
 from ray import tune
