@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rkd_core.methods.common.protocol import Context, LossInputs, Method, Needs
 
@@ -16,6 +16,7 @@ class OneHot(Method):
     """Training on true labels, without a teacher."""
 
     name = "one_hot"
+    any_objective: ClassVar[bool] = True
 
     @property
     def needs(self) -> Needs:
@@ -23,12 +24,13 @@ class OneHot(Method):
         return Needs()
 
     def loss(self, context: Context) -> Loss:
-        """Return the cross-entropy."""
+        """Return the cross-entropy, the loss of the standard objective."""
         from torch.nn import functional as F
 
         from rkd_core.methods.common.losses import Loss
 
         def loss(inputs: LossInputs) -> Tensor:
-            return F.cross_entropy(inputs.logits, inputs.labels)
+            smoothing = context.label_smoothing
+            return F.cross_entropy(inputs.logits, inputs.labels, label_smoothing=smoothing)
 
         return Loss(loss)

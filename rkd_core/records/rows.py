@@ -18,7 +18,8 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
 
     teacher = spec.teacher
     teaching = spec if spec.stage == "teacher" else teacher  # has the teacher's objective
-    on_grid = spec.stage == "student" and spec.variant is None
+    # Other methods have the standard objective, except for students without a teacher.
+    named = spec.stage == "student" and (spec.variant is None or spec.objective != "standard")
     columns = dict.fromkeys(SCHEMA.names) | {
         "run_id": run_id,
         "teacher_id": None if teacher is None else teacher.run_id,
@@ -27,9 +28,9 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
         "method": spec.method,
         "variant": None if spec.variant is None else spec.variant.label,
         "teacher_objective": None if teaching is None else teaching.objective,
-        "student_objective": spec.objective if on_grid else None,
+        "student_objective": spec.objective if named else None,
         "alpha_t": None if teaching is None else teaching.alpha,
-        "alpha_s": spec.alpha if on_grid else None,
+        "alpha_s": spec.alpha if named else None,
         "temperature": spec.temperature,
         "tuned": spec.tuning,
         "dataset": spec.dataset,

@@ -23,7 +23,8 @@ SCHEMA = pa.schema(
         ("method", pa.string()),
         ("variant", pa.string()),  # the method and its options; null for teachers and the grid
         ("teacher_objective", pa.string()),  # null for a student without a teacher
-        ("student_objective", pa.string()),  # null for a teacher, and for variants
+        ("student_objective", pa.string()),  # null for a teacher and for other methods,
+        # except for students without a teacher that have another objective than standard
         ("alpha_t", pa.float64()),  # null unless the teacher's objective is tradeoff
         ("alpha_s", pa.float64()),  # null unless the student's objective is tradeoff
         ("temperature", pa.float64()),  # null for teachers and methods without one

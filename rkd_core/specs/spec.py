@@ -234,8 +234,10 @@ class TrainingSpec(Frozen):
 
     def _check_variant(self, variant: Variant) -> None:
         method = variant.build()
-        if self.stage != "student" or self.objective != "standard":
-            raise ValueError("a variant is a student, and its objective is standard")
+        if self.stage != "student":
+            raise ValueError("a variant is a student")
+        if self.objective != "standard" and not method.any_objective:
+            raise ValueError(f"the objective of {variant.method} is standard")
         if (method.needs.teacher is not None) != (self.teacher is not None):
             raise ValueError(f"{variant.method} has {'no' if self.teacher else 'a'} teacher")
         if self.temperature != getattr(method, "temperature", None):

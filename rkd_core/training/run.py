@@ -278,7 +278,7 @@ def _loss(spec: TrainingSpec, data: ArrayData, held_out: HeldOut | None) -> Loss
     if spec.variant is None:
         return None
     method = spec.variant.build()
-    if method.cell is not None:
+    if method.cell is not None or spec.objective != "standard":
         return None
     dataset = data.dataset
     context = Context(
@@ -287,6 +287,7 @@ def _loss(spec: TrainingSpec, data: ArrayData, held_out: HeldOut | None) -> Loss
         seed=spec.seed,
         epochs=spec.recipe.epochs,
         class_counts=tuple(dataset.class_counts("train").tolist()),
+        label_smoothing=spec.recipe.label_smoothing,
         held_out=held_out,
     )
     if spec.teacher is not None and needs_activations(method.needs):

@@ -121,6 +121,8 @@ class Context:
     """Number of epochs."""
     class_counts: tuple[int, ...] | None = None
     """Number of training images of each class."""
+    label_smoothing: float = 0.0
+    """Share of a true label that losses without a teacher spread evenly over all classes."""
     held_out: HeldOut | None = None
     """Held-out images."""
     student_shapes: tuple[tuple[int, int, int], ...] | None = None
@@ -199,6 +201,8 @@ class Method(_Frozen):
     name: ClassVar[str]
     grid: ClassVar[Grid] = {}
     """Values that a sweep tries by default; see ``variants``."""
+    any_objective: ClassVar[bool] = False
+    """Whether students may have another objective than standard; their loss is the margin loss."""
 
     @property
     def needs(self) -> Needs:

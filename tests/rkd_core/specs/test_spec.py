@@ -307,7 +307,31 @@ def test_a_variant_says_only_what_differs_from_its_method():
     assert len({variant("kd"), variant("kd").model_copy(deep=True), spelt_out}) == 2
 
 
+def without_teacher(alpha):
+    """A student trained on labels alone with a trade-off objective."""
+    multipliers = MultiplierOptions(val_labels="true") if alpha else None
+    spec = variant("one_hot", None).model_copy(
+        update={"objective": "tradeoff", "alpha": alpha, "multipliers": multipliers}
+    )
+    return TrainingSpec(**dict(spec))
+
+
+def test_a_student_without_a_teacher_may_have_any_objective():
+    ids = {alpha: run_id(without_teacher(alpha), "data") for alpha in (0.0, 0.5, 1.0)}
+    assert len({*ids.values(), run_id(variant("one_hot", None), "data")}) == 4
+    families = {family_id(without_teacher(alpha), "data") for alpha in ids}
+    assert families == {family_id(variant("one_hot", None), "data")}
+    assert array_key(without_teacher(0.5)) == array_key(variant("one_hot", None))
+    with pytest.raises(ValidationError, match="multipliers belong to trainings that update them"):
+        TrainingSpec(**dict(without_teacher(0.5)) | {"multipliers": None})
+    row = records.identity(without_teacher(0.5), ids[0.5], "data")
+    assert (row["method"], row["variant"], row["teacher_id"]) == ("one_hot", "one_hot", None)
+    assert (row["student_objective"], row["alpha_s"]) == ("tradeoff", 0.5)
+
+
 def test_run_ids_of_variants_do_not_drift():
+    assert run_id(variant("one_hot", None), "data") == "330944919b72f8431ebb"
+    assert run_id(without_teacher(0.5), "data") == "b9e557c0674bb8c8f58b"
     assert run_id(variant("dkd", target_weight=2), "data") == "b314a2e9085f75be3d2f"
     assert run_id(variant("group_dro", None), "data") == "497dced7f026b7dae040"
 
@@ -349,7 +373,7 @@ def test_records_name_the_method_and_no_objective():
         ("kd", {"temperature": 3}, "the temperature is that of kd's options"),
         ("kd", {"teacher": None}, "kd has a teacher"),
         ("one_hot", {"temperature": None}, "one_hot has no teacher"),
-        ("kd", {"objective": "balanced"}, "its objective is standard"),
+        ("kd", {"objective": "balanced"}, "the objective of kd is standard"),
         ("balanced_student", {"temperature": 1}, "balanced_student is a cell of the grid"),
         ("standard", {"temperature": 1}, "standard is a cell of the grid"),
     ],

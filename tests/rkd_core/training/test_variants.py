@@ -107,6 +107,55 @@ def test_methods_without_a_teacher_are_trained_without_a_folder(digits):
     assert all(r["val_average_accuracy"] > 0.2 for r in rows)
 
 
+OBJECTIVES = ({}, {"objective": "tradeoff", "alpha": 0.0}, {"objective": "tradeoff", "alpha": 0.5})
+"""Fields of students without a teacher."""
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_students_without_a_teacher_are_trained_like_teachers(digits, monkeypatch, smoothing):
+    def same_streams(*parts):
+        return stream_seed(
+            *("either" if part in ("teacher", "student") else part for part in parts)
+        )
+
+    for module in ("rkd_core.training.run", "rkd_core.datasets.array_data"):
+        monkeypatch.setattr(f"{module}.stream_seed", same_streams)
+    recipe = RECIPE.model_copy(update={"label_smoothing": smoothing})
+    for fields in OBJECTIVES:
+        specs = [
+            teacher_spec(recipe=recipe, **fields),
+            variant_spec(None, "", "one_hot", recipe=recipe, **fields),
+        ]
+        taught, alone = train(specs, data=digits, execution=CPU)
+        assert alone["train_loss"] == pytest.approx(taught["train_loss"], rel=1e-5)
+        assert alone["val_class_correct"] == taught["val_class_correct"]
+        if taught["multipliers"] is None:
+            assert alone["multipliers"] is None
+        else:
+            assert alone["multipliers"] == pytest.approx(taught["multipliers"], rel=1e-3)
+
+
+def test_students_without_a_teacher_are_trained_side_by_side_and_continued(digits, tmp_path):
+    specs = [variant_spec(None, "", "one_hot", **fields) for fields in OBJECTIVES]
+    whole, cut = ({"data": digits, "out": tmp_path / n, "execution": CPU} for n in ("whole", "cut"))
+    asked = itertools.count()
+    with pytest.raises(StoppedError, match="after 5 steps"):
+        train(specs, stop=lambda: next(asked) == 5, **cut)
+    array = train(specs, **cut)
+    assert [row["trained_together"] for row in array] == [3, 3, 3]
+    assert [(row["method"], row["student_objective"], row["alpha_s"]) for row in array] == [
+        ("one_hot", None, None),
+        ("one_hot", "tradeoff", 0.0),
+        ("one_hot", "tradeoff", 0.5),
+    ]
+    assert [row["multipliers"] is None for row in array] == [True, True, False]
+    for spec, row in zip(specs, array, strict=True):
+        (single,) = train([spec], **whole)
+        assert apart_from_company(single) == apart_from_company(row)
+        assert weights(tmp_path / "whole", single) == weights(tmp_path / "cut", row)
+    assert len({weights(tmp_path / "cut", row) for row in array}) == 3
+
+
 @pytest.mark.parametrize("name", ["one_hot", "kd"])
 def test_weights_equal_those_of_a_loop_written_by_hand(digits, tmp_path, name):
     teacher = teacher_spec()
