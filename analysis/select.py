@@ -211,11 +211,11 @@ def _write_tables(folder: Location, runs: Runs, outcome: Outcome) -> None:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m analysis.select") -> int:
     """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.select",
+        prog=program,
         description="Choose the combination to ship from the records of a sweep.",
     )
     parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")

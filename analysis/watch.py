@@ -157,11 +157,11 @@ def serving(results: Location, assess: Assess | None = None, port: int = 0) -> I
         thread.join()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m analysis.watch") -> int:
     """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.watch",
+        prog=program,
         description="Serve the report of a sweep while it runs, to this machine alone.",
     )
     parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")

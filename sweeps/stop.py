@@ -26,6 +26,7 @@ class Stop:
     """Request to stop the sweep, with its reason.
 
     Args:
+        program: Name of the program, for its last line.
         ends_process: Whether this process ends if a library keeps it waiting after a signal;
             False in a process that does other work as well, such as a notebook.
 
@@ -33,8 +34,9 @@ class Stop:
         cause: The reason; None while the sweep continues.
     """
 
-    def __init__(self, *, ends_process: bool = True) -> None:
+    def __init__(self, program: str = "pareto.py", *, ends_process: bool = True) -> None:
         self.cause: str | None = None
+        self._program = program
         self._ends_process = ends_process
         self._listeners: list[Callable[[], None]] = []
         self._signal: int | None = None
@@ -129,11 +131,11 @@ class Stop:
             signal.pthread_kill(ident, number)
 
     def _leave(self) -> None:
-        print(farewell(self.cause), file=sys.__stderr__, flush=True)
+        print(farewell(self.cause, self._program), file=sys.__stderr__, flush=True)
         os._exit(1)
 
 
-def farewell(cause: object, program: str = "pareto.py") -> str:
+def farewell(cause: object, program: str) -> str:
     """Return the last line of a sweep that had to stop for a reason other than a signal."""
     return f"{program}: {cause}; nothing finished is lost: continue with the same command"
 

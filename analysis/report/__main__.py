@@ -15,11 +15,11 @@ from rkd_core.text import terminal
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m analysis.report") -> int:
     """Run the command; return 2, with one line on standard error, if the input is invalid."""
     terminal.prepare(own_process=arguments is None)
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.report",
+        prog=program,
         description="Write report.html, one file that opens offline, into a results folder.",
     )
     parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 from rkd_core.text.numbers import plural
+from rkd_core.text.terminal import command_line
 
 __all__ = ["Failures", "History", "history"]
 
@@ -137,7 +137,7 @@ def _command(plan: Mapping[str, Any]) -> str:
     command = plan.get("command")
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         return ""
-    return "python " + shlex.join(command)
+    return command_line(command)
 
 
 def _written_at(plan: Mapping[str, Any]) -> datetime | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 from rkd_core.text.numbers import percent
+from rkd_core.text.terminal import command_line
 
 __all__ = ["advice", "described"]
 
@@ -134,7 +134,7 @@ def _command(settling: Settling, combinations: Combinations, results: Location) 
         more = max(int(combinations.seeds[place]) - seeds, 0)  # repeats that are already trained
         repeats[cell] = max(more + settling.seeds, repeats.get(cell, 0))
     named = [f"{'/'.join(cell)}={number}" for cell, number in repeats.items()]
-    return shlex.join(["python", *_without(words, "--repeat"), "--repeat", *named])
+    return command_line([*_without(words, "--repeat"), "--repeat", *named])
 
 
 def _repeated(settings: Mapping[str, Any]) -> dict[Cell, int]:

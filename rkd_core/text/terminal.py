@@ -12,12 +12,14 @@ import io
 import logging
 import os
 import select
+import shlex
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["prepare", "shown", "spill_to", "transliterate"]
+__all__ = ["command_line", "prepare", "shown", "spill_to", "transliterate"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,11 @@ def transliterate(text: str) -> str:
 def shown(text: str, encoding: str) -> str:
     """Return the text with transliterations of the characters that the encoding lacks."""
     return text.encode(encoding, _ERRORS).decode(encoding)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the words of a command as typed in a shell; a script runs with ``python``."""
+    return shlex.join([*(() if words[:1] == ["rkd"] else ("python",)), *words])
 
 
 def _ascii(character: str) -> str:

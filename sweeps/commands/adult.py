@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from rkd_core.tabular.forests import ForestRecipe
 from sweeps.cli.flags import errors_as_flags
 from sweeps.cli.options import OptionalInt, OptionalPath
 from sweeps.cli.parse import parse
+from sweeps.commands.entry import CommandLine
 from sweeps.stop import Stop
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class Options:
         )
 
 
-def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(line: CommandLine, stop: Stop) -> int:
     """Run the command line; see ``sweeps.commands.entry.command``."""
-    run(parse(arguments, "adult.py", Options))
+    run(parse(line.arguments, line.program, Options))
     return 0
 
 

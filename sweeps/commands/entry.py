@@ -7,10 +7,10 @@ install them.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 
@@ -18,15 +18,25 @@ from rkd_core.errors import UserError
 from rkd_core.text import terminal
 from sweeps.stop import Stop, farewell
 
-__all__ = ["command", "leave"]
+__all__ = ["CommandLine", "command", "leave", "missing"]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Command line of a process, or of a call in its place."""
+
+    program: str
+    """Name of the program for messages, such as ``pareto.py`` or ``rkd sweep``."""
+    arguments: Sequence[str]
+    typed: Sequence[str]
+    """All words as typed, without the interpreter."""
 
 
 def command(program: str, *, resumes: bool = True) -> Callable[..., int]:
     """Return the command whose module in ``sweeps.commands`` has the program's name.
 
-    The module defines ``main(arguments, command, stop)``, which receives the arguments (None for
-    those of this process), the command as typed and the reasons to stop, and returns the exit code.
-    The exit codes of all commands are:
+    The module defines ``main(line, stop)``, which receives the command line and the reasons to
+    stop, and returns the exit code. The exit codes of all commands are:
 
     - 0: success.
     - 1: some trainings failed, a file cannot be written, or a results folder is damaged.
@@ -40,18 +50,25 @@ def command(program: str, *, resumes: bool = True) -> Callable[..., int]:
     return partial(_run, program, resumes)
 
 
-def _run(program: str, resumes: bool, arguments: Sequence[str] | None = None) -> int:
+def _run(
+    name: str, resumes: bool, arguments: Sequence[str] | None = None, program: str | None = None
+) -> int:
+    """Run the command of this name; ``program`` replaces the name in messages."""
     terminal.prepare(own_process=arguments is None)
+    program = program or name
     try:
-        module = import_module(f"sweeps.commands.{program.removesuffix('.py')}")
+        module = import_module(f"sweeps.commands.{name.removesuffix('.py')}")
     except ModuleNotFoundError as error:
-        return _missing(program, error)
-    typed = sys.argv if arguments is None else [program, *arguments]
-    stop = Stop()
+        return missing(program, error)
+    if arguments is None:
+        line = CommandLine(program, sys.argv[1:], sys.argv)
+    else:
+        line = CommandLine(program, arguments, [*program.split(), *arguments])
+    stop = Stop(program)
     if resumes:
         stop.handle_signals()
     try:
-        return int(module.main(arguments, typed, stop))
+        return int(module.main(line, stop))
     except UserError as error:
         return _fail(f"{program}: {error}", 2)
     except (MemoryError, ImportError) as error:  # an import may lack memory for its libraries
@@ -62,7 +79,7 @@ def _run(program: str, resumes: bool, arguments: Sequence[str] | None = None) ->
     except OSError as error:  # such as a full disk in the middle of a sweep
         return _fail(_ended(program, resumes, error), 1)
     except KeyboardInterrupt as interrupt:
-        again = f"continue with: {shlex.join(['python', *typed])}"
+        again = f"continue with: {terminal.command_line(line.typed)}"
         last = again if resumes else "nothing was written"
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         return _fail(f"{program}: stopped; {last}", 128 + number)
@@ -77,7 +94,7 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
-def _missing(program: str, error: ModuleNotFoundError) -> int:
+def missing(program: str, error: ModuleNotFoundError) -> int:
     """Print which package is missing and how to install it; return the exit code.
 
     Raises:

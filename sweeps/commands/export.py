@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +21,7 @@ from rkd_core.storage.local import hidden_name, publish_folder
 from rkd_core.text import json_text
 from sweeps.cli.options import OptionalName, OptionalPath
 from sweeps.cli.parse import parse
+from sweeps.commands.entry import CommandLine
 from sweeps.commands.model_card import Choice, model_card
 from sweeps.stop import Stop
 
@@ -66,17 +66,21 @@ class Options:
     best worst-class accuracy on validation)"""
 
 
-def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(line: CommandLine, stop: Stop) -> int:
     """Run the command line; see ``sweeps.commands.entry.command``."""
-    folder = run(parse(arguments, "export.py", Options))
+    folder = run(parse(line.arguments, line.program, Options), line.program)
     print(f"Wrote {UserError(str(folder))}")
     return 0
 
 
-def run(options: Options) -> Path:
+def run(options: Options, program: str = "export.py") -> Path:
     """Choose, check and export a model; the folder appears complete or not at all.
 
     An existing export is replaced if its files are unchanged.
+
+    Args:
+        options: The options.
+        program: Name of the program, for a warning.
 
     Returns:
         The folder.
@@ -102,7 +106,7 @@ def run(options: Options) -> Path:
     _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
     warning = of_record(row)
     if warning:
-        print(f"export.py: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
+        print(f"{program}: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
     return to
 
 

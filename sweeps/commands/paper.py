@@ -26,6 +26,7 @@ from sweeps.cli.options import Economy, OptionalPath, Options
 from sweeps.cli.parse import parse
 from sweeps.commands.adult import Options as AdultOptions
 from sweeps.commands.adult import run as run_adult
+from sweeps.commands.entry import CommandLine
 from sweeps.commands.pareto import run as sweep
 from sweeps.display.summary import print_failures
 from sweeps.planning.cluster import Cluster
@@ -51,13 +52,13 @@ class PaperOptions(Options):
     """also write the table (.md, .json) and its records (.parquet) to this folder"""
 
 
-def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(line: CommandLine, stop: Stop) -> int:
     """Train the missing runs, print the table, and return the exit code.
 
     Raises:
         UserError: Bad input; nothing has been trained.
     """
-    options = parse(arguments, "paper.py", PaperOptions)
+    options = parse(line.arguments, line.program, PaperOptions)
     console = Console(file=sys.stdout)
     if options.table == "list":
         _list(console)
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) ->
     code, parts = 0, {}
     for place in sorted({cell.part for cell in wanted.cells}):
         part = _Part()
-        ended = sweep(_options(options, wanted.parts[place], scale), command, stop, part)
+        ended = sweep(_options(options, wanted.parts[place], scale), line.typed, stop, part)
         if part.out is not None:
             parts[place] = records.read(part.out / "records", part.run_ids)
             folder = part.out

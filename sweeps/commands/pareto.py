@@ -23,6 +23,7 @@ from sweeps.cli.checks import check
 from sweeps.cli.economy_checks import average_constraint
 from sweeps.cli.options import Display, Options
 from sweeps.cli.parse import parse
+from sweeps.commands.entry import CommandLine
 from sweeps.commands.job import Job, Work, choose_layout, find_work, prepare
 from sweeps.display.progress import Tally, display_for
 from sweeps.display.summary import (
@@ -70,9 +71,9 @@ class Session:
     """Cluster and results folder, which are held while trainings run."""
 
 
-def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(line: CommandLine, stop: Stop) -> int:
     """Run the command line; see ``sweeps.commands.entry.command``."""
-    return run(parse(arguments), command, stop)
+    return run(parse(line.arguments, line.program, Options), line.typed, stop)
 
 
 def run(

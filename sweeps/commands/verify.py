@@ -8,7 +8,7 @@ that can be recreated without training are deleted.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from rkd_core.storage import bundles, files
 from rkd_core.storage.files import Location
 from rkd_core.teachers import table_or_live
 from rkd_core.text import json_text
+from sweeps.commands.entry import CommandLine
 from sweeps.stop import Stop
 
 __all__ = ["Damage", "examine", "main", "sweep_leftovers"]
@@ -150,20 +151,21 @@ def _names(folder: Location) -> list[str]:
     return [name for name in files.names(folder) if not name.startswith(".")]
 
 
-def main(arguments: Sequence[str] | None, command: Sequence[str], stop: Stop) -> int:
+def main(line: CommandLine, stop: Stop) -> int:
     """Run the command line; see ``sweeps.commands.entry.command``.
 
     Raises:
         UserError: The folder is not a results folder.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m sweeps.verify", description="Check every byte of a results folder."
+        prog="python -m sweeps.verify" if line.program == "verify" else line.program,
+        description="Check every byte of a results folder.",
     )
     parser.add_argument("results", help="of a sweep: a folder, s3:// or gs://")
     parser.add_argument(
         "--repair", action="store_true", help="set what is damaged aside; the next run trains it"
     )
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(line.arguments)
     out = files.location(chosen.results)
     try:
         json_text.parse(files.read(out / "dataset.json"))["fingerprint"]

@@ -34,7 +34,7 @@ def test_without_dependencies_each_command_says_how_to_install_them(program, tmp
 def failing(monkeypatch, error, *, resumes=True):
     """Return the exit code of a command that raises this."""
 
-    def main(arguments, command, stop):
+    def main(line, stop):
         raise error
 
     monkeypatch.setitem(sys.modules, "sweeps.commands.fails", types.SimpleNamespace(main=main))

@@ -13,6 +13,7 @@ from sweeps.cli.options import Options
 from sweeps.cli.parse import parse
 from sweeps.commands import paper
 from sweeps.commands.adult import Options as AdultOptions
+from sweeps.commands.entry import CommandLine
 from sweeps.commands.paper import PaperOptions, _dataset, _options
 from sweeps.stop import Stop
 
@@ -97,7 +98,8 @@ def test_adult_has_the_split_and_the_threshold_of_the_paper(
     asked: list[AdultOptions] = []
     monkeypatch.setattr(paper, "run_adult", asked.append)
     for more in ([], ["--seeds", "7", "8"]):
-        assert paper.main(["--table", "pet-9", *more], ["paper"], Stop()) == 0
+        line = CommandLine("paper.py", ["--table", "pet-9", *more], ["paper"])
+        assert paper.main(line, Stop()) == 0
     assert [(o.split, o.threshold, o.seeds) for o in asked] == [
         ("published", 0.33, AdultOptions.seeds),
         ("published", 0.33, (7, 8)),
