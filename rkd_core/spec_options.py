@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,9 @@ Normalization = Literal["per_channel", "centered", "symmetric", "imagenet"]
 
 LARGEST = 2**63 - 1
 """Largest integer that a record can hold."""
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Frozen(BaseModel):
@@ -77,27 +80,41 @@ class HoldoutRule(Frozen):
 
 
 class Recipe(Frozen):
-    """Optimizer (SGD with Nesterov momentum), learning-rate schedule and augmentation."""
+    """Optimizer, learning-rate schedule, regularization and augmentation."""
 
     epochs: int = Field(ge=0, le=LARGEST)
     """Number of epochs; 0 trains nothing and measures a teacher's ``initial_weights``."""
     batch_size: int = Field(default=128, ge=1)
     drop_last: bool = True
     """Whether to drop the last batch of an epoch if it is smaller (unless it is the only one)."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of ``sgd``."""
     nesterov: bool = True
+    """Whether ``sgd`` uses Nesterov momentum."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay rates of the averages of ``adamw``: of the gradient and of its square."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Summand of the denominator of ``adamw``."""
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_norm: bool = True
     """Whether weight decay also applies to the scale and shift of batch norm."""
-    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    decay_norms_and_biases: bool | None = None
+    """Whether weight decay also applies to parameters of one dimension: biases, and scales and
+    shifts of all normalizations; None: for ``sgd`` but not for ``adamw``."""
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
     warmup: float = Field(default=0, ge=0, lt=1)
-    """Share of the training over which the learning rate rises linearly from zero."""
+    """Share of the training over which the learning rate rises: linearly from zero, with
+    ``one_cycle`` along half a cosine from 1/25 of the peak."""
     milestones: tuple[float, ...] = ()
     """Shares of the training at which the step schedule multiplies the rate by ``decay``."""
     decay: float = Field(default=0.1, gt=0, le=1)
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient of all parameters together; None for no limit."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which becomes the model; None: the
+    model has the last weights."""
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     """Share of a one-hot label that is spread evenly over all classes."""
     crop_padding: int = Field(default=0, ge=0)
@@ -115,10 +132,21 @@ class Recipe(Frozen):
         """Number of augmented views of an image in memory: crops, and their mirror images."""
         return (2 * self.crop_padding + 1) ** 2 * (2 if self.flip else 1)
 
+    @property
+    def decays_norms_and_biases(self) -> bool:
+        """Whether weight decay also applies to parameters of one dimension."""
+        if self.decay_norms_and_biases is None:
+            return self.optimizer == "sgd"
+        return self.decay_norms_and_biases
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
+        others = {"sgd": ("betas", "epsilon"), "adamw": ("momentum", "nesterov")}[self.optimizer]
+        for name in others:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does not belong to the optimizer {self.optimizer}")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must increase")
         if any(not 0 < m < 1 for m in self.milestones):

@@ -19,7 +19,7 @@ def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half:
 
     Args:
         architecture: Name of the network.
-        recipe: Recipe with the batch size.
+        recipe: Recipe with the batch size and the averages.
         dataset: Dataset with classes, channels and image size; the memory of its images is not
             counted.
         half: Whether activations are in bfloat16.
@@ -42,4 +42,6 @@ def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half:
     activations = sum(kept.values()) * recipe.batch_size / _PROBE / (2 if half else 1)
     weights = sum(p.numel() for p in model.parameters()) * 4
     del logits  # it kept the saved tensors alive until they were counted
-    return int(_SLACK * activations + 4 * weights)  # weights, gradients, momentum, a cast copy
+    # Weights, gradients, a cast copy, one or two averages of gradients, and one of weights.
+    copies = 3 + {"sgd": 1, "adamw": 2}[recipe.optimizer] + (recipe.ema_decay is not None)
+    return int(_SLACK * activations + copies * weights)

@@ -207,14 +207,19 @@ class TrainingSpec(Frozen):
             self._check_derived(self.derived)
         if self.tuned is not None:
             self._check_tuned(self.tuned)
+        self._check_multipliers()
+        return self
+
+    def _check_multipliers(self) -> None:
         shifted = self.derived is not None and self.derived.by == "shifted"
-        ascends = objective.uses_multipliers(self.alpha) and not shifted
+        ascends = OBJECTIVES[self.objective].uses_multipliers(self.alpha) and not shifted
         if ascends != (self.multipliers is not None):
             raise ValueError("multipliers belong to trainings that update them, and only to those")
         averaged = self.multipliers.averaged_iterates if self.multipliers else None
         if averaged is not None and averaged > self.recipe.epochs:
             raise ValueError("averaged_iterates cannot exceed the epochs")
-        return self
+        if averaged is not None and self.recipe.ema_decay is not None:
+            raise ValueError("a model averages either iterates or weights (ema_decay)")
 
     def _check_derived(self, derived: Derivation) -> None:
         if self.stage != "teacher" or self.objective != "tradeoff":

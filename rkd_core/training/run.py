@@ -25,6 +25,7 @@ from rkd_core.training.measurement import validate
 from rkd_core.training.multiplier_updates import Ascent
 from rkd_core.training.optimizer import optimizer_for
 from rkd_core.training.targets import OneHotTargets, Targets, TeacherTargets, true_probabilities
+from rkd_core.training.weight_average import WeightAverage
 
 __all__ = ["Run"]
 
@@ -89,6 +90,8 @@ class Run:
         )
         self._epoch = torch.ones((), device=device)  # updated in place, for recorded steps
         self.optimizer = optimizer_for(self._trained, spec.recipe, rate)
+        decay = spec.recipe.ema_decay if spec.recipe.epochs else None
+        self._average = None if decay is None else WeightAverage(self.model, decay)
         self._targets: Targets = (
             OneHotTargets(dataset, device, spec.recipe.label_smoothing)
             if teacher is None or spec.temperature is None
@@ -123,8 +126,9 @@ class Run:
         self._epoch.fill_(epoch + 1)
 
     def changing(self) -> list[Tensor]:
-        """Return the tensors that a step updates in place, except momentum buffers."""
-        return list(self._trained.state_dict().values())
+        """Return the tensors that a step updates in place, except those of the optimizer."""
+        averages = [] if self._average is None else self._average.changing()
+        return [*self._trained.state_dict().values(), *averages]
 
     def update_multipliers(self, step: int) -> None:
         """Update the multipliers and the costs if an update is due before this step."""
@@ -133,7 +137,7 @@ class Run:
             self._costs.copy_(self._current_costs())
 
     def step(self, images: Tensor, labels: Tensor, logits: Tensor | None) -> Tensor:
-        """Take one step of SGD; return the loss before the step, a scalar on the device.
+        """Take one step of the optimizer; return the loss before the step, a scalar on the device.
 
         Args:
             images: Images, float32 ``(batch, channels, height, width)``.
@@ -163,6 +167,8 @@ class Run:
         if self.spec.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self._trained.parameters(), self.spec.recipe.gradient_clip)
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update()
         return loss.detach()
 
     def end_epoch(self, epoch: int, losses: Tensor) -> None:
@@ -187,7 +193,7 @@ class Run:
 
     def validate(self, epochs: int) -> dict[str, Any]:
         """Measure the model on validation after ``epochs`` epochs; return columns of its record."""
-        columns = validate(self.model, self._data)
+        columns = validate(self._evaluated, self._data)
         self._validations[epochs] = columns["val_class_correct"]
         return columns
 
@@ -205,9 +211,12 @@ class Run:
         if self.loss is not None:
             state |= {f"loss/{name}": value for name, value in self.loss.state_dict().items()}
         for place, parameter in enumerate(self._trained.parameters()):
-            momentum = self.optimizer.momentum_buffers.get(parameter)
-            if momentum is not None:
-                state[f"momentum/{place}"] = momentum
+            for kind, values in self.optimizer.state.items():
+                if parameter in values:
+                    state[f"{kind}/{place}"] = values[parameter]
+        if self._average is not None:
+            weights = self._average.model.state_dict()
+            state |= {f"average/{name}": value for name, value in weights.items()}
         if self.ascent is not None:
             state["multipliers/log"] = self.ascent.log_multipliers
             state["multipliers/updates"] = torch.tensor(self.ascent.updates)
@@ -229,11 +238,12 @@ class Run:
         self.model.load_state_dict(part("model/"))
         if self.loss is not None:
             self.loss.load_state_dict(part("loss/"))
-        momenta = part("momentum/")
-        for place, parameter in enumerate(self._trained.parameters()):
-            if str(place) in momenta:
-                momentum = torch.empty_like(parameter).copy_(momenta[str(place)])
-                self.optimizer.momentum_buffers[parameter] = momentum.detach()
+        parameters = list(self._trained.parameters())
+        for kind in self.optimizer.state:
+            for place, value in part(f"{kind}/").items():
+                self.optimizer.restore(kind, parameters[int(place)], value)
+        if self._average is not None:
+            self._average.load(part("average/"))
         if self.ascent is not None:
             self.ascent.log_multipliers = part("multipliers/")["log"]
             self.ascent.updates = int(state["multipliers/updates"])
@@ -245,14 +255,22 @@ class Run:
         self.seconds = float(state["seconds"])
 
     @property
+    def _evaluated(self) -> nn.Module:
+        """Network that is evaluated: the one with averaged weights if there is one."""
+        return self.model if self._average is None else self._average.model
+
+    @property
     def iterates(self) -> int | None:
         """Number of iterates that the final model averages; None if it is the last iterate."""
         return len(self._iterates) or None
 
     def final(self) -> nn.Module:
-        """Return the final model: the network, or the mean of the logits of the iterates."""
+        """Return the final model: the network, or the mean of the logits of the iterates.
+
+        The weights of the network are those of the last step, or their moving average.
+        """
         if not self._iterates:
-            return self.model
+            return self._evaluated
         dataset, networks = self._data.dataset, []
         for weights in self._iterates:
             network = models.build(

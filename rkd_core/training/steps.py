@@ -1,4 +1,4 @@
-"""Steps of SGD for all trainings of an array: one after the other, or as a CUDA graph.
+"""Steps of the optimizers of all trainings of an array: one after the other, or as a CUDA graph.
 
 A small network does not utilize a GPU, because each of its hundreds of kernels takes less time
 than its launch. On a GPU, the steps of all trainings are therefore recorded once into a CUDA graph
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.training.run import Run
@@ -117,12 +117,11 @@ class RecordedSteps:
         def step() -> None:
             self._step_all(self._images, self._labels, self._logits)
 
-        # The warm-up trains, so the previous values are restored. New momentum buffers are set to
-        # zero, which is equivalent to having none at the first step of SGD.
+        # The warm-up trains, so the previous values are restored. New states of optimizers are set
+        # to zero, which is equivalent to having none.
         before = [[value.clone() for value in run.changing()] for run in self._runs]
-        momenta = [
-            {p: buffer.clone() for p, buffer in run.optimizer.momentum_buffers.items()}
-            for run in self._runs
+        states = [
+            {key: value.clone() for key, value in _optimizer_state(run)} for run in self._runs
         ]
         for _ in range(_WARM_UPS):
             self._recorder.warm_up(step)
@@ -132,15 +131,22 @@ class RecordedSteps:
             log.warning("steps are not recorded: %s", error)
             replay = step
         with torch.no_grad():
-            for run, values, buffers in zip(self._runs, before, momenta, strict=True):
+            for run, values, state in zip(self._runs, before, states, strict=True):
                 for now, then in zip(run.changing(), values, strict=True):
                     now.copy_(then)
-                for parameter, buffer in run.optimizer.momentum_buffers.items():
-                    if parameter in buffers:
-                        buffer.copy_(buffers[parameter])
+                for key, value in _optimizer_state(run):
+                    if key in state:
+                        value.copy_(state[key])
                     else:
-                        buffer.zero_()
+                        value.zero_()
         return replay
+
+
+def _optimizer_state(run: Run) -> Iterator[tuple[tuple[str, nn.Parameter], Tensor]]:
+    """Yield the tensors of the optimizer of a training, by kind and parameter."""
+    for kind, values in run.optimizer.state.items():
+        for parameter, value in values.items():
+            yield (kind, parameter), value
 
 
 class PlainRecorder:

@@ -103,8 +103,22 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
     decay = training.weight_decay
     good = decay is None or (math.isfinite(decay) and decay >= 0)
     require(good, f"--weight-decay must be 0 or more, not {decay}")
-    share = training.label_smoothing
-    require(share is None or 0 <= share < 1, f"--label-smoothing must be 0 to below 1, not {share}")
+    for flag, shares in (
+        ("--label-smoothing", (training.label_smoothing,)),
+        ("--warmup", (training.warmup,)),
+        ("--betas", training.betas or ()),
+    ):
+        for share in shares:
+            require(share is None or 0 <= share < 1, f"{flag} must be 0 to below 1, not {share}")
+    decay = training.ema_decay
+    require(decay is None or 0 < decay < 1, f"--ema-decay must be between 0 and 1, not {decay}")
+    milestones = training.milestones
+    if milestones is not None:
+        increasing = list(milestones) == sorted(set(milestones))
+        require(
+            len(milestones) > 0 and increasing and all(0 < m < 1 for m in milestones),
+            "--milestones are increasing shares of the training between 0 and 1, such as 0.5 0.75",
+        )
     for flag, architecture in (
         ("--teacher-architecture", training.teacher_architecture),
         ("--student-architecture", training.student_architecture),

@@ -184,8 +184,32 @@ class TrainingChoice:
     """peak learning rate"""
     weight_decay: OptionalFloat = None
     """weight decay"""
+    optimizer: Annotated[
+        Literal["sgd", "adamw"] | None,
+        tyro.conf.arg(metavar="sgd|adamw", help_behavior_hint=""),
+    ] = None
+    """optimizer (default: that of the recipe); another one than that of the recipe needs
+    --learning-rate"""
+    betas: Annotated[
+        tuple[float, float] | None, tyro.conf.arg(metavar="FLOAT FLOAT", help_behavior_hint="")
+    ] = None
+    """decay rates of the averages of adamw (default: 0.9 0.999)"""
+    lr_schedule: Annotated[
+        Literal["constant", "step", "cosine", "one_cycle"] | None,
+        tyro.conf.arg(metavar="constant|step|cosine|one_cycle", help_behavior_hint=""),
+    ] = None
+    """schedule of the learning rate (default: that of the recipe)"""
+    warmup: OptionalFloat = None
+    """share of the training over which the learning rate rises, such as 0.1 (default: that of the
+    recipe; 0.3 with --lr-schedule one_cycle)"""
+    milestones: OptionalFloats = None
+    """shares of the training at which the step schedule lowers the learning rate, such as 0.5
+    0.75"""
     gradient_clip: OptionalFloat = None
     """largest norm of the gradient of all parameters together (default: that of the recipe)"""
+    ema_decay: OptionalFloat = None
+    """evaluate and keep an exponential moving average of the weights with this decay per step, such
+    as 0.999, instead of the last weights (default: that of the recipe)"""
     label_smoothing: OptionalFloat = None
     """share of a true label that is spread evenly over all classes, for trainings on labels without
     a teacher (default: that of the recipe, 0)"""

@@ -21,6 +21,8 @@ from sweeps.planning.defaults import Defaults, Scale, defaults_for
 
 __all__ = ["GivenData", "Settings", "data_options", "load_data", "resolve", "teacher_weights"]
 
+_ONE_CYCLE_WARMUP = 0.3  # as in ``torch.optim.lr_scheduler.OneCycleLR``
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -173,6 +175,10 @@ def resolve(
         fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
         if averaged is not None and averaged > fewest:
             raise UserError(f"--averaged-iterates {averaged} exceeds the {fewest} epochs")
+        require(
+            averaged is None or recipe.ema_decay is None,
+            "--averaged-iterates and --ema-decay both average: choose one",
+        )
     except ValidationError as error:
         raise UserError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
     worst_k = options.selection.worst_k
@@ -203,16 +209,63 @@ def resolve(
 
 
 def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> Recipe:
+    recipe = recipes.get(name)
     changes = {
+        **_optimizer(recipe, training),
+        **_schedule(recipe, training),
         "epochs": training.epochs or default_epochs,
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
         "gradient_clip": training.gradient_clip,
+        "ema_decay": training.ema_decay,
         "label_smoothing": training.label_smoothing,
     }
-    fields = recipes.get(name).model_dump()
-    return Recipe(**(fields | {k: v for k, v in changes.items() if v is not None}))
+    return _changed(recipe, changes)
+
+
+def _optimizer(recipe: Recipe, training: TrainingChoice) -> dict[str, Any]:
+    """Return the changes to the optimizer of a recipe; another one starts from its own defaults."""
+    chosen = training.optimizer or recipe.optimizer
+    require(
+        training.betas is None or chosen == "adamw",
+        "--betas is for --optimizer adamw",
+    )
+    changes: dict[str, Any] = {"betas": training.betas}
+    if chosen != recipe.optimizer:
+        require(
+            training.learning_rate is not None,
+            f"--optimizer {chosen} needs --learning-rate: that of the recipe is for "
+            f"{recipe.optimizer}",
+        )
+        others = ("momentum", "nesterov", "betas", "epsilon")
+        defaults = {name: Recipe.model_fields[name].default for name in others}
+        changes = defaults | {k: v for k, v in changes.items() if v} | {"optimizer": chosen}
+    return changes
+
+
+def _schedule(recipe: Recipe, training: TrainingChoice) -> dict[str, Any]:
+    """Return the changes to the learning-rate schedule of a recipe."""
+    chosen = training.lr_schedule or recipe.schedule
+    changes: dict[str, Any] = {"warmup": training.warmup, "milestones": training.milestones}
+    require(
+        training.milestones is None or chosen == "step",
+        "--milestones is for --lr-schedule step",
+    )
+    if chosen != recipe.schedule:
+        require(
+            training.milestones is not None or chosen != "step",
+            "--lr-schedule step needs --milestones, such as 0.5 0.75",
+        )
+        changes |= {"schedule": chosen, "milestones": training.milestones or ()}
+        if chosen == "one_cycle" and training.warmup is None:
+            changes["warmup"] = _ONE_CYCLE_WARMUP
+    return changes
+
+
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """Return a recipe with the changes that are not None."""
+    return Recipe(**(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None}))
 
 
 def _teaching(
@@ -233,7 +286,7 @@ def _teaching(
         "learning_rate": training.teacher_learning_rate,
         "normalization": training.teacher_normalization or published,
     }
-    return Recipe(**(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None}))
+    return _changed(recipe, changes)
 
 
 def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOptions:

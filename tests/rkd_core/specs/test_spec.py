@@ -130,6 +130,11 @@ def test_defaults_never_change():
         "crop_fill": 0.0,
         "flip": False,
         "normalization": "per_channel",
+        "optimizer": "sgd",
+        "ema_decay": None,
+        "betas": [0.9, 0.999],
+        "epsilon": 1e-8,
+        "decay_norms_and_biases": None,
     }
     assert json.loads(MultiplierOptions().model_dump_json()) == {
         "step_size": 0.1,

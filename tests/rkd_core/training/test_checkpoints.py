@@ -34,6 +34,16 @@ def cut_after(epoch, seen):
     return report
 
 
+ADAMW = RECIPE.model_copy(
+    update={
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "schedule": "one_cycle",
+        "ema_decay": 0.8,
+    }
+)
+
+
 @pytest.fixture(name="world")
 def world_with_a_teacher(tmp_path):
     data = colourful()
@@ -166,12 +176,18 @@ def test_checkpoints_that_take_long_are_rare(world, monkeypatch):
     assert min(b - a for a, b in itertools.pairwise(times)) >= 3.0 / 0.02
 
 
-@pytest.mark.parametrize("step", [1, STEPS - 1, STEPS, 2 * STEPS + 1, 6 * STEPS - 1])
-def test_what_was_asked_to_stop_goes_on_from_that_very_step(world, step):
+@pytest.mark.parametrize(
+    ("recipe", "step"),
+    [(RECIPE, step) for step in (1, STEPS - 1, STEPS, 2 * STEPS + 1, 6 * STEPS - 1)]
+    + [(ADAMW, 1), (ADAMW, 2 * STEPS + 1)],
+)
+def test_what_was_asked_to_stop_goes_on_from_that_very_step(world, recipe, step):
     data, student, folder = world
+    averaged = None if recipe.ema_decay else 3
+    multipliers = ASCENT.model_copy(update={"averaged_iterates": averaged})
     specs = [
-        student(objective="tradeoff", alpha=0.7, multipliers=ASCENT),
-        student(temperature=3.0),
+        student(objective="tradeoff", alpha=0.7, multipliers=multipliers, recipe=recipe),
+        student(temperature=3.0, recipe=recipe),
     ]
     whole = train(specs, data=data, out=folder / "whole", execution=CPU)
     out, asked, seen = folder / "cut", itertools.count(), []

@@ -58,6 +58,28 @@ def test_weight_decay_can_spare_batch_norm_and_nothing_else():
         assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.9])
+def test_one_cycle_is_that_of_torch(steps, warmup):
+    recipe = Recipe(epochs=1, learning_rate=0.4, schedule="one_cycle", warmup=warmup)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.4, total_steps=steps, pct_start=warmup
+    )
+    for step in range(steps):
+        expected = optimizer.param_groups[0]["lr"]
+        assert learning_rate(recipe, step, steps) == pytest.approx(expected, rel=1e-12)
+        optimizer.step()
+        if step + 1 < steps:
+            scheduler.step()
+
+
+def test_constant_stays_at_the_peak_after_the_warmup():
+    recipe = Recipe(epochs=1, learning_rate=2.0, schedule="constant", warmup=0.2)
+    rates = [learning_rate(recipe, step, 10) for step in range(10)]
+    assert rates == pytest.approx([2 / 3, 4 / 3] + [2.0] * 8)
+
+
 def test_one_step_is_nesterov_sgd_by_hand():
     parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
     module = nn.Module()
@@ -136,11 +158,90 @@ def test_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
         models[0].named_parameters(), models[1].parameters(), strict=True
     ):
         assert torch.equal(own, other), name
-    momenta = [ours.momentum_buffers.get(p) for p in models[0].parameters()]
+    momenta = [ours.state["momentum"].get(p) for p in models[0].parameters()]
     for own, other in zip(momenta, models[1].parameters(), strict=True):
         expected = theirs.state[other].get("momentum_buffer")
         assert (own is None) == (expected is None)
         assert own is None or torch.equal(own, expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight_decay": 0.0},
+        {"decay_norms_and_biases": True},
+        {"decay_norms_and_biases": True, "decay_norm": False},
+        {"betas": (0.8, 0.95), "epsilon": 1e-3},
+    ],
+)
+@pytest.mark.parametrize("tensor_rate", [False, True])
+def test_adamw_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
+    """50 steps; one parameter never has a gradient, another has one only now and then."""
+    recipe = Recipe(
+        epochs=1, optimizer="adamw", learning_rate=0.01, **{"weight_decay": 0.05} | options
+    )
+    rate = torch.tensor(0.0) if tensor_rate else None
+
+    def network():
+        torch.manual_seed(0)
+        parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+        model = nn.Sequential(*parts)
+        model.rare, model.unused = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+        return model
+
+    models = network(), network()
+    ours = optimizer_for(models[0], recipe, rate)
+    exempt = {"1.weight", "1.bias"} if recipe.decay_norm is False else set()
+    if not recipe.decay_norms_and_biases:
+        exempt |= {"0.bias", "1.weight", "1.bias", "4.bias", "rare", "unused"}
+    named = dict(models[1].named_parameters())
+    theirs = torch.optim.AdamW(
+        [
+            {"params": [p for name, p in named.items() if name not in exempt]},
+            {"params": [p for name, p in named.items() if name in exempt], "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate if rate is None else rate,
+        betas=recipe.betas,
+        eps=recipe.epsilon,
+        weight_decay=recipe.weight_decay,
+        fused=tensor_rate,
+    )
+    generator = torch.Generator().manual_seed(1)
+    for step in range(50):
+        now = learning_rate(recipe, step, 50)
+        images = torch.randn(8, 1, 6, 6, generator=generator)
+        if rate is None:
+            ours.rate = now
+            for group in theirs.param_groups:
+                group["lr"] = now
+        else:
+            rate.fill_(now)
+        for model, optimizer in zip(models, (ours, theirs), strict=True):
+            logits = model(images) + (model.rare if step % 3 == 1 else 0.0)
+            optimizer.zero_grad()
+            logits.square().mean().backward()
+            optimizer.step()
+    for (name, own), other in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
+        assert torch.equal(own, other), name
+        for kind, name_of_torch in (
+            ("gradient_average", "exp_avg"),
+            ("square_average", "exp_avg_sq"),
+            ("steps_taken", "step"),
+        ):
+            expected = theirs.state[other].get(name_of_torch)
+            kept = ours.state[kind].get(own)
+            assert (kept is None) == (expected is None)
+            assert kept is None or torch.equal(kept, expected)
+
+
+def test_options_of_the_other_optimizer_are_refused():
+    with pytest.raises(ValueError, match="betas does not belong to the optimizer sgd"):
+        Recipe(epochs=1, betas=(0.8, 0.9))
+    with pytest.raises(ValueError, match="momentum does not belong to the optimizer adamw"):
+        Recipe(epochs=1, optimizer="adamw", momentum=0.5)
 
 
 def test_nesterov_without_momentum_is_refused():
