@@ -9,6 +9,7 @@ import numpy as np
 from analysis.selection.outcome import Outcome, Prospect
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
+from analysis.views.distillation_gain import distillation_gain
 from analysis.views.format import combination
 from rkd_core.text.numbers import interval, percent, plural, points, seeds_of, with_error
 
@@ -37,6 +38,8 @@ class Answer:
     """Sentences on why nothing is recommended; empty if something is."""
     gain: str
     """Sentences on the gain."""
+    undistilled: str
+    """Sentences on the gain over training without a teacher; empty without such students."""
     rule: str
     """Sentences on the selection rule."""
     trust: str
@@ -61,6 +64,7 @@ def answer(outcome: Outcome) -> Answer:
         title=f"Ship {_ship(outcome)}." if advised.ship else f"{advised.title}.",
         why=" ".join(advised.sentences),
         gain=_gain(outcome),
+        undistilled=distillation_gain(outcome) if advised.ship else "",
         rule=_rule(outcome),
         trust=_trust(outcome),
         lines=tuple(_lines(outcome)),

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.runs.columns import FloatArray, IntArray, effective_alpha
 from analysis.runs.combinations import Combinations, Means
-from analysis.selection.outcome import Outcome, letters
+from analysis.selection.outcome import Outcome, letters, method_names
 from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.format import readable, student, teacher
 from rkd_core.metrics import balanced_accuracy, recalls
@@ -35,7 +35,7 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
     others = outcome.methods
     rows, marks = others.combinations, letters(outcome)
     methods: dict[str, Any] = {
-        "variant": [readable(name) for name in rows.variant.to_pylist()],
+        "variant": [readable(name) for name in method_names(rows)],
         "letter": [marks.get(place, ("", ""))[0] for place in range(len(rows))],
         **_splits(outcome, rows, others.val, others.test),
     }

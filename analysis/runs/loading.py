@@ -112,6 +112,9 @@ def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
     alone = pc.and_(table["variant"].is_valid(), table["teacher_id"].is_null())
     rows = [] if setting is None else table.filter(alone).to_pylist()
     found = [row["run_id"] for row in rows if _setting(row) == setting]
+    if len(found) < len(rows):  # perhaps of an earlier version, whose specs lack fields
+        own = records.family_without_teacher(example["spec"], example["data_fingerprint"])
+        found += [row["run_id"] for row in rows if own is not None and row["family"] == own]
     families = pa.array({example["family"], _teachers_family(example)}, pa.string())
     family = pc.is_in(table["family"], value_set=families, skip_nulls=True)
     return pc.or_(family, pc.is_in(table["run_id"], value_set=pa.array(found, pa.string())))

@@ -10,10 +10,40 @@ from numpy.typing import ArrayLike
 from analysis.runs.columns import FloatArray, IntArray
 from rkd_core.metrics import average_accuracy, worst_k_accuracy
 
-__all__ = ["CONFIDENCE", "Outlook", "average_interval", "interval", "worst_k_interval"]
+__all__ = [
+    "CONFIDENCE",
+    "Interval",
+    "Outlook",
+    "Prospect",
+    "average_interval",
+    "interval",
+    "worst_k_interval",
+]
 
 CONFIDENCE = 0.9
 """Confidence of every interval."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its interval at confidence ``CONFIDENCE``."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, ends: FloatArray) -> Interval:
+        """Return an interval with ends from an array, ``(2,)``."""
+        return cls(float(value), float(ends[0]), float(ends[1]))
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Worst-k and average accuracy, with intervals."""
+
+    worst_k: Interval
+    average: Interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.runs.class_lists import distinct
-from analysis.runs.columns import FloatArray, objective_names
+from analysis.runs.columns import objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import Runs
 from analysis.selection import Selection
 from analysis.selection.criteria import Criterion
-from analysis.selection.intervals import average_interval, interval, worst_k_interval
+from analysis.selection.intervals import (
+    Interval,
+    Prospect,
+    average_interval,
+    interval,
+    worst_k_interval,
+)
 from analysis.selection.uncertainty import Estimate, Uncertainty, decide
+from analysis.selection.undistilled import Undistilled, undistilled
 from rkd_core.errors import UserError
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "class_names",
     "combination_name",
     "letters",
+    "method_names",
     "objective_name",
 ]
 
@@ -65,28 +73,6 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A figure and its interval at confidence ``CONFIDENCE``."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, value: float, ends: FloatArray) -> Interval:
-        """Return an interval with ends from an array, ``(2,)``."""
-        return cls(float(value), float(ends[0]), float(ends[1]))
-
-
-@dataclass(frozen=True)
-class Prospect:
-    """Worst-k and average accuracy of the selected combination, with intervals."""
-
-    worst_k: Interval
-    average: Interval
-
-
-@dataclass(frozen=True)
 class Prospects:
     """Accuracies of the selected combination: on further images, on a test set, and as tested."""
 
@@ -110,6 +96,8 @@ class Outcome:
     """The teachers alone, one row per objective."""
     methods: Beside
     """Students of other methods, one row for each of their variants."""
+    undistilled: Undistilled | None
+    """The best student without a teacher, compared with the selected one; None without one."""
     fitted: tuple[str, ...]
     """Methods among them that are fitted to validation without training."""
     setting: Setting
@@ -157,6 +145,7 @@ def assess(
         test=test,
         teachers=_beside(runs.teachers, worst_k),
         methods=_beside(runs.variants, worst_k),
+        undistilled=undistilled(runs.students, runs.variants, held_out, selection),
         fitted=_fitted(runs.variants),
         setting=_setting(runs),
         uncertainty=uncertainty,
@@ -218,10 +207,18 @@ def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
     Only the variant of each method with the best validation worst-k accuracy has a letter.
     """
     means = outcome.methods.val
-    names = [v.partition(" ")[0] for v in outcome.methods.combinations.variant.to_pylist()]
+    names = [name.partition(" ")[0] for name in method_names(outcome.methods.combinations)]
     order = np.lexsort((-means.average, -means.worst_k)).tolist()
     best = {names[place]: place for place in reversed(order)}
     return {best[name]: (_letter(k), name) for k, name in enumerate(sorted(best))}
+
+
+def method_names(c: Combinations) -> list[str]:
+    """Return the methods with their options, and the objective if it is not standard."""
+    return [
+        f"{name} (alpha_s {alpha:g})" if np.isfinite(alpha) else name
+        for name, alpha in zip(c.variant.to_pylist(), c.alpha_s.tolist(), strict=True)
+    ]
 
 
 def _letter(place: int) -> str:

@@ -14,7 +14,15 @@ from analysis.selection.criteria import Accuracies, Criterion
 from analysis.selection.intervals import CONFIDENCE, Outlook, interval
 from analysis.selection.posterior import Posterior, fit
 
-__all__ = ["CONFIDENCE", "MOST", "Estimate", "Uncertainty", "choose", "decide"]
+__all__ = [
+    "CONFIDENCE",
+    "MOST",
+    "Estimate",
+    "Uncertainty",
+    "choose",
+    "decide",
+    "expected_accuracies",
+]
 
 Estimate = Literal["raw", "shrunk"]
 MOST = 1000
@@ -85,7 +93,7 @@ def decide(
     if posterior is None:
         return selection, None, "no intervals: the runs have different numbers of validation images"
     counted, rule = selection.seen, selection.criterion
-    accuracies, worst_k, average = _expected(posterior, counted, rule)
+    accuracies, worst_k, average = expected_accuracies(posterior, counted, rule)
     if estimate == "shrunk":
         selection = select(combinations, rule, accuracies)
     sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average)
@@ -101,7 +109,7 @@ def choose(
     if posterior is None:
         return selection
     rule = selection.criterion
-    return select(combinations, rule, _expected(posterior, selection.seen, rule)[0])
+    return select(combinations, rule, expected_accuracies(posterior, selection.seen, rule)[0])
 
 
 def _number(posterior: Posterior) -> int:
@@ -123,7 +131,7 @@ class _Draws:
     """Recalls of the selected combination, ``(draws, classes)``."""
 
 
-def _expected(
+def expected_accuracies(
     posterior: Posterior, counted: Accuracies, rule: Criterion
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.

@@ -30,6 +30,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
     images (none if records have no counts or there are fewer than three classes; no group is
     empty); a group's accuracy is the mean recall of its classes.
 
+    ``undistilled`` compares the selected student with the best one without a teacher, by the same
+    rule (None if none was trained): ``preferred`` if the rule values it as much or more, with its
+    ``expected`` accuracies, and the ``gain`` of the selected student over it. ``students`` are all
+    students without a teacher.
+
     ``methods`` are students of other methods, on validation and on test; none of them is selected.
     ``recommendation`` says whether the selected student can be shipped, and if not, why and what to
     change; ``selected`` holds it in either case. ``optimism`` is the excess of its validation
@@ -80,6 +85,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "standard_distillation": _figures(outcome, reference),
         "combinations": rows,
         "frontier": selection.frontier.tolist(),
+        "undistilled": _undistilled(outcome),
         "methods": _methods(outcome),
     }
 
@@ -143,18 +149,44 @@ def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
 
 
 def _methods(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return variant, seeds and accuracies of every student of another method."""
+    """Return variant, seeds and accuracies of every student of another method.
+
+    Students without a teacher are left out if their objective is not standard.
+    """
     c, worst_k = outcome.methods.combinations, outcome.selection.criterion.worst_k
-    rows = _rows(c, worst_k)
-    for index, row in enumerate(rows):
+    found = []
+    for index, row in enumerate(_rows(c, worst_k)):
+        del row["alpha_s"]
+        if row.pop("student_objective") is not None:
+            continue
         only = c.only(index)
-        test = _accuracies(
-            "test", outcome.held_out.means(only), outcome.held_out.means(only, worst_k)
-        )
-        row.update({name: column[0] for name, column in test.items()})
-        for name in ("student_objective", "alpha_s"):
+        means = (outcome.held_out.means(only, k) for k in (1, worst_k))
+        test = {name: column[0] for name, column in _accuracies("test", *means).items()}
+        found.append({"variant": c.variant[index].as_py(), **row, **test})
+    return found
+
+
+def _undistilled(outcome: Outcome) -> dict[str, Any] | None:
+    """Return the students without a teacher, and the best of them against the selected one."""
+    beside = outcome.undistilled
+    if beside is None:
+        return None
+    worst_k = outcome.selection.criterion.worst_k
+    rows = _rows(beside.combinations, worst_k)
+    for index, row in enumerate(rows):
+        only = beside.combinations.only(index)
+        means = (outcome.held_out.means(only, k) for k in (1, worst_k))
+        row.update({name: column[0] for name, column in _accuracies("test", *means).items()})
+        for name in ("teacher_objective", "alpha_t", "temperature", "tuned"):
             del row[name]
-    return [{"variant": v, **row} for v, row in zip(c.variant.to_pylist(), rows, strict=True)]
+    return {
+        "best": beside.best,
+        "feasible": beside.admitted,
+        "preferred": beside.preferred,
+        "expected": {"worst_k": beside.worst_k, "average": beside.average},
+        "gain": None if beside.gain is None else asdict(beside.gain),
+        "students": rows,
+    }
 
 
 def _figures(outcome: Outcome, index: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "sheets",
     "teacher_of",
     "teachers",
+    "undistilled",
 ]
 
 NINE = {name: position(name) for name in ("standard", "balanced", "robust")}
@@ -91,6 +92,9 @@ _STUDENT = (
     Column("temperature", "T"),
 )
 _SEEDS = Column("seeds", "seeds")
+_GAINS = tuple(
+    Column(f"worst_k_gain_{end}", f"gain, {end}", shown=False) for end in ("low", "high")
+)
 _ENDS = (Column("note", ""), Column("run_ids", "runs", shown=False))
 
 
@@ -106,6 +110,7 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
         whole,
         nine(outcome, whole),
         teachers(outcome),
+        undistilled(outcome),
         methods(outcome),
         _classes(runs, outcome),
         groups(outcome),
@@ -140,7 +145,7 @@ def combinations(outcome: Outcome) -> Sheet:
         Column("tuned", "recipe of its own", shown=c.tuned.null_count < len(c)),
         _SEEDS,
         *_splits(outcome),
-        *(Column(f"worst_k_gain_{end}", f"gain, {end}", shown=False) for end in ("low", "high")),
+        *_GAINS,
         Column("admitted", "admitted", shown=False),
         *_ENDS,
     )
@@ -206,6 +211,27 @@ def teachers(outcome: Outcome) -> Sheet:
     return Sheet("teachers", f"Teachers: {_title(outcome)}", columns, rows)
 
 
+def undistilled(outcome: Outcome) -> Sheet:
+    """Return the accuracies of students without a teacher, a row for each objective."""
+    beside, rows = outcome.undistilled, []
+    if beside is not None:
+        c, ends = beside.combinations, beside.gain_on_standard
+        for i in range(len(c)):
+            gain = ends if i == beside.best and ends is not None else (np.nan, np.nan)
+            rows.append(
+                (
+                    *_objective(int(c.student_objective[i]), c.alpha_s[i]),
+                    int(c.seeds[i]),
+                    *_figures(c, i, beside.val, beside.test),
+                    *(_number(end) for end in gain),
+                    "best" if i == beside.best else "",
+                    " ".join(c.run_ids(i)),
+                )
+            )
+    columns = (*_STUDENT[:2], _SEEDS, *_splits(outcome), *_GAINS, *_ENDS)
+    return Sheet("without_teacher", f"No teacher: {_title(outcome)}", columns, tuple(rows))
+
+
 def methods(outcome: Outcome) -> Sheet:
     """Return the accuracies of students of other methods, a row for each variant."""
     beside = outcome.methods
@@ -219,6 +245,7 @@ def methods(outcome: Outcome) -> Sheet:
             " ".join(c.run_ids(i)),
         )
         for i, name in enumerate(c.variant.to_pylist())
+        if c.student_objective[i] < 0  # others are students without a teacher
     )
     columns = (Column("method", "method"), _SEEDS, *_splits(outcome), *_ENDS)
     return Sheet("other_methods", f"Other methods: {_title(outcome)}", columns, rows)

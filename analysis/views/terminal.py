@@ -15,7 +15,17 @@ from analysis.runs.groups import of_long_tail
 from analysis.selection.outcome import Interval, Outcome, combination_name, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.views.tables import Accuracy, combinations, groups, methods, nine, teachers
+from analysis.selection.undistilled import METHOD
+from analysis.views.distillation_gain import distillation_gain
+from analysis.views.tables import (
+    Accuracy,
+    combinations,
+    groups,
+    methods,
+    nine,
+    teachers,
+    undistilled,
+)
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.text.console import Table, hanging
 from rkd_core.text.numbers import decimal, interval, percent, plural, points
@@ -30,6 +40,7 @@ __all__ = [
 
 _SELECTED, _REFERENCE = "selected", "standard distillation"
 """Notes of rows in ``analysis.views.tables``."""
+_NO_TEACHER = "none"
 
 
 def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
@@ -69,13 +80,20 @@ def headline(outcome: Outcome, width: int = 80) -> list[Text]:
         lines.append(Text(_miss(outcome, width), "yellow"))
     if best == plain:
         verdict = "This is standard distillation: nothing else is better by this rule."
-        return [*lines, Text(verdict), *_sure(outcome, width)]
+        return [*lines, Text(verdict), *_sure(outcome, width), *_gained(outcome, width)]
     lines.append(Text("Against standard distillation (percent, and points gained):"))
     for split, m in (("validation", means), ("test", outcome.test)):
         worst = Text(f"{outcome.worst_name} ") + _change(m.worst_k[plain], m.worst_k[best])
         average = Text("average ") + _change(m.average[plain], m.average[best])
         lines += _pair(f"{split:<12}", worst, Text("   ") + average, width)
-    return [*lines, *_sure(outcome, width)]
+    return [*lines, *_sure(outcome, width), *_gained(outcome, width)]
+
+
+def _gained(outcome: Outcome, width: int) -> list[Text]:
+    """Return lines on what distillation gains over training without a teacher."""
+    said, beside = distillation_gain(outcome), outcome.undistilled
+    style = "yellow" if beside is not None and beside.preferred else ""
+    return [Text(), Text(textwrap.fill(said, min(79, width)), style)] if said else []
 
 
 def group_table(outcome: Outcome) -> Table | None:
@@ -105,7 +123,10 @@ def group_table(outcome: Outcome) -> Table | None:
 
 
 def main_table(outcome: Outcome) -> Table:
-    """Return the table of the nine combinations, the reference, the selected one, and teachers."""
+    """Return the table of the nine combinations and those that they are compared with.
+
+    These are the reference, the selected one, the best student without a teacher, and teachers.
+    """
     c, sheet = outcome.selection.combinations, nine(outcome, combinations(outcome))
     uneven = int(c.seeds.min()) < int(c.seeds.max())
     table = _table("", "teacher", "student", keys=5 if uneven else 4, close=uneven)
@@ -130,10 +151,15 @@ def main_table(outcome: Outcome) -> Table:
             style=style,
         )
 
+    def gains(row: Mapping[str, Any]) -> list[str]:
+        return [] if outcome.uncertainty is None else [_gain(row)]
+
     for row in sorted(sheet.by_key(), key=lambda row: _REFERENCE not in row["note"]):
-        gain = [] if outcome.uncertainty is None else [_gain(row)]
-        add(row, "bold green" if _SELECTED in row["note"] else "", *gain)
+        add(row, "bold green" if _SELECTED in row["note"] else "", *gains(row))
     alone = teachers(outcome).by_key()
+    for row in undistilled(outcome).by_key():
+        if row["note"]:
+            add(row | {"teacher_objective": _NO_TEACHER}, "", *gains(row))
     if alone:
         table.add_row()
     for row in alone:
@@ -144,9 +170,10 @@ def main_table(outcome: Outcome) -> Table:
 def methods_table(outcome: Outcome) -> Table | None:
     """Return the table of students of other methods; None if there are none.
 
-    They have the standard teacher or no teacher.
+    They have the standard teacher or no teacher. Of students that are trained on labels alone, the
+    main table has the best one.
     """
-    rows = methods(outcome).by_key()
+    rows = [row for row in methods(outcome).by_key() if row["method"].split(" ")[0] != METHOD]
     if not rows:
         return None
     table = _table("", "other methods", keys=2)
@@ -163,6 +190,8 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 def _objective(row: Mapping[str, Any], objective: str, alpha: str) -> str:
     name, amount = row.get(objective), row.get(alpha)
+    if name == _NO_TEACHER:
+        return name
     place = -1 if name is None else objective_names().index(name)
     return objective_name(place, np.nan if amount is None else amount)
 

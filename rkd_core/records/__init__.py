@@ -11,6 +11,7 @@ from rkd_core.records.parquet import (
     write,
 )
 from rkd_core.records.rows import (
+    family_without_teacher,
     identity,
 )
 from rkd_core.records.schema import (
@@ -24,6 +25,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Record",
     "digests",
+    "family_without_teacher",
     "identity",
     "parse",
     "read",

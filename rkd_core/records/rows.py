@@ -9,7 +9,7 @@ from rkd_core.records.schema import SCHEMA, SCHEMA_VERSION, Record
 if TYPE_CHECKING:
     from rkd_core.specs import TrainingSpec
 
-__all__ = ["identity"]
+__all__ = ["family_without_teacher", "identity"]
 
 
 def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
@@ -42,3 +42,24 @@ def identity(spec: TrainingSpec, run_id: str, fingerprint: str) -> Record:
         "schema_version": SCHEMA_VERSION,
     }
     return cast(Record, columns)
+
+
+def family_without_teacher(spec: str, fingerprint: str) -> str | None:
+    """Return the family of a student's counterparts that have no teacher.
+
+    Args:
+        spec: Spec of the student, as its record holds it.
+        fingerprint: Fingerprint of the data.
+
+    Returns:
+        The family; None if the spec is not valid.
+    """
+    from pydantic import ValidationError  # slow imports, which only records of two versions need
+
+    from rkd_core.specs import TrainingSpec, family_id
+
+    try:
+        student = TrainingSpec.model_validate_json(spec)
+    except ValidationError:
+        return None
+    return family_id(student.model_copy(update={"teacher": None}), fingerprint)

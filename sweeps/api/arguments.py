@@ -52,10 +52,12 @@ def as_arguments(arguments: Mapping[str, Any], options: type = Options) -> list[
         if name not in known:
             raise unknown_name("argument", name, known)
         flag = f"--{name.replace('_', '-')}"
-        if value is None or value is False:
+        if value is None or value is (name in _ON):
             continue
         if value is True:
             line.append(flag)
+        elif value is False:
+            line.append(f"--no-{flag.removeprefix('--')}")
         elif name in _REPEATED:
             line += [f"{flag}={one}" for one in _many(value)]
         elif _is_sequence(value):
@@ -83,6 +85,8 @@ def in_python(error: UserError) -> UserError:
     return UserError(text)
 
 
+_ON = ("undistilled",)
+"""Switches that are on by default."""
 _REPEATED = ("group", "floor")
 """Options that are given once for each value."""
 

@@ -116,6 +116,9 @@ class Grid:
     """distillation methods to train on the standard teacher, each with its own small grid or with
     given options, such as dkd:others_weight=2; tradeoff is the grid of teachers and students;
     standard distillation is always included"""
+    undistilled: bool = True
+    """leave out the students without a teacher, one for each objective, which show whether
+    distillation is worth it; a search leaves them out anyway"""
 
 
 @dataclass(frozen=True)
@@ -269,12 +272,6 @@ class Machine:
     in memory; on CPUs 1, or 4 if the logits of the teacher are computed for every batch)"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """precision of the forward and backward passes; auto: bfloat16 if the hardware supports it"""
-    keep_predictions: Annotated[
-        Literal["full", "top", "none"] | None,
-        tyro.conf.arg(metavar="full|top|none", help_behavior_hint=""),
-    ] = None
-    """predictions to keep for each image of validation and test: with all logits, with the five
-    largest, or none (default: full for splits with up to two million logits, else top)"""
     checkpoint_every: OptionalInt = None
     """epochs between checkpoints of a training (default: a checkpoint about every minute)"""
     validate_every: OptionalInt = None

@@ -140,6 +140,7 @@ def _options(options: PaperOptions, part: Part, scale: Scale) -> Options:
         grid=dataclasses.replace(
             grid,
             methods=part.methods,
+            undistilled=False,
             alphas=part.alphas or grid.alphas,
             temperatures=part.temperatures or grid.temperatures,
         ),

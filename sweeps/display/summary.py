@@ -37,7 +37,6 @@ __all__ = [
     "print_failures",
     "print_methods",
     "print_plan",
-    "print_prediction_bytes",
     "print_registries",
     "print_search",
     "split_lines",
@@ -95,11 +94,13 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     teaching, epochs = settings.teaching.epochs, counted(settings.recipe.epochs, "epoch")
     if teaching not in (0, settings.recipe.epochs):
         epochs = f"{teaching} and {epochs}"
+    alone = sum(run.spec.teacher is None for run in plan.students)
     start = " from given weights" if teaching else " as given, not trained"
     console.print(
         f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
         f"({settings.teacher_architecture}{start if settings.initial_weights else ''}) and "
-        f"{counted(len(plan.students), 'student')} ({settings.student_architecture}), "
+        f"{counted(len(plan.students), 'student')} ({settings.student_architecture}"
+        f"{f', {alone} without a teacher' if alone else ''}), "
         f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
@@ -172,16 +173,6 @@ def print_cost(
         ),
         highlight=False,
     )
-
-
-def print_prediction_bytes(console: Console, size: int) -> None:
-    """Print the disk space for predictions."""
-    if size:
-        console.print(
-            f"Predictions for every image: about {max(size / 1e6, 0.1):,.1f} MB "
-            "(see --keep-predictions)",
-            highlight=False,
-        )
 
 
 def log_ways(

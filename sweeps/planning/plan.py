@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from rkd_core.methods.common.protocol import Method
+from rkd_core.methods.one_hot import OneHot
 from rkd_core.objectives import OBJECTIVES, NamedObjective, by_alpha, on_grid
 from rkd_core.specs import (
     Derivation,
@@ -49,6 +50,8 @@ class PlannedRun:
         """Text for users: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...``
         or ``student dkd (others_weight 8), seed 0``."""
         spec = self.spec
+        if spec.variant is not None and spec.variant.build().any_objective:
+            return f"student {_trade_off(spec)} without a teacher, seed {spec.seed}"
         if spec.variant is not None:
             return f"student {spec.variant.label}, seed {spec.seed}"
         name = f"{spec.stage} {_trade_off(spec)}"
@@ -122,6 +125,8 @@ class Planner:
 
         Variants: every other method at each point of its own small grid, on the standard teacher.
         A method with a hold-out adds an initial teacher.
+
+        Students without a teacher: one for each objective of the students, trained on labels.
         """
         settings = self._settings
         found = [
@@ -154,6 +159,11 @@ class Planner:
         for repeat in settings.repeats:
             for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
                 add(self.grid_student(*repeat.cell, seed))
+        if settings.undistilled:
+            for seed, objective in product(
+                settings.seeds, dict.fromkeys((*map(by_alpha, below), *named))
+            ):
+                add([self._undistilled(objective, seed)])
         for seed, ref in standard.items():
             for method, _ in found:
                 variant = self._variant if method.cell is None else self._chain
@@ -254,6 +264,18 @@ class Planner:
         )
         needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
         return [*runs, self._run(spec, tuple(needed))]
+
+    def _undistilled(self, objective: NamedObjective, seed: int) -> PlannedRun:
+        """Return a student that is trained on labels, without a teacher."""
+        true_labels = self._settings.multipliers.model_copy(update={"val_labels": "true"})
+        spec = TrainingSpec(
+            stage="student",
+            architecture=self._settings.student_architecture,
+            variant=Variant(method=OneHot.name),
+            multipliers=_multipliers(true_labels, objective),
+            **self._shared(objective, seed),
+        )
+        return self._run(spec, ())
 
     def _teachers(self, alpha: float | None, seed: int) -> list[PlannedRun]:
         """Return a teacher of the grid, after those that it is derived from."""

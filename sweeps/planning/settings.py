@@ -14,6 +14,7 @@ from rkd_core.metrics.class_groups import is_long_tailed
 from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, recipes
 from sweeps.cli import method_names
+from sweeps.cli.budget import search_of
 from sweeps.cli.flags import errors_as_flags
 from sweeps.cli.options import Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
@@ -42,6 +43,8 @@ class Settings:
     seeds: tuple[int, ...]
     methods: tuple[str, ...] = (method_names.DEFAULT,)
     repeats: tuple[Repeat, ...] = ()
+    undistilled: bool = False
+    """Whether students without a teacher are part of the plan."""
     teachers: Literal["trained", "shifted", "head", "warm"] = "trained"
     teacher_recipe: Recipe | None = None
     """Recipe of the teachers; None for that of the students."""
@@ -201,6 +204,7 @@ def resolve(
         seeds=grid.seeds,
         methods=method_names.chosen(grid.methods),
         repeats=repeats(grid.repeat),
+        undistilled=grid.undistilled and search_of(options.economy) is None,
         teachers=options.economy.teachers,
         teacher_recipe=teaching,
         initial_weights=None if weights is None else weights.digest,

@@ -70,8 +70,9 @@ def pareto(results, *options):
     return main(["--dataset", "digits-lt", "--serial", "--out", str(results), *options])
 
 
-def train_the_rest(results, options, capsys):
+def train_the_rest(results, options, capsys, undistilled=False):
     """Continue a sweep; return the ids of the new runs, and the printed text."""
+    options = options if undistilled else [*options, "--no-undistilled"]
     before = rows(results)
     finished = {key for key, row in before.items() if row["status"] == "completed"}
     kept = files(results, "artifacts")
@@ -97,6 +98,17 @@ def test_only_what_failed_is_trained_again(results, capsys):
     new, said = train_the_rest(results, EVERY_METHOD, capsys)
     assert f"{28 - len(CHANGED)} are trained already" in said
     assert {rows(results)[key]["method"] for key in new} <= {"cat_kd", *CHANGED}
+
+
+def test_students_without_a_teacher_are_added(results, capsys):
+    """The one of the standard objective is there already."""
+    new, _ = train_the_rest(results, EVERY_METHOD, capsys, undistilled=True)
+    found = [rows(results)[key] for key in new]
+    added = sorted(row["alpha_s"] for row in found if row["method"] == "one_hot")
+    assert added == [0.0, 1.0]
+    assert {row["method"] for row in found} <= {"one_hot", "cat_kd", *CHANGED}
+    answer = json.loads((results / "selection.json").read_text())
+    assert len(answer["undistilled"]["students"]) == 3
 
 
 def test_a_search_goes_on_in_its_study(results, capsys):

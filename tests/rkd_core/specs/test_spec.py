@@ -334,6 +334,22 @@ def test_a_student_without_a_teacher_may_have_any_objective():
     assert (row["student_objective"], row["alpha_s"]) == ("tradeoff", 0.5)
 
 
+def test_the_family_without_a_teacher_is_found_from_a_student():
+    family = family_id(without_teacher(0.5), "data")
+    tuned = TrainingSpec(
+        **dict(STUDENT)
+        | {"recipe": Recipe(epochs=3, learning_rate=0.3), "tuned": Tuned(learning_rate=0.1)}
+    )
+    for student in (STUDENT, tuned):
+        assert records.family_without_teacher(student.model_dump_json(), "data") == family
+    older = json.loads(STUDENT.model_dump_json())
+    del older["recipe"]["label_smoothing"]  # a field that was added later
+    assert records.family_without_teacher(json.dumps(older), "data") == family
+    longer = STUDENT.model_copy(update={"recipe": Recipe(epochs=4)})
+    assert records.family_without_teacher(longer.model_dump_json(), "data") != family
+    assert records.family_without_teacher("no spec", "data") is None
+
+
 def test_run_ids_of_variants_do_not_drift():
     assert run_id(variant("one_hot", None), "data") == "330944919b72f8431ebb"
     assert run_id(without_teacher(0.5), "data") == "b9e557c0674bb8c8f58b"

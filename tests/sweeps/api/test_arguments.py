@@ -42,6 +42,13 @@ def test_networks_have_short_names():
     assert (options.teacher_architecture, options.student_architecture) == ("resnet20", "resnet8")
 
 
+def test_switches():
+    assert as_arguments({"undistilled": False, "prune": True}) == ["--no-undistilled", "--prune"]
+    assert as_arguments({"undistilled": True, "prune": False, "serial": None}) == []
+    assert not Sweep("digits", undistilled=False).options.grid.undistilled
+    assert Sweep("digits").options.grid.undistilled
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -103,7 +103,7 @@ def test_the_same_sweep_trains_nothing_again(sweep, results, capfd):
 
 def test_the_plan_trains_nothing(tmp_path, capfd):
     Sweep(DATA, out=tmp_path / "out", serial=True, epochs=1, **SMALL).plan()
-    assert "6 to train" in capfd.readouterr().out
+    assert "8 to train" in capfd.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

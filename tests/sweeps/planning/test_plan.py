@@ -65,6 +65,38 @@ def test_every_student_depends_on_the_teacher_its_spec_names():
     }
 
 
+def test_students_without_a_teacher_are_one_for_each_objective_and_seed():
+    settings = dataclasses.replace(SETTINGS, undistilled=True, seeds=(0, 1))
+    plan = make_plan(settings, "data")
+    added = [run for run in plan.students if run.spec.teacher is None]
+    assert ids(seeds=(0, 1)) == {run.run_id for run in plan.runs} - {r.run_id for r in added}
+    assert [(run.spec.alpha, run.spec.seed) for run in added] == [
+        (alpha, seed) for seed in (0, 1) for alpha in (None, 0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert {run.depends_on for run in added} == {()}
+    assert {run.spec.temperature for run in added} == {None}
+    assert {run.spec.recipe for run in added} == {SETTINGS.recipe}
+    assert [run.label for run in added[:2]] == [
+        "student standard without a teacher, seed 0",
+        "student 0 without a teacher, seed 0",
+    ]
+    (plain,) = [run for run in planned("one_hot").students if run.spec.teacher is None]
+    assert plain.run_id == added[0].run_id
+    teacher = settings.multipliers.model_copy(update={"val_labels": "teacher"})
+    again = make_plan(dataclasses.replace(settings, multipliers=teacher), "data")
+    assert {run.run_id for run in added} < {run.run_id for run in again.runs}
+
+
+def test_students_without_a_teacher_have_the_objectives_of_the_students():
+    def alphas(*names, **changes):
+        plan = planned(*names, undistilled=True, **changes)
+        return [run.spec.alpha for run in plan.students if run.spec.teacher is None]
+
+    assert alphas("tradeoff", alphas=(0.0, 1.0)) == [None, 0.0, 1.0]
+    assert alphas("kd", "one_hot") == [None]
+    assert alphas("balanced_student") == [None, 0.0]
+
+
 def test_a_larger_grid_contains_the_smaller_one():
     small = ids(alphas=(0.0, 1.0), temperatures=(1.0,))
     assert small < ids(alphas=(0.0, 0.5, 1.0), temperatures=(1.0,))

@@ -217,3 +217,10 @@ def test_options_of_data_reach_the_loader(tmp_path, monkeypatch):
         load_data(parse([*given, "--stratified"]))
     with pytest.raises(UserError, match="--val-list goes with --train-list"):
         load_data(parse([*given, "--val-list", "x.txt"]))
+
+
+def test_searches_and_no_undistilled_leave_out_students_without_a_teacher():
+    assert settings().undistilled
+    assert not settings("--no-undistilled").undistilled
+    assert not settings("--budget", "30%").undistilled
+    assert not settings("--search", "optuna").undistilled

@@ -1,0 +1,132 @@
+"""Comparison of the selected student with the best student that was trained without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.runs.columns import FloatArray, IntArray
+from analysis.runs.combinations import Combinations, HeldOut, Means, combine
+from analysis.selection import Selection, best_first
+from analysis.selection.criteria import Accuracies
+from analysis.selection.intervals import Interval, Prospect, interval
+from analysis.selection.posterior import fit
+from analysis.selection.uncertainty import MOST, expected_accuracies
+
+__all__ = ["METHOD", "Undistilled", "undistilled"]
+
+METHOD = "one_hot"
+"""Method of a student without a teacher, as records name it."""
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Undistilled:
+    """Students that were trained on labels alone, one for each objective; none is selected.
+
+    Attributes:
+        combinations: The students; they have no teacher and no temperature.
+        val: Their validation accuracies, as counted.
+        test: Their test accuracies.
+        best: Index of the best by the selection rule, under the same constraint.
+        admitted: Whether it satisfies the constraint; if not, none of them does, and ``best`` is
+            the one that the rule falls back to.
+        preferred: Whether the rule values it as much as the selected student, or more.
+        worst_k: Its worst-k accuracy on other images, or as counted without an estimate.
+        average: Its average accuracy, likewise.
+        gain: Accuracies of the selected student minus its own, with intervals; the noise that both
+            share cancels. None without an estimate.
+        gain_on_standard: Interval of its worst-k accuracy minus that of standard distillation,
+            ``(2,)``; None without an estimate.
+    """
+
+    combinations: Combinations
+    val: Means
+    test: Means
+    best: int
+    admitted: bool
+    preferred: bool
+    worst_k: float
+    average: float
+    gain: Prospect | None
+    gain_on_standard: FloatArray | None
+
+
+def undistilled(
+    students: pa.Table, variants: pa.Table, held_out: HeldOut, selection: Selection
+) -> Undistilled | None:
+    """Compare the selected student with the best one that has no teacher.
+
+    A posterior of all students, in which "none" is one more teacher, gives the accuracies. The
+    selection itself does not depend on students without a teacher.
+
+    Args:
+        students: Records of the candidates.
+        variants: Records of students of other methods.
+        held_out: Test counts of both.
+        selection: The selection among the candidates.
+
+    Returns:
+        The comparison; None if no student without a teacher was trained.
+    """
+    alone = variants.filter(pc.equal(variants["method"], METHOD))
+    if not len(alone):
+        return None
+    place = alone.schema.get_field_index("student_objective")
+    named = pc.fill_null(alone["student_objective"], "standard")  # records leave it out
+    alone = alone.set_column(place, alone.schema.field(place), named)
+    own, joint = combine(alone), combine(pa.concat_tables([students, alone]))
+    rule, first = selection.criterion, len(selection.combinations)  # those of the grid come first
+    counted = Accuracies(joint, joint.means(rule.worst_k))
+    posterior = fit(joint) if len(joint) <= MOST else None
+    estimate = None if posterior is None else expected_accuracies(posterior, counted, rule)
+    expected = counted if estimate is None else estimate[0]
+    seen = counted if selection.seen.estimated is None else expected
+
+    shortfall = rule.shortfall(seen, selection.reference)
+    fits = shortfall[first:] <= _ROUNDING
+    mine = _rows(seen, np.arange(first, len(joint)))
+    values = rule.objective(mine) if fits.any() else -shortfall[first:]
+    best = best_first(own, mine.means, values, fits if fits.any() else ~fits)
+    admitted, place = bool(fits[best]), first + best
+    pair = [selection.selected, place]
+    if admitted != selection.feasible:
+        preferred = admitted
+    else:
+        values = rule.objective(_rows(seen, pair)) if admitted else -shortfall[pair]
+        preferred = bool((values[1] >= values[0] - _ROUNDING).all())
+    gain, on_standard = None, None
+    if estimate is not None:
+        means, (worst_k, average) = expected.means, estimate[1:]
+        gain = Prospect(
+            *(
+                Interval.of(
+                    mean[pair[0]] - mean[place], interval(draws[:, pair[0]] - draws[:, place])
+                )
+                for mean, draws in ((means.worst_k, worst_k), (means.average, average))
+            )
+        )
+        on_standard = interval(worst_k[:, place] - worst_k[:, selection.reference])
+    return Undistilled(
+        combinations=own,
+        val=own.means(rule.worst_k),
+        test=held_out.means(own, rule.worst_k),
+        best=best,
+        admitted=admitted,
+        preferred=preferred,
+        worst_k=float(expected.means.worst_k[place]),
+        average=float(expected.means.average[place]),
+        gain=gain,
+        gain_on_standard=on_standard,
+    )
+
+
+def _rows(accuracies: Accuracies, rows: Sequence[int] | IntArray) -> Accuracies:
+    """Return the accuracies of some combinations, for the objective of a rule."""
+    m = accuracies.means
+    chosen = (column[rows] for column in (m.average, m.average_se, m.worst_k, m.worst_k_se))
+    return Accuracies(accuracies.combinations, Means(*chosen), accuracies.recalls[rows])

@@ -1,0 +1,35 @@
+"""Sentence on what distillation gains over training without a teacher."""
+
+from __future__ import annotations
+
+from analysis.selection.intervals import CONFIDENCE, Interval
+from analysis.selection.outcome import Outcome, objective_name
+from rkd_core.text.numbers import percent, points
+
+__all__ = ["distillation_gain"]
+
+
+def distillation_gain(outcome: Outcome) -> str:
+    """Return a comparison with the best student without a teacher; empty if there is none."""
+    beside = outcome.undistilled
+    if beside is None:
+        return ""
+    c, i = beside.combinations, beside.best
+    name = objective_name(int(c.student_objective[i]), c.alpha_s[i], "α_s")
+    verdict = " is as good or better by this rule" if beside.preferred else ""
+    missed = "" if beside.admitted else ", less than the rule demands"
+    text = (
+        f"Training without a teacher{verdict}: student {name} reaches {percent(beside.worst_k)} % "
+        f"{outcome.worst_name} and {percent(beside.average)} % average accuracy{missed}"
+    )
+    if beside.gain is None:
+        return f"{text}."
+    worst, average = (_gain(one) for one in (beside.gain.worst_k, beside.gain.average))
+    return (
+        f"{text}. Distillation gains {worst} points {outcome.worst_name} and {average} average, "
+        f"with {CONFIDENCE:.0%} intervals."
+    )
+
+
+def _gain(one: Interval) -> str:
+    return f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
