@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,3 +43,25 @@ def test_the_function_of_the_page_on_data(tmp_path):
 @pytest.mark.parametrize("page", ["docs/python.md", "docs/data.md"])
 def test_the_pages_have_examples(page):
     assert blocks(page)
+
+
+def test_the_queries_of_the_page_on_predictions(tmp_path, monkeypatch):
+    from rkd_core.records import predictions
+
+    labels = np.arange(6) % 2
+    for run_id, predicted in (("a", labels), ("b", 1 - labels)):
+        logits = np.eye(2, dtype=np.float32)[predicted]
+        given = np.arange(6), labels, logits, predicted
+        content = predictions.serialize(run_id, "val", "data", *given, "full")
+        predictions.publish(tmp_path, run_id, {"val": content})
+    page = (ROOT / "docs/predictions.md").read_text()
+    names = {"results": tmp_path, "run_id": "a"}
+    exec(re.search(r"```python\n(import pandas.*?)```", page, flags=re.DOTALL)[1], names)
+    assert names["recall"].to_dict() == {0: 1.0, 1: 1.0}
+    duckdb = pytest.importorskip("duckdb")
+    monkeypatch.chdir(tmp_path)
+    (query,) = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    rows = [
+        (Path(name).stem, label, recall) for name, label, recall in duckdb.sql(query).fetchall()
+    ]
+    assert rows == [("a", 0, 1.0), ("a", 1, 1.0), ("b", 0, 0.0), ("b", 1, 0.0)]

@@ -1,6 +1,7 @@
 """Artifacts: folders named by run ids, each with a model's weights and its description.
 
-``weights.safetensors``, ``spec.json``, ``model.json`` and ``record.parquet``, as a bundle: it
+``weights.safetensors``, ``spec.json``, ``model.json``, ``record.parquet``, and usually the
+predictions in ``predictions_val.parquet`` and ``predictions_test.parquet``, as a bundle: it
 appears complete or not at all, and is checked whenever it is loaded. No pickle is written or read.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rkd_core import records
 from rkd_core.errors import UserError, first_line
+from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.specs import TrainingSpec, revision
 from rkd_core.storage import bundles, tensors
 from rkd_core.storage.files import Location
@@ -23,11 +26,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["RECORD", "Artifact", "check", "committed_record", "load", "save"]
+__all__ = [
+    "RECORD",
+    "Artifact",
+    "check",
+    "committed_predictions",
+    "committed_record",
+    "load",
+    "predictions_digests",
+    "save",
+]
 
 _WEIGHTS, _SPEC, _MODEL = "weights.safetensors", "spec.json", "model.json"
 RECORD = "record.parquet"
 """The completed record, as it was committed."""
+_PREDICTIONS: dict[Split, str] = {split: f"predictions_{split}.parquet" for split in SPLITS}
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ def save(
     model: dict[str, Any],
     weights: Mapping[str, torch.Tensor],
     row: records.Record,
+    predictions: Mapping[Split, bytes] = MappingProxyType({}),
 ) -> bool:
     """Commit ``<folder>/<run_id>/``, unless it is committed already.
 
@@ -57,6 +71,7 @@ def save(
         model: JSON-ready description of the network and its input normalization.
         weights: State dict.
         row: The run's completed record; its ``run_id`` names the folder.
+        predictions: Files of ``rkd_core.records.predictions`` by split.
 
     Returns:
         Whether this call committed the artifact.
@@ -67,7 +82,7 @@ def save(
         _SPEC: spec.model_dump_json(indent=1).encode(),
         _MODEL: json.dumps(model, indent=1, sort_keys=True).encode(),
         RECORD: records.serialize(row),
-    }
+    } | {_PREDICTIONS[split]: content for split, content in predictions.items()}
     return bundles.write(folder / run_id, run_id, contents)
 
 
@@ -118,10 +133,32 @@ def committed_record(folder: Location, run_id: str) -> records.Record | None:
     return cast(records.Record, records.parse(path / RECORD, content).to_pylist()[0])
 
 
+def predictions_digests(folder: Location, run_id: str) -> dict[Split, str]:
+    """Return the SHA-256 of the predictions inside ``<folder>/<run_id>/``, by split; it may be {}.
+
+    Raises:
+        UserError: The artifact's manifest is missing or damaged; the message names it.
+    """
+    sums = bundles.checksums(folder / run_id, run_id)
+    return {split: sums[name] for split, name in _PREDICTIONS.items() if name in sums}
+
+
+def committed_predictions(folder: Location, run_id: str) -> dict[Split, bytes]:
+    """Return the predictions inside ``<folder>/<run_id>/``, by split; {} if it has none.
+
+    Raises:
+        UserError: The artifact is damaged; the message names the file.
+    """
+    names = {split: _PREDICTIONS[split] for split in predictions_digests(folder, run_id)}
+    contents = bundles.read(folder / run_id, run_id, names.values())
+    return {split: contents[name] for split, name in names.items()}
+
+
 def check(folder: Location, run_id: str) -> None:
     """Compare every file of ``<folder>/<run_id>/`` with the manifest.
 
     Raises:
         UserError: The artifact is missing or damaged; the message names the file.
     """
-    bundles.check(folder / run_id, run_id, (_WEIGHTS, _SPEC, _MODEL, RECORD))
+    predictions = [_PREDICTIONS[split] for split in predictions_digests(folder, run_id)]
+    bundles.check(folder / run_id, run_id, (_WEIGHTS, _SPEC, _MODEL, RECORD, *predictions))

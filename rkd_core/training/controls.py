@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rkd_core.records.predictions import Kept
 from rkd_core.training.validation_schedule import ValidationSchedule
 
 __all__ = ["Progress", "TrainingControls"]
@@ -36,6 +37,9 @@ class TrainingControls:
             same call with more epochs continues from there.
         stop: Function called before every step. When it returns true, the trainings are saved
             and stopped.
+        keep_predictions: Predictions to keep for validation and test: ``full`` for all logits,
+            ``top`` for the five largest of each image, ``none``; None for all logits of a split
+            with up to two million, else the largest.
     """
 
     report: Callable[[Progress], None] | None = None
@@ -43,3 +47,4 @@ class TrainingControls:
     validation_schedule: ValidationSchedule = field(default_factory=ValidationSchedule)
     until: int | None = None
     stop: Callable[[], bool] | None = None
+    keep_predictions: Kept | None = None

@@ -27,6 +27,7 @@ from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
+from rkd_core.records.predictions import Kept
 from rkd_core.results import ledger
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
@@ -37,7 +38,7 @@ from rkd_core.training import warm_start
 from rkd_core.training.completion import completed, description
 from rkd_core.training.controls import Progress, TrainingControls
 from rkd_core.training.logit_shift import Shifted
-from rkd_core.training.measurement import measure
+from rkd_core.training.measurement import Measurement, measure
 from rkd_core.training.optimizer import learning_rate
 from rkd_core.training.run import Run
 from rkd_core.training.saving import Saving
@@ -66,10 +67,10 @@ def train(
     Args:
         specs: Teachers, or students whose teachers are already in ``out`` or precede them.
         out: Results folder, or ``s3://`` or ``gs://`` and a prefix. Weights are stored in
-            ``artifacts/``, then a record in ``records/``, and a teacher's logits in
-            ``teacher_logits/``. The record of a completed run is returned without training; a run
-            with a checkpoint in ``checkpoints/`` continues from it, to the same record. If None,
-            nothing is written, and only teachers can be trained.
+            ``artifacts/``, then predictions in ``predictions/`` and a record in ``records/``, and
+            a teacher's logits in ``teacher_logits/``. The record of a completed run is returned
+            without training; a run with a checkpoint in ``checkpoints/`` continues from it, to the
+            same record. If None, nothing is written, and only teachers can be trained.
         data: Dataset of all specs; None to load ``spec.dataset``.
         data_dir: Folder that is searched first for the dataset.
         execution: Device and precision; by default the first GPU, or the CPU if there is none, in
@@ -112,7 +113,7 @@ def train(
         dataset = loaded[first.dataset, first.data]
         prepared = execution.prepared(dataset.image_size)
         if first.epochs == 0 and first.initial_weights is None:
-            outcomes = _shift(array, dataset, folder, prepared)
+            outcomes = _shift(array, dataset, folder, prepared, controls)
         else:
             outcomes = _train_array(array, dataset, folder, prepared, controls, done)
         for identity, outcome in outcomes.items():
@@ -206,7 +207,7 @@ def _train_array(
         return _prune(runs, saving, array_data, started_at, max(last * count, done), out)
 
     # ---- Measurement, commit -------------------------------------------------------------------
-    return _complete(runs, saving, array_data, started_at, teacher, out)
+    return _complete(runs, saving, array_data, started_at, teacher, out, controls)
 
 
 def _complete(
@@ -216,14 +217,16 @@ def _complete(
     started_at: datetime,
     teacher: Teacher | None,
     out: Location | None,
+    controls: TrainingControls,
 ) -> dict[str, records.Record | str]:
     """Measure and commit the trainings that have been completed."""
     final = {run.run_id: run.final() for run in _alive(runs)}
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, Measurement] = {}
+    keep: Kept | None = "none" if out is None else controls.keep_predictions
     for run in _alive(runs):
         with _noted(run):
-            model = final[run.run_id]
-            measured[run.run_id] = measure(model, array_data, run.spec, teacher)
+            model, name = final[run.run_id], run.run_id
+            measured[name] = measure(model, array_data, run.spec, name, teacher, keep)
     saving.count_seconds()
     outcomes: dict[str, records.Record | str] = {}
     for run in runs:
@@ -231,7 +234,8 @@ def _complete(
             outcomes[run.run_id] = run.cause
             continue
         model = final[run.run_id]
-        columns = measured[run.run_id] | {
+        figures, predicted = measured[run.run_id]
+        columns = figures | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "multipliers": run.multipliers,
             "epochs_trained": array_data.recipe.epochs,
@@ -244,7 +248,7 @@ def _complete(
         row = completed(run.spec, run.run_id, array_data, started_at, columns)
         if out is not None:
             network = description(run.spec.architecture, array_data, run.iterates)
-            row = ledger.commit(out, run.spec, network, model.state_dict(), row)
+            row = ledger.commit(out, run.spec, network, model.state_dict(), row, predicted)
         outcomes[run.run_id] = row
     return outcomes
 
@@ -281,15 +285,21 @@ def _prune(
 
 
 def _shift(
-    specs: dict[str, TrainingSpec], dataset: Dataset, out: Location | None, execution: Execution
+    specs: dict[str, TrainingSpec],
+    dataset: Dataset,
+    out: Location | None,
+    execution: Execution,
+    controls: TrainingControls,
 ) -> dict[str, records.Record | str]:
     """Compute, measure and commit shifts; see ``_train_array``."""
     outcomes: dict[str, records.Record | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
         array_data = ArrayData(spec, dataset, execution)
-        shifted = Shifted(spec, array_data, _needed(out))
-        figures = measure(shifted.model, array_data, spec) | {
+        folder, keep = _needed(out), controls.keep_predictions
+        shifted = Shifted(spec, array_data, folder)
+        measured, predicted = measure(shifted.model, array_data, spec, identity, keep=keep)
+        figures = measured | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
             "multipliers": shifted.multipliers,
             "epochs_trained": 0,
@@ -298,7 +308,8 @@ def _shift(
         }
         row = completed(spec, identity, array_data, started_at, figures)
         weights = shifted.network.state_dict()
-        outcomes[identity] = ledger.commit(_needed(out), spec, shifted.description, weights, row)
+        described = shifted.description
+        outcomes[identity] = ledger.commit(folder, spec, described, weights, row, predicted)
     return outcomes
 
 

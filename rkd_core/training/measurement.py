@@ -5,7 +5,7 @@ Figures are per class, so that any group of classes can be evaluated later from 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +22,32 @@ from rkd_core.models.inference import (
     predictions_of,
     regularization_samples,
 )
+from rkd_core.records import predictions
+from rkd_core.records.predictions import SPLITS, Kept, Split
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import Teacher
 
-__all__ = ["measure", "validate"]
+__all__ = ["Measurement", "measure", "validate"]
 
-Split = Literal["val", "test"]
-SPLITS: tuple[Split, ...] = ("val", "test")
+
+class Measurement(NamedTuple):
+    """Figures and predictions of a trained model."""
+
+    columns: dict[str, Any]
+    """Columns of its record."""
+    predictions: dict[Split, bytes]
+    """Files of ``rkd_core.records.predictions`` by split; empty if none are kept."""
 
 
 def measure(
-    model: nn.Module, data: ArrayData, spec: TrainingSpec, teacher: Teacher | None = None
-) -> dict[str, Any]:
-    """Measure a model; return columns of its record.
+    model: nn.Module,
+    data: ArrayData,
+    spec: TrainingSpec,
+    run_id: str,
+    teacher: Teacher | None = None,
+    keep: Kept | None = None,
+) -> Measurement:
+    """Measure a model on validation and test.
 
     Args:
         model: Trained model, on the device of the data.
@@ -42,18 +55,34 @@ def measure(
         spec: Spec of the model. The probabilities of a teacher are binned for the calibration
             error; for a student, the calibration error of its teacher is measured at the
             temperature of the spec.
+        run_id: Run id of the spec.
         teacher: Teacher of a student, for columns that compare their logits. These have no
             figures for test, for which teacher logits are not computed.
+        keep: Predictions to keep; None for all logits of a small split, else the largest ones.
 
     Raises:
         DivergedError: A logit is not finite.
     """
     columns: dict[str, Any] = {}
+    kept: dict[Split, bytes] = {}
     for split in SPLITS:
         batches = {"val": data.validation, "test": data.test}[split]
         logits = logits_of(model, batches, data.execution)
         labels, classes = _labels(data, split), data.dataset.classes
-        columns |= _counts(logits.argmax(dim=1), data, split)
+        predicted = logits.argmax(dim=1)
+        columns |= _counts(predicted, data, split)
+        form = predictions.form(keep, len(labels), classes)
+        if form != "none":
+            kept[split] = predictions.serialize(
+                run_id,
+                split,
+                data.dataset.fingerprint,
+                {"val": data.dataset.val_indices, "test": data.dataset.test_indices}[split],
+                labels,
+                logits.cpu().numpy(),
+                predicted.cpu().numpy(),
+                form,
+            )
         losses, margins = class_confidence(labels, logits, classes)
         columns |= {f"{split}_class_log_loss": losses, f"{split}_class_margin": margins}
         if spec.stage == "teacher":
@@ -69,7 +98,7 @@ def measure(
             columns["val_regularization_samples"] = found
     if teacher is not None:
         columns |= _compared_with_teacher(model, data, teacher, spec.temperature)
-    return columns
+    return Measurement(columns, kept)
 
 
 def _compared_with_teacher(

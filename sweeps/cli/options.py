@@ -272,6 +272,12 @@ class Machine:
     in memory; on CPUs 1, or 4 if the logits of the teacher are computed for every batch)"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """precision of the forward and backward passes; auto: bfloat16 if the hardware supports it"""
+    keep_predictions: Annotated[
+        Literal["full", "top", "none"] | None,
+        tyro.conf.arg(metavar="full|top|none", help_behavior_hint=""),
+    ] = None
+    """predictions to keep for each image of validation and test: with all logits, with the five
+    largest, or none (default: full for splits with up to two million logits, else top)"""
     checkpoint_every: OptionalInt = None
     """epochs between checkpoints of a training (default: a checkpoint about every minute)"""
     validate_every: OptionalInt = None

@@ -31,10 +31,11 @@ from sweeps.display.summary import (
     print_cost,
     print_economy,
     print_failures,
+    print_prediction_bytes,
     print_registries,
     print_search,
 )
-from sweeps.folder.cleanup import bytes_needed, keep_weights, tidy
+from sweeps.folder.cleanup import bytes_needed, keep_weights, prediction_bytes, tidy
 from sweeps.folder.lease import hold
 from sweeps.folder.log import logging_to
 from sweeps.folder.ownership import check_space, open_folder, write_plan
@@ -129,6 +130,9 @@ def announce(job: Job, work: Work, console: Console) -> None:
     searching = search_of(economy)
     if missing and searching is not None:
         print_search(console, searching, budget_of(economy.budget))
+    if missing and job.options.display.dry_run:
+        size = len(missing) * prediction_bytes(job.dataset, job.options.machine.keep_predictions)
+        print_prediction_bytes(console, size)
 
 
 def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
@@ -166,7 +170,8 @@ def reserve(job: Job, work: Work, session: Session) -> tuple[str, Allowance | No
     needed = job.settings, job.dataset, work.missing, job.teacher_pass, job.cluster, work.per_trial
     machine = job.options.machine
     allowance = None if job.joined else allowance_for(machine, job.dataset, job.cluster)
-    check_space(job.out, bytes_needed(*needed))
+    predicted = len(work.missing) * prediction_bytes(job.dataset, machine.keep_predictions)
+    check_space(job.out, bytes_needed(*needed) + predicted)
     return session.resources.enter_context(_held(job, session)), allowance
 
 
@@ -263,6 +268,7 @@ def _run_sweep(
         trackers = connect_trackers(job.options.tracking, job.dataset.name, job.out, notify)
         controls = TrainingControls(
             checkpoint_every=machine.checkpoint_every,
+            keep_predictions=machine.keep_predictions,
             validation_schedule=ValidationSchedule(
                 machine.validate_every, () if work.pruner is None else RUNGS
             ),

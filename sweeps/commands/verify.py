@@ -15,7 +15,8 @@ from functools import partial
 
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.records import Record
+from rkd_core.records import Record, predictions
+from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles, files
 from rkd_core.storage.files import Location
@@ -52,6 +53,10 @@ def examine(out: Location) -> Iterator[Damage]:
     for name in _names(out / "records"):
         if name.endswith(".parquet") and not name.startswith("_"):
             tasks.append(partial(_record, out, out / "records" / name))
+    for split in SPLITS:
+        for name in _names(out / predictions.FOLDER / split):
+            if name.endswith(".parquet"):
+                tasks.append(partial(_predictions, out, split, name.removesuffix(".parquet")))
     for run_id in _names(folders[checkpoints.FOLDER]):
         for name in _names(folders[checkpoints.FOLDER] / run_id):
             path = folders[checkpoints.FOLDER] / run_id / name
@@ -85,11 +90,45 @@ def _artifact(out: Location, run_id: str) -> list[Damage]:
         artifacts.check(out / "artifacts", run_id)
     except UserError as error:
         return [Damage(str(error), partial(ledger.set_aside, out, run_id))]
-    path = out / "records" / f"{run_id}.parquet"
-    if files.exists(path):
-        return []
-    line = f"{path} is missing, though the training is committed"
-    return [Damage(line, partial(ledger.find, out, run_id))]  # publishes it
+    path, line = (
+        out / "records" / f"{run_id}.parquet",
+        "is missing, though the training is committed",
+    )
+    if not files.exists(path):
+        return [Damage(f"{path} {line}", partial(ledger.find, out, run_id))]  # publishes it
+    kept = artifacts.predictions_digests(out / "artifacts", run_id)
+    lost = [
+        path
+        for path in (predictions.file_of(out, s, run_id) for s in kept)
+        if not files.exists(path)
+    ]
+    publish = partial(ledger.publish_predictions, out, run_id)
+    return [Damage(f"{path} {line}", publish) for path in lost]
+
+
+def _predictions(out: Location, split: Split, run_id: str) -> list[Damage]:
+    """Check a file of predictions, which equals that of the artifact if there is one."""
+    path, artifact = predictions.file_of(out, split, run_id), out / "artifacts" / run_id
+    committed: dict[Split, str] = {}
+    if bundles.exists(artifact):
+        try:
+            committed = artifacts.predictions_digests(artifact.parent, run_id)
+        except UserError:
+            return []  # reported already
+
+    def repair() -> None:
+        files.set_aside(path)
+        if committed and bundles.exists(artifact):  # it may have been set aside
+            ledger.publish_predictions(out, run_id)
+
+    try:
+        predictions.parse(path, files.read(path))
+    except (OSError, UserError) as error:
+        return [Damage(str(error), repair)]
+    if committed.get(split) not in (None, files.digest(path)):
+        line = f"{path} differs from the predictions that were committed with the artifact"
+        return [Damage(line, repair)]
+    return []
 
 
 def _record(out: Location, path: Location) -> list[Damage]:
@@ -136,7 +175,8 @@ def sweep_leftovers(out: Location) -> int:
     bundled = [out / n for n in ("artifacts", table_or_live.FOLDER, initial_weights.FOLDER)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]
-    for folder in (out, out / "records", out / "splits", *bundled):
+    predicted = [out / predictions.FOLDER / split for split in SPLITS]
+    for folder in (out, out / "records", out / "splits", *predicted, *bundled):
         hidden = [folder / name for name in files.names(folder) if files.is_leftover(name)]
         leftovers += [path for path in hidden if files.is_old(path)]
     for folder in bundled:

@@ -37,6 +37,7 @@ __all__ = [
     "print_failures",
     "print_methods",
     "print_plan",
+    "print_prediction_bytes",
     "print_registries",
     "print_search",
     "split_lines",
@@ -173,6 +174,16 @@ def print_cost(
         ),
         highlight=False,
     )
+
+
+def print_prediction_bytes(console: Console, size: int) -> None:
+    """Print the disk space for predictions."""
+    if size:
+        console.print(
+            f"Predictions for every image: about {max(size / 1e6, 0.1):,.1f} MB "
+            "(see --keep-predictions)",
+            highlight=False,
+        )
 
 
 def log_ways(

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from rkd_core import datasets, models
 from rkd_core.errors import UserError
+from rkd_core.records import predictions
+from rkd_core.records.predictions import Kept, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles
 from rkd_core.storage.files import Location
@@ -19,7 +21,7 @@ from sweeps.planning.packing import PerTrial
 from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.settings import Settings, teacher_weights
 
-__all__ = ["bytes_needed", "keep_weights", "set_damaged_aside", "tidy"]
+__all__ = ["bytes_needed", "keep_weights", "prediction_bytes", "set_damaged_aside", "tidy"]
 
 
 def set_damaged_aside(plan: Plan, completed: set[str], out: Location, errors: Console) -> set[str]:
@@ -70,6 +72,12 @@ def tidy(out: Location, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
     names = [name for name in named if name and name not in kept]
     for folder in (checkpoints.FOLDER, ANSWERS, initial_weights.FOLDER):
         bundles.forget(out / folder, names)
+
+
+def prediction_bytes(dataset: datasets.Dataset, keep: Kept | None) -> int:
+    """Return the approximate disk space for the predictions of one run."""
+    images: dict[Split, int] = {"val": len(dataset.val), "test": len(dataset.test)}
+    return predictions.bytes_per_run(keep, images, dataset.classes)
 
 
 def bytes_needed(

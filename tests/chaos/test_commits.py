@@ -10,6 +10,7 @@ import time
 import pytest
 
 from rkd_core import records
+from rkd_core.records import predictions
 from rkd_core.results import artifacts, ledger
 from tests.chaos import committing
 from tests.chaos.sweeping import seeded
@@ -88,6 +89,14 @@ def kill_committing(context, out, kills):
     return len(midway), reads[0]
 
 
+def check_predictions(out, name):
+    """Assert that the published predictions are those of the artifact."""
+    committed = artifacts.committed_predictions(out / "artifacts", name)
+    assert set(committed) == set(predictions.SPLITS)
+    for split, content in committed.items():
+        assert predictions.file_of(out, split, name).read_bytes() == content
+
+
 def check_ledger(out):
     """Assert that every artifact is whole and that its record appears when it is looked up.
 
@@ -97,9 +106,12 @@ def check_ledger(out):
     names = sorted(p.name for p in out.glob("artifacts/[!.]*"))
     recorded = set(records.read(out / "records")["run_id"].to_pylist())
     assert recorded <= set(names)
+    for name in recorded:  # before anything is looked up
+        check_predictions(out, name)
     for name in names:
         artifacts.check(out / "artifacts", name)
         assert ledger.find(out, name) == artifacts.committed_record(out / "artifacts", name)
+        check_predictions(out, name)
     assert records.read(out / "records")["run_id"].to_pylist() == names
     return len(names), len(names) - len(recorded)
 
@@ -144,6 +156,7 @@ def test_one_of_many_racers_wins_each_key(context, tmp_path, racers):
         row = artifacts.committed_record(tmp_path / "artifacts", identity)
         assert row["host"] == rows[identity] == winners[n][0]
         artifacts.check(tmp_path / "artifacts", identity)
+        check_predictions(tmp_path, identity)
     assert len(rows) == count
     assert not hidden(tmp_path)
 

@@ -13,7 +13,7 @@ import torch
 from rkd_core import records
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
-from rkd_core.records import parquet
+from rkd_core.records import parquet, predictions
 from rkd_core.results import artifacts, ledger
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.storage import bundles, files
@@ -51,6 +51,21 @@ def test_a_commit_is_found_and_its_artifact_loads(out):
     artifact = artifacts.load(out / "artifacts", ID)
     assert (artifact.spec, artifact.model) == (SPEC, MODEL)
     assert all(torch.equal(artifact.weights[k], v) for k, v in WEIGHTS.items())
+
+
+def test_predictions_are_committed_with_the_artifact_and_published(out):
+    kept = {"val": b"of validation", "test": b"of test"}
+    ledger.commit(out, SPEC, MODEL, WEIGHTS, ROW, kept)
+    ledger.commit(out, SPEC, MODEL, WEIGHTS, ROW, dict.fromkeys(kept, b"of another process"))
+    paths = {split: predictions.file_of(out, split, ID) for split in kept}
+    assert {split: files.read(path) for split, path in paths.items()} == kept
+    for path in (*paths.values(), out / "records" / f"{ID}.parquet"):
+        files.remove(path)  # as if a process was killed before it published them
+    assert ledger.find(out, ID)["train_loss"] == 0.5
+    assert {split: files.read(path) for split, path in paths.items()} == kept
+    ledger.set_aside(out, ID)
+    assert not any(map(files.exists, paths.values()))
+    assert ledger.find(out, ID) is None
 
 
 def test_of_two_commits_the_first_stands_and_nothing_changes(out):

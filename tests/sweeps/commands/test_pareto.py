@@ -9,10 +9,12 @@ from rich.console import Console
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.records import predictions
 from sweeps.cli.parse import parse
 from sweeps.commands import job as jobs
 from sweeps.commands import pareto
 from sweeps.commands.job import choose_layout, find_work, prepare
+from sweeps.pareto import main
 from sweeps.planning.cost import kind_of
 from sweeps.planning.packing import ONE
 from sweeps.stop import Stop
@@ -138,3 +140,25 @@ def test_failures_are_printed_and_decide_the_exit_code(tmp_path, monkeypatch):
     assert "No selection: no completed student" in errors.file.getvalue()
     with pytest.raises(UserError):
         pareto.select_student(job.plan, tmp_path, choice, [], errors)
+
+
+def test_a_dry_run_says_how_much_disk_predictions_take(tmp_path, capsys):
+    command = [*SMALL, "--serial", "--dry-run", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert "Predictions for every image: about 0.4 MB" in capsys.readouterr().out
+    assert main([*command, "--keep-predictions", "none"]) == 0
+    assert "Predictions" not in capsys.readouterr().out
+    assert main([*command, "--keep-predictions", "some"]) == 2
+    assert "--keep-predictions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keep", ["top", "none"])
+def test_the_command_keeps_the_predictions_that_it_is_asked_for(tmp_path, keep):
+    command = [*SMALL, "--serial", "--epochs", "1", "--out", str(tmp_path), "--quiet"]
+    assert main([*command, "--keep-predictions", keep]) == 0
+    run_ids = records.read(tmp_path / "records")["run_id"].to_pylist()
+    for split in predictions.SPLITS:
+        paths = [predictions.file_of(tmp_path, split, run_id) for run_id in run_ids]
+        assert [path.exists() for path in paths] == [keep == "top"] * len(run_ids)
+        for path in paths if keep == "top" else ():
+            assert "top_classes" in predictions.parse(path, path.read_bytes()).columns

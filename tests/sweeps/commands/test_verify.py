@@ -7,6 +7,7 @@ import pytest
 from rkd_core import records
 from rkd_core.datasets import load
 from rkd_core.device.execution import Execution
+from rkd_core.records import predictions
 from rkd_core.specs import DataOptions
 from rkd_core.training import train
 from sweeps.verify import main
@@ -48,7 +49,15 @@ def test_what_is_whole_is_said_to_be(swept, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["weights.safetensors", "spec.json", "model.json", "record.parquet"]
+    "name",
+    [
+        "weights.safetensors",
+        "spec.json",
+        "model.json",
+        "record.parquet",
+        "predictions_val.parquet",
+        "predictions_test.parquet",
+    ],
 )
 def test_a_flipped_bit_is_named_repaired_and_trained_again(swept, capsys, name):
     out, ids, again = swept
@@ -123,3 +132,41 @@ def test_a_folder_that_holds_no_results_is_refused(tmp_path, capsys):
     (tmp_path / "dataset.json").write_text("[" * 10**5)
     assert main([str(tmp_path)]) == 2
     assert "not a results folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("damage", ["flipped", "missing", "of another artifact"])
+def test_published_predictions_come_back_from_the_artifact(swept, capsys, split, damage):
+    out, ids, again = swept
+    path = predictions.file_of(out, split, ids[1])
+    before = path.read_bytes()
+    if damage == "flipped":
+        flip(path, len(before) // 3)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        found = predictions.parse(path, before).columns
+        given = (found[name] for name in ("image", "label", "logits", "predicted"))
+        sums = json.loads((out / "dataset.json").read_text())["fingerprint"]
+        path.write_bytes(predictions.serialize(ids[1], split, sums, *given, "top"))
+    assert main([str(out)]) == 1
+    line, last = lines(capsys)
+    assert line.startswith(f"{path} ")
+    assert last.startswith("1 damaged")
+    assert main([str(out), "--repair"]) == 0
+    assert path.read_bytes() == before
+    assert lines(capsys)[0].endswith("; repaired")
+    assert main([str(out)]) == 0
+    assert again() == ids
+
+
+def test_predictions_of_a_damaged_artifact_are_set_aside_with_it(swept, capsys):
+    out, ids, again = swept
+    paths = [predictions.file_of(out, split, ids[1]) for split in predictions.SPLITS]
+    flip(out / "artifacts" / ids[1] / "weights.safetensors")
+    flip(paths[0], 100)
+    assert main([str(out), "--repair"]) == 0
+    assert not any(path.exists() for path in paths)
+    assert again() == ids
+    assert main([str(out)]) == 0
+    assert all(path.exists() for path in paths)
