@@ -177,8 +177,10 @@ class TrainingChoice:
     weights, else that of the recipe)"""
     student_architecture: OptionalName = None
     """network of the students"""
-    recipe: OptionalName = None
-    """name of a recipe: optimizer, schedule, augmentation"""
+    recipe: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME|FILE.toml", help_behavior_hint="")
+    ] = None
+    """optimizer, schedule and augmentation: the name of a recipe, or a file with one"""
     epochs: OptionalInt = None
     """epochs of every training; the schedule of the recipe is rescaled"""
     batch_size: OptionalInt = None

@@ -280,10 +280,14 @@ def _teaching(
 ) -> Recipe:
     """Return the recipe of the teachers, with the normalization of published weights."""
     color = dataset.channels == 3
-    require(
-        color or training.teacher_normalization != "imagenet",
-        f"--teacher-normalization imagenet is for color images, and {dataset.name} is grey",
-    )
+    for place, normalization in (
+        ("--teacher-normalization imagenet", training.teacher_normalization),
+        ("the normalization imagenet of the recipe", recipe.normalization),
+    ):
+        require(
+            color or normalization != "imagenet",
+            f"{place} is for color images, and {dataset.name} is grey",
+        )
     published = weights.normalization if weights is not None and color else None
     changes = {
         "epochs": training.teacher_epochs,

@@ -261,7 +261,7 @@ def test_recipes_are_as_published():
             (r.batch_size, r.learning_rate, r.weight_decay, r.crop_padding, r.schedule),
         )
         for name, (_, r) in recipes.RECIPES.items()
-        if name not in {"digits", "small-images", "logit-adjustment"}  # no paper's
+        if name not in {"digits", "small-images", "logit-adjustment", "finetune"}  # no paper's
     } == {
         "logit-adjustment-cifar10-lt": ((1241, 20), [604, 926, 1128], adjusted),
         "logit-adjustment-cifar100-lt": ((1419, 22), [691, 1059, 1290], adjusted),
@@ -272,10 +272,11 @@ def test_recipes_are_as_published():
         "mdistiller-cifar": ((240, 0), [150, 180, 210], (64, 0.05, 5e-4, 4, step)),
         "mdistiller-cifar-mobile": ((240, 0), [150, 180, 210], (64, 0.01, 5e-4, 4, step)),
         "mdistiller-imagenet": ((100, 0), [30, 60, 90], (512, 0.2, 1e-4, 4, step)),
+        "imagenet": ((90, 0), [30, 60], (256, 0.1, 1e-4, 4, step)),  # torchvision's
     }
     for name, (_, recipe) in recipes.RECIPES.items():
         assert (recipe.momentum, recipe.decay) == (0.9, 0.1)
-        assert recipe.nesterov is not name.startswith("mdistiller")
+        assert recipe.nesterov is not name.startswith(("mdistiller", "imagenet"))
         assert recipe.flip is (name != "digits")
         if name.startswith("logit-adjustment"):  # Keras' l2 is on weights alone; x / 255 - 0.5
             assert (recipe.decay_norm, recipe.normalization) == (False, "centered")
