@@ -80,7 +80,7 @@ def slopes(rows, trainings):
     ],
 )
 def test_memory_and_handles_stay_flat(sweep, tmp_path, seeds, leeway, capsys):
-    trainings = 12 * seeds
+    trainings = 15 * seeds
     grid = ["--alphas", 0, 1, "--temperatures", 1, "--seeds", *range(seeds), "--epochs", 1]
     command = sweep(tmp_path, "--dataset", "digits-lt", *grid, "--max-concurrent", 2)
     seen = soak(command, trainings)

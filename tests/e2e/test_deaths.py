@@ -64,7 +64,7 @@ def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_
         text=True,
     ) as process:
         for line in process.stdout:
-            if line.startswith("[2/12]"):
+            if line.startswith("[2/15]"):
                 break
         deadline = time.monotonic() + 600
         while not (seen := saved(out)):  # until a next one is well under way
@@ -79,7 +79,7 @@ def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_
     assert process.returncode == 128 + signal_number
     (line,) = errors.strip().splitlines()
     assert line.startswith("pareto.py: stopped; continue with: python")
-    assert 2 <= len(rows(out)) < 12
+    assert 2 <= len(rows(out)) < 15
     assert {row["status"] for row in rows(out).values()} == {"completed"}
     assert not [p for p in (out / "artifacts").iterdir() if p.name.startswith(".")]
     left = saved(out)

@@ -57,10 +57,10 @@ def test_a_killed_sweep_with_given_weights_ends_like_an_undisturbed_one(tmp_path
     script = [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *command, "--out", str(out)]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.startswith("[1/6]"):
+            if line.startswith("[1/8]"):
                 break
         process.send_signal(signal.SIGKILL)
-    assert len(rows(out)) < 6
+    assert len(rows(out)) < 8
     assert (out / "initial_weights").exists()
     moved = shutil.move(weights, tmp_path / "moved.pt")
     done = pareto(*given(moved, *more), "--out", out)

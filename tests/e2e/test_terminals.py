@@ -32,13 +32,13 @@ def test_an_ascii_screen_whose_reader_ends(tmp_path):
         process.stdout.close()
         said = process.stderr.read()
     assert (process.returncode, said) == (0, b"")
-    assert records.read(out / "records")["status"].to_pylist() == ["completed"] * 6
+    assert records.read(out / "records")["status"].to_pylist() == ["completed"] * 8
     names = {"selection.json", "pareto.png", "pareto.svg", "report.html", "sweep.log"}
     assert names <= {path.name for path in out.iterdir()}
     selection = json.loads((out / "selection.json").read_text("utf-8"))
     assert "émeu" in json.dumps(selection, ensure_ascii=False)
     log = (out / "sweep.log").read_text("utf-8")
     assert "cannot write to stdout: [Errno 32] Broken pipe" in log
-    assert log.count(" completed ") == 6
+    assert log.count(" completed ") == 8
     assert "α" not in answer(log)  # transliterated as on the screen
     assert log.splitlines()[-1].startswith("Wrote selection.json")

@@ -10,7 +10,7 @@ from rkd_core import records
 from tests.e2e.command import pareto
 
 SMALL = ["--dataset", "digits-lt", "--alphas", "0", "--temperatures", "1", "--epochs", "2"]
-TRAININGS = 2 + 4
+TRAININGS = 2 + 4 + 2
 
 
 def needs(*names):

@@ -158,17 +158,17 @@ def test_a_pruned_sweep_stays_so_and_goes_on_to_what_it_would_have_been(
     found = rows(tmp_path / "pruned")
     pruned = {key: row for key, row in found.items() if row["status"] == "pruned"}
     assert 1 <= len(pruned) <= 8
-    assert f"{len(pruned)} of 16 students pruned as hopeless" in said
+    assert f"{len(pruned)} of 20 students pruned as hopeless" in said
     assert {row["epochs_trained"] for row in pruned.values()} <= {2, 4}
     for key, row in pruned.items():
         assert row["stage"] == "student"
         assert row["test_class_correct"] is None
         assert Checkpoints(tmp_path / "pruned", key).newest() > 0
     again = pareto("pruned", "--prune")
-    assert "All 20 are trained or pruned already." in again
-    assert f"{len(pruned)} of 16 students pruned as hopeless" in again
+    assert "All 24 are trained or pruned already." in again
+    assert f"{len(pruned)} of 20 students pruned as hopeless" in again
     assert rows(tmp_path / "pruned") == found
     said = pareto("pruned")
-    assert f"{20 - len(pruned)} are trained already, {len(pruned)} to go" in said
+    assert f"{24 - len(pruned)} are trained already, {len(pruned)} to go" in said
     assert rows(tmp_path / "pruned") == rows(tmp_path / "whole")
     assert not list((tmp_path / "pruned" / "checkpoints").glob("*"))
