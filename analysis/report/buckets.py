@@ -19,6 +19,7 @@ from analysis.runs.columns import FloatArray, counts
 from analysis.runs.loading import Runs
 from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
+from analysis.selection.undistilled import METHOD
 from analysis.views.tables import teacher_of
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import equal_groups
@@ -54,8 +55,9 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
     if place is not None:
         ids = outcome.teachers.combinations.run_ids(place)
         found.append(Model("teacher", "standard teacher", _rows(runs.teachers, ids)))
-    alone = runs.variants.filter(pc.equal(runs.variants["method"], "one_hot"))
-    if len(alone) and len(pc.unique(alone["variant"])) == 1:
+    standard = pc.is_null(runs.variants["student_objective"])
+    alone = runs.variants.filter(pc.and_(pc.equal(runs.variants["method"], METHOD), standard))
+    if len(alone):
         found.append(Model("one_hot", "student without a teacher", alone))
     return found
 

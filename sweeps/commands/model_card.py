@@ -228,7 +228,7 @@ def _chosen(choice: Choice, row: Row) -> str:
 def _lineage(spec: TrainingSpec, row: Row, teacher: Row | None) -> str:
     ref = spec.teacher
     facts: dict[str, Any] = {"run": row["run_id"], "method": row["variant"] or spec.method}
-    if spec.variant is None:
+    if spec.variant is None or spec.objective != "standard":
         facts |= {"objective": spec.objective, "alpha": spec.alpha}
     facts["temperature"] = spec.temperature
     if ref is not None:

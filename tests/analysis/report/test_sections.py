@@ -95,6 +95,22 @@ def test_gains_are_of_each_ones_own_worst_classes() -> None:
     assert len(lines["standard"]) == 12
 
 
+def test_students_without_a_teacher_of_other_objectives_are_in_no_line() -> None:
+    rows = world()
+    more = [
+        worlds.variant(f"other-{seed}", "one_hot", None, teacher_id=None, seed=seed, alpha_s=1.0,
+                       student_objective="tradeoff", val_class_correct=[9] * 12,
+                       test_class_correct=[9] * 12)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    before, after = (
+        {model.key: model.table["run_id"].to_pylist() for model in models(*assessed(found))}
+        for found in (rows, [*rows, *worlds.measured(more)])
+    )
+    assert before == after
+    assert before["one_hot"] == ["alone-0", "alone-1"]
+
+
 def test_regularization_samples_are_shares_by_training_images() -> None:
     rows = world()
     outcome, runs = assessed(rows)

@@ -71,6 +71,9 @@ def trained(digits, tmp_path_factory):
         "post_shift": student_spec(
             teacher, digits.fingerprint, variant=Variant(method="post_shift"), temperature=None
         ),
+        "without a teacher": teacher_spec(
+            stage="student", objective="tradeoff", alpha=0.0, variant=Variant(method="one_hot")
+        ),
     }
     for name, spec in others.items():
         (rows[name],) = train([spec], data=digits, out=out, execution=Execution("cpu"))
@@ -102,6 +105,17 @@ def test_the_best_seed_on_validation_is_exported(runs, results, capsys):
     assert json.loads((folder / "manifest.json").read_text())["run_id"] == best["run_id"]
     card = (folder / "README.md").read_text()
     assert f"Of the 2 seeds of the selected combination, this is seed {best['seed']}" in card
+
+
+def test_the_card_of_a_student_without_a_teacher_has_its_objective(runs, results):
+    row = runs[1]["without a teacher"]
+    assert main([str(results), "--run-id", row["run_id"]]) == 0
+    card = (results / "student" / "README.md").read_text()
+    cells = [line.strip("|").split("|") for line in card.splitlines() if line.count("|") == 3]
+    facts = {name.strip(): value.strip() for name, value in cells}
+    assert facts["method"] == "one\\_hot"
+    assert (facts["objective"], facts["alpha"]) == ("tradeoff", "0")
+    assert "teacher's run" not in facts
 
 
 @pytest.mark.parametrize("better", [0, 1])
