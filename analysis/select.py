@@ -2,8 +2,8 @@
 
     python -m analysis.select results/cifar10
 
-It prints the table, and writes selection.json, pareto.png, pareto.svg and report.html into the
-results folder.
+It prints the answer, and with ``--verbose`` all tables, too. It writes selection.json, pareto.png,
+pareto.svg and report.html into the results folder.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def run(
     figures: bool = True,
     tables: Location | None = None,
     target_regret: float | None = None,
+    verbose: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Select, write ``selection.json`` and the figures into the folder, and print the table.
+    """Select, write ``selection.json`` and the figures into the folder, and print the answer.
 
     Args:
         results: The results folder of a sweep.
@@ -79,6 +80,7 @@ def run(
         figures: Whether to draw ``pareto.png`` and ``pareto.svg``, and to write ``report.html``.
         tables: Folder for every table as CSV, LaTeX and Markdown; None for none.
         target_regret: Propose further seeds that reduce the expected regret to this fraction.
+        verbose: Whether to print all tables, too.
         console: Where to print; None for standard output.
 
     Returns:
@@ -86,7 +88,7 @@ def run(
 
     Raises:
         UserError: There is nothing to select from, an option is out of range, or the folder
-            cannot be written (the table is printed anyway).
+            cannot be written (the answer is printed anyway).
     """
     from analysis.views import answer_cache
     from rkd_core.errors import UserError
@@ -97,11 +99,11 @@ def run(
     asked = rule, run_ids, family, target_regret
     names = _FILES if figures else _FILES[:1]
     key, last = answer_cache.key_of(results, *asked), answer_cache.load(results)
-    screen = answer_cache.screen_of(console, results)
+    screen = answer_cache.screen_of(console, results, verbose)
     stands = last.key == key and last.stands(results, names)
     if stands and tables is None and screen in last.screens:
         console.out(last.screens[screen], end="", highlight=False)
-        _say(console, f"Unchanged: {', '.join(names)} in {results}")
+        _say(console, _written(results, names, "Unchanged:", verbose))
         return json_text.parse_object(files.read(results / names[0]))
 
     from analysis.runs.loading import load
@@ -115,13 +117,13 @@ def run(
     try:  # write files first, so that they exist even if printing fails
         if not stands:
             _write_answer(results, content, runs if figures else None, outcome)
-        lines.append(f"{'Unchanged:' if stands else 'Wrote'} {', '.join(names)} in {results}")
+        lines.append(_written(results, names, "Unchanged:" if stands else "Wrote", verbose))
         if tables is not None:
             _write_tables(tables, runs, outcome)
             lines.append(f"Wrote tables in {tables}")
     except UserError as error:
         failure = error
-    text = _text(outcome, runs, advised, console)
+    text = _text(outcome, runs, advised, console, verbose)
     if key and failure is None:
         answer = last if last.key == key else answer_cache.Answer(key)
         answer_cache.save(results, answer.wrote(results, names).printed(screen, text))
@@ -161,15 +163,22 @@ def _settled(
     return document(outcome) | {"settling": described(settling, compared)}, lines
 
 
-def _text(outcome: Outcome, runs: Runs, advised: Iterable[str], console: Console) -> str:
+def _text(
+    outcome: Outcome, runs: Runs, advised: Iterable[str], console: Console, verbose: bool
+) -> str:
     """Return the answer as printed on a console."""
     from analysis.views.terminal import print_outcome
 
     with console.capture() as captured:
-        print_outcome(outcome, console, runs.notes)
+        print_outcome(outcome, console, runs.notes, verbose=verbose)
         for line in advised:
             _say(console, line)
     return captured.get()
+
+
+def _written(results: Location, names: Sequence[str], state: str, verbose: bool) -> str:
+    """Return the path of the report or, without one, of the first file; in full all names."""
+    return f"{state} {', '.join(names)} in {results}" if verbose else f"{results / names[-1]}"
 
 
 def _say(console: Console, line: str) -> None:
@@ -221,6 +230,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
     parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")
     add_options(parser)
     parser.add_argument("--family", metavar="ID", help="compare all students of this family")
+    parser.add_argument("--verbose", action="store_true", help="print all tables, too")
     parser.add_argument("--no-figures", action="store_true", help="write selection.json only")
     parser.add_argument(
         "--tables", metavar="FOLDER", help="write every table as CSV, LaTeX and Markdown there"
@@ -245,6 +255,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
             figures=not options.no_figures,
             tables=None if options.tables is None else location(options.tables),
             target_regret=options.target_regret,
+            verbose=options.verbose,
         )
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,16 @@ class Selection:
     """Whether any combination is feasible; if not, the criterion's fallback is selected."""
     frontier: NDArray[np.intp]
     """Pareto frontier of both validation accuracies."""
+
+    @cached_property
+    def runner_up(self) -> int | None:
+        """The second-best feasible combination; None without one."""
+        others = self.admitted.copy()
+        others[self.selected] = False
+        if not others.any():
+            return None
+        objective = self.criterion.objective(self.seen)
+        return best_first(self.combinations, self.seen.means, objective, others)
 
     @property
     def least_average(self) -> float | None:

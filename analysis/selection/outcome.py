@@ -54,6 +54,9 @@ class Setting:
     train_counts: tuple[int, ...] | None
     """Training images per class; None if the records lack them."""
     family: str
+    teacher_parameters: int | None = None
+    """Number of parameters of a teacher, and of a student; None if the records lack it."""
+    student_parameters: int | None = None
 
     @property
     def architectures(self) -> str:
@@ -195,10 +198,16 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
 
 
 def combination_name(c: Combinations, index: int) -> str:
-    """Return a name such as ``teacher α_t 0.5, student robust, T 3``."""
-    teacher = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "α_t")
-    student = objective_name(int(c.student_objective[index]), c.alpha_s[index], "α_s")
-    return f"teacher {teacher}, student {student}, T {c.temperature[index]:g}{c.aside(index)}"
+    """Return a name such as ``α_t = 0.5, robust student, T = 3``."""
+    teacher = _role(int(c.teacher_objective[index]), c.alpha_t[index], "α_t", "teacher")
+    student = _role(int(c.student_objective[index]), c.alpha_s[index], "α_s", "student")
+    return f"{teacher}, {student}, T = {c.temperature[index]:g}{c.aside(index)}"
+
+
+def _role(objective: int, alpha: float, symbol: str, role: str) -> str:
+    if np.isnan(alpha):
+        return f"{objective_name(objective, alpha)} {role}"
+    return f"{symbol} = {alpha:.3g}"
 
 
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
@@ -238,14 +247,16 @@ def class_names(runs: Runs) -> tuple[str, ...]:
 
 def _setting(runs: Runs) -> Setting:
     student = runs.students.slice(0, 1).to_pylist()[0]
-    architecture = runs.teachers["architecture"][0].as_py() if len(runs.teachers) else None
+    teacher = (runs.teachers.slice(0, 1).to_pylist() or [{}])[0]
     counts = student["train_class_total"] or []
     known = len(counts) == len(student["val_class_total"]) and None not in counts
     return Setting(
         dataset=str(student["dataset"]),
-        teacher_architecture=architecture,
+        teacher_architecture=teacher.get("architecture"),
         student_architecture=str(student["architecture"]),
         class_names=class_names(runs),
         train_counts=tuple(counts) if known else None,
         family=str(student["family"]),
+        teacher_parameters=teacher.get("parameters"),
+        student_parameters=student["parameters"],
     )

@@ -51,6 +51,8 @@ class Uncertainty:
     average_gain: FloatArray
     probability_best: FloatArray
     """Probability that the criterion would select the combination, given the true accuracies."""
+    probability_lower: FloatArray
+    """Probability that its worst-k accuracy is below that of the selected combination."""
     probability_admitted: FloatArray
     """Probability that the combination satisfies the criterion's constraint."""
     expected_regret: float
@@ -194,6 +196,7 @@ def _assess(
         worst_k_gain=interval(worst_k - worst_k[:, [reference]]),
         average_gain=interval(average - average[:, [reference]]),
         probability_best=best / number,
+        probability_lower=(worst_k < worst_k[:, [chosen]]).mean(axis=0),
         probability_admitted=admissible / number,
         expected_regret=float(regret.mean()),
         optimism=float(said - objective.mean()),

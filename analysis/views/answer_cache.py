@@ -97,10 +97,10 @@ def key_of(
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 
-def screen_of(console: Console, results: Location) -> str:
+def screen_of(console: Console, results: Location, verbose: bool) -> str:
     """Return everything that the text on a console depends on besides ``key_of``."""
     shape = console.width, console.encoding, console.color_system, console.no_color
-    return repr((*shape, console.is_terminal, console.soft_wrap, str(results)))
+    return repr((*shape, console.is_terminal, console.soft_wrap, str(results), verbose))
 
 
 def load(results: Location) -> Answer:

@@ -1,4 +1,4 @@
-"""Terminal output of a selection: what to ship, then the tables."""
+"""Terminal output of a selection: the answer, and in the long form all tables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.text import Text
 
 from analysis.runs.columns import objective_names
 from analysis.runs.groups import of_long_tail
-from analysis.selection.outcome import Interval, Outcome, combination_name, objective_name
+from analysis.selection.outcome import Interval, Outcome, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
 from analysis.selection.undistilled import METHOD
+from analysis.views.answer import answer
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.tables import (
     Accuracy,
@@ -32,7 +33,6 @@ from rkd_core.text.numbers import decimal, interval, percent, plural, points
 
 __all__ = [
     "group_table",
-    "headline",
     "main_table",
     "methods_table",
     "print_outcome",
@@ -43,45 +43,35 @@ _SELECTED, _REFERENCE = "selected", "standard distillation"
 _NO_TEACHER = "none"
 
 
-def print_outcome(outcome: Outcome, console: Console, notes: Iterable[str] = ()) -> None:
-    """Print what to ship, the tables, and one line for each omission."""
+def print_outcome(
+    outcome: Outcome, console: Console, notes: Iterable[str] = (), *, verbose: bool = False
+) -> None:
+    """Print the answer and one line for each omission; if ``verbose``, also all tables."""
+    width = console.width
     console.print()
-    for line in headline(outcome, console.width):
+    for line in (*answer(outcome, width), *(_details(outcome, width) if verbose else ())):
         for part in line.split("\n", allow_blank=True):
             console.print(hanging(part), highlight=False)
-    for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
-        if table is not None:
-            console.print()
-            console.print(table)
-    unsaid = [outcome.unsaid] if outcome.unsaid else []
-    for remark in (*_legend(outcome, console.width), *unsaid, *notes):
+    remarks = [*_lacking(outcome), *([outcome.unsaid] if outcome.unsaid else []), *notes]
+    if verbose:
+        for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
+            if table is not None:
+                console.print()
+                console.print(table)
+        remarks = [*_legend(outcome, width), *remarks]
+    for remark in remarks:
         console.print(Text(remark, style="dim"), highlight=False)
 
 
-def headline(outcome: Outcome, width: int = 80) -> list[Text]:
-    """Return lines on what to ship and its gain over standard distillation, or why not to ship.
-
-    Args:
-        outcome: The selection.
-        width: Width of the console; longer lines are wrapped.
-    """
-    selection, advised = outcome.selection, recommendation(outcome)
-    if not advised.ship:
-        why = [Text(textwrap.fill(" ".join(advised.sentences), min(79, width)))]
-        return [Text(advised.title, "bold red"), _setting(outcome, width), Text(), *why]
-    c, means = selection.combinations, selection.means
-    best, plain = selection.selected, selection.reference
-    lines = [
-        Text.assemble(("Ship  ", "bold green"), (combination_name(c, best), "bold")),
-        _setting(outcome, width),
-        Text(),
-    ]
-    if not selection.feasible:
-        lines.append(Text(_miss(outcome, width), "yellow"))
+def _details(outcome: Outcome, width: int) -> list[Text]:
+    """Return the rule, both splits beside standard distillation, and the expected accuracies."""
+    selection, lines = outcome.selection, [Text(), _setting(outcome, width)]
+    best, plain, means = selection.selected, selection.reference, selection.means
+    if not recommendation(outcome).ship:
+        return lines
     if best == plain:
-        verdict = "This is standard distillation: nothing else is better by this rule."
-        return [*lines, Text(verdict), *_sure(outcome, width), *_gained(outcome, width)]
-    lines.append(Text("Against standard distillation (percent, and points gained):"))
+        return [*lines, *_sure(outcome, width), *_gained(outcome, width)]
+    lines += [Text(), Text("Against standard distillation (percent, and points gained):")]
     for split, m in (("validation", means), ("test", outcome.test)):
         worst = Text(f"{outcome.worst_name} ") + _change(m.worst_k[plain], m.worst_k[best])
         average = Text("average ") + _change(m.average[plain], m.average[best])
@@ -238,20 +228,6 @@ def _setting(outcome: Outcome, width: int) -> Text:
     )
 
 
-def _miss(outcome: Outcome, width: int) -> str:
-    """Return a text on the combination closest to feasibility, for when none is feasible."""
-    selection = outcome.selection
-    nearest = int(np.argmin(selection.shortfall))
-    _, asked = selection.criterion.words(selection.seen, selection.reference, nearest)
-    nearby = combination_name(selection.combinations, nearest)
-    lacks = percent(selection.shortfall[nearest])
-    text = (
-        f"No combination has {asked}. The nearest one is {nearby}, which misses the constraint by "
-        f"{lacks} points; loosen it by that much and this combination is selected."
-    )
-    return textwrap.fill(text, min(79, width))
-
-
 def _sure(outcome: Outcome, width: int) -> list[Text]:
     """Return lines on the expected accuracies and the probability of being the best."""
     sure, selection, prospects = outcome.uncertainty, outcome.selection, outcome.prospects
@@ -311,7 +287,6 @@ def _gain(row: Mapping[str, Any]) -> str:
 
 def _legend(outcome: Outcome, width: int) -> list[str]:
     c = outcome.selection.combinations
-    most, least = int(c.seeds.max()), int(c.seeds.min())
     alone = "   — the teacher alone" if len(outcome.teachers.combinations) else ""
     lines = ["", f"▸ selected on validation   ○ standard distillation{alone}"]
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
@@ -323,14 +298,18 @@ def _legend(outcome: Outcome, width: int) -> list[str]:
         lines.append("other images: accuracies on further images, estimated from validation")
         lines.append("such a test set: predicted for one with as many images of each class")
         lines.append("test by itself: as measured, with intervals from the test counts alone")
-    if most > 1:
+    if int(c.seeds.max()) > 1:
         lines.append("percent, ± one standard error over seeds")
     if c.tuned.null_count < len(c):
         lines.append("* trained with its own recipe, see selection.json")
-    lines += [f"{name} is fitted to validation: compare it on test" for name in outcome.fitted]
-    if least < most:
-        short = int((c.seeds < most).sum())
-        lines.append(
-            f"{short} of {len(c)} combinations lack some seeds: means over the seeds they have"
-        )
-    return lines
+    return lines + [
+        f"{name} is fitted to validation: compare it on test" for name in outcome.fitted
+    ]
+
+
+def _lacking(outcome: Outcome) -> list[str]:
+    """Return a line on combinations that lack some seeds."""
+    c = outcome.selection.combinations
+    short = int((c.seeds < c.seeds.max()).sum())
+    text = f"{short} of {len(c)} combinations lack some seeds: means over the seeds they have"
+    return [text] if short else []

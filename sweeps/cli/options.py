@@ -325,6 +325,8 @@ class Display:
     """measure the speed of this machine for a few seconds to estimate the duration"""
     watch: bool = False
     """serve the report on this machine only while trainings run"""
+    verbose: bool = False
+    """print all tables after the answer, too; the report always has them"""
     quiet: bool = False
     """print only the result and errors"""
     list: bool = False

@@ -110,7 +110,8 @@ def run(
         if options.display.dry_run:
             return 0
         failures = train(job, work, session)
-    return (conclude or select_student)(work.plan, job.out, options.selection, failures, errors)
+    conclude = conclude or partial(select_student, verbose=options.display.verbose)
+    return conclude(work.plan, job.out, options.selection, failures, errors)
 
 
 def _consoles(display: Display) -> tuple[Console, Console]:
@@ -292,6 +293,7 @@ def select_student(
     rule: Rule,
     failures: Sequence[Failure],
     errors: Console,
+    verbose: bool = False,
 ) -> int:
     """Print the failures, select among the other runs, and return the exit code."""
     print_failures(errors, failures, len(plan), out / "sweep.log")
@@ -300,6 +302,7 @@ def select_student(
             out,
             rule,
             run_ids=[run.run_id for run in plan.runs],
+            verbose=verbose,
             console=Console(file=sys.stdout),
         )
     except UserError as error:

@@ -72,13 +72,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_an_answer_on_a_terminal(results: str, columns: int) -> None:
-    select = ("-m", "analysis.select", results, "--no-figures")
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_answer_on_a_terminal(results: str, columns: int, verbose: bool) -> None:
+    select = ("-m", "analysis.select", results, "--no-figures", *["--verbose"][:verbose])
     text = on_a_terminal(columns, *select)
     told, last = ESCAPE.sub("", text).rsplit("\n", 2)[:2]
     assert widest(told) <= columns
     assert "…" not in told
-    assert "selection.json in" in last
+    assert ("selection.json in" if verbose else "/selection.json") in last
     assert "\x1b[1m" in text
     figures = re.compile(r"\d+\.\d(?:±\d+\.\d)?")
     assert {*figures.findall(on_a_terminal(200, *select))} == {*figures.findall(text)}

@@ -84,7 +84,7 @@ def test_the_same_command_again_trains_nothing_and_answers_the_same(swept):
     assert "All 15 are trained already." in again.stdout
     assert {p: p.stat().st_mtime_ns for p in (out / "records").iterdir()} == before
     assert (out / "selection.json").read_bytes() == selection
-    assert answer(again.stdout).replace("\nUnchanged: ", "\nWrote ") == answer(first.stdout)
+    assert answer(again.stdout) == answer(first.stdout)
 
 
 def test_selection_runs_alone(swept):
@@ -99,7 +99,7 @@ def test_selection_runs_alone(swept):
         check=True,
     )
     assert (out / "selection.json").read_bytes() == selection
-    assert answer(done.stdout).replace("\nUnchanged: ", "\nWrote ") == answer(first.stdout)
+    assert answer(done.stdout) == answer(first.stdout)
 
 
 def test_a_sweep_selects_by_its_rule(swept, tmp_path):

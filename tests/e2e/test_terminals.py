@@ -41,4 +41,4 @@ def test_an_ascii_screen_whose_reader_ends(tmp_path):
     assert "cannot write to stdout: [Errno 32] Broken pipe" in log
     assert log.count(" completed ") == 8
     assert "α" not in answer(log)  # transliterated as on the screen
-    assert log.splitlines()[-1].startswith("Wrote selection.json")
+    assert log.splitlines()[-1].endswith("/report.html")

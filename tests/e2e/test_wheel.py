@@ -73,7 +73,7 @@ def test_the_wheel_sweeps_selects_reports_and_exports(programs, tmp_path):
     plan = json.loads((tmp_path / out / "plan.json").read_bytes())
     assert plan["command"][:3] == ["rkd", "sweep", "--dataset"]
 
-    assert said.split("Wrote ")[0] in run(rkd, "select", out, cwd=tmp_path)
+    assert said.strip() in run(rkd, "select", out, cwd=tmp_path)
     (tmp_path / out / "report.html").unlink()
     assert run(rkd, "report", out, cwd=tmp_path).startswith("Wrote ")
     report = (tmp_path / out / "report.html").read_text()

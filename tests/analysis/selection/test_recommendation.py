@@ -110,7 +110,7 @@ def test_candidates_that_all_miss_a_class_cannot_be_told_apart() -> None:
     text = " ".join(found.sentences)
     assert "worst-class accuracy on validation is 0 for all of the 3 combinations" in text
     assert "--worst-k 2" in text  # one recognizes 3 images of a class
-    assert "teacher standard, student α_s 0.5, T 1: 56.0 %" in text
+    assert "standard teacher, α_s = 0.5, T = 1: 56.0 %" in text
     wider = recommendation(outcome(*rows, rule=Constrained(worst_k=2)))
     assert wider.ship
 
@@ -164,7 +164,7 @@ def test_teachers_that_learned_nothing_are_reported() -> None:
 
 def test_what_works_is_shipped_as_ever() -> None:
     found = outcome(student("plain", [40, 41, 42]), student("other", [45, 45, 45], student=0.5))
-    assert "Ship  teacher standard, student α_s 0.5, T 1" in printed(found)
+    assert "Ship  standard teacher, α_s = 0.5, T = 1" in printed(found)
     assert document(found)["recommendation"] == {
         "ship": True,
         "reason": None,

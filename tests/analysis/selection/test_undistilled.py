@@ -84,6 +84,10 @@ def test_what_distillation_gains_is_said_with_an_interval() -> None:
     (row,) = [line for line in screen.splitlines() if " none " in line]
     assert "α 0 " in row
     assert "one_hot" not in screen
+    m, i = found.test, found.best
+    figures = f"worst class {m.worst_k[i]:.1%}, average {m.average[i]:.1%} on test"
+    line = f"Without a teacher, the same network: {figures}, but violates the constraint"
+    assert line in printed(outcome, verbose=False, width=200).splitlines()
 
 
 def test_a_better_one_is_said_to_be() -> None:
@@ -91,6 +95,9 @@ def test_a_better_one_is_said_to_be() -> None:
     outcome, found = compared(rows)
     assert (found.admitted, found.preferred) == (True, True)
     assert found.combinations.run_ids(found.best) == ["alone-0.0-0", "alone-0.0-1"]
+    short = printed(outcome, verbose=False)
+    assert "\nTraining without a teacher is as good or better by this rule" in short
+    assert "violates" not in short
     assert "a teacher is as good or better by this rule: student α_s 0" in distillation_gain(
         outcome
     )

@@ -11,7 +11,7 @@ def test_the_best_so_far_beside_standard_distillation():
     ]
     best, standard = best_so_far(table(rows), Constrained(margin=0.0)).splitlines()
     words = " ".join(best.split())
-    assert words == "best so far 60.0% worst, 70.0% average: teacher standard, student α_s 0.5, T 3"
+    assert words == "best so far 60.0% worst, 70.0% average: standard teacher, α_s = 0.5, T = 3"
     words = " ".join(standard.split())
     assert words == "standard 30.0% worst, 60.0% average: standard distillation"
 
@@ -23,8 +23,8 @@ def test_nothing_to_say_before_there_is_standard_distillation():
 
 def test_the_selections_options_count():
     rows = [student("a", val_class_correct=[9, 3]), student("b", "standard", 0.5, 3.0)]
-    assert "α_s 0.5" not in best_so_far(table(rows), Constrained(margin=0.0))
-    assert "α_s 0.5" in best_so_far(table(rows), Constrained(margin=0.5))
+    assert "α_s = 0.5" not in best_so_far(table(rows), Constrained(margin=0.0))
+    assert "α_s = 0.5" in best_so_far(table(rows), Constrained(margin=0.5))
 
 
 def test_other_methods_are_no_candidates():

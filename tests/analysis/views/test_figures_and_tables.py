@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,9 @@ def outcome_of(rows: list[worlds.Row], **options: Any) -> Outcome:
     return assess(runs_of(rows), Constrained(**options))
 
 
-def printed(outcome: Outcome, **options: Any) -> str:
-    console = Console(file=io.StringIO(), width=80, **options)
-    print_outcome(outcome, console, ["1 failed run left out"])
+def printed(outcome: Outcome, *, verbose: bool = True, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_outcome(outcome, console, ["1 failed run left out"], verbose=verbose)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -180,12 +182,80 @@ def test_balanced_and_trade_off_zero_are_one_cell() -> None:
 def test_the_table_says_first_what_to_ship() -> None:
     text = printed(outcome_of(small_world(), margin=0.0))
     first = text.split("\n")[1]
-    assert first == "Ship  teacher α_t 0.5, student α_s 0.25, T 2"
+    assert first == "Ship  α_t = 0.5, α_s = 0.25, T = 2   (digits, resnet20)"
     assert "validation  worst-class 60.0 → 80.0 (+20.0)   average 80.0 → 85.0 (+5.0)" in text
     assert "test        worst-class 70.0 → 50.0 (−20.0)   average 80.0 → 70.0 (−10.0)" in text
     assert "1 failed run left out" in text
     assert "the teacher alone" not in text
     assert "\x1b" not in text  # plain text where there is no terminal
+
+
+def with_teachers(parameters: int | None = 4000) -> list[worlds.Row]:
+    """The small world with a teacher of the selected student, and a runner-up."""
+    rows = [row | {"parameters": 1000} for row in small_world()]
+    total = [10, 10, 0]
+    counts = {"val_class_total": total, "test_class_total": total}
+    second = {"val_class_correct": [10, 7, 0], "test_class_correct": [8, 8, 0], **counts}
+    rows.append(worlds.student("second", 1.0, 0.0, parameters=1000, **second))
+    taught = {"val_class_correct": [9, 9, 0], "test_class_correct": [9, 8, 0], **counts}
+    teacher = worlds.row(
+        run_id="t",
+        stage="teacher",
+        teacher_id=None,
+        teacher_objective="tradeoff",
+        alpha_t=0.5,
+        parameters=parameters,
+        **taught,
+    )
+    return [*rows, teacher]
+
+
+def test_the_answer_is_four_lines_with_their_own_intervals() -> None:
+    outcome = outcome_of(with_teachers(), margin=0.0)
+    lines = printed(outcome, verbose=False, width=200).splitlines()
+    alone = outcome.prospects.test_alone
+    worst, average = (
+        f"{100 * one.low:.1f} to {100 * one.high:.1f}" for one in (alone.worst_k, alone.average)
+    )
+    assert lines[1:4] == [
+        "Ship  α_t = 0.5, α_s = 0.25, T = 2   (digits, resnet20, 1,000 parameters)",
+        f"Worst class 70.0% → 50.0% on test (90% interval {worst}, 10 images), "
+        f"average 80.0% → 70.0% ({average}), against standard distillation",
+        "Its teacher: worst class 80.0%, average 85.0% on test, with 4 times the parameters",
+    ]
+    assert re.fullmatch(
+        r"Runner-up: α_t = 1, α_s = 0, T = 1; average [\d.]+ points \w+, worst class lower with "
+        r"probability \d\d% \(estimated from validation\)",
+        lines[4],
+    )
+    assert lines[5:] == ["1 failed run left out"]
+
+
+def test_the_long_form_begins_with_the_answer() -> None:
+    outcome = outcome_of(with_teachers(), margin=0.0)
+    short, long = (printed(outcome, verbose=verbose) for verbose in (False, True))
+    assert long.startswith(short.removesuffix("1 failed run left out\n"))
+    assert "gain in" in long
+    assert "gain in" not in short
+
+
+def test_what_is_unknown_is_left_out_of_the_answer() -> None:
+    text = printed(outcome_of(with_teachers(None), margin=0.0), verbose=False, width=200)
+    assert "Its teacher: worst class 80.0%, average 85.0% on test\n" in text
+    rows = [row for row in with_teachers() if row["stage"] == "student"][:2]
+    text = printed(outcome_of(rows, margin=0.0), verbose=False, width=200)
+    assert "Its teacher" not in text
+    rows = [worlds.student("alone")]
+    text = printed(outcome_of(rows), verbose=False, width=200)
+    assert "Runner-up" not in text
+    assert "→" not in text
+
+
+def test_without_estimates_the_runner_up_is_compared_as_counted() -> None:
+    outcome = replace(outcome_of(with_teachers(), margin=0.0), uncertainty=None)
+    lines = printed(outcome, verbose=False, width=200).splitlines()
+    assert lines[4].startswith("Runner-up: α_t = 1, α_s = 0, T = 1; average ")
+    assert lines[4].endswith(" on validation, as counted")
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -202,7 +272,8 @@ def test_the_table_fits_eighty_columns(seeds: int) -> None:
     assert sum(line.startswith("○") for line in lines) == 1
     assert sum("—" in line for line in lines) == len(levels) + 1
     assert ("±" in "".join(line for line in lines if line[:1] in "▸○")) == (seeds > 1)
-    assert ("1 of 32 combinations lack some seeds" in text) == (seeds > 1)
+    for shown in (text, printed(outcome_of(rows), verbose=False)):
+        assert ("1 of 32 combinations lack some seeds" in shown) == (seeds > 1)
 
 
 def test_the_table_says_when_nothing_is_better_and_when_nothing_is_feasible() -> None:
@@ -210,7 +281,7 @@ def test_the_table_says_when_nothing_is_better_and_when_nothing_is_feasible() ->
     assert "This is standard distillation" in printed(outcome_of([plain]))
     text = printed(outcome_of(small_world(), margin=-0.5))
     assert "No combination has an average of" in text
-    assert "The nearest one is teacher" in text.replace("\n", " ")
+    assert "The nearest one is α_t = 0.5, α_s = 0.25, T = 2, which" in text.replace("\n", " ")
     assert "points; loosen it by that much" in text.replace("\n", " ")
 
 
