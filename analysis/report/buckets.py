@@ -50,7 +50,8 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
     ]
     if s.selected != s.reference:
         name = "to ship" if recommendation(outcome).ship else "selected"
-        found.insert(0, Model("selected", name, _rows(runs.students, c.run_ids(s.selected))))
+        table = runs.with_shift(float(c.shift[s.selected]))
+        found.insert(0, Model("selected", name, _rows(table, c.run_ids(s.selected))))
     place = teacher_of(outcome, s.reference)
     if place is not None:
         ids = outcome.teachers.combinations.run_ids(place)

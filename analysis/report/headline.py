@@ -107,10 +107,7 @@ def _rule(outcome: Outcome) -> str:
         )
     where = "validation" if s.seen.estimated is None else "validation, as estimated,"
     among = f", among those that have {asked}" if asked else ""
-    return (
-        f"It has the best {objective} on {where} of "
-        f"{plural(len(s.combinations), 'combination')}{among}."
-    )
+    return f"It has the best {objective} on {where} of {s.combinations.count}{among}."
 
 
 def _trust(outcome: Outcome) -> str:

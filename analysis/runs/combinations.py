@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ from rkd_core.metrics import (
     worst_class_accuracy,
     worst_k_accuracy,
 )
+from rkd_core.text.numbers import plural
 
 __all__ = ["Combinations", "HeldOut", "Means", "combine"]
 
@@ -89,21 +91,41 @@ class Combinations:
     """Method and its options; null for a combination of the grid."""
     tuned: pa.Array
     """Changes that a search made to the recipe; null for the sweep's own recipe."""
+    shift: FloatArray
+    """Strength of the shift of the logits, see ``rkd_core.records.shifts``; NaN for none."""
 
     start: IntArray
     seeds: IntArray
     """Number of seeds of each combination, shape ``(combinations,)``."""
 
     run_id: pa.Array
-    """Shape ``(runs,)``, like ``teacher_id`` and ``seed``."""
+    """Trained students, shape ``(runs,)``, like ``teacher_id`` and ``seed``; a student and its
+    shifts have the same run id."""
     teacher_id: pa.Array
     seed: IntArray
     class_total: IntArray
     """Validation images per class, shape ``(runs, classes)``."""
     class_correct: IntArray
+    """Correct predictions; of a shifted student by shifts fitted to other images."""
 
     def __len__(self) -> int:
         return int(self.start.size)
+
+    @cached_property
+    def unshifted(self) -> NDArray[np.bool_]:
+        """Mask of the combinations without a shift, shape ``(combinations,)``."""
+        return np.isnan(self.shift)
+
+    @property
+    def students(self) -> int:
+        """Number of trained students."""
+        return int(self.seeds[self.unshifted].sum())
+
+    @property
+    def count(self) -> str:
+        """Number of combinations in words, such as ``108 combinations, shifted or not``."""
+        number = plural(int(self.unshifted.sum()), "combination")
+        return number if self.unshifted.all() else f"{number}, shifted or not"
 
     @cached_property
     def share(self) -> FloatArray:
@@ -115,9 +137,13 @@ class Combinations:
         return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
 
     def aside(self, index: int) -> str:
-        """Return the changes to the recipe, as `` (learning_rate 0.05)``; empty without changes."""
-        tuned = self.tuned[index].as_py()
-        return f" ({tuned})" if tuned else ""
+        """Return shift and changes to the recipe, such as ``, shifted 0.5 (learning_rate 0.05)``.
+
+        Without either, the text is empty.
+        """
+        tuned, shift = self.tuned[index].as_py(), self.shift[index]
+        shifted = "" if np.isnan(shift) else f", shifted {shift:g}"
+        return shifted + (f" ({tuned})" if tuned else "")
 
     def run_ids(self, index: int) -> list[str]:
         """Return the run ids of one combination, ordered by seed."""
@@ -155,9 +181,23 @@ class Combinations:
         binomial = np.sqrt(np.nansum(np.where(np.isfinite(first), of_classes, 0) ** 2, axis=1))
         return np.where(self.seeds == 1, binomial / np.isfinite(first).sum(axis=1), error)
 
+    def levels(self) -> list[slice]:
+        """Return the slices of combinations with the same strength, the unshifted ones first."""
+        ends = np.flatnonzero(np.diff(np.where(self.unshifted, -1.0, self.shift))) + 1
+        bounds = [0, *ends.tolist(), len(self)]
+        return [slice(*pair) for pair in pairwise(bounds)] if len(self) else []
+
+    def keys(self) -> pa.Array:
+        """Return keys of the runs for ``HeldOut``."""
+        return _keys(self.run_id, np.repeat(self.shift, self.seeds))
+
     def only(self, index: int) -> Combinations:
         """Return one combination by itself."""
-        one, runs = slice(index, index + 1), self.runs(index)
+        return self.part(slice(index, index + 1))
+
+    def part(self, one: slice) -> Combinations:
+        """Return consecutive combinations by themselves."""
+        runs = slice(self.runs(one.start).start, self.runs(one.stop - 1).stop)
         return Combinations(
             teacher_objective=self.teacher_objective[one],
             alpha_t=self.alpha_t[one],
@@ -166,7 +206,8 @@ class Combinations:
             temperature=self.temperature[one],
             variant=self.variant[one],
             tuned=self.tuned[one],
-            start=np.zeros(1, dtype=np.int64),
+            shift=self.shift[one],
+            start=self.start[one] - self.start[one.start],
             seeds=self.seeds[one],
             run_id=self.run_id[runs],
             teacher_id=self.teacher_id[runs],
@@ -182,9 +223,10 @@ class Combinations:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Test counts by run id, which no selection accepts."""
+    """Test counts by run and shift, which no selection accepts."""
 
-    run_id: pa.Array
+    key: pa.Array
+    """Run ids, with the strength of the shift if there is one."""
     class_total: IntArray
     """Test images per class, shape ``(runs, classes)``."""
     class_correct: IntArray
@@ -196,13 +238,14 @@ class HeldOut:
         Raises:
             UserError: A record lacks its test counts, or has no test image.
         """
+        shift = _shift(table)
         table = table.select(["run_id", "test_class_total", "test_class_correct"]).combine_chunks()
         total, correct = counts(table, "test")
-        return cls(array(table, "run_id"), total, correct)
+        return cls(_keys(array(table, "run_id"), shift), total, correct)
 
     def counts(self, combinations: Combinations) -> tuple[IntArray, IntArray]:
         """Return correct predictions and images of each run, both ``(runs, classes)``."""
-        rows = self._rows(combinations.run_id)
+        rows = self._rows(combinations.keys())
         return self.class_correct[rows], self.class_total[rows]
 
     def means(self, combinations: Combinations, worst_k: int = 1) -> Means:
@@ -215,8 +258,8 @@ class HeldOut:
         correct, total = self.counts(combinations)
         return _mean_recalls(correct, total)
 
-    def _rows(self, run_ids: pa.Array) -> IntArray:
-        found = pc.index_in(run_ids, value_set=self.run_id)
+    def _rows(self, keys: pa.Array) -> IntArray:
+        found = pc.index_in(keys, value_set=self.key)
         if found.null_count:
             raise KeyError("a run has no test counts here")
         return np.asarray(found.to_numpy(), dtype=np.int64)
@@ -228,11 +271,13 @@ def combine(table: pa.Table) -> Combinations:
     Args:
         table: Completed records in the columns of ``rkd_core.records.SCHEMA``: students of one
             family, teachers (whose student settings are null), or students of other methods (whose
-            ``variant`` is not null). No test column is read.
+            ``variant`` is not null). No test column is read. A column ``shift`` marks shifted
+            students; without it there are none.
 
     Raises:
         UserError: Two runs have the same settings and seed, or a record is incomplete.
     """
+    shift = _shift(table)
     table = table.select(list(_READ)).combine_chunks()
     pa.default_memory_pool().release_unused()  # Arrow would keep the memory for a while
     total, correct = counts(table, "val")
@@ -248,10 +293,14 @@ def combine(table: pa.Table) -> Combinations:
     numbers = [doubles(table, name) for name in ("alpha_t", "alpha_s", "temperature")]
     alpha_t, alpha_s, temperature = numbers
     seed = array(table, "seed").to_numpy()
-    nulls_first = [np.where(np.isnan(column), -1.0, column) for column in numbers]  # none is < 0
+    nulls_first = [
+        np.where(np.isnan(column), -1.0, column)  # none is below 0
+        for column in (alpha_t, alpha_s, temperature, shift)
+    ]
     tuned = array(table, "tuned")
     names = _ranks(variant), _ranks(tuned)
-    settings = (*names, teacher, nulls_first[0], student, nulls_first[1], nulls_first[2])
+    of_grid = teacher, nulls_first[0], student, nulls_first[1], nulls_first[2]
+    settings = (nulls_first[3], *names, *of_grid)
 
     order = np.lexsort((seed, *reversed(settings)))
     differs = np.zeros(max(len(order) - 1, 0), dtype=bool)
@@ -276,6 +325,7 @@ def combine(table: pa.Table) -> Combinations:
         temperature=temperature[first],
         variant=variant.take(pa.array(first)),
         tuned=tuned.take(pa.array(first)),
+        shift=shift[first],
         start=start,
         seeds=np.diff(np.r_[start, len(order)]),
         run_id=run_id,
@@ -284,6 +334,20 @@ def combine(table: pa.Table) -> Combinations:
         class_total=total.take(order, axis=0),  # three times as fast as total[order]
         class_correct=correct.take(order, axis=0),
     )
+
+
+def _shift(table: pa.Table) -> FloatArray:
+    """Return the strengths of the shifts, NaN for none."""
+    if "shift" not in table.column_names:
+        return np.full(len(table), np.nan)
+    return np.asarray(table["shift"].to_numpy(), dtype=np.float64)
+
+
+def _keys(run_id: pa.Array, shift: FloatArray) -> pa.Array:
+    if np.isnan(shift).all():  # possibly a million of them
+        return run_id
+    pairs = zip(run_id.to_pylist(), shift.tolist(), strict=True)
+    return pa.array([r if np.isnan(s) else f"{r} shifted {s:g}" for r, s in pairs], pa.string())
 
 
 def _ranks(values: pa.Array) -> IntArray:

@@ -12,11 +12,36 @@ import pyarrow.compute as pc
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.records import shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
 __all__ = ["Runs", "load"]
+
+
+_OF_STUDENT = (
+    "run_id",
+    "teacher_id",
+    "stage",
+    "method",
+    "variant",
+    "teacher_objective",
+    "student_objective",
+    "alpha_t",
+    "alpha_s",
+    "temperature",
+    "tuned",
+    "seed",
+    "val_class_total",
+    "val_class_correct",
+    "test_class_total",
+    "test_class_correct",
+)
+"""Columns of a shifted student; others, such as the log-loss, are those of the student alone."""
+_GENTLE, _ENOUGH = 0.5, 30.0
+"""Largest strength of a shift with fewer validation images per class than the second number. Fitted
+to fewer images, stronger shifts may lower both accuracies (``benchmarks/selection/shifts.py``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +54,8 @@ class Runs:
         teachers: Teachers of the students, as far as they have records.
         notes: One line for each group of excluded records.
         every: All records that were considered, whether completed or not.
+        shifted: Shifted students in the columns of records and ``shift``, with the run ids of the
+            trained students; validation counts are cross-fitted.
     """
 
     students: pa.Table
@@ -36,6 +63,19 @@ class Runs:
     teachers: pa.Table
     notes: tuple[str, ...]
     every: pa.Table = field(default_factory=records.SCHEMA.empty_table)
+    shifted: pa.Table | None = None
+
+    @property
+    def candidates(self) -> pa.Table:
+        """Students and shifted students, in the columns of records and perhaps ``shift``."""
+        if self.shifted is None:
+            return self.students
+        return pa.concat_tables([self.students, self.shifted], promote_options="default")
+
+    def with_shift(self, strength: float) -> pa.Table:
+        """Return the students with a shift of this strength, NaN for none."""
+        shifted = None if np.isnan(strength) else self.candidates
+        return self.students if shifted is None else shifted.filter(pc.field("shift") == strength)
 
 
 def load(
@@ -96,7 +136,42 @@ def load(
     ended = table.filter(ended)["status"]
     for count in sorted(ended.value_counts().to_pylist(), key=lambda c: str(c["values"])):
         notes.append(f"{_runs(count['counts'], count['values'] + ' run')} left out")
-    return Runs(students, variants, teachers, tuple(notes), table)
+    shifted, missing = _shifted(results, students)
+    if missing and shifted is not None:
+        notes.append(f"{_runs(missing, 'student')} without shifts: the same sweep computes them")
+    return Runs(students, variants, teachers, tuple(notes), table, shifted)
+
+
+def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, int]:
+    """Return the shifted students, None if there are none, and the number of those without shifts.
+
+    Raises:
+        UserError: A file of shifts is damaged, or is of other data.
+    """
+    found = shifts.read(results, students["run_id"].to_pylist())
+    if len(found) == 0:
+        return None, len(students)
+    without = len(students) - pc.count_distinct(found["base_run_id"]).as_py()
+    place = pc.index_in(found["base_run_id"], value_set=students["run_id"].combine_chunks())
+    base = students.select(_OF_STUDENT).take(place)
+    for split in ("val", "test"):
+        name = f"{split}_class_total"
+        for row, (own, other) in enumerate(zip(found[name], base[name], strict=True)):
+            if own != other:
+                path = shifts.path_of(results, found["base_run_id"][row].as_py())
+                raise UserError(
+                    f"{path} has other numbers of {split} images than the record of the student; "
+                    "delete it, and the same sweep computes it again"
+                )
+    images = np.array(found["val_class_total"][0].as_py())
+    strengths = found["alpha"].to_numpy()
+    offered = strengths <= _GENTLE
+    if images[images > 0].mean() >= _ENOUGH:
+        offered[:] = True
+    for name in ("val_class_correct", "test_class_correct"):
+        base = base.set_column(base.schema.get_field_index(name), base.field(name), found[name])
+    base = base.append_column("shift", found["alpha"])
+    return base.filter(pa.array(offered)), without
 
 
 def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:

@@ -72,8 +72,9 @@ def select(
 ) -> Selection:
     """Apply a criterion to the validation accuracies.
 
-    Ties are broken by higher average accuracy, then by lower temperature, then by smaller alpha_t
-    and alpha_s, where the standard objective counts as the smallest.
+    Ties are broken by higher average accuracy, then by smaller shift (none is the smallest), then
+    by lower temperature, then by smaller alpha_t and alpha_s, where the standard objective counts
+    as the smallest.
 
     Args:
         combinations: Students of one family.
@@ -91,6 +92,7 @@ def select(
         (combinations.teacher_objective == standard)
         & (combinations.student_objective == standard)
         & combinations.tuned.is_null().to_numpy(zero_copy_only=False)
+        & combinations.unshifted
     )
     if not plain.any():
         raise UserError(
@@ -144,6 +146,7 @@ def best_first(
             positions(combinations.student_objective, combinations.alpha_s)[rows],
             positions(combinations.teacher_objective, combinations.alpha_t)[rows],
             combinations.temperature[rows],
+            np.nan_to_num(combinations.shift[rows], nan=-1.0),
         )
     )
     return int(rows[order[0]])

@@ -19,7 +19,7 @@ from analysis.runs.columns import FloatArray
 from analysis.selection import Selection
 from analysis.selection.criteria import Accuracies, Constrained, Lexicographic
 from analysis.selection.posterior import Posterior, fit
-from analysis.selection.uncertainty import Uncertainty
+from analysis.selection.uncertainty import Estimate, Uncertainty, decide
 from rkd_core.errors import UserError
 
 __all__ = ["Settling", "one_more", "settle"]
@@ -87,11 +87,17 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
     Raises:
         UserError: The target is not between 0 and 1, the rule has more than one objective, or the
             uncertainty of the choice is unknown.
+
+    If a shifted student is selected, the proposal is for the choice among students with the same
+    shift, with the accuracy of standard distillation taken as known. Places are those of the
+    students without a shift, which a further seed trains.
     """
     if not 0 < target < 1:
         raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
     if isinstance(selection.criterion, Lexicographic):
         raise UserError("target-regret needs a rule with one figure to maximize, not --order")
+    if uncertainty is not None and not selection.combinations.unshifted.all():
+        return _of_students(settle(*_level(selection), target), selection)
     posterior = None if uncertainty is None else fit(selection.combinations)
     if uncertainty is None or posterior is None:
         raise UserError("target-regret needs the uncertainty of the choice, which is not known")
@@ -117,6 +123,30 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
     every = tuple(range(trained.size))
     another = simulation.regret(every, 1) if trained.size <= _EVERY else None
     return replace(within, beyond=best, another_grid=another and min(another, now))
+
+
+def _level(selection: Selection) -> tuple[Selection, Uncertainty | None]:
+    """Return the selection among the combinations with the selected shift, as if it were none."""
+    c, rule = selection.combinations, selection.criterion
+    (level,) = (part for part in c.levels() if part.start <= selection.selected < part.stop)
+    among = c.part(level)
+    if not c.unshifted[selection.selected]:
+        among = replace(among, shift=np.full(len(among), np.nan))
+        if isinstance(rule, Constrained) and rule.reference == "standard":
+            kept = selection.seen.measure(rule.keep)[selection.reference]
+            rule = replace(rule, reference=float(kept))
+    estimate: Estimate = "raw" if selection.seen.estimated is None else "shrunk"
+    return decide(among, rule, estimate)[:2]
+
+
+def _of_students(found: Settling, selection: Selection) -> Settling:
+    """Return a proposal of ``_level`` for the combinations of the selection."""
+    c = selection.combinations
+    (level,) = (part for part in c.levels() if part.start <= selection.selected < part.stop)
+    trained = {c.run_ids(i)[0]: i for i in np.flatnonzero(c.unshifted).tolist()}
+    places = tuple(trained[c.run_ids(level.start + place)[0]] for place in found.places)
+    beyond = None if found.beyond is None else _of_students(found.beyond, selection)
+    return replace(found, places=places, beyond=beyond)
 
 
 def one_more(selection: Selection, uncertainty: Uncertainty) -> dict[int, float]:

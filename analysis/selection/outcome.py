@@ -132,13 +132,14 @@ def assess(
     Raises:
         UserError: As in ``combine`` and ``select``, or validation and test have different classes.
     """
-    selection, uncertainty, unsaid = decide(combine(runs.students), criterion, estimate)
+    selection, uncertainty, unsaid = decide(combine(runs.candidates), criterion, estimate)
     worst_k = selection.criterion.worst_k
-    held_out = HeldOut.of(pa.concat_tables([runs.students, runs.variants]))
+    tables = [runs.candidates, runs.variants]
+    held_out = HeldOut.of(pa.concat_tables(tables, promote_options="default"))
     classes = selection.combinations.class_total.shape[1], held_out.class_total.shape[1]
     if classes[0] != classes[1]:
         raise UserError(
-            f"record {held_out.run_id[0]} has {classes[0]} classes in val_class_total and "
+            f"record {held_out.key[0]} has {classes[0]} classes in val_class_total and "
             f"{classes[1]} in test_class_total"
         )
     test = held_out.means(selection.combinations, worst_k)
@@ -198,7 +199,7 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
 
 
 def combination_name(c: Combinations, index: int) -> str:
-    """Return a name such as ``α_t = 0.5, robust student, T = 3``."""
+    """Return a name such as ``α_t = 0.5, robust student, T = 3, shifted 0.5``."""
     teacher = _role(int(c.teacher_objective[index]), c.alpha_t[index], "α_t", "teacher")
     student = _role(int(c.student_objective[index]), c.alpha_s[index], "α_s", "student")
     return f"{teacher}, {student}, T = {c.temperature[index]:g}{c.aside(index)}"

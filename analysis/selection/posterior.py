@@ -21,7 +21,7 @@ seed, images count as independent, and the randomness of a training as part of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ from analysis.runs.combinations import Combinations
 from analysis.selection.effects import Effects, fit_effects
 from analysis.selection.responses import responses
 
-__all__ = ["Draw", "Posterior", "fit"]
+__all__ = ["Draw", "Posterior", "draw_blocks", "fit"]
 
 _SEEDS = 8
 """Number of simulated seeds in a mean over seeds, drawn in antithetic pairs."""
@@ -94,30 +94,38 @@ class Posterior:
 
     def blocks(self, number: int) -> list[slice]:
         """Return slices of draws to process at a time."""
-        most = max(_TOGETHER // (_SEEDS * self.mean.size), 1)
-        return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
+        return draw_blocks(number, self.mean.size)
 
     def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
         """Yield draws from the posterior; every call yields the same ones."""
         for many in self.many(number, worst_k):
             yield from many
 
-    def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
+    def many(
+        self,
+        number: int,
+        worst_k: int,
+        untold: bool = False,
+        blocks: Sequence[slice] | None = None,
+        seed: int = 0,
+    ) -> Iterator[Draw]:
         """Yield the arrays of ``draws`` in blocks, with the draws as the first axis.
 
         Args:
             number: Total number of draws.
             worst_k: Number of classes in the worst-k accuracy.
             untold: Whether levels include the noise of ``untold``.
+            blocks: Slices of the draws; None for those of ``blocks``.
+            seed: Seed of the draws.
         """
-        rng, p = np.random.default_rng(0), self
+        rng, p = np.random.default_rng(seed), self
         conditional = p.effects.conditional()
         r, k = conditional.own.shape
         q = len(p.effects.loadings)
         deviation = np.hypot(p.level, p.untold) if untold else p.level
         parts = np.cumsum([r * k, r * q, k])
         width = parts[-1] + _SEEDS // 2 * k
-        for block in p.blocks(number):
+        for block in p.blocks(number) if blocks is None else blocks:
             many = block.stop - block.start
             drawn = rng.standard_normal((many, width))
             own, common, level, half = np.split(drawn, parts, axis=1)
@@ -125,6 +133,10 @@ class Posterior:
             y = p.mean + p.rows @ effect * p.scale
             y += (level * deviation)[:, None]
             yield p.seen(y, half.reshape(many, -1, k) * p.seed, worst_k)
+
+    def at(self, index: int) -> Posterior:
+        """Return the posterior that a combination belongs to; see ``ShiftLevels.at``."""
+        return self
 
     def modes(self) -> tuple[FloatArray, FloatArray]:
         """Return deviations ``(contrasts, present)`` and directions of independent modes.
@@ -161,6 +173,12 @@ class Posterior:
         recalls = np.full((*y.shape[:-1], self.present.size), np.nan)
         recalls[..., self.present] = _expected(y, self.seed**2)
         return Draw(recalls, _worst_k(each, worst_k).mean(axis=-2))
+
+
+def draw_blocks(number: int, size: int) -> list[slice]:
+    """Return slices of draws of ``size`` accuracies to process at a time."""
+    most = max(_TOGETHER // (_SEEDS * size), 1)
+    return [slice(begun, min(begun + most, number)) for begun in range(0, number, most)]
 
 
 def _expected(mean: FloatArray, variance: FloatArray) -> FloatArray:

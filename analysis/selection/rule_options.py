@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,8 +13,6 @@ from analysis.runs.class_lists import ClassNames, read_groups
 from rkd_core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    import argparse
-
     from analysis.runs.loading import Runs
     from analysis.selection.criteria import Criterion, Group, Measure
     from analysis.selection.outcome import Outcome
@@ -90,6 +89,12 @@ class Rule:
         "together (shrunk)",
         choices=("raw", "shrunk"),
     )
+    shifts: bool = _option(
+        True,
+        "consider every student with its logits shifted, too; the shifts are fitted to validation "
+        "and need no training (yes)",
+        action=argparse.BooleanOptionalAction,
+    )
 
     def criterion(self, names: Sequence[str]) -> Criterion:
         """Return the criterion for classes with these names, in label order.
@@ -119,7 +124,8 @@ class Rule:
         """
         from analysis.selection.outcome import assess, class_names
 
-        return assess(runs, self.criterion(class_names(runs)), self.estimate)
+        considered = runs if self.shifts else replace(runs, shifted=None)
+        return assess(considered, self.criterion(class_names(runs)), self.estimate)
 
     def groups(self) -> dict[str, list[str]] | None:
         """Return the groups of ``groups_file``; None without such a file.

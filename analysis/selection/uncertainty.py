@@ -12,7 +12,8 @@ from analysis.runs.combinations import Combinations, Means
 from analysis.selection import Selection, select
 from analysis.selection.criteria import Accuracies, Criterion
 from analysis.selection.intervals import CONFIDENCE, Outlook, interval
-from analysis.selection.posterior import Posterior, fit
+from analysis.selection.posterior import Posterior
+from analysis.selection.shift_levels import ShiftLevels, fit_levels
 
 __all__ = [
     "CONFIDENCE",
@@ -31,6 +32,8 @@ _NUMBERS = 10_000_000
 """Approximate product of the numbers of draws, combinations and classes."""
 _DRAWS = 300, 1000
 """Minimum and maximum number of draws."""
+_MOST_OF_LEVELS = 400
+"""Maximum number of draws if students are candidates at several strengths of a shift."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +91,11 @@ def decide(
         UserError: As in ``select``.
     """
     selection = select(combinations, criterion)
-    if len(combinations) > MOST:
-        reason = f"no intervals for {len(combinations):,} combinations, more than {MOST:,}"
+    number = int(combinations.unshifted.sum())
+    if number > MOST:
+        reason = f"no intervals for {number:,} combinations, more than {MOST:,}"
         return selection, None, reason
-    posterior = fit(combinations)
+    posterior = fit_levels(combinations)
     if posterior is None:
         return selection, None, "no intervals: the runs have different numbers of validation images"
     counted, rule = selection.seen, selection.criterion
@@ -107,15 +111,18 @@ def choose(
 ) -> Selection:
     """Select like ``decide`` but without the uncertainty, in half the time."""
     selection = select(combinations, criterion)
-    posterior = fit(combinations) if estimate == "shrunk" and len(combinations) <= MOST else None
+    shrunk = estimate == "shrunk" and int(combinations.unshifted.sum()) <= MOST
+    posterior = fit_levels(combinations) if shrunk else None
     if posterior is None:
         return selection
     rule = selection.criterion
     return select(combinations, rule, expected_accuracies(posterior, selection.seen, rule)[0])
 
 
-def _number(posterior: Posterior) -> int:
+def _number(posterior: Posterior | ShiftLevels) -> int:
     least, most = _DRAWS
+    if isinstance(posterior, ShiftLevels):
+        most = _MOST_OF_LEVELS
     return int(np.clip(_NUMBERS // posterior.mean.size, least, most))
 
 
@@ -134,7 +141,7 @@ class _Draws:
 
 
 def expected_accuracies(
-    posterior: Posterior, counted: Accuracies, rule: Criterion
+    posterior: Posterior | ShiftLevels, counted: Accuracies, rule: Criterion
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
 
@@ -155,7 +162,7 @@ def expected_accuracies(
 
 
 def _assess(
-    posterior: Posterior,
+    posterior: Posterior | ShiftLevels,
     selection: Selection,
     counted: Accuracies,
     expected: Means,
@@ -188,7 +195,7 @@ def _assess(
         wide = _widened(posterior, selection, counted, wide)
     said = rule.objective(counted).reshape(len(best), -1)[chosen, -1]
     seed = np.zeros(posterior.present.size)
-    seed[posterior.present] = posterior.seed
+    seed[posterior.present] = posterior.at(chosen).seed
     return Uncertainty(
         expected=replace(expected, average_se=average.std(0), worst_k_se=worst_k.std(0)),
         worst_k_interval=_interval(wide.worst_k),
@@ -213,7 +220,7 @@ def _interval(draws: FloatArray) -> FloatArray:
 
 
 def _widened(
-    posterior: Posterior, selection: Selection, counted: Accuracies, draws: _Draws
+    posterior: Posterior | ShiftLevels, selection: Selection, counted: Accuracies, draws: _Draws
 ) -> _Draws:
     """Return draws that include the image noise that one seed cannot separate from accuracy.
 

@@ -56,13 +56,13 @@ def _limits(settling: Settling, c: Combinations, target: str) -> list[str]:
         lines[:] = [
             f"{target if beyond.reached else percent(beyond.after, 2)} would take "
             f"{beyond.students:,} students ({beyond.seeds} further seeds of {len(beyond.places)} "
-            f"combinations; the grid has {int(c.seeds.sum()):,} students so far): a weaker target, "
+            f"combinations; the grid has {c.students:,} students so far): a weaker target, "
             f"such as --target-regret {_above(settling.after)}, is reached by the seeds above",
             *(lines if not beyond.reached else []),
         ]
     if settling.another_grid is not None:
         lines.append(
-            f"One further seed of the whole grid, {len(c):,} students, would leave "
+            f"One further seed of the whole grid, {int(c.unshifted.sum()):,} students, would leave "
             f"{percent(settling.another_grid, 2)} points"
         )
     if int(c.seeds.max()) == 1:
@@ -97,7 +97,7 @@ def described(settling: Settling | None, combinations: Combinations) -> dict[str
         ],
         "reached": settling.reached,
         "students": settling.students,
-        "students_so_far": int(combinations.seeds.sum()),
+        "students_so_far": combinations.students,
         "expected_regret_after_another_grid": settling.another_grid,
         "beyond": None
         if settling.beyond is None

@@ -1,9 +1,9 @@
 """Cache of the last answer of a results folder, so that unchanged results are not recomputed.
 
 A hidden file holds a digest of everything that the answer depends on: the content of every record,
-the plan, the options, and the versions of the program and its libraries. It also holds the
-SHA-256 of each written file and the printed text. If the digest differs, or a file is missing or
-has changed, the answer is recomputed.
+the shifts, the plan, the options, and the versions of the program and its libraries. It also holds
+the SHA-256 of each written file and the printed text. If the digest differs, or a file is missing
+or has changed, the answer is recomputed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import analysis
 import rkd_core
 from rkd_core import records
+from rkd_core.records import shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
@@ -85,6 +86,7 @@ def key_of(
         others: All other options; their ``repr`` must describe them fully.
     """
     plan, of_record = _plan(results), records.digests(results / "records")
+    of_shifts = files.identities(results / shifts.FOLDER, recent=True)
     if run_ids is None and family is None and isinstance(plan, dict):
         run_ids = plan.get("run_ids")
     try:
@@ -93,7 +95,7 @@ def key_of(
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
     asked = repr((astuple(rule), family, others))
-    rests_on = of_record, plan, compared, groups, asked, _program()
+    rests_on = of_record, of_shifts, plan, compared, groups, asked, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

@@ -253,7 +253,7 @@ def _title(outcome: Outcome) -> str:
     seeds = str(most) if least == most else f"{least} to {most}"
     parts = [
         _as_it_is(f"{setting.dataset}, {setting.architectures}"),
-        f"{len(c)} combinations",
+        c.count,
         f"{seeds} seed{'' if most == 1 else 's'}",
         f"{len(setting.class_names)} classes",
     ]

@@ -142,6 +142,7 @@ def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
         "alpha_s": _numbers(c.alpha_s),
         "temperature": _numbers(c.temperature),
         "tuned": c.tuned.to_pylist(),
+        "shift": _numbers(c.shift),
         "seeds": [seed[rows] for rows in runs],
         **_accuracies("val", c.means(), c.means(worst_k)),
     }

@@ -129,6 +129,7 @@ def combinations(outcome: Outcome) -> Sheet:
             *_objective(int(c.teacher_objective[i]), c.alpha_t[i]),
             *_objective(int(c.student_objective[i]), c.alpha_s[i]),
             _number(c.temperature[i]),
+            _number(c.shift[i]),
             c.tuned[i].as_py() or "",
             int(c.seeds[i]),
             *_figures(c, i, *splits),
@@ -142,6 +143,7 @@ def combinations(outcome: Outcome) -> Sheet:
     columns = (
         *_TEACHER,
         *_STUDENT,
+        Column("shift", "shifted", shown=not c.unshifted.all()),
         Column("tuned", "recipe of its own", shown=c.tuned.null_count < len(c)),
         _SEEDS,
         *_splits(outcome),
@@ -177,7 +179,7 @@ def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
     student = positions(c.student_objective, c.alpha_s)
     found = {}
     for (of_teacher, alpha_t), (of_student, alpha_s) in product(NINE.items(), NINE.items()):
-        cell = (teacher == alpha_t) & (student == alpha_s)
+        cell = (teacher == alpha_t) & (student == alpha_s) & c.unshifted
         if cell.any():
             found[of_teacher, of_student] = best_first(c, means, means.worst_k, cell)
     return found
@@ -255,7 +257,7 @@ def _classes(runs: Runs, outcome: Outcome) -> Sheet:
     """Return the accuracies of each class: reference, selected student, and its teacher."""
     selection = outcome.selection
     c, first = selection.combinations, selection.combinations.only(selection.selected)
-    students = HeldOut.of(runs.students)
+    students = outcome.held_out
     shown = [
         ("standard", "standard distillation", c.only(selection.reference), students),
         ("selected", "selected", first, students),

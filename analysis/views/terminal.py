@@ -130,6 +130,7 @@ def main_table(outcome: Outcome) -> Table:
     def add(row: Mapping[str, Any], style: str, *more: str) -> None:
         temperature = row.get("temperature")
         star = "*" if row.get("tuned") else ""
+        star += "" if row.get("shift") is None else "†"
         table.add_row(
             _mark(row),
             _objective(row, "teacher_objective", "alpha_t"),
@@ -215,10 +216,8 @@ def _setting(outcome: Outcome, width: int) -> Text:
         selection.seen, selection.reference, selection.selected
     )
     raw = selection.seen.estimated is None
-    rule = (
-        f"best {'validation' if raw else 'estimated'} {objective} of {len(selection.combinations)}"
-    )
-    rule += " combinations" + (f", at {least}" if least else "")
+    rule = f"best {'validation' if raw else 'estimated'} {objective} of "
+    rule += selection.combinations.count + (f", at {least}" if least else "")
     indent = " " * 6
     return Text(
         f"{indent}{setting.dataset}, {setting.architectures}, "
@@ -291,6 +290,9 @@ def _legend(outcome: Outcome, width: int) -> list[str]:
     lines = ["", f"▸ selected on validation   ○ standard distillation{alone}"]
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
         lines.append("α 0 is the balanced objective, α 1 the robust one")
+    if not c.unshifted[outcome.selection.selected]:
+        lines.append("† with its logits shifted; the shift is fitted to validation")
+        lines.append("validation of shifted students: each half by the shift fitted to the other")
     if of_long_tail(outcome.setting.train_counts):
         lines += textwrap.wrap(f"{DEFINITION}; mean recall of each", min(79, width))
     if outcome.uncertainty is not None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from rkd_core import records
-from rkd_core.records import predictions
+from rkd_core.records import predictions, shifts
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts
 from rkd_core.specs import TrainingSpec
@@ -60,6 +60,7 @@ def set_aside(out: Location, run_id: str) -> None:
         out / "records" / f"{run_id}.parquet",
         *(predictions.file_of(out, split, run_id) for split in SPLITS),
         out / "artifacts" / run_id,
+        shifts.path_of(out, run_id),
     ):
         files.set_aside(path)
 

@@ -35,6 +35,7 @@ class TrainingControls:
         until: Number of epochs after which to stop; None for all. A training with more epochs is
             saved, and its row has status ``pruned`` and the validation figures at that point. The
             same call with more epochs continues from there.
+        shifts: Whether to fit shifts of the logits of each student (``rkd_core.records.shifts``).
         stop: Function called before every step. When it returns true, the trainings are saved
             and stopped.
         keep_predictions: Predictions to keep for validation and test: ``full`` for all logits,
@@ -46,5 +47,6 @@ class TrainingControls:
     checkpoint_every: int | None = None
     validation_schedule: ValidationSchedule = field(default_factory=ValidationSchedule)
     until: int | None = None
+    shifts: bool = True
     stop: Callable[[], bool] | None = None
     keep_predictions: Kept | None = None

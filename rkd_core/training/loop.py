@@ -27,6 +27,7 @@ from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
+from rkd_core.records import shifts
 from rkd_core.records.predictions import Kept
 from rkd_core.results import ledger
 from rkd_core.results.checkpoints import Checkpoints
@@ -226,7 +227,8 @@ def _complete(
     for run in _alive(runs):
         with _noted(run):
             model, name = final[run.run_id], run.run_id
-            measured[name] = measure(model, array_data, run.spec, name, teacher, keep)
+            fit = controls.shifts and out is not None and run.spec.stage == "student"
+            measured[name] = measure(model, array_data, run.spec, name, teacher, keep, fit)
     saving.count_seconds()
     outcomes: dict[str, records.Record | str] = {}
     for run in runs:
@@ -234,7 +236,7 @@ def _complete(
             outcomes[run.run_id] = run.cause
             continue
         model = final[run.run_id]
-        figures, predicted = measured[run.run_id]
+        figures, predicted, shifted = measured[run.run_id]
         columns = figures | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "multipliers": run.multipliers,
@@ -248,7 +250,12 @@ def _complete(
         row = completed(run.spec, run.run_id, array_data, started_at, columns)
         if out is not None:
             network = description(run.spec.architecture, array_data, run.iterates)
-            row = ledger.commit(out, run.spec, network, model.state_dict(), row, predicted)
+            weights = model.state_dict()
+            standing = ledger.commit(out, run.spec, network, weights, row, predicted)
+            # A run that another process has committed has the shifts of that process.
+            if standing is row and shifted is not None:
+                shifts.write(out, shifted)
+            row = standing
         outcomes[run.run_id] = row
     return outcomes
 
@@ -298,7 +305,7 @@ def _shift(
         array_data = ArrayData(spec, dataset, execution)
         folder, keep = _needed(out), controls.keep_predictions
         shifted = Shifted(spec, array_data, folder)
-        measured, predicted = measure(shifted.model, array_data, spec, identity, keep=keep)
+        measured, predicted, _ = measure(shifted.model, array_data, spec, identity, keep=keep)
         figures = measured | {
             "parameters": sum(p.numel() for p in shifted.network.parameters()),
             "multipliers": shifted.multipliers,

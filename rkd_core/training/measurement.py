@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +24,7 @@ from rkd_core.models.inference import (
     predictions_of,
     regularization_samples,
 )
-from rkd_core.records import predictions
+from rkd_core.records import predictions, shifts
 from rkd_core.records.predictions import SPLITS, Kept, Split
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import Teacher
@@ -37,6 +39,8 @@ class Measurement(NamedTuple):
     """Columns of its record."""
     predictions: dict[Split, bytes]
     """Files of ``rkd_core.records.predictions`` by split; empty if none are kept."""
+    shifts: pa.Table | None
+    """Content of a file of ``rkd_core.records.shifts``; None if none are fitted."""
 
 
 def measure(
@@ -46,6 +50,7 @@ def measure(
     run_id: str,
     teacher: Teacher | None = None,
     keep: Kept | None = None,
+    fit_shifts: bool = False,
 ) -> Measurement:
     """Measure a model on validation and test.
 
@@ -59,16 +64,20 @@ def measure(
         teacher: Teacher of a student, for columns that compare their logits. These have no
             figures for test, for which teacher logits are not computed.
         keep: Predictions to keep; None for all logits of a small split, else the largest ones.
+        fit_shifts: Whether to fit shifts of the logits.
 
     Raises:
         DivergedError: A logit is not finite.
     """
     columns: dict[str, Any] = {}
     kept: dict[Split, bytes] = {}
+    evaluated: dict[Split, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
     for split in SPLITS:
         batches = {"val": data.validation, "test": data.test}[split]
         logits = logits_of(model, batches, data.execution)
         labels, classes = _labels(data, split), data.dataset.classes
+        if fit_shifts:
+            evaluated[split] = logits.cpu().numpy(), labels
         predicted = logits.argmax(dim=1)
         columns |= _counts(predicted, data, split)
         form = predictions.form(keep, len(labels), classes)
@@ -98,7 +107,8 @@ def measure(
             columns["val_regularization_samples"] = found
     if teacher is not None:
         columns |= _compared_with_teacher(model, data, teacher, spec.temperature)
-    return Measurement(columns, kept)
+    shifted = shifts.table(run_id, evaluated["val"], evaluated["test"]) if fit_shifts else None
+    return Measurement(columns, kept, shifted)
 
 
 def _compared_with_teacher(

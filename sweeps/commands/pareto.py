@@ -11,9 +11,11 @@ from functools import partial
 from analysis.select import run as select
 from analysis.selection.rule_options import Rule
 from analysis.watch import serving
+from rkd_core import records
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
-from rkd_core.storage import files
+from rkd_core.records import shifts
+from rkd_core.storage import bundles, files
 from rkd_core.storage.files import Location
 from rkd_core.text.console import Console
 from rkd_core.training import TrainingControls
@@ -155,11 +157,34 @@ def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
         work.hopeless += sweep.pruned
     if work.search is not None:
         work.plan = work.search.plan
+    if job.options.selection.shifts and not session.stop.asked:
+        compute_shifts(job, work, session)
     if not failures:
         tidy(job.out, work.plan, work.hopeless)
     pruned = [] if session.stop.asked else work.hopeless
     print_economy(session.console, work.search, pruned, len(work.plan.students))
     return failures
+
+
+def compute_shifts(job: Job, work: Work, session: Session) -> None:
+    """Compute the shifts of completed students that have none, such as those of earlier versions.
+
+    Students that were trained just now have theirs, unless the command was killed.
+    """
+    students = [run.run_id for run in work.plan.students if run.spec.epochs]
+    without = shifts.missing(job.out, students)
+    table = records.read(job.out / "records", without).to_pylist()
+    without = [row["run_id"] for row in table if row["status"] == "completed"]
+    without = [run_id for run_id in without if bundles.exists(job.out / "artifacts" / run_id)]
+    if not without:
+        return
+    from rkd_core.training.shift_files import compute_missing  # imports torch
+
+    session.console.print(f"Fitting the shifts of {len(without):,} trained students")
+    execution = replace(Execution.best(), precision=job.options.machine.precision)
+    stop = session.stop
+    for line in compute_missing(job.out, without, job.dataset, execution, lambda: stop.asked):
+        session.errors.print(f"No shifts: {line}", markup=False, highlight=False)
 
 
 def reserve(job: Job, work: Work, session: Session) -> tuple[str, Allowance | None]:
@@ -273,6 +298,7 @@ def _run_sweep(
             validation_schedule=ValidationSchedule(
                 machine.validate_every, () if work.pruner is None else RUNGS
             ),
+            shifts=job.options.selection.shifts,
         )
         trained = sweep, job.dataset, job.out
         with session.stop.saving(), preparing():

@@ -15,7 +15,7 @@ from functools import partial
 
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.records import Record, predictions
+from rkd_core.records import Record, predictions, shifts
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles, files
@@ -57,6 +57,8 @@ def examine(out: Location) -> Iterator[Damage]:
         for name in _names(out / predictions.FOLDER / split):
             if name.endswith(".parquet"):
                 tasks.append(partial(_predictions, out, split, name.removesuffix(".parquet")))
+    for name in _names(out / shifts.FOLDER):
+        tasks.append(partial(_shifts, out / shifts.FOLDER / name))
     for run_id in _names(folders[checkpoints.FOLDER]):
         for name in _names(folders[checkpoints.FOLDER] / run_id):
             path = folders[checkpoints.FOLDER] / run_id / name
@@ -78,6 +80,15 @@ def _cache(path: Location, name: str, run_id: str) -> list[Damage]:
         return []
     try:
         bundles.check(path, run_id, (name,))
+    except UserError as error:
+        return [Damage(str(error), partial(files.remove, path))]
+    return []
+
+
+def _shifts(path: Location) -> list[Damage]:
+    """Check the shifts of a student, which can be recreated without training."""
+    try:
+        shifts.parse(path, files.read(path))
     except UserError as error:
         return [Damage(str(error), partial(files.remove, path))]
     return []
@@ -176,7 +187,8 @@ def sweep_leftovers(out: Location) -> int:
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]
     predicted = [out / predictions.FOLDER / split for split in SPLITS]
-    for folder in (out, out / "records", out / "splits", *predicted, *bundled):
+    named = [out / name for name in ("records", shifts.FOLDER, "splits")]
+    for folder in (out, *named, *predicted, *bundled):
         hidden = [folder / name for name in files.names(folder) if files.is_leftover(name)]
         leftovers += [path for path in hidden if files.is_old(path)]
     for folder in bundled:

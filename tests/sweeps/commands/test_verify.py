@@ -170,3 +170,16 @@ def test_predictions_of_a_damaged_artifact_are_set_aside_with_it(swept, capsys):
     assert again() == ids
     assert main([str(out)]) == 0
     assert all(path.exists() for path in paths)
+
+
+def test_damaged_shifts_are_named_and_deleted(swept, capsys):
+    out, ids, _ = swept
+    path = out / "shifts" / f"{ids[1]}.parquet"
+    flip(path)
+    assert main([str(out)]) == 1
+    assert str(path) in lines(capsys)[0]
+    assert main([str(out), "--repair"]) == 0
+    assert not path.exists()
+    capsys.readouterr()
+    assert main([str(out)]) == 0
+    assert lines(capsys) == ["3 trainings are whole"]

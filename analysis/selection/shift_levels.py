@@ -1,0 +1,92 @@
+"""Posteriors of a grid whose students are candidates at several strengths of a shift.
+
+Each strength has a posterior of its own. A student and its shifts share images and weights, so the
+model of ``analysis.selection.posterior``, in which the noise of rows is independent, does not hold
+across strengths. The posteriors are taken as independent, so intervals of differences between
+strengths are wide rather than narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.runs.columns import FloatArray
+from analysis.runs.combinations import Combinations
+from analysis.selection.posterior import Draw, Posterior, draw_blocks, fit
+
+__all__ = ["ShiftLevels", "fit_levels"]
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftLevels:
+    """Independent posteriors of consecutive combinations, one for each strength of the shift."""
+
+    parts: tuple[Posterior, ...]
+
+    @cached_property
+    def mean(self) -> FloatArray:
+        """Posterior means on the arcsine scale, ``(combinations, present)``."""
+        return np.concatenate([part.mean for part in self.parts])
+
+    @property
+    def present(self) -> np.ndarray:
+        """Mask of the classes that have images, shape ``(classes,)``."""
+        return self.parts[0].present
+
+    @property
+    def shared(self) -> float:
+        """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
+        return self.parts[0].shared
+
+    @property
+    def untold(self) -> FloatArray:
+        """Standard deviation of the image noise that unshifted runs may share, ``(present,)``."""
+        return self.parts[0].untold
+
+    def at(self, index: int) -> Posterior:
+        """Return the posterior that a combination belongs to."""
+        ends = np.cumsum([len(part.mean) for part in self.parts])
+        return self.parts[int(np.searchsorted(ends, index, side="right"))]
+
+    def blocks(self, number: int) -> list[slice]:
+        """Return slices of draws to process at a time."""
+        return draw_blocks(number, self.mean.size)
+
+    def draws(self, number: int, worst_k: int) -> Iterator[Draw]:
+        """Yield draws from the posteriors; every call yields the same ones."""
+        for many in self.many(number, worst_k):
+            yield from many
+
+    def many(self, number: int, worst_k: int, untold: bool = False) -> Iterator[Draw]:
+        """Yield the arrays of ``draws`` in blocks; see ``Posterior.many``."""
+        blocks = self.blocks(number)
+        levels = [
+            part.many(number, worst_k, untold, blocks, seed) for seed, part in enumerate(self.parts)
+        ]
+        for draws in zip(*levels, strict=True):
+            yield Draw(
+                np.concatenate([one.recalls for one in draws], axis=1),
+                np.concatenate([one.worst_k for one in draws], axis=1),
+            )
+
+    def recalls(self) -> FloatArray:
+        """Return expected recalls of a further seed, ``(combinations, classes)``; NaN if absent."""
+        return np.concatenate([part.recalls() for part in self.parts])
+
+
+def fit_levels(combinations: Combinations) -> Posterior | ShiftLevels | None:
+    """Fit a posterior to each strength of the shift.
+
+    Returns:
+        The posterior of all combinations if no student is shifted; None if the runs were measured
+        on different numbers of images.
+    """
+    parts = [fit(combinations.part(level)) for level in combinations.levels()]
+    known = tuple(part for part in parts if part is not None)
+    if len(known) < len(parts):
+        return None
+    return known[0] if len(known) == 1 else ShiftLevels(known)
