@@ -21,7 +21,7 @@ from analysis.selection.intervals import (
     interval,
     worst_k_interval,
 )
-from analysis.selection.uncertainty import Estimate, Uncertainty, decide
+from analysis.selection.uncertainty import Estimate, Uncertainty, choose, decide
 from analysis.selection.undistilled import Undistilled, undistilled
 from rkd_core.errors import UserError
 
@@ -143,13 +143,16 @@ def assess(
             f"{classes[1]} in test_class_total"
         )
     test = held_out.means(selection.combinations, worst_k)
+    unshifted = selection
+    if not selection.combinations.unshifted.all():
+        unshifted = choose(combine(runs.students), criterion, estimate)
     return Outcome(
         selection=selection,
         held_out=held_out,
         test=test,
         teachers=_beside(runs.teachers, worst_k),
         methods=_beside(runs.variants, worst_k),
-        undistilled=undistilled(runs.students, runs.variants, held_out, selection),
+        undistilled=undistilled(runs.students, runs.variants, held_out, unshifted),
         fitted=_fitted(runs.variants),
         setting=_setting(runs),
         uncertainty=uncertainty,

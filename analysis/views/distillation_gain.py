@@ -25,9 +25,11 @@ def distillation_gain(outcome: Outcome) -> str:
     if beside.gain is None:
         return f"{text}."
     worst, average = (_gain(one) for one in (beside.gain.worst_k, beside.gain.average))
+    shifted = not outcome.selection.combinations.unshifted.all()
+    both = ", both without shifts" if shifted else ""
     return (
         f"{text}. Distillation gains {worst} points {outcome.worst_name} and {average} average, "
-        f"with {CONFIDENCE:.0%} intervals."
+        f"with {CONFIDENCE:.0%} intervals{both}."
     )
 
 

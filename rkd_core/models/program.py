@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +24,28 @@ class Classifier(nn.Module):
         network: Network from normalized images ``(n, channels, height, width)`` to logits.
         mean: Mean per channel, on the scale where white is 1.
         std: Standard deviation per channel, on the same scale.
+        logit_shift: Shift of the logits of each class; None for none.
     """
 
     scale: Tensor
     shift: Tensor
+    logit_shift: Tensor | None
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: list[float],
+        std: list[float],
+        logit_shift: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         # The same operations as in rkd_core.datasets.batches.batches, so that results are equal.
         means, stds = (torch.tensor(v, dtype=torch.float32).double() for v in (mean, std))
         self.register_buffer("scale", (1 / (255 * stds)).float()[:, None, None])
         self.register_buffer("shift", (means / stds).float()[:, None, None])
+        added = None if logit_shift is None else torch.tensor(logit_shift, dtype=torch.float32)
+        self.register_buffer("logit_shift", added)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 ``(n, classes)``.
@@ -44,13 +55,17 @@ class Classifier(nn.Module):
         """
         pixels = images.permute(0, 3, 1, 2).float()
         logits: Tensor = self.network(pixels * self.scale - self.shift)
-        return logits
+        return logits if self.logit_shift is None else logits + self.logit_shift
 
 
-def program(artifact: Artifact) -> bytes:
+def program(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> bytes:
     """Export the model of an artifact as a ``torch.export`` archive, for any number of images.
 
     The program runs in float32. Its logits for random pixels are compared with the model's.
+
+    Args:
+        artifact: The artifact.
+        logit_shift: Shift of the logits of each class; None for none.
 
     Returns:
         Bytes of a file for ``torch.export.load``, whose ``.module()`` is called like
@@ -60,7 +75,8 @@ def program(artifact: Artifact) -> bytes:
         RuntimeError: The program and the model disagree.
     """
     description = artifact.model
-    model = Classifier(rebuild(artifact), **description["normalization"]).eval()
+    normalization = description["normalization"]
+    model = Classifier(rebuild(artifact), **normalization, logit_shift=logit_shift).eval()
     shape = (*description["image_size"], description["channels"])
     generator = torch.Generator().manual_seed(0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rkd_core.errors import UserError, first_line
-from rkd_core.metrics import shift_family
+from rkd_core.metrics import average_accuracy, shift_family, worst_class_accuracy
+from rkd_core.records.schema import Record
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 
@@ -27,6 +28,7 @@ __all__ = [
     "parse",
     "path_of",
     "read",
+    "shifted",
     "table",
     "write",
 ]
@@ -139,6 +141,31 @@ def read(out: Location, run_ids: Iterable[str]) -> pa.Table:
             raise _damaged(path, content) from content
         tables.append(parse(path, content))
     return pa.concat_tables(tables).combine_chunks()
+
+
+def shifted(out: Location, record: Record, alpha: float) -> tuple[Record, list[float]]:
+    """Return the record of a student with the counts of its shift, and the shift of its logits.
+
+    Args:
+        out: Results folder.
+        record: Record of the trained student.
+        alpha: Strength of the shift.
+
+    Raises:
+        UserError: There is no such shift, or its file is damaged.
+    """
+    rows = read(out, [record["run_id"]]).to_pylist()
+    row = next((row for row in rows if row["alpha"] == alpha), None)
+    if row is None:
+        path = path_of(out, record["run_id"])
+        raise UserError(f"{path} has no shift {alpha:g}; run the sweep again, which computes it")
+    columns: dict[str, Any] = {name: row[name] for name in SCHEMA.names if "_class_" in name}
+    del columns["val_class_correct_in_sample"]
+    for split in ("val", "test"):
+        counts = columns[f"{split}_class_correct"], columns[f"{split}_class_total"]
+        columns[f"{split}_average_accuracy"] = float(average_accuracy(*counts))
+        columns[f"{split}_worst_class_accuracy"] = float(worst_class_accuracy(*counts))
+    return cast(Record, {**record, **columns}), row["shift"]
 
 
 def parse(path: Location, content: bytes) -> pa.Table:

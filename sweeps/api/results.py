@@ -42,6 +42,7 @@ class Selected:
         alpha_t: Trade-off of the teacher; None for a standard teacher.
         alpha_s: Trade-off of the student; None for a standard student.
         temperature: Temperature of the teacher's probabilities.
+        shift: Strength of the shift of its logits, from 0 (balanced) to 1 (robust); None for none.
         run_ids: Run ids of the student, one for each seed.
         teacher_ids: Run ids of its teacher, one for each seed.
         worst_class: Worst-class accuracy expected on other images (that of the worst k classes
@@ -58,6 +59,7 @@ class Selected:
     alpha_t: float | None
     alpha_s: float | None
     temperature: float | None
+    shift: float | None
     run_ids: tuple[str, ...]
     teacher_ids: tuple[str, ...]
     worst_class: Accuracy | None
@@ -214,6 +216,7 @@ def _selected(content: dict[str, Any]) -> Selected:
         alpha_t=row["alpha_t"],
         alpha_s=row["alpha_s"],
         temperature=row["temperature"],
+        shift=row["shift"],
         run_ids=tuple(row["run_ids"]),
         teacher_ids=tuple(row["teacher_ids"]),
         worst_class=_accuracy(expected.get("worst_k")),

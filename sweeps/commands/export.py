@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import tyro
 
 from analysis.selection.recommendation import of_record
 from rkd_core.errors import UserError
-from rkd_core.records import Record
+from rkd_core.records import Record, shifts
 from rkd_core.results import artifacts
 from rkd_core.storage import bundles, files, tensors
 from rkd_core.storage.files import Location, local_path, location
@@ -100,10 +101,10 @@ def run(options: Options, program: str = "export.py") -> Path:
     else:
         raise UserError("give a folder of this machine: --to FOLDER")
     standing = _standing(to)
-    choice, row = _choose(results, options.run_id)
+    choice, row, shift = _choose(results, options.run_id)
     run_id = str(row["run_id"])
     artifact = artifacts.load(results / "artifacts", run_id)
-    _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row)), standing)
+    _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row), shift), standing)
     warning = of_record(row)
     if warning:
         print(f"{program}: warning: do not ship this model: {UserError(warning)}", file=sys.stderr)
@@ -119,33 +120,43 @@ def classifier(results: Location, run_id: str | None = None) -> nn.Module:
     from rkd_core.models.predictor import rebuild
     from rkd_core.models.program import Classifier
 
-    _, row = _choose(results, run_id)
+    _, row, shift = _choose(results, run_id)
     artifact = artifacts.load(results / "artifacts", str(row["run_id"]))
-    return Classifier(rebuild(artifact), **artifact.model["normalization"]).eval()
+    normalization = artifact.model["normalization"]
+    return Classifier(rebuild(artifact), **normalization, logit_shift=shift).eval()
 
 
-def _choose(results: Location, run_id: str | None) -> tuple[Choice, Record]:
-    """Return the chosen model, and its record as it was committed with the weights."""
+def _choose(results: Location, run_id: str | None) -> tuple[Choice, Record, Sequence[float] | None]:
+    """Return the chosen model, its record, and the shift of its logits, None for none.
+
+    The record is the one that was committed with the weights, with the counts of the shifted model
+    if the logits are shifted.
+    """
     if run_id is not None:
-        return Choice((run_id,)), _committed(results, run_id, "name a completed run")
+        return Choice((run_id,)), _committed(results, run_id, "name a completed run"), None
     path = results / "selection.json"
     try:
         selection = json_text.parse_object(files.read(path))
-        run_ids = selection["selected"]["run_ids"]
+        run_ids, strength = (selection["selected"].get(name) for name in ("run_ids", "shift"))
         if not run_ids or not all(isinstance(name, str) for name in run_ids):
             raise ValueError("run_ids")
+        if not isinstance(strength, float | None):
+            raise ValueError("shift")
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: select with python -m analysis.select, or name a run with --run-id"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged; select again with python -m analysis.select"
         ) from error
     hint = "select again with python -m analysis.select"
     rows = [_committed(results, name, hint) for name in run_ids]
-    best = max(rows, key=_on_validation)  # ties: the smaller seed
-    return Choice(tuple(run_ids), selection), best
+    models: list[tuple[Record, Sequence[float] | None]] = [(row, None) for row in rows]
+    if strength is not None:
+        models = [shifts.shifted(results, row, strength) for row in rows]
+    best, shift = max(models, key=lambda model: _on_validation(model[0]))  # ties: the smaller seed
+    return Choice(tuple(run_ids), selection, strength), best, shift
 
 
 def _on_validation(row: Record) -> tuple[float, float]:
@@ -166,24 +177,28 @@ def _teacher(results: Location, row: Record) -> Record | None:
 
 
 def _contents(
-    artifact: Artifact, row: Record, choice: Choice, teacher: Record | None
+    artifact: Artifact,
+    row: Record,
+    choice: Choice,
+    teacher: Record | None,
+    shift: Sequence[float] | None,
 ) -> dict[str, bytes]:
     import torch
 
     from rkd_core.datasets import preprocess
     from rkd_core.models.program import program
 
-    model = artifact.model
+    model, weights = artifact.model, artifact.weights
+    if shift is not None:
+        weights = {**weights, "logit_shift": torch.tensor(shift, dtype=torch.float32)}
     preprocessing = _preprocessing(model)
     card = model_card(artifact.spec, row, preprocessing, choice, teacher, torch.__version__)
     return {
         _CARD: card.encode(),
         _LABELS: _json(model["class_names"]),
         _PREPROCESSING: _json(preprocessing),
-        _WEIGHTS: tensors.serialize(
-            artifact.weights, {"format": "pt", "run_id": str(row["run_id"])}
-        ),
-        _PROGRAM: program(artifact),
+        _WEIGHTS: tensors.serialize(weights, {"format": "pt", "run_id": str(row["run_id"])}),
+        _PROGRAM: program(artifact, shift),
         _CODE: Path(preprocess.__file__).read_bytes(),
     }
 

@@ -38,6 +38,8 @@ class Choice:
     run_ids: tuple[str, ...]
     selection: Mapping[str, Any] = field(default_factory=dict)
     """Content of ``selection.json``; empty for a run given by ``--run-id``."""
+    shift: float | None = None
+    """Strength of the shift of the logits; None for none."""
 
 
 def model_card(
@@ -61,13 +63,13 @@ def model_card(
     return "\n\n".join(
         [
             f"# {markdown_text(spec.dataset)}: {spec.architecture}, {spec.stage}",
-            _summary(spec, row),
+            _summary(spec, row) + _shift(choice.shift),
             *_warning(row),
             "## Use",
             _USE,
             _input(preprocessing, row, torch_version),
             "## Accuracy",
-            _accuracies(row, bool(choice.selection)),
+            _accuracies(row, choice),
             _classes(row),
             _reading(row),
             "## How it was chosen",
@@ -102,6 +104,17 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
             "class to fit validation, so only the test figures are an unbiased estimate"
         )
     return f"{text}."
+
+
+def _shift(strength: float | None) -> str:
+    """Return sentences on the shift of the logits, which begin with a space; empty for none."""
+    if strength is None:
+        return ""
+    return (
+        f" A number for each class, `logit_shift` in `model.safetensors`, is added to its logits. "
+        f"It was fitted to the validation images after training, at strength {strength:g} between "
+        "balanced (0) and robust (1); `model.pt2` includes it."
+    )
 
 
 def _warning(row: Row) -> list[str]:
@@ -149,8 +162,10 @@ def _decoding(preprocessing: Row) -> str:
     return text
 
 
-def _accuracies(row: Row, selected: bool) -> str:
-    looked = "used for selection, so biased upwards" if selected else "used during training"
+def _accuracies(row: Row, choice: Choice) -> str:
+    looked = "used for selection, so biased upwards" if choice.selection else "used during training"
+    if choice.shift is not None:
+        looked += "; each half of the images has the shift that was fitted to the other half"
     lines = []
     for split, remark in (
         ("test", "measured once and never used for selection"),

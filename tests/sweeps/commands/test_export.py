@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from analysis.select import run as select
+from analysis.selection.rule_options import Rule
 from rkd_core import datasets
 from rkd_core.datasets.batches.batches import EvaluationBatches
 from rkd_core.device.execution import Execution
@@ -77,7 +78,7 @@ def trained(digits, tmp_path_factory):
     }
     for name, spec in others.items():
         (rows[name],) = train([spec], data=digits, out=out, execution=Execution("cpu"))
-    select(out, figures=False)
+    select(out, Rule(shifts=False), figures=False)
     return out, rows
 
 
