@@ -66,8 +66,8 @@ def test_each_student_is_a_candidate_at_every_strength(tmp_path: Path) -> None:
             assert c.class_correct[c.runs(i)][place].tolist() == row["val_class_correct"]
             assert correct[place].tolist() == row["test_class_correct"]
             assert total[place].tolist() == row["test_class_total"]
-    assert combination_name(c, 5).endswith("T 1, shifted 0")
-    assert combination_name(c, 1).endswith("T 1")
+    assert combination_name(c, 5).endswith("T = 1, shifted 0")
+    assert combination_name(c, 1).endswith("T = 1")
 
 
 def test_strong_shifts_need_enough_validation_images(tmp_path: Path) -> None:
