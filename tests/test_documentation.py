@@ -1,9 +1,12 @@
 """The documentation names only files, modules and headings that exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from sweeps.cli.parse import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -103,6 +106,24 @@ def test_links_and_names_exist(page):
     assert missing_names(text) == []
     assert missing_modules(text) == []
     assert missing_definitions(text) == []
+
+
+def test_the_readme_is_short():
+    assert len(text_of("README.md").splitlines()) <= 150
+
+
+def commands(page):
+    """The options of every sweep in the shell blocks of a page."""
+    for block in re.findall(r"```sh\n(.*?)```", text_of(page), flags=re.DOTALL):
+        lines = block.replace("\\\n", " ")
+        for options in re.findall(r"(?:\brkd sweep|sweeps/pareto\.py)\b([^#\n&|]*)", lines):
+            yield shlex.split(options)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))])
+def test_the_options_of_commands_exist(page):
+    for options in commands(page):
+        parse(options)
 
 
 def test_pages_are_found():

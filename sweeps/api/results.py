@@ -151,7 +151,7 @@ class Results:
         return self.selected
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return the records, one row for each training; README.md describes the columns."""
+        """Return the records, one row for each training; docs/results.md describes the files."""
         from rkd_core import records
 
         return records.read(self.out / "records").to_pandas()

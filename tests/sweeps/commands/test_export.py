@@ -161,11 +161,12 @@ def test_the_program_says_of_real_images_what_the_model_says(runs, digits, tmp_p
     assert "named (`--run-id`)" in (tmp_path / "to" / "README.md").read_text()
 
 
-def test_five_lines_of_the_readme(runs, digits, tmp_path, monkeypatch, capsys):
-    """Run the README's code where its first command leaves its results."""
+def test_five_lines_of_the_documentation(runs, digits, tmp_path, monkeypatch, capsys):
+    """Run the code of docs/results.md where its first command leaves its results."""
     folder = Path("results/digits-lt/student")
     assert main([str(runs[0]), "--to", str(tmp_path / folder)]) == 0
-    (code,) = (block for block in python_blocks(ROOT / "README.md") if "torch.export.load" in block)
+    page = ROOT / "docs" / "results.md"
+    (code,) = (block for block in python_blocks(page) if "torch.export.load" in block)
     assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
     assert not re.search("rkd_core|sweeps|analysis", code)
     monkeypatch.chdir(tmp_path)
