@@ -17,7 +17,7 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["Runs", "load"]
+__all__ = ["Runs", "load", "planned"]
 
 
 _OF_STUDENT = (
@@ -100,7 +100,7 @@ def load(
     if not files.is_folder(folder):
         raise UserError(f"{results} has no records folder; name the results folder of a sweep")
     if run_ids is None and family is None:
-        run_ids = _planned(results / "plan.json")
+        run_ids = planned(results / "plan.json")
 
     table = records.read(folder, run_ids)
     if len(table) == 0:
@@ -216,7 +216,7 @@ def _setting(row: Mapping[str, Any]) -> object:
     return row["data_fingerprint"], fields, cut
 
 
-def _planned(path: Location) -> list[str] | None:
+def planned(path: Location) -> list[str] | None:
     """Return the run ids of a plan, or None if there is no plan."""
     try:
         run_ids = json_text.parse(files.read(path))["run_ids"]

@@ -73,6 +73,7 @@ class Predictions:
             and ``predicted_log_probability`` (of these two labels), and either ``logits``, float16
             ``(images, classes)``, or ``top_logits`` and ``top_classes``, the largest logits of each
             image in descending order and their classes.
+        digests: SHA-256 of every column of the file by name, including those that were not read.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class Predictions:
     data_fingerprint: str
     classes: int
     columns: Mapping[str, Array]
+    digests: Mapping[str, str]
 
 
 def form(asked: Kept | None, images: int, classes: int) -> Kept:
@@ -219,7 +221,7 @@ def parse(path: Location, content: bytes, names: Iterable[str] | None = None) ->
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{path} is damaged: {first_line(error)}") from error
     fingerprint, classes = stated["data_fingerprint"], stated["classes"]
-    return Predictions(path.stem, stated["split"], fingerprint, classes, columns)
+    return Predictions(path.stem, stated["split"], fingerprint, classes, columns, sums)
 
 
 def _log_sum_exp(scores: Array) -> NDArray[np.float64]:
