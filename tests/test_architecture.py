@@ -53,7 +53,7 @@ sweeps.running
 sweeps.running.on_ray
 sweeps.display
 sweeps.commands
-sweeps.pareto sweeps.paper sweeps.adult sweeps.export sweeps.verify
+sweeps.pareto sweeps.paper sweeps.adult sweeps.export sweeps.verify sweeps.predict
 sweeps.api
 sweeps
 """

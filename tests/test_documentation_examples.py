@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rkd_core import records
+from rkd_core.records import predictions
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,18 +49,21 @@ def test_the_pages_have_examples(page):
 
 
 def test_the_queries_of_the_page_on_predictions(tmp_path, monkeypatch):
-    from rkd_core.records import predictions
-
     labels = np.arange(6) % 2
     for run_id, predicted in (("a", labels), ("b", 1 - labels)):
         logits = np.eye(2, dtype=np.float32)[predicted]
         given = np.arange(6), labels, logits, predicted
         content = predictions.serialize(run_id, "val", "data", *given, "full")
         predictions.publish(tmp_path, run_id, {"val": content})
+        row = {"run_id": run_id, "status": "completed", "data_fingerprint": "data"}
+        records.write(tmp_path / "records", row | {"schema_version": 1})
     page = (ROOT / "docs/predictions.md").read_text()
-    names = {"results": tmp_path, "run_id": "a"}
-    exec(re.search(r"```python\n(import pandas.*?)```", page, flags=re.DOTALL)[1], names)
+    names = {"results": str(tmp_path), "run_id": "a"}
+    with_pandas, with_load = blocks("docs/predictions.md")
+    exec(with_pandas, names)
     assert names["recall"].to_dict() == {0: 1.0, 1: 1.0}
+    exec(with_load, names)
+    assert {k: v.tolist() for k, v in names["recall"].items()} == {0: [1.0, 0.0], 1: [1.0, 0.0]}
     duckdb = pytest.importorskip("duckdb")
     monkeypatch.chdir(tmp_path)
     (query,) = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)

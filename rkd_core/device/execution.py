@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Execution"]
+__all__ = ["Execution", "Precision"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -206,6 +206,11 @@ def stored_network(
     return artifact, _placed(rebuild(artifact), artifact, data, dtype)
 
 
+def placed(artifact: Artifact, data: ArrayData) -> nn.Module:
+    """Return the float32 model of an artifact for images that are normalized for some trainings."""
+    return _placed(rebuild(artifact), artifact, data, torch.float32)
+
+
 def _placed(
     network: nn.Module, artifact: Artifact, data: ArrayData, dtype: torch.dtype | None = None
 ) -> _Renormalized:

@@ -32,6 +32,7 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "watch": (partial(_of_analysis, "analysis.watch"), "serve the report while a sweep runs"),
     "export": (command("export.py", resumes=False), "export the selected student for PyTorch"),
     "verify": (command("verify"), "compare a results folder with its checksums, and repair it"),
+    "predict": (command("predict"), "compute predictions of earlier sweeps"),
     "paper": (command("paper.py"), "reproduce a table of the papers"),
     "adult": (command("adult.py", resumes=False), "distill random forests on UCI Adult"),
 }

@@ -89,8 +89,15 @@ def data_options(options: Options) -> DataOptions:
     )
 
 
-def load_data(options: Options, given: GivenData | None = None) -> datasets.Dataset:
+def load_data(
+    options: Options, given: GivenData | None = None, cut: DataOptions | None = None
+) -> datasets.Dataset:
     """Load the data set that the options name, or split data in memory.
+
+    Args:
+        options: Options of a sweep.
+        given: Data in memory.
+        cut: How to cut and split the data; None for what the options say.
 
     Raises:
         UserError: The data cannot be used; the message states what would be right.
@@ -108,7 +115,7 @@ def load_data(options: Options, given: GivenData | None = None) -> datasets.Data
             )
         return datasets.load(
             data.dataset,
-            data_options(options),
+            cut or data_options(options),
             data_dir=data.data_dir,
             train_list=data.train_list,
             test_list=data.test_list,

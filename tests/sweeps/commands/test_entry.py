@@ -12,7 +12,7 @@ from sweeps.commands import entry
 from sweeps.stop import Interrupted
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("pareto.py", "paper.py", "adult.py", "export.py", "verify")
+COMMANDS = ("pareto.py", "paper.py", "adult.py", "export.py", "verify", "predict")
 
 
 @pytest.mark.parametrize("program", COMMANDS)

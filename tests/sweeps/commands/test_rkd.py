@@ -8,7 +8,7 @@ import pytest
 from rkd_core.text.terminal import command_line
 from sweeps.commands import rkd
 
-COMMANDS = ("sweep", "select", "report", "watch", "export", "verify", "paper", "adult")
+COMMANDS = ("sweep", "select", "report", "watch", "export", "verify", "predict", "paper", "adult")
 
 
 def test_the_help_has_a_line_for_each_subcommand_and_loads_no_torch():
@@ -52,6 +52,7 @@ def test_the_usage_names_the_subcommand(name, capsys):
         ["paper", "--table", "nonsense"],
         ["export", "nonsense"],
         ["verify", "nonsense"],
+        ["predict", "nonsense"],
         ["select", "nonsense"],
         ["report", "nonsense"],
         ["adult", "--trees", "0"],
