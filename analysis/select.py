@@ -54,7 +54,7 @@ def select(
     from analysis.runs.loading import load
     from analysis.selection.uncertainty import choose
 
-    students = load(records).students if isinstance(records, Path) else records
+    students = load(records).candidates if isinstance(records, Path) else records
     return choose(combine(students), criterion, estimate)
 
 

@@ -11,6 +11,7 @@ from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.format import combination
+from analysis.views.shift_gain import shift_gain
 from rkd_core.text.numbers import interval, percent, plural, points, seeds_of, with_error
 
 __all__ = ["Answer", "Line", "answer"]
@@ -40,6 +41,8 @@ class Answer:
     """Sentences on the gain."""
     undistilled: str
     """Sentences on the gain over training without a teacher; empty without such students."""
+    beyond_shift: str
+    """Sentences on the gain over standard distillation with a shift; empty without shifts."""
     rule: str
     """Sentences on the selection rule."""
     trust: str
@@ -65,6 +68,7 @@ def answer(outcome: Outcome) -> Answer:
         why=" ".join(advised.sentences),
         gain=_gain(outcome),
         undistilled=distillation_gain(outcome) if advised.ship else "",
+        beyond_shift=shift_gain(outcome) if advised.ship else "",
         rule=_rule(outcome),
         trust=_trust(outcome),
         lines=tuple(_lines(outcome)),

@@ -57,6 +57,19 @@ class Selection:
         objective = self.criterion.objective(self.seen)
         return best_first(self.combinations, self.seen.means, objective, others)
 
+    @cached_property
+    def shifted_standard(self) -> int | None:
+        """The best shift of standard distillation, which needs no trade-off; None without one."""
+        c, standard = self.combinations, objective_names().index("standard")
+        among = (c.teacher_objective == standard) & (c.student_objective == standard)
+        among &= ~c.unshifted & c.tuned.is_null().to_numpy(zero_copy_only=False)
+        if not among.any():
+            return None
+        means = self.seen.means
+        if not (among & self.admitted).any():
+            return best_first(c, means, -self.shortfall, among)
+        return best_first(c, means, self.criterion.objective(self.seen), among & self.admitted)
+
     @property
     def least_average(self) -> float | None:
         """Average accuracy required of the selected combination; None without such a constraint."""

@@ -11,7 +11,7 @@ from analysis.runs.columns import FloatArray
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection import Selection, select
 from analysis.selection.criteria import Accuracies, Criterion
-from analysis.selection.intervals import CONFIDENCE, Outlook, interval
+from analysis.selection.intervals import CONFIDENCE, Interval, Outlook, Prospect, interval
 from analysis.selection.posterior import Posterior
 from analysis.selection.shift_levels import ShiftLevels, fit_levels
 
@@ -70,6 +70,9 @@ class Uncertainty:
     """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
     outlook: Outlook
     """Predictive distribution of the selected combination's counts on a test set of any size."""
+    beyond_shift: Prospect | None
+    """Accuracies of the selected combination minus those of the best shift of standard
+    distillation; None without shifts."""
 
 
 def decide(
@@ -211,7 +214,18 @@ def _assess(
         interval=_interval(wide.objective),
         shared=posterior.shared,
         outlook=Outlook(wide.recalls, seed, float(np.nan_to_num(posterior.shared))),
+        beyond_shift=_beyond_shift(selection, worst_k, average),
     )
+
+
+def _beyond_shift(
+    selection: Selection, worst_k: FloatArray, average: FloatArray
+) -> Prospect | None:
+    place, chosen = selection.shifted_standard, selection.selected
+    if place is None:
+        return None
+    gains = (draws[:, chosen] - draws[:, place] for draws in (worst_k, average))
+    return Prospect(*(Interval.of(float(gain.mean()), interval(gain)) for gain in gains))
 
 
 def _interval(draws: FloatArray) -> FloatArray:

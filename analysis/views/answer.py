@@ -37,7 +37,7 @@ def answer(outcome: Outcome, width: int = 80) -> list[Text]:
     if selection.selected == selection.reference:
         lines.append(Text("This is standard distillation: nothing else is better by this rule."))
     lines.append(_on_test(outcome))
-    return [*lines, *_beside(outcome), *_runner_up(outcome)]
+    return [*lines, *_beside(outcome), *_beyond_shift(outcome), *_runner_up(outcome)]
 
 
 def miss(outcome: Outcome, width: int) -> str:
@@ -102,6 +102,27 @@ def _beside(outcome: Outcome) -> Iterator[Text]:
         times = "as many" if sizes[0] == sizes[1] else f"{sizes[0] / sizes[1]:.2g} times the"
         line += f", with {times} parameters"
     yield Text(line)
+
+
+def _beyond_shift(outcome: Outcome) -> Iterator[Text]:
+    """Yield what the selected combination gains beyond a shift of standard distillation."""
+    selection, sure = outcome.selection, outcome.uncertainty
+    place = selection.shifted_standard
+    if place is None:
+        return
+    if place == selection.selected:
+        yield Text("This is standard distillation with a shift: trade-offs gain nothing beyond it")
+    elif sure is not None and sure.beyond_shift is not None:
+        worst, average = sure.beyond_shift.worst_k, sure.beyond_shift.average
+        shown = [
+            f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
+            for one in (worst, average)
+        ]
+        yield Text(
+            f"Beyond a shift of standard distillation: {_worst(outcome).lower()} {shown[0]} "
+            f"points, average {shown[1]} (estimated from validation)",
+            "yellow" if worst.low <= 0 else "",
+        )
 
 
 def _runner_up(outcome: Outcome) -> Iterator[Text]:

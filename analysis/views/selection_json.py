@@ -33,7 +33,9 @@ def document(outcome: Outcome) -> dict[str, Any]:
     ``undistilled`` compares the selected student with the best one without a teacher, by the same
     rule (None if none was trained): ``preferred`` if the rule values it as much or more, with its
     ``expected`` accuracies, and the ``gain`` of the selected student over it. ``students`` are all
-    students without a teacher.
+    students without a teacher. ``beyond_shift`` (None without shifts) has the index of the best
+    shifted standard distillation among ``combinations``, and what the selected student gains over
+    it.
 
     ``methods`` are students of other methods, on validation and on test; none of them is selected.
     ``recommendation`` says whether the selected student can be shipped, and if not, why and what to
@@ -86,6 +88,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "combinations": rows,
         "frontier": selection.frontier.tolist(),
         "undistilled": _undistilled(outcome),
+        "beyond_shift": _beyond_shift(outcome),
         "methods": _methods(outcome),
     }
 
@@ -165,6 +168,15 @@ def _methods(outcome: Outcome) -> list[dict[str, Any]]:
         test = {name: column[0] for name, column in _accuracies("test", *means).items()}
         found.append({"variant": c.variant[index].as_py(), **row, **test})
     return found
+
+
+def _beyond_shift(outcome: Outcome) -> dict[str, Any] | None:
+    """Return the best shift of standard distillation, and the gains beyond it."""
+    place, sure = outcome.selection.shifted_standard, outcome.uncertainty
+    if place is None:
+        return None
+    gain = None if sure is None else sure.beyond_shift
+    return {"combination": place, "gain": None if gain is None else asdict(gain)}
 
 
 def _undistilled(outcome: Outcome) -> dict[str, Any] | None:

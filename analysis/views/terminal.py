@@ -18,6 +18,7 @@ from analysis.selection.uncertainty import CONFIDENCE
 from analysis.selection.undistilled import METHOD
 from analysis.views.answer import answer
 from analysis.views.distillation_gain import distillation_gain
+from analysis.views.shift_gain import shift_gain
 from analysis.views.tables import (
     Accuracy,
     combinations,
@@ -80,10 +81,14 @@ def _details(outcome: Outcome, width: int) -> list[Text]:
 
 
 def _gained(outcome: Outcome, width: int) -> list[Text]:
-    """Return lines on what distillation gains over training without a teacher."""
-    said, beside = distillation_gain(outcome), outcome.undistilled
+    """Return lines on what distillation gains over no teacher, and trade-offs over a shift."""
+    beside = outcome.undistilled
     style = "yellow" if beside is not None and beside.preferred else ""
-    return [Text(), Text(textwrap.fill(said, min(79, width)), style)] if said else []
+    lines = []
+    for said, look in ((distillation_gain(outcome), style), (shift_gain(outcome), "")):
+        if said:
+            lines += [Text(), Text(textwrap.fill(said, min(79, width)), look)]
+    return lines
 
 
 def group_table(outcome: Outcome) -> Table | None:

@@ -183,6 +183,7 @@ def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
         temperature=settings[:, 2],
         variant=pa.nulls(count, pa.string()),
         tuned=pa.nulls(count, pa.string()),
+        shift=np.full(count, np.nan),
         start=np.cumsum(seeds) - seeds,
         seeds=seeds,
         run_id=pa.nulls(runs, pa.string()),

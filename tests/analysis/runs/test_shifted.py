@@ -10,7 +10,10 @@ import pytest
 from analysis.runs.combinations import HeldOut, combine
 from analysis.runs.loading import load
 from analysis.select import main
-from analysis.selection.outcome import combination_name
+from analysis.selection.outcome import Outcome, combination_name
+from analysis.selection.rule_options import Rule
+from analysis.views.answer import answer
+from analysis.views.shift_gain import shift_gain
 from rkd_core.errors import UserError
 from rkd_core.metrics.shift_family import ALPHAS
 from rkd_core.records import shifts
@@ -117,7 +120,7 @@ def test_the_best_candidate_may_be_shifted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], estimate: str
 ) -> None:
     shifted_worlds.write(tmp_path, grid(), gain=8)
-    found = select(tmp_path, "--estimate", estimate, "--margin", "0.05")
+    found = select(tmp_path, "--estimate", estimate, "--margin", "0.05", "--verbose")
     assert found["selected"]["shift"] is not None  # type: ignore[index]
     assert found["standard_distillation"]["shift"] is None  # type: ignore[index]
     assert found["selected"]["run_ids"][0] in {row["run_id"] for row in grid()}  # type: ignore[index]
@@ -168,3 +171,45 @@ def test_every_table_figure_and_report_is_written(tmp_path: Path) -> None:
     assert "shifted" in (tmp_path / "pareto.svg").read_text()
     text = (tmp_path / "tables" / "combinations.csv").read_text()
     assert len(text.splitlines()) == 1 + 4 * 6
+
+
+def test_the_gain_beyond_a_shift_of_standard_distillation(tmp_path: Path) -> None:
+    rows = grid()
+    rows[0]["val_class_correct"] = [4, 28, 36]  # of standard distillation
+    shifted_worlds.write(tmp_path, rows, gain=8)
+    found = select(tmp_path, "--margin", "0.05")
+    beyond, candidates = found["beyond_shift"], found["combinations"]
+    place = beyond["combination"]  # type: ignore[index]
+    other = candidates[place]  # type: ignore[index]
+    assert other["teacher_objective"] == other["student_objective"] == "standard"
+    assert other["shift"] is not None
+    gain = beyond["gain"]["worst_k"]  # type: ignore[index]
+    assert gain["low"] <= gain["value"] <= gain["high"]
+    outcome = rule(tmp_path)
+    assert outcome.selection.shifted_standard == place
+    expected = outcome.uncertainty.expected.worst_k  # type: ignore[union-attr]
+    difference = expected[outcome.selection.selected] - expected[place]
+    assert gain["value"] == pytest.approx(difference, abs=1e-9)
+    said = shift_gain(outcome)
+    assert "Training with trade-offs gains" in said
+    assert ("one teacher and one student are cheaper" in said) == (gain["low"] <= 0)
+
+
+def rule(folder: Path) -> Outcome:
+    return Rule(margin="0.05").assess(load(folder))
+
+
+def test_a_shift_of_standard_distillation_may_be_all_that_is_needed(tmp_path: Path) -> None:
+    rows = [row | {"val_class_correct": [10, 20, 30]} for row in grid()]
+    rows[0]["val_class_correct"] = [16, 30, 36]
+    outcome = rule(shifted_worlds.write(tmp_path, rows, gain=6))
+    assert outcome.selection.shifted_standard == outcome.selection.selected
+    assert "trade-offs gains nothing beyond it" in shift_gain(outcome)
+    assert any("trade-offs gain nothing" in line.plain for line in answer(outcome))
+
+
+def test_without_shifts_nothing_is_said_of_them(tmp_path: Path) -> None:
+    outcome = rule(worlds.write(tmp_path, grid()))
+    assert shift_gain(outcome) == ""
+    assert outcome.uncertainty is not None
+    assert outcome.uncertainty.beyond_shift is None

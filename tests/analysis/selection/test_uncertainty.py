@@ -272,7 +272,9 @@ def test_noise_that_one_seed_cannot_tell_widens_draws_and_leaves_their_means() -
     fitted = posterior.fit(c)
     assert fitted is not None
     assert fitted.untold.any()
-    _, worst_k, average = uncertainty._expected(fitted, selection.seen, selection.criterion)
+    _, worst_k, average = uncertainty.expected_accuracies(
+        fitted, selection.seen, selection.criterion
+    )
     objective, recalls = worst_k[:, selection.selected], np.empty((len(worst_k), 10))
     told = uncertainty._Draws(worst_k, average, objective, recalls)
     wide = uncertainty._widened(fitted, selection, selection.seen, told)

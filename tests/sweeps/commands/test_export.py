@@ -21,7 +21,9 @@ from analysis.selection.rule_options import Rule
 from rkd_core import datasets
 from rkd_core.datasets.batches.batches import EvaluationBatches
 from rkd_core.device.execution import Execution
+from rkd_core.metrics import average_accuracy, worst_class_accuracy
 from rkd_core.models.predictor import rebuild
+from rkd_core.records import shifts
 from rkd_core.results import artifacts
 from rkd_core.specs import DataOptions, MultiplierOptions, Variant
 from rkd_core.storage import bundles
@@ -509,3 +511,58 @@ def test_without_its_teacher(runs, results):
 def test_images_are_numbers_that_differ(digits):
     """Or the comparison above would see nothing."""
     assert len(np.unique(digits.test.images)) > 10
+
+
+@pytest.fixture(name="shifted")
+def selected_with_a_shift(results):
+    """The results, with a shift of the students selected at every seed."""
+    select(results, Rule(margin="1"), figures=False)
+    content = json.loads((results / "selection.json").read_text())
+    content["selected"]["shift"] = 0.5
+    (results / "selection.json").write_text(json.dumps(content))
+    return results, content["selected"]["run_ids"]
+
+
+def test_a_shifted_program_has_the_test_counts_of_its_shift(digits, shifted):
+    results, run_ids = shifted
+    assert main([str(results)]) == 0
+    folder = results / "student"
+    run_id = json.loads((folder / "manifest.json").read_text())["run_id"]
+    rows = {
+        row["base_run_id"]: row
+        for row in shifts.read(results, run_ids).to_pylist()
+        if row["alpha"] == 0.5
+    }
+
+    def on_validation(row):
+        counts = row["val_class_correct"], row["val_class_total"]
+        return worst_class_accuracy(*counts), average_accuracy(*counts)
+
+    assert run_id == max(run_ids, key=lambda name: on_validation(rows[name]))
+    program = torch.export.load(folder / "model.pt2").module()
+    images = torch.from_numpy(digits.test.images)
+    with torch.no_grad():
+        predicted = torch.cat([program(part) for part in images.split(100)]).argmax(1).numpy()
+    right = digits.test.labels[predicted == digits.test.labels]
+    assert np.bincount(right, minlength=10).tolist() == rows[run_id]["test_class_correct"]
+    assert (export.classifier(results)(images).argmax(1).numpy() == predicted).all()
+
+    card = (folder / "README.md").read_text()
+    assert "at strength 0.5 between balanced (0) and robust (1)" in card
+    test = average_accuracy(rows[run_id]["test_class_correct"], rows[run_id]["test_class_total"])
+    assert f"average {100 * test:.1f} %" in card
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert weights.get_tensor("logit_shift").tolist() == rows[run_id]["shift"]
+
+
+def test_a_missing_or_damaged_shift_is_refused(shifted, capsys):
+    results, run_ids = shifted
+    path = shifts.path_of(results, run_ids[0])
+    content = path.read_bytes()
+    path.unlink()
+    assert "has no shift 0.5; run the sweep again" in refused(capsys, results)
+    path.write_bytes(content[:-9])
+    assert "cannot be read as shifts" in refused(capsys, results)
+    (results / "selection.json").write_text('{"selected": {"run_ids": ["a"], "shift": "0.5"}}')
+    assert "selection.json is damaged" in refused(capsys, results)
+    assert not (results / "student").exists()
