@@ -27,6 +27,7 @@ WITH_DATA = (
     "training/packing",
     "training/precision",
     "sweep/mini_sweep",
+    "selection/shifts",
 )
 WITHOUT_DATA = (
     "training/method_cost",

@@ -17,7 +17,7 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["Runs", "load", "planned"]
+__all__ = ["ENOUGH", "GENTLE", "Runs", "load", "planned"]
 
 
 _OF_STUDENT = (
@@ -39,7 +39,7 @@ _OF_STUDENT = (
     "test_class_correct",
 )
 """Columns of a shifted student; others, such as the log-loss, are those of the student alone."""
-_GENTLE, _ENOUGH = 0.5, 30.0
+GENTLE, ENOUGH = 0.5, 30.0
 """Largest strength of a shift with fewer validation images per class than the second number. Fitted
 to fewer images, stronger shifts may lower both accuracies (``benchmarks/selection/shifts.py``)."""
 
@@ -165,8 +165,8 @@ def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, in
                 )
     images = np.array(found["val_class_total"][0].as_py())
     strengths = found["alpha"].to_numpy()
-    offered = strengths <= _GENTLE
-    if images[images > 0].mean() >= _ENOUGH:
+    offered = strengths <= GENTLE
+    if images[images > 0].mean() >= ENOUGH:
         offered[:] = True
     for name in ("val_class_correct", "test_class_correct"):
         base = base.set_column(base.schema.get_field_index(name), base.field(name), found[name])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rkd_core.datasets import Dataset
 from rkd_core.datasets.array_data import ArrayData
@@ -17,7 +19,9 @@ from rkd_core.results import artifacts
 from rkd_core.storage import bundles
 from rkd_core.storage.files import Location
 
-__all__ = ["compute_missing"]
+__all__ = ["compute_missing", "evaluated"]
+
+Evaluated = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def compute_missing(
@@ -46,15 +50,25 @@ def compute_missing(
         if not bundles.exists(out / "artifacts" / run_id):
             continue
         try:
-            artifact = artifacts.load(out / "artifacts", run_id)
-            model = rebuild(artifact).to(execution.device).to(memory_format=torch.channels_last)
+            shifts.write(out, shifts.table(run_id, *evaluated(out, run_id, dataset, execution)))
         except UserError as error:
             problems.append(str(error))
-            continue
-        data = ArrayData(artifact.spec, dataset, execution)
-        val, test = (
-            (logits_of(model, batches, execution).cpu().numpy(), images.labels)
-            for batches, images in ((data.validation, dataset.val), (data.test, dataset.test))
-        )
-        shifts.write(out, shifts.table(run_id, val, test))
     return problems
+
+
+def evaluated(
+    out: Location, run_id: str, dataset: Dataset, execution: Execution
+) -> tuple[Evaluated, Evaluated]:
+    """Return a student's float32 logits ``(n, classes)`` and the labels, on validation and test.
+
+    Raises:
+        UserError: Its artifact is missing or damaged.
+    """
+    artifact = artifacts.load(out / "artifacts", run_id)
+    model = rebuild(artifact).to(execution.device).to(memory_format=torch.channels_last)
+    data = ArrayData(artifact.spec, dataset, execution)
+    val, test = (
+        (logits_of(model, batches, execution).cpu().numpy(), images.labels)
+        for batches, images in ((data.validation, dataset.val), (data.test, dataset.test))
+    )
+    return val, test

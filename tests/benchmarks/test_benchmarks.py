@@ -23,6 +23,7 @@ ROWS = {
     "training/packing": {"packing"},
     "training/precision": {"precision_average", "precision_worst_class"},
     "selection/million_records": {"select_million"},
+    "selection/shifts": {"shift_average", "shift_worst_class"},
     "selection/truth": {
         "chances",
         "corrected_bias",
