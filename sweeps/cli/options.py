@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import tyro
 
@@ -35,8 +35,6 @@ OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavio
 OptionalFloats = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 ]
-
-_FLAT = tyro.conf.arg(name="")  # --alphas, not --grid.alphas
 
 _SEARCHES = {"grid": "every student"} | {name: s.description for name, s in STRATEGIES.items()}
 _SEARCH = tyro.conf.arg(
@@ -102,9 +100,10 @@ class Grid:
 
     alphas: OptionalFloats = None
     """trade-offs of teachers and students: 0 is balanced, 1 is robust; the standard objective is
-    always included"""
+    always included (default: 0 0.25 0.5 0.75 1; 0 0.5 1 with --scale small, except for digits)"""
     temperatures: OptionalFloats = None
-    """temperatures of the teacher's probabilities"""
+    """temperatures of the teacher's probabilities (default: 1 3 5; 1 3 or 1 with --scale small,
+    except for digits)"""
     seeds: tuple[int, ...] = (0,)
     """repeat the whole grid with each seed"""
     repeat: Annotated[
@@ -159,7 +158,8 @@ class TrainingChoice:
     """paper: networks and epochs of the papers (default with a GPU); small: a sweep that two CPU
     cores finish in about an hour (default without a GPU)"""
     teacher_architecture: OptionalName = None
-    """network of the teachers"""
+    """network of the teachers (default: by data set and scale, such as digits_cnn for digits,
+    resnet56 for cifar10 and resnet8 with --scale small; --dry-run shows it)"""
     teacher_weights: OptionalPath = None
     """file of initial weights of every teacher (state dict or checkpoint of torch.save, or
     safetensors; tensor names of torchvision or of this project); requires --teacher-architecture.
@@ -176,19 +176,21 @@ class TrainingChoice:
     """normalization of the images of the teachers (default: the one of torchvision for its
     weights, else that of the recipe)"""
     student_architecture: OptionalName = None
-    """network of the students"""
+    """network of the students (default: by data set and scale, as above)"""
     recipe: Annotated[
         str | None, tyro.conf.arg(metavar="NAME|FILE.toml", help_behavior_hint="")
     ] = None
-    """optimizer, schedule and augmentation: the name of a recipe, or a file with one"""
+    """optimizer, schedule and augmentation: the name of a recipe, or a file with one (default: by
+    data set and scale; --dry-run shows it)"""
     epochs: OptionalInt = None
-    """epochs of every training; the schedule of the recipe is rescaled"""
+    """epochs of every training; the schedule of the recipe is rescaled (default: those of the
+    recipe, 40 for digits; with --scale small as many as fit into about an hour)"""
     batch_size: OptionalInt = None
-    """images per step"""
+    """images per step (default: that of the recipe)"""
     learning_rate: OptionalFloat = None
-    """peak learning rate"""
+    """peak learning rate (default: that of the recipe)"""
     weight_decay: OptionalFloat = None
-    """weight decay"""
+    """weight decay (default: that of the recipe)"""
     optimizer: Annotated[
         Literal["sgd", "adamw"] | None,
         tyro.conf.arg(metavar="sgd|adamw", help_behavior_hint=""),
@@ -219,12 +221,14 @@ class TrainingChoice:
     """share of a true label that is spread evenly over all classes, for trainings on labels without
     a teacher (default: that of the recipe, 0)"""
     multiplier_step_size: OptionalFloat = None
-    """step size of the exponentiated gradient updates of the multipliers"""
+    """step size of the exponentiated gradient updates of the multipliers (default: 0.1; 0.5 with
+    --scale small; 0.2 for digits)"""
     multiplier_period: Annotated[
         int | Literal["epoch"] | None,
         tyro.conf.arg(metavar="INT|epoch", help_behavior_hint=""),
     ] = None
-    """SGD steps between updates of the multipliers, or "epoch" for one update per epoch"""
+    """SGD steps between updates of the multipliers, or "epoch" for one update per epoch (default:
+    32; epoch with --scale small and for digits)"""
     val_labels: Literal["teacher", "true"] = "teacher"
     """validation labels for the multipliers of students: those of the teacher or the true ones"""
     averaged_iterates: OptionalInt = None
@@ -343,11 +347,20 @@ class Options:
     same command again to continue: completed trainings are not repeated.
     """
 
-    data: Annotated[DataChoice, _FLAT] = field(default_factory=DataChoice)
-    grid: Annotated[Grid, _FLAT] = field(default_factory=Grid)
-    economy: Annotated[Economy, _FLAT] = field(default_factory=Economy)
-    training: Annotated[TrainingChoice, _FLAT] = field(default_factory=TrainingChoice)
-    selection: Annotated[SelectionChoice, _FLAT] = field(default_factory=SelectionChoice)
-    machine: Annotated[Machine, _FLAT] = field(default_factory=Machine)
-    tracking: Annotated[Tracking, _FLAT] = field(default_factory=Tracking)
-    display: Annotated[Display, _FLAT] = field(default_factory=Display)
+    LEADING: ClassVar[str] = "--dataset"
+    """Option that a name before all others stands for."""
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "digits-lt                     # included data",
+        "path/to/images --seeds 0,1,2  # your own, three seeds",
+        "cifar10-lt --budget 2h        # most promising first",
+        "cifar10-lt --alphas 0,1 --dry-run  # plan and cost",
+    )
+
+    data: DataChoice = field(default_factory=DataChoice)
+    grid: Grid = field(default_factory=Grid)
+    economy: Economy = field(default_factory=Economy)
+    training: TrainingChoice = field(default_factory=TrainingChoice)
+    selection: SelectionChoice = field(default_factory=SelectionChoice)
+    machine: Machine = field(default_factory=Machine)
+    tracking: Tracking = field(default_factory=Tracking)
+    display: Display = field(default_factory=Display)

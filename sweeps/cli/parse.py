@@ -16,6 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from rkd_core.datasets.readers.paths import escaped, is_unicode
 from rkd_core.errors import UserError
 from rkd_core.storage.files import expanded
+from sweeps.cli.help_texts import join_lines, paragraphs, printed_examples
 from sweeps.cli.options import Options
 
 __all__ = ["parse"]
@@ -65,29 +66,74 @@ def parse(
         UserError: A flag or a value is wrong or not UTF-8; the message names it.
         SystemExit: ``--help`` was given; the help is printed and the exit code is 0.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _words(list(sys.argv[1:] if arguments is None else arguments), options)
     for argument in given:
         if not is_unicode(argument):
             raise UserError(
                 f"{escaped(argument)} has bytes that are not UTF-8, which records and reports "
                 "cannot hold: rename the folder or file"
             )
+    helping = bool({"-h", "--help"} & {*given})
+    if helping:
+        join_lines(options)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
                 options,
                 prog=program,
+                description=paragraphs(options) if helping else None,
                 args=given,
-                config=(tyro.conf.FlagCreatePairsOff,),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
                 registry=_PATHS,
             )
     except SystemExit as stop:
         if not stop.code:
+            print(printed_examples(options, program))
             raise
         raise UserError(_one_line(complaint.getvalue())) from None
     except _RefusedError as refused:
         raise UserError(str(refused)) from None
+
+
+_LISTS = ("--alphas", "--temperatures", "--seeds", "--repeat", "--tune", "--milestones", "--betas")
+"""Options whose values may also be separated by commas."""
+_JOINED = ("--methods", "--order")
+"""Options with one value separated by commas, which may also be separated by blanks."""
+
+
+def _words(given: list[str], options: type) -> list[str]:
+    """Return the words with a flag before a leading name, and with lists in tyro's form.
+
+    Raises:
+        UserError: The option that the leading name stands for is given, too.
+    """
+    leading = getattr(options, "LEADING", None)
+    if leading is not None and given and not given[0].startswith("-"):
+        if any(word.split("=")[0] == leading for word in given[1:]):
+            raise UserError(f"{given[0]} and {leading} both name one: leave one of them out")
+        given = [leading, *given]
+    words: list[str] = []
+    flag, first = "", True
+    for word in given:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            flag = name.replace("_", "-")
+            is_list = bool(equals) and flag in _LISTS
+            words += [name, *_parts(value)] if is_list else [word]
+            first = not equals
+        elif flag in _LISTS:
+            words += _parts(word)
+        elif flag in _JOINED and not first:
+            words[-1] = f"{words[-1].rstrip(',')},{word}"
+        else:
+            words.append(word)
+            first = False
+    return words
+
+
+def _parts(word: str) -> list[str]:
+    return (word.rstrip(",") or word).split(",")
 
 
 def _one_line(box: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -57,6 +57,8 @@ class Options:
     Writes model.pt2 (torch.export, includes the normalization), model.safetensors, labels.json,
     preprocess.py (decodes images as in training), preprocessing.json, and a model card.
     """
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("results/digits-lt", "results/digits-lt --to FOLDER")
 
     results: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
     """results of a sweep: a folder, s3:// or gs://"""

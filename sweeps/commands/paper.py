@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,6 +46,12 @@ class PaperOptions(Options):
     The table determines methods, objectives and temperatures and, if it states them, networks and
     imbalance; all other options are those of pareto.py. Completed trainings are reused.
     """
+
+    LEADING: ClassVar[str] = "--table"
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "list",
+        "wang-1 --dataset cifar10-lt --seeds 0,1,2",
+    )
 
     table: str = "list"
     """wang-1, wang-2, pet-1, pet-3, ..., or list"""

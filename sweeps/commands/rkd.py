@@ -79,7 +79,7 @@ def _help() -> str:
             "  --version  print the version",
             "",
             "examples:",
-            "  rkd sweep --dataset digits-lt",
+            "  rkd sweep digits-lt",
             "  rkd export results/digits-lt",
         ]
     )

@@ -1,4 +1,4 @@
-"""Expansion of ``~`` in every path from users; shells do not expand that of ``--out=~/x``."""
+"""Words of a command line: a leading name, lists, help, and ``~`` in every path."""
 
 from pathlib import Path
 
@@ -86,3 +86,69 @@ def test_variables(home, monkeypatch, variable):
     assert default_folder() == home / ("c" if variable == "RKD_CACHE_DIR" else "c/rkd")
     monkeypatch.setenv("RKD_DATA_DIR", "~")
     assert given_folders(Path("~")) == [home, home]
+
+
+def test_a_leading_name_is_the_data_set_or_the_table():
+    assert parse(["digits-lt", "--serial"]) == parse(["--serial", "--dataset", "digits-lt"])
+    options = parse(["wang-1", "--dataset", "cifar10-lt"], "paper.py", PaperOptions)
+    assert (options.table, options.data.dataset) == ("wang-1", "cifar10-lt")
+    for flag in (["--dataset", "digits"], ["--dataset=digits"]):
+        with pytest.raises(UserError, match=r"^cifar10 and --dataset both name one: leave one"):
+            parse(["cifar10", *flag])
+    with pytest.raises(UserError, match="digits"):
+        parse(["--serial", "digits"])
+    with pytest.raises(UserError, match="x"):
+        parse(["x"], "adult.py", AdultOptions)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--alphas", "0", "0.5"],
+        ["--alphas", "0,0.5"],
+        ["--alphas=0,0.5"],
+        ["--alphas", "0,", "0.5"],
+        ["--alphas", "0,0.5,"],
+    ],
+)
+def test_lists_take_blanks_or_commas(words):
+    options = parse([*words, "--seeds", "1,2", "--methods", "tradeoff", "kd,dkd", "--serial"])
+    assert options.grid.alphas == (0.0, 0.5)
+    assert options.grid.seeds == (1, 2)
+    assert options.grid.methods == "tradeoff,kd,dkd"
+    assert options.machine.serial
+    assert parse(["--methods=kd", "dkd"]).grid.methods == "kd,dkd"
+    assert parse(["--seeds", "3,4"], "adult.py", AdultOptions).seeds == (3, 4)
+    assert parse(["--order", "worst_k", "average"]).selection.order == "worst_k,average"
+    assert parse(["--group", "a=b,c", "--floor", "a=0.5"]).selection.group == ("a=b,c",)
+
+
+@pytest.mark.parametrize("words", [["0,,1"], ["0,x"], [","], [""]])
+def test_a_list_with_a_gap_is_refused(words):
+    with pytest.raises(UserError, match="--alphas"):
+        parse(["--alphas", *words])
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [("pareto.py", Options), ("rkd sweep", Options), ("paper.py", PaperOptions)],
+)
+def test_the_help_has_headings_defaults_and_examples_that_parse(program, options, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"], program, options)
+    text = capsys.readouterr().out
+    for heading in ("data options", "grid options", "training options", "machine options"):
+        assert f" {heading} " in text
+    words = " ".join(text.replace("│", " ").split())
+    assert "40 for digits" in words
+    assert "(default: 1 3 5; 1 3 or 1 with --scale small" in words
+    for wrong in ("default: None", "default: False", "default: True", "LEADING", "EXAMPLES"):
+        assert wrong not in text
+    examples = text.partition("examples:\n")[2].splitlines()
+    command = program if program.startswith("rkd") else f"python sweeps/{program}"
+    assert len(examples) == len(options.EXAMPLES)
+    for example in examples:
+        assert example.startswith(f"  {command} ")
+        assert len(example) <= 80
+        words = example.partition("#")[0].removeprefix(f"  {command}").split()
+        parse(words, program, options)
