@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rkd_core.errors import UserError, require, unknown_name
 
 __all__ = [
     "LARGEST",
+    "Augmentation",
     "DataOptions",
     "Frozen",
     "HoldoutRule",
@@ -79,6 +82,79 @@ class HoldoutRule(Frozen):
     """Seed of the choice of images; the same for all training seeds."""
 
 
+class Augmentation(Frozen):
+    """Random changes of training images beyond padded crops and flips; None for none.
+
+    They are applied in the order of the fields, with their own draws for every image; mixup and
+    cutmix draw once per batch.
+    """
+
+    random_resized_crop: float | None = Field(default=None, gt=0, le=1)
+    """Smallest share of the area of a crop, which is resized to the size of the image."""
+    randaugment: float | None = Field(default=None, ge=0, le=30)
+    """Magnitude of two operations, drawn for each image (Cubuk et al. 2020)."""
+    trivial_augment: bool = False
+    """One operation of random magnitude for each image (Müller & Hutter 2021)."""
+    color_jitter: float | None = Field(default=None, gt=0, le=1)
+    """Largest relative change of brightness, contrast and saturation."""
+    random_erasing: float | None = Field(default=None, gt=0, le=1)
+    """Probability that a rectangle of an image is erased (Zhong et al. 2020)."""
+    mixup: float | None = Field(default=None, gt=0, le=100)
+    """Alpha of mixup (Zhang et al. 2018): shares are drawn from Beta(alpha, alpha)."""
+    cutmix: float | None = Field(default=None, gt=0, le=100)
+    """Alpha of CutMix (Yun et al. 2019); with mixup too, one of both is drawn for each batch."""
+
+    @classmethod
+    def parse(cls, text: str) -> Augmentation:
+        """Return the augmentation of a text such as ``randaugment=9,mixup=0.2``, or ``none``.
+
+        Raises:
+            UserError: A name is unknown or repeated, or a strength is missing or not valid.
+        """
+        fields: dict[str, Any] = {}
+        for part in [] if text.strip() == "none" else text.split(","):
+            name, given, strength = (piece.strip() for piece in part.partition("="))
+            if name not in cls.model_fields:
+                raise unknown_name("augmentation", name, [*cls.model_fields, "none"])
+            require(name not in fields, f"{name} is given twice")
+            if name == "trivial_augment":
+                require(not given, f"{name} takes no strength")
+                fields[name] = True
+                continue
+            usual = _STRENGTHS[name]
+            try:
+                fields[name] = float(strength) if given else usual
+            except ValueError:
+                raise UserError(f"{name} takes a number, such as {name}={usual:g}") from None
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = "".join(f"{part}: " for part in first["loc"])
+            raise UserError(place + first["msg"].removeprefix("Value error, ")) from error
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images and labels are mixed."""
+        return self.mixup is not None or self.cutmix is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> Augmentation:
+        if self.randaugment is not None and self.trivial_augment:
+            raise ValueError("give either randaugment or trivial_augment")
+        return self
+
+
+_STRENGTHS = {
+    "random_resized_crop": 0.08,
+    "randaugment": 9.0,
+    "color_jitter": 0.4,
+    "random_erasing": 0.25,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+}
+
+
 class Recipe(Frozen):
     """Optimizer, learning-rate schedule, regularization and augmentation."""
 
@@ -123,13 +199,20 @@ class Recipe(Frozen):
     """Value of the padding, from 0 (black) to 1 (white). Streamed images are not padded."""
     flip: bool = False
     """Whether images are flipped horizontally with probability 0.5."""
+    augmentation: Augmentation = Augmentation()
+    """Further augmentation, by name and strength."""
     normalization: Normalization = "per_channel"
     """``per_channel``: training mean and standard deviation; ``centered``: x / 255 - 0.5;
     ``symmetric``: x / 127.5 - 1; ``imagenet``: ImageNet's mean and standard deviation."""
 
     @property
+    def numbers_views(self) -> bool:
+        """Whether crops and flips are the only augmentation, so that views can be enumerated."""
+        return self.augmentation == Augmentation()
+
+    @property
     def views(self) -> int:
-        """Number of augmented views of an image in memory: crops, and their mirror images."""
+        """Number of crops of an image in memory, and of their mirror images."""
         return (2 * self.crop_padding + 1) ** 2 * (2 if self.flip else 1)
 
     @property
@@ -147,6 +230,8 @@ class Recipe(Frozen):
         for name in others:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} does not belong to the optimizer {self.optimizer}")
+        if self.augmentation.random_resized_crop is not None and self.crop_padding:
+            raise ValueError("random_resized_crop takes the place of crop_padding, which must be 0")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must increase")
         if any(not 0 < m < 1 for m in self.milestones):

@@ -24,13 +24,19 @@ from rkd_core.datasets.readers.base import spread
 from rkd_core.errors import UserError
 from rkd_core.seeds import stream
 
-__all__ = ["RandomAccessImages", "StreamedImageSet", "count_levels", "random_resized_crop_box"]
+__all__ = [
+    "CROP_AREA",
+    "RandomAccessImages",
+    "StreamedImageSet",
+    "count_levels",
+    "random_resized_crop_box",
+]
 
 DEFAULT_SIDE = 224
 RESIZED_SHARE = 256 / 224
 """Shorter side before the center crop of evaluation, as a multiple of the crop's side."""
 
-SCALE = (0.08, 1.0)
+CROP_AREA = 0.08
 RATIO = (3 / 4, 4 / 3)
 
 _SAMPLE = 1024
@@ -100,10 +106,10 @@ class StreamedImageSet:
         Raises:
             UserError: The image cannot be decoded.
         """
-        return self._view(index, None, self.resized, flip=False)
+        return self._view(index, None, flip=False)
 
     def training_view(
-        self, index: int, seed: int, epoch: int, *, crop: bool, flip: bool
+        self, index: int, seed: int, epoch: int, *, crop: float | None, flip: bool
     ) -> NDArray[np.uint8]:
         """Return a randomly cropped and flipped image, uint8 ``(height, width, channels)``.
 
@@ -113,8 +119,8 @@ class StreamedImageSet:
             index: Position in this set.
             seed: Seed of the training.
             epoch: Epoch, counted from 0.
-            crop: Whether to take a random resized crop (Szegedy et al. 2015) rather than the
-                center crop of evaluation.
+            crop: Smallest share of the area of a random resized crop (Szegedy et al. 2015); None
+                for the center crop of evaluation.
             flip: Whether to flip horizontally with probability 0.5.
 
         Raises:
@@ -122,10 +128,10 @@ class StreamedImageSet:
         """
         rng = stream(seed, epoch, index)
         mirrored = bool(rng.random_sample() < 0.5) and flip
-        return self._view(index, rng if crop else None, self.resized, flip=mirrored)
+        return self._view(index, None if crop is None else (rng, crop), flip=mirrored)
 
     def _view(
-        self, index: int, rng: np.random.RandomState | None, resized: int, *, flip: bool
+        self, index: int, crop: tuple[np.random.RandomState, float] | None, *, flip: bool
     ) -> NDArray[np.uint8]:
         from PIL import Image
 
@@ -136,10 +142,10 @@ class StreamedImageSet:
             image = decode_image(image, self.shape[2], self.scales)
         except BadImageError as error:
             raise UserError(f"{self.source.describe(row)} cannot be decoded: {error}") from error
-        if rng is None:
-            image = preprocess.center_crop(image, side, resized)
+        if crop is None:
+            image = preprocess.center_crop(image, side, self.resized)
         else:
-            box = random_resized_crop_box(image.width, image.height, rng)
+            box = random_resized_crop_box(image.width, image.height, *crop)
             image = image.crop(box).resize((side, side), Image.Resampling.BILINEAR)
         if flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -148,9 +154,9 @@ class StreamedImageSet:
 
 
 def random_resized_crop_box(
-    width: int, height: int, rng: np.random.RandomState
+    width: int, height: int, rng: np.random.RandomState, smallest: float
 ) -> tuple[int, int, int, int]:
-    """Draw a crop of 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
+    """Draw a crop of a share of the area from ``smallest`` to 1 and a ratio of 3/4 to 4/3.
 
     The rule is that of torchvision's ``RandomResizedCrop``: after ten failed draws, the largest
     center crop with an allowed aspect ratio.
@@ -159,7 +165,7 @@ def random_resized_crop_box(
         Left, top, right and bottom in pixels.
     """
     for _ in range(10):
-        area = width * height * rng.uniform(*SCALE)
+        area = width * height * rng.uniform(smallest, 1.0)
         ratio = np.exp(rng.uniform(*np.log(RATIO)))
         w, h = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
         if 0 < w <= width and 0 < h <= height:

@@ -21,6 +21,7 @@ class GroupDro(Method):
     """
 
     name = "group_dro"
+    mixes_labels = False  # each loss of a batch updates the weights
 
     step_size: float = Field(default=0.01, ge=0)
     """eta, step size of the logarithms of the weights."""

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rkd_core.errors import UserError, first_line, require, unknown_name
+from rkd_core.spec_options import Augmentation
 from rkd_core.specs import Recipe
 
 __all__ = ["RECIPES", "descriptions", "get", "read"]
@@ -67,6 +68,10 @@ def _recipe(content: dict[str, Any]) -> tuple[str, Recipe]:
     description = content.pop("description", "")
     require(isinstance(description, str), "description must be text")
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    augmentation = fields.get("augmentation", "none")
+    if not isinstance(augmentation, str):
+        raise UserError('augmentation must be text, such as "mixup=0.2"')
+    fields["augmentation"] = Augmentation.parse(augmentation)
     epochs = fields.get("epochs")
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise UserError("epochs must be a whole number above 0")

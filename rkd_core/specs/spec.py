@@ -239,6 +239,8 @@ class TrainingSpec(Frozen):
 
     def _check_variant(self, variant: Variant) -> None:
         method = variant.build()
+        if self.recipe.augmentation.mixes and not method.mixes_labels:
+            raise ValueError(f"{variant.method} takes no mixed labels (mixup, cutmix)")
         if self.stage != "student":
             raise ValueError("a variant is a student")
         if self.objective != "standard" and not method.any_objective:

@@ -64,6 +64,8 @@ def teacher_pass(recipe: Recipe, images: int, classes: int, *, in_memory: bool) 
         classes: Number of logits per view.
         in_memory: Whether the images are in memory; views of streamed images are not numbered.
     """
+    if not recipe.numbers_views:
+        return "live"
     if recipe.views == 1:
         return "table"
     fits = table_bytes(recipe, images, classes) <= LARGEST_TABLE

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rkd_core import models
 from rkd_core.datasets.array_data import ArrayData
+from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.errors import DivergedError
 from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
@@ -136,18 +137,23 @@ class Run:
             self.ascent.update(self.model)
             self._costs.copy_(self._current_costs())
 
-    def step(self, images: Tensor, labels: Tensor, logits: Tensor | None) -> Tensor:
+    def step(
+        self, images: Tensor, labels: Tensor, logits: Tensor | None, mix: LabelMix | None = None
+    ) -> Tensor:
         """Take one step of the optimizer; return the loss before the step, a scalar on the device.
 
         Args:
             images: Images, float32 ``(batch, channels, height, width)``.
             labels: True labels, int64 ``(batch,)``.
             logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
+            mix: Second labels of mixed images; None if they are not mixed.
         """
         with self._data.execution.autocast():
             own = forward(self.model, images, self._needs)
         if self.loss is None:
             wanted = self._targets(labels, logits)
+            if mix is not None:
+                wanted = torch.lerp(self._targets(mix.labels, logits), wanted, mix.share)
             loss = margin_loss(own.logits, wanted, self._costs, self.spec.scale_by_classes)
         else:
             other = None if self._teacher is None else self._teacher.outputs(images, self._needs)
@@ -162,6 +168,9 @@ class Run:
                 epoch=self._epoch,
             )
             loss = self.loss(inputs)
+            if mix is not None:
+                second = self.loss(replace(inputs, labels=mix.labels))
+                loss = torch.lerp(second, loss, mix.share.to(loss.dtype))
         self.optimizer.zero_grad()
         loss.backward()
         if self.spec.recipe.gradient_clip is not None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rkd_core.datasets.batches.batches import Batch
+from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.training.run import Run
 
 __all__ = ["CudaRecorder", "EagerSteps", "PlainRecorder", "RecordedSteps", "Recorder", "Steps"]
@@ -54,7 +56,7 @@ class EagerSteps:
         for place, run in enumerate(self._runs):
             if run.cause is None:
                 run.set_rate(rate)
-                losses[place] = run.step(batch.images, batch.labels, logits)
+                losses[place] = run.step(batch.images, batch.labels, logits, batch.mix)
         return losses
 
 
@@ -93,29 +95,37 @@ class RecordedSteps:
         """See ``Steps``."""
         self._rate.fill_(rate)
         if len(batch.labels) != self._size:
-            self._step_all(batch.images, batch.labels, logits)
+            self._step_all(batch, logits)
             return self._losses
         if self._replay is None:
             self._replay = self._record(batch, logits)
-        self._images.copy_(batch.images)
-        self._labels.copy_(batch.labels)
+        self._batch.images.copy_(batch.images)
+        self._batch.labels.copy_(batch.labels)
+        if self._batch.mix is not None and batch.mix is not None:
+            self._batch.mix.labels.copy_(batch.mix.labels)
+            self._batch.mix.share.copy_(batch.mix.share)
         if self._logits is not None and logits is not None:
             self._logits.copy_(logits)
         self._replay()
         return self._losses
 
-    def _step_all(self, images: Tensor, labels: Tensor, logits: Tensor | None) -> None:
+    def _step_all(self, batch: Batch, logits: Tensor | None) -> None:
         for number, run in enumerate(self._runs):
             with self._recorder.branch(number):
-                self._losses[number].copy_(run.step(images, labels, logits))
+                self._losses[number].copy_(run.step(batch.images, batch.labels, logits, batch.mix))
         self._recorder.join()
 
     def _record(self, batch: Batch, logits: Tensor | None) -> Callable[[], None]:
-        self._images, self._labels = batch.images.clone(), batch.labels.clone()
+        mix = batch.mix
+        if mix is not None:
+            mix = LabelMix(mix.labels.clone(), mix.share.clone())
+        self._batch = replace(
+            batch, images=batch.images.clone(), labels=batch.labels.clone(), mix=mix
+        )
         self._logits = None if logits is None else logits.clone()
 
         def step() -> None:
-            self._step_all(self._images, self._labels, self._logits)
+            self._step_all(self._batch, self._logits)
 
         # The warm-up trains, so the previous values are restored. New states of optimizers are set
         # to zero, which is equivalent to having none.

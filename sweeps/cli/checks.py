@@ -13,6 +13,7 @@ from rkd_core.specs import HoldoutRule, recipes
 from rkd_core.storage.files import location
 from sweeps.cli import method_names
 from sweeps.cli.economy_checks import check_economy, check_temperature
+from sweeps.cli.flags import augmentation
 from sweeps.cli.options import DataChoice, Grid, Machine, Options, Tracking, TrainingChoice
 
 __all__ = ["check"]
@@ -130,6 +131,8 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
     )
     if training.recipe is not None:
         recipes.get(training.recipe)
+    if training.augmentation is not None:
+        augmentation(training.augmentation)
     if training.teacher_epochs == 0:
         _check_untrained_teacher(training, methods)
 

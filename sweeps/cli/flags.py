@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from rkd_core.errors import UserError
+from rkd_core.spec_options import Augmentation
 
-__all__ = ["OPTIONS", "as_flags", "errors_as_flags"]
+__all__ = ["OPTIONS", "as_flags", "augmentation", "errors_as_flags"]
 
 OPTIONS = {
     "columns": "--label-column and --image-column",
@@ -39,6 +40,18 @@ OPTIONS = {
 def as_flags(message: str) -> str:
     """Return a message with flags in the place of options between backquotes."""
     return re.sub(r"`([\w.()]+)`", lambda match: OPTIONS.get(match[1], match[0]), message)
+
+
+def augmentation(text: str) -> Augmentation:
+    """Return the augmentation that ``--augmentation`` names.
+
+    Raises:
+        UserError: The text is not valid.
+    """
+    try:
+        return Augmentation.parse(text)
+    except UserError as error:
+        raise UserError(f"--augmentation: {error}") from error
 
 
 @contextlib.contextmanager

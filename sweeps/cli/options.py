@@ -182,6 +182,11 @@ class TrainingChoice:
     ] = None
     """optimizer, schedule and augmentation: the name of a recipe, or a file with one (default: by
     data set and scale; --dry-run shows it)"""
+    augmentation: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME=STRENGTH,...|none", help_behavior_hint="")
+    ] = None
+    """random_resized_crop, randaugment, trivial_augment, color_jitter, random_erasing, mixup and
+    cutmix, such as randaugment=9,mixup=0.2 (default: those of the recipe); see docs/recipes.md"""
     epochs: OptionalInt = None
     """epochs of every training; the schedule of the recipe is rescaled (default: those of the
     recipe, 40 for digits; with --scale small as many as fit into about an hour)"""

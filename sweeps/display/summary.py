@@ -105,6 +105,8 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
+    if not settings.recipe.numbers_views and plan.students:
+        console.print("Augmented images cannot be listed, so teachers are asked on every batch")
     if not teaching and DEFAULT in settings.methods:
         console.print("The given weights are the standard teacher; alphas apply to students only")
     bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
@@ -201,7 +203,9 @@ def log_ways(
     each = views_per_image(settings.recipe)
     way = {
         "table": f"once about {counted(each, 'view')} of each image; students read their logits",
-        "live": "on every batch, since a table of their logits would be too large",
+        "live": "on every batch, since a table of their logits would be too large"
+        if settings.recipe.numbers_views
+        else "on every batch, since augmented images cannot be listed",
     }
     log.info("teachers are asked %s", way[asked])
     log.info(

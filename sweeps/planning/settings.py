@@ -15,8 +15,8 @@ from rkd_core.models import Pretrained
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, recipes
 from sweeps.cli import method_names
 from sweeps.cli.budget import search_of
-from sweeps.cli.flags import errors_as_flags
-from sweeps.cli.options import Options, TrainingChoice
+from sweeps.cli.flags import augmentation, errors_as_flags
+from sweeps.cli.options import Grid, Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
 
@@ -179,6 +179,7 @@ def resolve(
     recipe_name = training.recipe or defaults.recipe
     try:
         recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
+        _check_augmentation(recipe, grid, dataset)
         teaching = _teaching(recipe, training, dataset, weights)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
@@ -224,6 +225,7 @@ def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> 
     changes = {
         **_optimizer(recipe, training),
         **_schedule(recipe, training),
+        **_augmentation(training),
         "epochs": training.epochs or default_epochs,
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
@@ -274,9 +276,37 @@ def _schedule(recipe: Recipe, training: TrainingChoice) -> dict[str, Any]:
     return changes
 
 
+def _augmentation(training: TrainingChoice) -> dict[str, Any]:
+    """Return the changes to the augmentation; a random resized crop replaces a padded one."""
+    if training.augmentation is None:
+        return {}
+    chosen = augmentation(training.augmentation)
+    crop = {} if chosen.random_resized_crop is None else {"crop_padding": 0, "crop_fill": 0.0}
+    return {"augmentation": chosen.model_dump(), **crop}
+
+
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Return a recipe with the changes that are not None."""
     return Recipe(**(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None}))
+
+
+def _check_augmentation(recipe: Recipe, grid: Grid, dataset: datasets.Dataset) -> None:
+    chosen = recipe.augmentation
+    unsuited = [
+        name
+        for name in method_names.chosen(grid.methods)
+        if not all(method.mixes_labels for method in method_names.variants(name))
+    ]
+    require(
+        not (chosen.mixes and unsuited),
+        f"mixup and cutmix mix labels, which {' and '.join(unsuited)} cannot use: leave out one",
+    )
+    colors = chosen.randaugment is not None or chosen.trivial_augment or chosen.color_jitter
+    require(
+        not colors or dataset.channels in (1, 3),
+        f"randaugment, trivial_augment and color_jitter are for images of 1 or 3 channels, and "
+        f"{dataset.name} has {dataset.channels}",
+    )
 
 
 def _teaching(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +24,17 @@ from torch import Tensor
 from rkd_core.datasets.batches import heartbeat
 from rkd_core.datasets.batches.augmentation import Augmentation
 from rkd_core.datasets.batches.statistics import Statistics, normalization_statistics
+from rkd_core.datasets.batches.transforms import LabelMix, Transforms
 from rkd_core.datasets.batches.workers import EVALUATION, Rows, WorkerPool
 from rkd_core.datasets.image_set import ImageSet
-from rkd_core.datasets.streamed_set import StreamedImageSet
+from rkd_core.datasets.streamed_set import CROP_AREA, StreamedImageSet
 from rkd_core.seeds import stream
 from rkd_core.specs import Recipe
 
 __all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics"]
+
+PixelTransform = Callable[[Tensor, int], Tensor]
+"""Function from pixels ``(batch, height, width, channels)`` and the number of the batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +47,14 @@ class Batch:
         indices: int64 ``(batch,)``, positions in the image set.
         views: int64 ``(batch,)``, number of the view of each image (see ``augmentation``); None
             for evaluation and for streamed sets, whose views are not numbered.
+        mix: Second labels of mixed images; None if images are not mixed.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     views: Tensor | None = None
+    mix: LabelMix | None = None
 
 
 class TrainingBatches:
@@ -90,6 +96,10 @@ class TrainingBatches:
         statistics = statistics or normalization_statistics(image_set, recipe)
         where = torch.device(device)
         self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
+        self._transforms: Transforms | None = None
+        if not recipe.numbers_views:
+            in_memory = isinstance(image_set, ImageSet)
+            self._transforms = Transforms(recipe.augmentation, seed, crops=in_memory)
 
     def __len__(self) -> int:
         """Return the number of steps per epoch, at least one even if its batch is short."""
@@ -105,7 +115,22 @@ class TrainingBatches:
         """
         order, size = self._order(epoch), self._recipe.batch_size
         starts = range(first * size, len(order), size)
-        return self._pixels.batches([order[start : start + size] for start in starts], epoch)
+        rows = [order[start : start + size] for start in starts]
+        if self._transforms is None:
+            return self._pixels.batches(rows, epoch)
+        return self._transformed(self._transforms, rows, epoch, first)
+
+    def _transformed(
+        self, transforms: Transforms, rows: Rows, epoch: int, first: int
+    ) -> Iterator[Batch]:
+        """Yield transformed batches."""
+
+        def transform(pixels: Tensor, number: int) -> Tensor:
+            return transforms.transform_pixels(pixels, epoch, first + number)
+
+        for step, batch in enumerate(self._pixels.batches(rows, epoch, transform), first):
+            images, mix = transforms.transform_images(batch.images, batch.labels, epoch, step)
+            yield replace(batch, images=images, mix=mix)
 
     def view_keys(self, epochs: int) -> NDArray[np.int64]:
         """Return the keys ``index * views + view`` of all views in a number of epochs.
@@ -205,7 +230,7 @@ def _pixels(
     pool = WorkerPool(
         image_set,
         seed or 0,
-        crop=recipe.crop_padding > 0,
+        crop=CROP_AREA if recipe.crop_padding else recipe.augmentation.random_resized_crop,
         flip=recipe.flip,
         workers=workers,
         persistent=seed is not None,
@@ -252,15 +277,17 @@ class _Resident:
         self._images = images.to(_storage_device(image_set.nbytes, device))
         self._labels = labels.to(device)
 
-    def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: Rows, epoch: int, transform: PixelTransform | None = None
+    ) -> Iterator[Batch]:
         """Yield a batch for each array of rows, augmented unless the epoch is ``EVALUATION``."""
         if epoch == EVALUATION:
             for indices in self._to_device(rows):
                 yield self._batch(indices, None)
         else:
             views = torch.from_numpy(self.draw(epoch)).to(self._device)
-            for indices in self._to_device(rows):
-                yield self._batch(indices, views[indices])
+            for number, indices in enumerate(self._to_device(rows)):
+                yield self._batch(indices, views[indices], transform, number)
 
     def view_batches(self, keys: Rows) -> Iterator[Batch]:
         """Yield a batch for each array of keys ``index * views + view``."""
@@ -271,11 +298,19 @@ class _Resident:
         """Return the view of every image of the set in an epoch, int64 ``(n,)``."""
         return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
 
-    def _batch(self, indices: Tensor, views: Tensor | None) -> Batch:
+    def _batch(
+        self,
+        indices: Tensor,
+        views: Tensor | None,
+        transform: PixelTransform | None = None,
+        number: int = 0,
+    ) -> Batch:
         heartbeat.beat()
         pixels = self._images.index_select(0, indices.to(self._images.device)).to(self._device)
         if views is not None:
             pixels = self.augmentation.apply(pixels, views)
+        if transform is not None:
+            pixels = transform(pixels, number)
         return Batch(self._normalize(pixels), self._labels[indices], indices, views)
 
     def _to_device(self, rows: Rows) -> tuple[Tensor, ...]:
@@ -290,11 +325,15 @@ class _Streamed:
     def __init__(self, pool: WorkerPool, device: torch.device, normalize: _Normalization) -> None:
         self._pool, self._device, self._normalize = pool, device, normalize
 
-    def batches(self, rows: Rows, epoch: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: Rows, epoch: int, transform: PixelTransform | None = None
+    ) -> Iterator[Batch]:
         """Yield a batch for each array of rows, augmented unless the epoch is ``EVALUATION``."""
-        for views in self._pool.read(rows, epoch):
+        for number, views in enumerate(self._pool.read(rows, epoch)):
             heartbeat.beat()
             pixels, labels, indices = (value.to(self._device, non_blocking=True) for value in views)
+            if transform is not None:
+                pixels = transform(pixels, number)
             yield Batch(self._normalize(pixels), labels, indices)
 
 

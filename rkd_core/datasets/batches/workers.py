@@ -34,7 +34,8 @@ class WorkerPool:
     Args:
         image_set: Images to decode.
         seed: Seed of the augmentation.
-        crop: Whether training views are random resized crops.
+        crop: Smallest share of the area of training views, which are random resized crops; None
+            for center crops.
         flip: Whether training views are flipped at random.
         workers: Number of processes; 0 to decode in this one, None for one per core, at most 8.
         persistent: Whether the processes are kept after a pass over the set.
@@ -46,7 +47,7 @@ class WorkerPool:
         image_set: StreamedImageSet,
         seed: int,
         *,
-        crop: bool,
+        crop: float | None,
         flip: bool,
         workers: int | None,
         persistent: bool,
@@ -98,7 +99,9 @@ class _Plan(Sampler[list[Key]]):
 class _Views(Dataset[View | str]):
     """Views by epoch and position, decoded in the workers."""
 
-    def __init__(self, image_set: StreamedImageSet, seed: int, crop: bool, flip: bool) -> None:
+    def __init__(
+        self, image_set: StreamedImageSet, seed: int, crop: float | None, flip: bool
+    ) -> None:
         self._set, self._seed, self._crop, self._flip = image_set, seed, crop, flip
 
     def __getitem__(self, key: Key) -> View | str:

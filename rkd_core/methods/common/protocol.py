@@ -201,6 +201,8 @@ class Method(_Frozen):
     name: ClassVar[str]
     grid: ClassVar[Grid] = {}
     """Values that a sweep tries by default; see ``variants``."""
+    mixes_labels: ClassVar[bool] = True
+    """Whether images and labels may be mixed; the loss is then computed for both labels."""
     any_objective: ClassVar[bool] = False
     """Whether students may have another objective than standard; their loss is the margin loss."""
 

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rkd_core.datasets.streamed_set import StreamedImageSet, random_resized_crop_box
+from rkd_core.datasets.streamed_set import (
+    CROP_AREA,
+    StreamedImageSet,
+    random_resized_crop_box,
+)
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions
 from tests.rkd_core.datasets.on_disk import (
@@ -329,7 +333,7 @@ def test_training_views_depend_on_seed_epoch_and_index_alone(tmp_path, load):
     image_folder(tmp_path / "a", sizes=((40, 30),))
     train = load(tmp_path / "a", DataOptions(image_size=16), **STREAMED).train
 
-    def view(seed=0, epoch=0, index=0, crop=True, flip=True):
+    def view(seed=0, epoch=0, index=0, crop=CROP_AREA, flip=True):
         return train.training_view(index, seed, epoch, crop=crop, flip=flip).tobytes()
 
     first = view()
@@ -337,9 +341,9 @@ def test_training_views_depend_on_seed_epoch_and_index_alone(tmp_path, load):
     assert view() == first
     assert len({first, view(seed=1), view(epoch=1), view(index=1)}) == 4
     plain = train.evaluation_view(0)
-    seen = {view(epoch=e, crop=False) for e in range(20)}
+    seen = {view(epoch=e, crop=None) for e in range(20)}
     assert seen == {plain.tobytes(), plain[:, ::-1].tobytes()}
-    assert view(crop=False, flip=False) == plain.tobytes()
+    assert view(crop=None, flip=False) == plain.tobytes()
 
 
 def test_evaluation_view_is_torchvisions_resize_and_center_crop(tmp_path, load):
@@ -356,7 +360,7 @@ def test_random_resized_crops_are_distributed_like_torchvisions():
     torch = pytest.importorskip("torch")
     transforms = pytest.importorskip("torchvision.transforms")
     rng, size = np.random.RandomState(0), (60, 40)
-    ours = np.array([random_resized_crop_box(*size, rng) for _ in range(3000)])
+    ours = np.array([random_resized_crop_box(*size, rng, CROP_AREA) for _ in range(3000)])
     assert (ours >= 0).all()
     assert (ours[:, 2] <= 60).all()
     assert (ours[:, 3] <= 40).all()
@@ -374,5 +378,5 @@ def test_random_resized_crops_are_distributed_like_torchvisions():
 
 
 def test_an_extreme_shape_falls_back_to_the_middle():
-    box = random_resized_crop_box(400, 2, np.random.RandomState(0))
+    box = random_resized_crop_box(400, 2, np.random.RandomState(0), CROP_AREA)
     assert box == (198, 0, 201, 2)

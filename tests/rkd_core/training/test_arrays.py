@@ -8,6 +8,7 @@ from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
+from rkd_core.spec_options import Augmentation
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.teachers.answers import Teacher
 from rkd_core.training import loop, train
@@ -32,10 +33,15 @@ def robust(period=2):
 
 
 # A large epsilon, because Adam amplifies rounding where gradients are close to zero.
+AUGMENTED = {"augmentation": Augmentation.parse("random_resized_crop,color_jitter,cutmix,mixup")}
 ADAMW = {"optimizer": "adamw", "epsilon": 1e-3, "gradient_clip": 1.0, "ema_decay": 0.9}
 
 
-@pytest.mark.parametrize("changes", [{}, ADAMW | {"learning_rate": 1e-3}], ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, ADAMW | {"learning_rate": 1e-3}, AUGMENTED],
+    ids=["sgd", "adamw", "augmented"],
+)
 def test_an_array_of_students_gives_the_records_of_single_runs(digits, tmp_path, changes):
     recipe = RECIPE.model_copy(update=changes)
     teacher = teacher_spec(objective="tradeoff", alpha=0.25, recipe=recipe)
@@ -97,8 +103,8 @@ def test_one_that_diverges_takes_no_other_with_it(digits, tmp_path, monkeypatch)
     good, bad = teacher_spec(), teacher_spec(objective="balanced")
     step = Run.step
 
-    def broken(self, images, labels, logits):
-        loss = step(self, images, labels, logits)
+    def broken(self, *batch):
+        loss = step(self, *batch)
         return loss * float("nan") if self.spec.objective == "balanced" else loss
 
     monkeypatch.setattr(Run, "step", broken)
@@ -142,7 +148,9 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 @pytest.mark.parametrize(
-    "changes", [{}, {"drop_last": False}, ADAMW], ids=["sgd", "short batches", "adamw"]
+    "changes",
+    [{}, {"drop_last": False}, ADAMW, AUGMENTED],
+    ids=["sgd", "short batches", "adamw", "augmented"],
 )
 def test_recorded_steps_are_plain_steps(device, changes, tmp_path):
     data = colourful()

@@ -9,6 +9,7 @@ import torch
 from rkd_core.errors import DivergedError, StoppedError, UserError
 from rkd_core.results import checkpoints
 from rkd_core.results.checkpoints import Checkpoints
+from rkd_core.spec_options import Augmentation
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.storage import bundles
 from rkd_core.training import saving, train
@@ -41,6 +42,10 @@ ADAMW = RECIPE.model_copy(
         "schedule": "one_cycle",
         "ema_decay": 0.8,
     }
+)
+
+AUGMENTED = RECIPE.model_copy(
+    update={"augmentation": Augmentation.parse("trivial_augment,random_erasing=0.5,mixup,cutmix")}
 )
 
 
@@ -179,7 +184,7 @@ def test_checkpoints_that_take_long_are_rare(world, monkeypatch):
 @pytest.mark.parametrize(
     ("recipe", "step"),
     [(RECIPE, step) for step in (1, STEPS - 1, STEPS, 2 * STEPS + 1, 6 * STEPS - 1)]
-    + [(ADAMW, 1), (ADAMW, 2 * STEPS + 1)],
+    + [(ADAMW, 1), (ADAMW, 2 * STEPS + 1), (AUGMENTED, 2 * STEPS + 1)],
 )
 def test_what_was_asked_to_stop_goes_on_from_that_very_step(world, recipe, step):
     data, student, folder = world
