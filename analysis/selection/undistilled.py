@@ -15,7 +15,7 @@ from analysis.selection import Selection, best_first
 from analysis.selection.criteria import Accuracies
 from analysis.selection.intervals import Interval, Prospect, interval
 from analysis.selection.posterior import fit
-from analysis.selection.uncertainty import MOST, expected_accuracies
+from analysis.selection.uncertainty import MOST, Uncertainty, expected_accuracies
 
 __all__ = ["METHOD", "Undistilled", "undistilled"]
 
@@ -57,7 +57,11 @@ class Undistilled:
 
 
 def undistilled(
-    students: pa.Table, variants: pa.Table, held_out: HeldOut, selection: Selection
+    students: pa.Table,
+    variants: pa.Table,
+    held_out: HeldOut,
+    selection: Selection,
+    sure: Uncertainty | None,
 ) -> Undistilled | None:
     """Compare the selected student with the best one that has no teacher.
 
@@ -69,6 +73,8 @@ def undistilled(
         variants: Records of students of other methods.
         held_out: Test counts of both.
         selection: The selection among the candidates.
+        sure: Its uncertainty. Accuracies are those expected of the selected student less the gain,
+            so that the three figures agree.
 
     Returns:
         The comparison; None if no student without a teacher was trained.
@@ -99,17 +105,19 @@ def undistilled(
     else:
         values = rule.objective(_rows(seen, pair)) if admitted else -shortfall[pair]
         preferred = bool((values[1] >= values[0] - _ROUNDING).all())
+    reached = [column[place] for column in (expected.means.worst_k, expected.means.average)]
     gain, on_standard = None, None
-    if estimate is not None:
+    if estimate is not None and sure is not None:
         means, (worst_k, average) = expected.means, estimate[1:]
-        gain = Prospect(
-            *(
-                Interval.of(
-                    mean[pair[0]] - mean[place], interval(draws[:, pair[0]] - draws[:, place])
-                )
-                for mean, draws in ((means.worst_k, worst_k), (means.average, average))
-            )
+        gains = [
+            Interval.of(mean[pair[0]] - mean[place], interval(draws[:, pair[0]] - draws[:, place]))
+            for mean, draws in ((means.worst_k, worst_k), (means.average, average))
+        ]
+        gain = Prospect(*gains)
+        of_selected = (
+            m[selection.selected] for m in (sure.expected.worst_k, sure.expected.average)
         )
+        reached = [own - one.value for own, one in zip(of_selected, gains, strict=True)]
         on_standard = interval(worst_k[:, place] - worst_k[:, selection.reference])
     return Undistilled(
         combinations=own,
@@ -118,8 +126,8 @@ def undistilled(
         best=best,
         admitted=admitted,
         preferred=preferred,
-        worst_k=float(expected.means.worst_k[place]),
-        average=float(expected.means.average[place]),
+        worst_k=float(reached[0]),
+        average=float(reached[1]),
         gain=gain,
         gain_on_standard=on_standard,
     )

@@ -24,14 +24,16 @@ def distillation_gain(outcome: Outcome) -> str:
     )
     if beside.gain is None:
         return f"{text}."
-    worst, average = (_gain(one) for one in (beside.gain.worst_k, beside.gain.average))
-    shifted = not outcome.selection.combinations.unshifted.all()
-    both = ", both without shifts" if shifted else ""
+    worst, average = beside.gain.worst_k, beside.gain.average
+    both = "" if outcome.selection.combinations.unshifted.all() else ", both without shifts"
+    doubt = ""
+    if worst.low < 0 < worst.high:
+        doubt = f" It is open whether distillation raises the {outcome.worst_name} accuracy."
     return (
-        f"{text}. Distillation gains {worst} points {outcome.worst_name} and {average} average, "
-        f"with {CONFIDENCE:.0%} intervals{both}."
+        f"{text}. Distillation gains {_gain(worst, outcome.worst_name)} and "
+        f"{_gain(average, 'average')}, with {CONFIDENCE:.0%} intervals{both}.{doubt}"
     )
 
 
-def _gain(one: Interval) -> str:
-    return f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
+def _gain(one: Interval, name: str) -> str:
+    return f"{points(one.value)} points {name} ({points(one.low)} to {points(one.high)})"

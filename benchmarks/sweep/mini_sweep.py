@@ -60,7 +60,9 @@ QUICK = shlex.split(
 
 def commands(options: list[str]) -> dict[str, list[str]]:
     """Return the two command lines, without the results folder."""
-    ours = shlex.split("--scale small --gpus-per-trial 0 --multiplier-period epoch")
+    ours = shlex.split(
+        "--scale small --gpus-per-trial 0 --multiplier-period epoch --no-undistilled"
+    )
     return {
         "naive": [sys.executable, "-m", "benchmarks.naive.sweep", *options],
         "ours": [sys.executable, str(ROOT / "sweeps" / "pareto.py"), *ours, *options],

@@ -35,7 +35,8 @@ class Sweep:
         name: Name of data in memory, in records and reports.
         class_names: Class names of data in memory, in label order.
         options: The options of ``pareto.py``, with ``_`` in the place of ``-``: ``alphas=(0, 0.5)``
-            for ``--alphas 0 0.5``, ``serial=True`` for ``--serial``.
+            for ``--alphas 0 0.5``, ``serial=True`` for ``--serial``, ``undistilled=False`` for
+            ``--no-undistilled``.
 
     Raises:
         UserError: An argument is unknown or wrong.

@@ -115,7 +115,7 @@ class Grid:
     """distillation methods to train on the standard teacher, each with its own small grid or with
     given options, such as dkd:others_weight=2; tradeoff is the grid of teachers and students;
     standard distillation is always included"""
-    undistilled: bool = True
+    undistilled: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     """leave out the students without a teacher, one for each objective, which show whether
     distillation is worth it; a search leaves them out anyway"""
 
