@@ -202,9 +202,14 @@ def objective_name(objective: int, alpha: float, symbol: str = "α") -> str:
 
 
 def combination_name(c: Combinations, index: int) -> str:
-    """Return a name such as ``α_t = 0.5, robust student, T = 3, shifted 0.5``."""
+    """Return a name such as ``α_t = 0.5, robust student, T = 3, shifted 0.5``.
+
+    Of a student without a teacher, it has the objective only.
+    """
     teacher = _role(int(c.teacher_objective[index]), c.alpha_t[index], "α_t", "teacher")
     student = _role(int(c.student_objective[index]), c.alpha_s[index], "α_s", "student")
+    if c.teacher_objective[index] < 0:
+        return f"{student}{c.aside(index)}"
     return f"{teacher}, {student}, T = {c.temperature[index]:g}{c.aside(index)}"
 
 

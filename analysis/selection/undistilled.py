@@ -15,7 +15,7 @@ from analysis.selection import Selection, best_first
 from analysis.selection.criteria import Accuracies
 from analysis.selection.intervals import Interval, Prospect, interval
 from analysis.selection.posterior import fit
-from analysis.selection.uncertainty import MOST, Uncertainty, expected_accuracies
+from analysis.selection.uncertainty import MOST, expected_accuracies
 
 __all__ = ["METHOD", "Undistilled", "undistilled"]
 
@@ -61,7 +61,6 @@ def undistilled(
     variants: pa.Table,
     held_out: HeldOut,
     selection: Selection,
-    sure: Uncertainty | None,
 ) -> Undistilled | None:
     """Compare the selected student with the best one that has no teacher.
 
@@ -73,8 +72,7 @@ def undistilled(
         variants: Records of students of other methods.
         held_out: Test counts of both.
         selection: The selection among the candidates.
-        sure: Its uncertainty. Accuracies are those expected of the selected student less the gain,
-            so that the three figures agree.
+            Accuracies are those expected of its student less the gain, so that the three agree.
 
     Returns:
         The comparison; None if no student without a teacher was trained.
@@ -107,17 +105,16 @@ def undistilled(
         preferred = bool((values[1] >= values[0] - _ROUNDING).all())
     reached = [column[place] for column in (expected.means.worst_k, expected.means.average)]
     gain, on_standard = None, None
-    if estimate is not None and sure is not None:
+    if estimate is not None:
         means, (worst_k, average) = expected.means, estimate[1:]
         gains = [
             Interval.of(mean[pair[0]] - mean[place], interval(draws[:, pair[0]] - draws[:, place]))
             for mean, draws in ((means.worst_k, worst_k), (means.average, average))
         ]
         gain = Prospect(*gains)
-        of_selected = (
-            m[selection.selected] for m in (sure.expected.worst_k, sure.expected.average)
-        )
-        reached = [own - one.value for own, one in zip(of_selected, gains, strict=True)]
+        if selection.seen.estimated is not None:
+            found = selection.seen.means.worst_k, selection.seen.means.average
+            reached = [m[pair[0]] - one.value for m, one in zip(found, gains, strict=True)]
         on_standard = interval(worst_k[:, place] - worst_k[:, selection.reference])
     return Undistilled(
         combinations=own,

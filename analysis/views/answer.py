@@ -11,6 +11,7 @@ from rich.text import Text
 from analysis.selection.intervals import CONFIDENCE
 from analysis.selection.outcome import Interval, Outcome, combination_name
 from analysis.selection.recommendation import recommendation
+from analysis.selection.undistilled import Undistilled
 from analysis.views.tables import teacher_of
 from rkd_core.metrics import recalls
 from rkd_core.text.numbers import decimal, interval, percent, plural, points
@@ -89,7 +90,9 @@ def _beside(outcome: Outcome) -> Iterator[Text]:
         m, place = beside.test, beside.best
         figures = _figures(outcome, m.worst_k[place], m.average[place])
         missed = "" if beside.admitted else ", but violates the constraint"
-        yield Text(f"Without a teacher, the same network: {figures} on test{missed}")
+        name = combination_name(beside.combinations, place)
+        line = f"Without a teacher, the same network ({name}): {figures} on test{missed}"
+        yield Text(line + _gain(beside))
         if beside.preferred:
             verdict = "Training without a teacher is as good or better by this rule, on validation"
             yield Text(verdict, "yellow")
@@ -123,6 +126,15 @@ def _beyond_shift(outcome: Outcome) -> Iterator[Text]:
             f"points, average {shown[1]} (estimated from validation)",
             "yellow" if worst.low <= 0 else "",
         )
+
+
+def _gain(beside: Undistilled) -> str:
+    """Return what distillation gains in worst-k accuracy; empty without an estimate."""
+    if beside.gain is None:
+        return ""
+    gain = beside.gain.worst_k
+    ends = f"{points(gain.low)} to {points(gain.high)}"
+    return f"; distillation gains {points(gain.value)} points ({ends}, estimated from validation)"
 
 
 def _runner_up(outcome: Outcome) -> Iterator[Text]:
