@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 
 from analysis.report.pareto import rounded
 from analysis.runs.columns import FloatArray, counts
-from analysis.runs.loading import Runs
+from analysis.runs.loading import WITHOUT_TEACHER, Runs
 from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
-from analysis.selection.undistilled import METHOD
 from analysis.views.tables import teacher_of
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import equal_groups
@@ -57,7 +56,9 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
         ids = outcome.teachers.combinations.run_ids(place)
         found.append(Model("teacher", "standard teacher", _rows(runs.teachers, ids)))
     standard = pc.is_null(runs.variants["student_objective"])
-    alone = runs.variants.filter(pc.and_(pc.equal(runs.variants["method"], METHOD), standard))
+    alone = runs.variants.filter(
+        pc.and_(pc.equal(runs.variants["method"], WITHOUT_TEACHER), standard)
+    )
     if len(alone):
         found.append(Model("one_hot", "student without a teacher", alone))
     return found

@@ -17,7 +17,10 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["ENOUGH", "GENTLE", "Runs", "load", "planned"]
+__all__ = ["ENOUGH", "GENTLE", "WITHOUT_TEACHER", "Runs", "load", "planned"]
+
+WITHOUT_TEACHER = "one_hot"
+"""Method of a student without a teacher, as records name it."""
 
 
 _OF_STUDENT = (
@@ -54,8 +57,8 @@ class Runs:
         teachers: Teachers of the students, as far as they have records.
         notes: One line for each group of excluded records.
         every: All records that were considered, whether completed or not.
-        shifted: Shifted students in the columns of records and ``shift``, with the run ids of the
-            trained students; validation counts are cross-fitted.
+        shifted: Shifted students, with a teacher or without one, in the columns of records and
+            ``shift``, with the run ids of the trained students; validation counts are cross-fitted.
     """
 
     students: pa.Table
@@ -68,9 +71,19 @@ class Runs:
     @property
     def candidates(self) -> pa.Table:
         """Students and shifted students, in the columns of records and perhaps ``shift``."""
-        if self.shifted is None:
-            return self.students
-        return pa.concat_tables([self.students, self.shifted], promote_options="default")
+        return self._with_shifts(self.students, pc.field("variant").is_null())
+
+    @property
+    def undistilled(self) -> pa.Table:
+        """Students without a teacher, shifted or not, in the columns of ``candidates``."""
+        alone = _undistilled(self.variants)
+        return self._with_shifts(alone, pc.field("method") == WITHOUT_TEACHER)
+
+    def _with_shifts(self, students: pa.Table, among: pc.Expression) -> pa.Table:
+        shifted = None if self.shifted is None else self.shifted.filter(among)
+        if not shifted:
+            return students
+        return pa.concat_tables([students, shifted], promote_options="default")
 
     def with_shift(self, strength: float) -> pa.Table:
         """Return the students with a shift of this strength, NaN for none."""
@@ -136,10 +149,19 @@ def load(
     ended = table.filter(ended)["status"]
     for count in sorted(ended.value_counts().to_pylist(), key=lambda c: str(c["values"])):
         notes.append(f"{_runs(count['counts'], count['values'] + ' run')} left out")
-    shifted, missing = _shifted(results, students)
+    own = pa.concat_tables([students, _undistilled(variants)])
+    shifted, missing = _shifted(results, own)
     if missing and shifted is not None:
         notes.append(f"{_runs(missing, 'student')} without shifts: the same sweep computes them")
     return Runs(students, variants, teachers, tuple(notes), table, shifted)
+
+
+def _undistilled(variants: pa.Table) -> pa.Table:
+    """Return the students without a teacher, with the standard objective named like others."""
+    alone = variants.filter(pc.equal(variants["method"], WITHOUT_TEACHER))
+    place = alone.schema.get_field_index("student_objective")
+    named = pc.fill_null(alone["student_objective"], "standard")  # records leave it out
+    return alone.set_column(place, alone.schema.field(place), named)
 
 
 def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, int]:

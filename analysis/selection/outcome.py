@@ -21,7 +21,7 @@ from analysis.selection.intervals import (
     interval,
     worst_k_interval,
 )
-from analysis.selection.uncertainty import Estimate, Uncertainty, choose, decide
+from analysis.selection.uncertainty import Estimate, Uncertainty, decide
 from analysis.selection.undistilled import Undistilled, undistilled
 from rkd_core.errors import UserError
 
@@ -134,7 +134,7 @@ def assess(
     """
     selection, uncertainty, unsaid = decide(combine(runs.candidates), criterion, estimate)
     worst_k = selection.criterion.worst_k
-    tables = [runs.candidates, runs.variants]
+    tables = [runs.students, runs.variants, *([runs.shifted] if runs.shifted is not None else [])]
     held_out = HeldOut.of(pa.concat_tables(tables, promote_options="default"))
     classes = selection.combinations.class_total.shape[1], held_out.class_total.shape[1]
     if classes[0] != classes[1]:
@@ -143,16 +143,13 @@ def assess(
             f"{classes[1]} in test_class_total"
         )
     test = held_out.means(selection.combinations, worst_k)
-    unshifted = selection
-    if not selection.combinations.unshifted.all():
-        unshifted = choose(combine(runs.students), criterion, estimate)
     return Outcome(
         selection=selection,
         held_out=held_out,
         test=test,
         teachers=_beside(runs.teachers, worst_k),
         methods=_beside(runs.variants, worst_k),
-        undistilled=undistilled(runs.students, runs.variants, held_out, unshifted),
+        undistilled=undistilled(runs.candidates, runs.undistilled, held_out, selection),
         fitted=_fitted(runs.variants),
         setting=_setting(runs),
         uncertainty=uncertainty,

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.selection import Selection, best_first
 from analysis.selection.criteria import Accuracies
 from analysis.selection.intervals import Interval, Prospect, interval
-from analysis.selection.posterior import fit
+from analysis.selection.shift_levels import fit_levels
 from analysis.selection.uncertainty import MOST, expected_accuracies
 
-__all__ = ["METHOD", "Undistilled", "undistilled"]
+__all__ = ["Undistilled", "undistilled"]
 
-METHOD = "one_hot"
-"""Method of a student without a teacher, as records name it."""
 _ROUNDING = 1e-12
 
 
@@ -57,10 +53,7 @@ class Undistilled:
 
 
 def undistilled(
-    students: pa.Table,
-    variants: pa.Table,
-    held_out: HeldOut,
-    selection: Selection,
+    candidates: pa.Table, alone: pa.Table, held_out: HeldOut, selection: Selection
 ) -> Undistilled | None:
     """Compare the selected student with the best one that has no teacher.
 
@@ -68,36 +61,38 @@ def undistilled(
     selection itself does not depend on students without a teacher.
 
     Args:
-        students: Records of the candidates.
-        variants: Records of students of other methods.
+        candidates: Records of the candidates.
+        alone: Records of the students without a teacher, which have a ``student_objective``.
         held_out: Test counts of both.
         selection: The selection among the candidates.
-            Accuracies are those expected of its student less the gain, so that the three agree.
 
     Returns:
         The comparison; None if no student without a teacher was trained.
     """
-    alone = variants.filter(pc.equal(variants["method"], METHOD))
     if not len(alone):
         return None
-    place = alone.schema.get_field_index("student_objective")
-    named = pc.fill_null(alone["student_objective"], "standard")  # records leave it out
-    alone = alone.set_column(place, alone.schema.field(place), named)
-    own, joint = combine(alone), combine(pa.concat_tables([students, alone]))
-    rule, first = selection.criterion, len(selection.combinations)  # those of the grid come first
+    own = combine(alone)
+    joint = combine(pa.concat_tables([candidates, alone], promote_options="default"))
+    of_grid = joint.variant.is_null().to_numpy(zero_copy_only=False)
+    grid, others = np.flatnonzero(of_grid), np.flatnonzero(~of_grid)  # both in their own order
+    rule, selected, reference = (
+        selection.criterion,
+        grid[selection.selected],
+        grid[selection.reference],
+    )
     counted = Accuracies(joint, joint.means(rule.worst_k))
-    posterior = fit(joint) if len(joint) <= MOST else None
+    posterior = fit_levels(joint) if int(joint.unshifted.sum()) <= MOST else None
     estimate = None if posterior is None else expected_accuracies(posterior, counted, rule)
     expected = counted if estimate is None else estimate[0]
     seen = counted if selection.seen.estimated is None else expected
 
-    shortfall = rule.shortfall(seen, selection.reference)
-    fits = shortfall[first:] <= _ROUNDING
-    mine = _rows(seen, np.arange(first, len(joint)))
-    values = rule.objective(mine) if fits.any() else -shortfall[first:]
+    shortfall = rule.shortfall(seen, reference)
+    fits = shortfall[others] <= _ROUNDING
+    mine = _rows(seen, others)
+    values = rule.objective(mine) if fits.any() else -shortfall[others]
     best = best_first(own, mine.means, values, fits if fits.any() else ~fits)
-    admitted, place = bool(fits[best]), first + best
-    pair = [selection.selected, place]
+    admitted, place = bool(fits[best]), others[best]
+    pair = np.array([selected, place])
     if admitted != selection.feasible:
         preferred = admitted
     else:
@@ -108,14 +103,18 @@ def undistilled(
     if estimate is not None:
         means, (worst_k, average) = expected.means, estimate[1:]
         gains = [
-            Interval.of(mean[pair[0]] - mean[place], interval(draws[:, pair[0]] - draws[:, place]))
+            Interval.of(
+                mean[selected] - mean[place], interval(draws[:, selected] - draws[:, place])
+            )
             for mean, draws in ((means.worst_k, worst_k), (means.average, average))
         ]
         gain = Prospect(*gains)
         if selection.seen.estimated is not None:
             found = selection.seen.means.worst_k, selection.seen.means.average
-            reached = [m[pair[0]] - one.value for m, one in zip(found, gains, strict=True)]
-        on_standard = interval(worst_k[:, place] - worst_k[:, selection.reference])
+            reached = [
+                m[selection.selected] - one.value for m, one in zip(found, gains, strict=True)
+            ]
+        on_standard = interval(worst_k[:, place] - worst_k[:, reference])
     return Undistilled(
         combinations=own,
         val=own.means(rule.worst_k),
@@ -130,7 +129,7 @@ def undistilled(
     )
 
 
-def _rows(accuracies: Accuracies, rows: Sequence[int] | IntArray) -> Accuracies:
+def _rows(accuracies: Accuracies, rows: IntArray) -> Accuracies:
     """Return the accuracies of some combinations, for the objective of a rule."""
     m = accuracies.means
     chosen = (column[rows] for column in (m.average, m.average_se, m.worst_k, m.worst_k_se))

@@ -24,13 +24,12 @@ def distillation_gain(outcome: Outcome) -> str:
     if beside.gain is None:
         return f"{text}."
     worst, average = beside.gain.worst_k, beside.gain.average
-    both = "" if outcome.selection.combinations.unshifted.all() else ", both without shifts"
     doubt = ""
     if worst.low < 0 < worst.high:
         doubt = f" It is open whether distillation raises the {outcome.worst_name} accuracy."
     return (
         f"{text}. Distillation gains {_gain(worst, outcome.worst_name)} and "
-        f"{_gain(average, 'average')}, with {CONFIDENCE:.0%} intervals{both}.{doubt}"
+        f"{_gain(average, 'average')}, with {CONFIDENCE:.0%} intervals.{doubt}"
     )
 
 

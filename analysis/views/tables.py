@@ -223,6 +223,7 @@ def undistilled(outcome: Outcome) -> Sheet:
             rows.append(
                 (
                     *_objective(int(c.student_objective[i]), c.alpha_s[i]),
+                    _number(c.shift[i]),
                     int(c.seeds[i]),
                     *_figures(c, i, beside.val, beside.test),
                     *(_number(end) for end in gain),
@@ -230,7 +231,9 @@ def undistilled(outcome: Outcome) -> Sheet:
                     " ".join(c.run_ids(i)),
                 )
             )
-    columns = (*_STUDENT[:2], _SEEDS, *_splits(outcome), *_GAINS, *_ENDS)
+    shown = beside is not None and not beside.combinations.unshifted.all()
+    shift = Column("shift", "shifted", shown=shown)
+    columns = (*_STUDENT[:2], shift, _SEEDS, *_splits(outcome), *_GAINS, *_ENDS)
     return Sheet("without_teacher", f"No teacher: {_title(outcome)}", columns, tuple(rows))
 
 

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from analysis.runs.columns import objective_names
 from analysis.runs.groups import of_long_tail
+from analysis.runs.loading import WITHOUT_TEACHER
 from analysis.selection.outcome import Interval, Outcome, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.selection.undistilled import METHOD
 from analysis.views.answer import answer
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.shift_gain import shift_gain
@@ -140,7 +140,7 @@ def main_table(outcome: Outcome) -> Table:
             _mark(row),
             _objective(row, "teacher_objective", "alpha_t"),
             _objective(row, "student_objective", "alpha_s"),
-            "" if temperature is None else f"{temperature:g}{star}",
+            ("" if temperature is None else f"{temperature:g}") + star,
             *([str(row["seeds"])] if uneven else []),
             *_figures(row),
             *more,
@@ -169,7 +169,9 @@ def methods_table(outcome: Outcome) -> Table | None:
     They have the standard teacher or no teacher. Of students that are trained on labels alone, the
     main table has the best one.
     """
-    rows = [row for row in methods(outcome).by_key() if row["method"].split(" ")[0] != METHOD]
+    rows = [
+        row for row in methods(outcome).by_key() if row["method"].split(" ")[0] != WITHOUT_TEACHER
+    ]
     if not rows:
         return None
     table = _table("", "other methods", keys=2)
@@ -295,7 +297,10 @@ def _legend(outcome: Outcome, width: int) -> list[str]:
     lines = ["", f"▸ selected on validation   ○ standard distillation{alone}"]
     if np.isin((c.alpha_t, c.alpha_s), (0, 1)).any():
         lines.append("α 0 is the balanced objective, α 1 the robust one")
-    if not c.unshifted[outcome.selection.selected]:
+    beside = outcome.undistilled
+    shown = [c.shift[outcome.selection.selected]]
+    shown += [] if beside is None else [beside.combinations.shift[beside.best]]
+    if np.isfinite(shown).any():
         lines.append("† with its logits shifted; the shift is fitted to validation")
         lines.append("validation of shifted students: each half by the shift fitted to the other")
     if of_long_tail(outcome.setting.train_counts):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from analysis.selection import undistilled as module
@@ -184,3 +186,46 @@ def test_equal_counts_are_as_good() -> None:
         )
     _, found = compared([*rows, *twins], estimate="raw")
     assert (found.admitted, found.preferred) == (True, True)
+
+
+def shifted(rows: list[worlds.Row], gain: int) -> pa.Table:
+    """The students with a shift by which the first class has more correct images."""
+    moved = []
+    for row in rows:
+        if row["stage"] == "student":
+            counts = {
+                f"{s}_class_correct": list(row[f"{s}_class_correct"]) for s in ("val", "test")
+            }
+            for correct in counts.values():
+                correct[0] += gain
+            moved.append({**row, **counts})
+    table = worlds.table(moved)
+    return table.append_column("shift", pa.array(np.full(len(table), 0.5)))
+
+
+def test_both_may_be_shifted() -> None:
+    own, rows = alone({None: (0.93, 0.6), 1.0: (0.93, 0.6)}), grid()
+    table = pa.concat_tables([shifted(rows, 4), shifted(own, 50)])
+    runs = replace(runs_of([*rows, *own]), shifted=table)
+    before, outcome = assess(replace(runs_of(rows), shifted=shifted(rows, 4))), assess(runs)
+    found = outcome.undistilled
+    assert found is not None
+    assert document(before)["selected"] == document(outcome)["selected"]
+    assert len(found.combinations) == 4
+    assert found.combinations.shift[found.best] == 0.5
+    run_ids = found.combinations.run_ids(found.best)
+    tests = [row for row in shifted(own, 50).to_pylist() if row["run_id"] in run_ids]
+    worst = [min(c / t for c, t in zip(r["test_class_correct"], r["test_class_total"], strict=True))
+             for r in tests]  # fmt: skip
+    assert found.test.worst_k[found.best] == pytest.approx(np.mean(worst))
+    assert found.gain is not None
+    value = outcome.selection.seen.means.worst_k[outcome.selection.selected] - found.worst_k
+    assert value == pytest.approx(found.gain.worst_k.value)
+    assert ", shifted 0.5) " in distillation_gain(outcome)
+    students = document(outcome)["undistilled"]["students"]
+    assert [row["shift"] for row in students] == [None, None, 0.5, 0.5]
+    (row,) = [line for line in printed(outcome).splitlines() if " none " in line]
+    assert "†" in row
+    plain = assess(replace(runs, shifted=None)).undistilled
+    assert plain is not None
+    assert len(plain.combinations) == 2
