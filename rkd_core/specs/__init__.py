@@ -8,6 +8,7 @@ from rkd_core.specs.identity import (
     run_id,
 )
 from rkd_core.specs.spec import (
+    Augmentation,
     DataOptions,
     Derivation,
     HoldoutRule,
@@ -24,6 +25,7 @@ from rkd_core.specs.spec import (
 
 __all__ = [
     "MATH_VERSION",
+    "Augmentation",
     "DataOptions",
     "Derivation",
     "HoldoutRule",

@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rkd_core.errors import UserError, first_line, require, unknown_name
-from rkd_core.spec_options import Augmentation
-from rkd_core.specs import Recipe
+from rkd_core.specs import Augmentation, Recipe
 
 __all__ = ["RECIPES", "descriptions", "get", "read"]
 
@@ -100,6 +99,6 @@ def _shares(name: str, value: Any, epochs: int) -> float | tuple[float, ...]:
 
 
 RECIPES: dict[str, tuple[str, Recipe]] = {
-    path.stem: read(path) for path in sorted(_FOLDER.glob("*.toml"))
+    path.stem: read(path) for path in sorted(_FOLDER.glob("*.toml"), key=lambda path: path.stem)
 }
 """Description and recipe of every file in ``recipe_files``, by the name of the file."""

@@ -21,6 +21,7 @@ from rkd_core.errors import unknown_name
 from rkd_core.objectives import OBJECTIVES
 from rkd_core.spec_options import (
     LARGEST,
+    Augmentation,
     DataOptions,
     Frozen,
     HoldoutRule,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rkd_core.methods.common.protocol import Method
 
 __all__ = [
+    "Augmentation",
     "DataOptions",
     "Derivation",
     "HoldoutRule",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from rkd_core.errors import UserError
-from rkd_core.spec_options import Augmentation
+from rkd_core.specs import Augmentation
 
 __all__ = ["OPTIONS", "as_flags", "augmentation", "errors_as_flags"]
 

@@ -98,7 +98,7 @@ def parse(
 
 _LISTS = ("--alphas", "--temperatures", "--seeds", "--repeat", "--tune", "--milestones", "--betas")
 """Options whose values may also be separated by commas."""
-_JOINED = ("--methods", "--order")
+_JOINED = ("--methods", "--order", "--augmentation")
 """Options with one value separated by commas, which may also be separated by blanks."""
 
 

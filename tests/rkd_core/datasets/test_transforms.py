@@ -6,11 +6,12 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from rkd_core.datasets import load
 from rkd_core.datasets.batches import transforms
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.datasets.batches.transforms import Transforms
-from rkd_core.spec_options import Augmentation
-from rkd_core.specs import Recipe
+from rkd_core.specs import Augmentation, DataOptions, Recipe
+from tests.rkd_core.datasets.on_disk import image_folder
 from tests.rkd_core.training.test_loop import colourful
 
 ALL = "random_resized_crop=0.3,randaugment,color_jitter,random_erasing=0.5,mixup,cutmix"
@@ -123,6 +124,24 @@ def test_a_crop_of_a_batch_is_a_resized_rectangle_of_each_image():
     assert len({image.numpy().tobytes() for image in found}) > 40
     whole = transforms._crop(ramp, 1.0, np.random.RandomState(0))
     assert float((whole.float() - ramp.float()).abs().mean()) < 12  # most of the image
+
+
+def test_streamed_images_are_cropped_once_and_then_transformed(tmp_path):
+    """The crop is made from the whole image when it is decoded."""
+    image_folder(tmp_path / "a", sizes=((40, 30),))
+    options = DataOptions(image_size=16)
+    train = load(str(tmp_path / "a"), options, decode_limit=0).train
+
+    def batches(text, **fields):
+        recipe = Recipe(epochs=1, batch_size=4, augmentation=Augmentation.parse(text), **fields)
+        return list(TrainingBatches(train, recipe, seed=0, workers=0).epoch(0))
+
+    padded, cropped = batches("none", crop_padding=4), batches("random_resized_crop=0.08")
+    for one, other in zip(padded, cropped, strict=True):
+        assert torch.equal(one.images, other.images)
+    mixed = batches(ALL)
+    assert not torch.equal(mixed[0].images, cropped[0].images)
+    assert all(batch.mix is not None and batch.views is None for batch in mixed)
 
 
 @pytest.mark.parametrize("text", ["none", *ALL.split(","), "trivial_augment", ALL])

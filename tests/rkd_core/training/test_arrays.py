@@ -8,8 +8,7 @@ from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import TrainingBatches
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
-from rkd_core.spec_options import Augmentation
-from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
+from rkd_core.specs import Augmentation, DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.teachers.answers import Teacher
 from rkd_core.training import loop, train
 from rkd_core.training.run import Run

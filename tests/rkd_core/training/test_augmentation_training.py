@@ -11,8 +11,7 @@ from rkd_core import records
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.errors import UserError
-from rkd_core.spec_options import Augmentation
-from rkd_core.specs import Recipe, TrainingSpec, Variant
+from rkd_core.specs import Augmentation, Recipe, TrainingSpec, Variant
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.table_or_live import teacher_pass
 from rkd_core.training import train

@@ -9,8 +9,7 @@ import torch
 from rkd_core.errors import DivergedError, StoppedError, UserError
 from rkd_core.results import checkpoints
 from rkd_core.results.checkpoints import Checkpoints
-from rkd_core.spec_options import Augmentation
-from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, run_id
+from rkd_core.specs import Augmentation, DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.storage import bundles
 from rkd_core.training import saving, train
 from rkd_core.training.run import Run
