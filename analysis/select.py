@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ def run(
     tables: Location | None = None,
     target_regret: float | None = None,
     verbose: bool = False,
+    images: bool = True,
+    illustrate: Callable[[Sequence[int]], None] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Select, write ``selection.json`` and the figures into the folder, and print the answer.
@@ -81,6 +84,9 @@ def run(
         tables: Folder for every table as CSV, LaTeX and Markdown; None for none.
         target_regret: Propose further seeds that reduce the expected regret to this fraction.
         verbose: Whether to print all tables, too.
+        images: Whether the report shows pictures of test images.
+        illustrate: Function that stores pictures of these rows of the original test split, as
+            ``rkd_core.records.thumbnails.write`` does; None to use those that are stored.
         console: Where to print; None for standard output.
 
     Returns:
@@ -96,7 +102,7 @@ def run(
 
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
-    asked = rule, run_ids, family, target_regret
+    asked = rule, run_ids, family, target_regret, images
     names = _FILES if figures else _FILES[:1]
     key, last = answer_cache.key_of(results, *asked), answer_cache.load(results)
     screen = answer_cache.screen_of(console, results, verbose)
@@ -116,7 +122,8 @@ def run(
     lines, failure = [], None
     try:  # write files first, so that they exist even if printing fails
         if not stands:
-            _write_answer(results, content, runs if figures else None, outcome)
+            report = partial(_write_report, runs, outcome, results, images, illustrate)
+            _write_answer(results, content, report if figures else None)
         lines.append(_written(results, names, "Unchanged:" if stands else "Wrote", verbose))
         if tables is not None:
             _write_tables(tables, runs, outcome)
@@ -186,24 +193,40 @@ def _say(console: Console, line: str) -> None:
 
 
 def _write_answer(
-    results: Location, content: dict[str, Any], drawn: Runs | None, outcome: Outcome
+    results: Location, content: dict[str, Any], report: Callable[[], None] | None
 ) -> None:
-    """Write ``selection.json``, and the figures and the report of any given runs."""
+    """Write ``selection.json``, and any figures and report."""
     from analysis.views.selection_json import write_json
     from rkd_core.errors import UserError
 
     try:
         write_json(results / _FILES[0], content)
-        if drawn is not None:
-            from analysis.report import page
-            from analysis.views import figure
-
-            figure.save(outcome, results)
-            page.save(drawn, outcome, results)
+        if report is not None:
+            report()
     except OSError as error:
         raise UserError(
             f"nothing could be written to {results}: {error.strerror or error}"
         ) from error
+
+
+def _write_report(
+    runs: Runs,
+    outcome: Outcome,
+    results: Location,
+    images: bool,
+    illustrate: Callable[[Sequence[int]], None] | None,
+) -> None:
+    """Write the figures and the report, whose pictures of images are stored first."""
+    from analysis.report import page
+    from analysis.report.mistakes import mistakes
+    from analysis.views import figure
+
+    figure.save(outcome, results)
+    if images and illustrate is not None:
+        found = mistakes(outcome, results)
+        if found is not None:
+            illustrate(found.images())
+    page.save(runs, outcome, results, images=images)
 
 
 def _write_tables(folder: Location, runs: Runs, outcome: Outcome) -> None:
@@ -233,6 +256,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
     parser.add_argument("--verbose", action="store_true", help="print all tables, too")
     parser.add_argument("--no-figures", action="store_true", help="write selection.json only")
     parser.add_argument(
+        "--no-images", action="store_true", help="show no test images in the report"
+    )
+    parser.add_argument(
         "--tables", metavar="FOLDER", help="write every table as CSV, LaTeX and Markdown there"
     )
     parser.add_argument(
@@ -256,6 +282,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
             tables=None if options.tables is None else location(options.tables),
             target_regret=options.target_regret,
             verbose=options.verbose,
+            images=not options.no_images,
         )
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
     parser.add_argument("results", help="results of a sweep: a folder, s3:// or gs://")
     add_options(parser)
     parser.add_argument("--family", metavar="ID", help="compare all students of this family")
+    parser.add_argument("--no-images", action="store_true", help="show no test images")
     options = parser.parse_args(arguments)
 
     from analysis.report.page import save
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
     try:
         results = location(options.results)
         runs = load(results, family=options.family)
-        print(f"Wrote {save(runs, rule_of(options).assess(runs), results)}")
+        outcome = rule_of(options).assess(runs)
+        print(f"Wrote {save(runs, outcome, results, images=not options.no_images)}")
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)
         return 2

@@ -19,6 +19,7 @@ from analysis.report.buckets import buckets, gains, models, regularization
 from analysis.report.grids import group_rows, nine
 from analysis.report.headline import answer
 from analysis.report.history import history
+from analysis.report.mistakes import mistakes
 from analysis.report.pareto import pareto
 from analysis.report.per_class import per_class
 from analysis.report.slider import asked, choices, slider
@@ -43,14 +44,16 @@ def prepare() -> None:
     _plotly()
 
 
-def save(runs: Runs, outcome: Outcome, results: Location) -> Location:
-    """Write ``report.html`` into the results folder; the same records give the same bytes."""
+def save(runs: Runs, outcome: Outcome, results: Location, *, images: bool = True) -> Location:
+    """Write ``report.html`` into the results folder; the same files there give the same bytes."""
     path = results / NAME
-    files.replace_file(path, render(runs, outcome, results).encode())
+    files.replace_file(path, render(runs, outcome, results, images=images).encode())
     return path
 
 
-def render(runs: Runs, outcome: Outcome, results: Location, version: str = "") -> str:
+def render(
+    runs: Runs, outcome: Outcome, results: Location, version: str = "", *, images: bool = True
+) -> str:
     """Return the page as HTML.
 
     Args:
@@ -59,6 +62,7 @@ def render(runs: Runs, outcome: Outcome, results: Location, version: str = "") -
         results: Results folder that may contain the plan.
         version: Version of a served page, which polls the server for a newer one; empty for a
             file.
+        images: Whether to show the pictures of test images that the sweep has stored.
     """
     found = choices(outcome.selection)
     positions = slider(outcome.selection, found)
@@ -73,6 +77,9 @@ def render(runs: Runs, outcome: Outcome, results: Location, version: str = "") -
         "gains": gains(compared),
         "regularization": regularization(compared, outcome.setting.train_counts),
     }
+    mistaken = mistakes(outcome, results)
+    if mistaken is not None and images:
+        mistaken = mistaken.with_pictures(results)
     packed = _packed(json.dumps(payload, allow_nan=False, separators=(",", ":")))
     said = answer(outcome)
     return _template("page.html").render(
@@ -90,6 +97,7 @@ def render(runs: Runs, outcome: Outcome, results: Location, version: str = "") -
         buckets=payload["buckets"],
         gains=payload["gains"],
         regularization=payload["regularization"],
+        mistakes=mistaken,
         history=past,
         notes=runs.notes,
         version=version,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import analysis
 import rkd_core
 from rkd_core import records
-from rkd_core.records import shifts
+from rkd_core.records import predictions, shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
@@ -87,6 +87,7 @@ def key_of(
     """
     plan, of_record = _plan(results), records.digests(results / "records")
     of_shifts = files.identities(results / shifts.FOLDER, recent=True)
+    predicted = [n for n in files.names(results / predictions.FOLDER / "test") if n[0] != "."]
     if run_ids is None and family is None and isinstance(plan, dict):
         run_ids = plan.get("run_ids")
     try:
@@ -95,7 +96,7 @@ def key_of(
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
     asked = repr((astuple(rule), family, others))
-    rests_on = of_record, of_shifts, plan, compared, groups, asked, _program()
+    rests_on = of_record, of_shifts, predicted, plan, compared, groups, asked, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

@@ -336,6 +336,8 @@ class Display:
     """serve the report on this machine only while trainings run"""
     verbose: bool = False
     """print all tables after the answer, too; the report always has them"""
+    no_images: bool = False
+    """store no small pictures of test images, and show none in the report"""
     quiet: bool = False
     """print only the result and errors"""
     list: bool = False

@@ -12,6 +12,7 @@ from analysis.select import run as select
 from analysis.selection.rule_options import Rule
 from analysis.watch import serving
 from rkd_core import records
+from rkd_core.datasets import Dataset
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.records import shifts
@@ -37,6 +38,7 @@ from sweeps.display.summary import (
     print_registries,
     print_search,
 )
+from sweeps.folder import thumbnails
 from sweeps.folder.cleanup import bytes_needed, keep_weights, prediction_bytes, tidy
 from sweeps.folder.lease import hold
 from sweeps.folder.log import logging_to
@@ -112,7 +114,8 @@ def run(
         if options.display.dry_run:
             return 0
         failures = train(job, work, session)
-    conclude = conclude or partial(select_student, verbose=options.display.verbose)
+    shown = None if options.display.no_images else job.dataset
+    conclude = conclude or partial(select_student, verbose=options.display.verbose, shown=shown)
     return conclude(work.plan, job.out, options.selection, failures, errors)
 
 
@@ -320,8 +323,12 @@ def select_student(
     failures: Sequence[Failure],
     errors: Console,
     verbose: bool = False,
+    shown: Dataset | None = None,
 ) -> int:
-    """Print the failures, select among the other runs, and return the exit code."""
+    """Print the failures, select among the other runs, and return the exit code.
+
+    The report shows images of the data set ``shown``, if it is given.
+    """
     print_failures(errors, failures, len(plan), out / "sweep.log")
     try:
         select(
@@ -329,6 +336,8 @@ def select_student(
             rule,
             run_ids=[run.run_id for run in plan.runs],
             verbose=verbose,
+            images=shown is not None,
+            illustrate=None if shown is None else partial(thumbnails.store, out, shown),
             console=Console(file=sys.stdout),
         )
     except UserError as error:

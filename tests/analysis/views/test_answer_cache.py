@@ -40,7 +40,8 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("pictures")
         return [_written(folder / name) for name in FILES[1:3]]
 
-    def render(_: Any, __: Any, folder: Path) -> Path:
+    def render(_: Any, __: Any, folder: Path, *, images: bool) -> Path:
+        assert images
         done.append("report")
         return _written(folder / FILES[3])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from analysis.select import main as select_again
 from rkd_core import records
 from rkd_core.errors import UserError
 from rkd_core.records import predictions
@@ -162,3 +163,19 @@ def test_the_command_keeps_the_predictions_that_it_is_asked_for(tmp_path, keep):
         assert [path.exists() for path in paths] == [keep == "top"] * len(run_ids)
         for path in paths if keep == "top" else ():
             assert "top_classes" in predictions.parse(path, path.read_bytes()).columns
+
+
+def test_the_report_shows_images_unless_they_are_left_out(tmp_path, capsys):
+    command = [*SMALL, "--serial", "--epochs", "1", "--quiet"]
+    for options, shown in (([], True), (["--no-images"], False)):
+        out = tmp_path / str(shown)
+        assert main([*command, *options, "--out", str(out)]) == 0
+        page = (out / "report.html").read_text()
+        assert "The mistakes" in page
+        assert ('<img src="data:image/png' in page) == shown
+        assert (out / "thumbnails.parquet").exists() == shown
+    # The same answer again, without the data set, finds the same pictures.
+    before = (tmp_path / "True" / "report.html").read_text()
+    (tmp_path / "True" / ".answer.json").unlink()
+    assert select_again([str(tmp_path / "True")]) == 0
+    assert (tmp_path / "True" / "report.html").read_text() == before
