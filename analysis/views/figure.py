@@ -44,6 +44,7 @@ _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
 _SELECTED: dict[str, Any] = {"color": _BLUE, "marker": "*", "s": 330, "edgecolors": "white"}
 _REFERENCE: dict[str, Any] = {"color": _ORANGE, "marker": "s", "s": 85, "edgecolors": "white"}
 _RUNNER_UP: dict[str, Any] = {"color": "none", "marker": "D", "s": 90, "edgecolors": _GREEN}
+_ALONE: dict[str, Any] = {"marker": "P", "color": _LINE}
 """Colors that remain distinct with any color vision (Okabe and Ito), with their own markers."""
 _NOTE: dict[str, Any] = {"loc": "right", "fontsize": 9, "color": "#595959"}
 
@@ -104,6 +105,10 @@ def draw(outcome: Outcome) -> Figure:
     for axes, split, (means, others, prospect) in splits:
         _points(axes, outcome, means)
         _crosses(axes, others)
+        if (alone := outcome.undistilled) is not None:
+            m = alone.val if split == "validation" else alone.test
+            x, y = _accuracies(m)[alone.best]
+            axes.scatter(x, y, s=60, edgecolors="white", zorder=4, **_ALONE)
         _intervals(axes, prospect)
         axes.set_xlabel(f"average accuracy on {split} (%), better →")
         axes.set_ylabel(f"{outcome.worst_name} accuracy on {split} (%), better →")
@@ -184,6 +189,8 @@ def _legend(figure: Figure, outcome: Outcome) -> None:
         ("frontier", {"marker": "o", "color": _LINE, "markersize": 4}),
         (interval, {"marker": "|", "color": _BLUE}),
     ]
+    if outcome.undistilled is not None:
+        entries.append(("best without a teacher", {"linestyle": "", **_ALONE}))
     if len(outcome.methods.combinations):
         cross = {"marker": "x", "color": _GREY, "linestyle": ""}
         entries.append(("other methods", cross))
