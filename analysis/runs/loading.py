@@ -231,6 +231,7 @@ def _setting(row: Mapping[str, Any]) -> object:
     try:
         spec = json_text.parse((row["spec"] or "").encode())
         fields = [spec[name] for name in ("architecture", "recipe", "scale_by_classes")]
+        fields += [spec.get(name) for name in ("network_digest", "initial_weights")]
         # Fields that an older record lacks are null or 0 in a newer one.
         cut = {name: value for name, value in spec["data"].items() if value}
     except (ValueError, KeyError, TypeError, AttributeError):

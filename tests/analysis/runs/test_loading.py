@@ -135,6 +135,7 @@ def test_methods_go_with_the_family_they_share_all_but_a_teacher_with(tmp_path: 
         json.dumps(spec | {"recipe": {"epochs": 1}, "data": {"classes": n, "class_seed": 0}})
         for n in (None, 5)
     )
+    changed = json.dumps(json.loads(own) | {"network_digest": "0" * 64})
     common = {"data_fingerprint": "data"}
     rows = [
         teacher("t"),
@@ -150,6 +151,7 @@ def test_methods_go_with_the_family_they_share_all_but_a_teacher_with(tmp_path: 
         worlds.variant("some-classes", "one_hot", spec=cut, **alone, **common),
         worlds.variant("longer", "one_hot", spec=other, **alone, **common),
         worlds.variant("other-data", "one_hot", spec=own, data_fingerprint="other", **alone),
+        worlds.variant("other-network", "one_hot", spec=changed, **alone, **common),
         worlds.variant("unknown", "one_hot", spec="no spec", **alone, **common),
     ]
     runs = load(worlds.write(tmp_path, rows))
