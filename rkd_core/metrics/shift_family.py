@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rkd_core.seeds import stream, stream_seed
 
-__all__ = ["ALPHAS", "VERSION", "correct_counts", "cross_fitted", "fit", "halves"]
+__all__ = ["ALPHAS", "VERSION", "correct_counts", "cross_fitted", "fit", "halves", "offered"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -26,6 +26,14 @@ _PRIOR_IMAGES = 10.0
 _STEPS, _STEP_SIZE, _DECAY = 300, 0.1, 100.0
 _MOST = 20_000_000
 """Maximum number of logits in a fit; with more, it uses evenly spaced images."""
+
+
+def offered(images: float) -> tuple[float, ...]:
+    """Return the strengths that are worth considering with so many validation images per class.
+
+    With fewer images, the fits may lower an accuracy (``benchmarks/selection/shifts.py``).
+    """
+    return tuple(alpha for alpha in ALPHAS if images >= (10 if alpha <= 0.5 else 30))
 
 
 def fit(logits: NDArray[np.floating], labels: IntArray) -> FloatArray:
