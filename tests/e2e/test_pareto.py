@@ -87,6 +87,12 @@ def test_the_same_command_again_trains_nothing_and_answers_the_same(swept):
     assert answer(again.stdout) == answer(first.stdout)
 
 
+def test_the_log_has_no_lines_of_libraries(swept):
+    lines = (swept[0] / "sweep.log").read_text("utf-8").splitlines()
+    assert [line for line in lines if not re.match(r"\d{4}-\d\d-\d\d [\d:,]+ INFO ", line)] == []
+    assert sum(" completed " in line for line in lines) == len(rows(swept[0]))
+
+
 def test_selection_runs_alone(swept):
     out, first = swept
     selection = (out / "selection.json").read_bytes()

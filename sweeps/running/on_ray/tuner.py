@@ -156,6 +156,10 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
     try:
         import ray
 
+        # The import of Ray resets the level. In a thread, Ray warns that it does not handle
+        # SIGTERM, which the command does. For the messages of a cluster there is no log yet.
+        level = logging.getLogger("ray").level
+        logging.getLogger("ray").setLevel(logging.ERROR)
         if machine.address is None:
             slots = Cluster.local(machine).slots
             ray.init(
@@ -171,11 +175,10 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
                 **_told(allowance or Allowance()),
                 **options,
             )
+            logging.getLogger("ray").setLevel(level)
             check_confined()
         else:
             check_cluster(machine.address)
-            # The import of Ray resets the level, and there is no log yet for its messages.
-            logging.getLogger("ray").setLevel(logging.ERROR)
             environment = {"env_vars": {"PYTHONPATH": python_path}}
             ray.init(address=machine.address, runtime_env=environment, **options)
             check_noticing(machine.address)
