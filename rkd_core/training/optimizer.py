@@ -75,8 +75,8 @@ class Optimizer(ABC):
 
     Attributes:
         rate: Learning rate of the next step.
-        state: What the optimizer keeps for each parameter that has taken a step, by kind. Zeros
-            are equivalent to no entry, so that a step can be undone.
+        state: Tensors that are kept for each parameter that has taken a step, by kind. Zeros are
+            equivalent to no entry, so that steps can be undone.
     """
 
     kinds: tuple[str, ...]
