@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 
+_CHUNK = 4096  # images whose logits are converted to float64 at a time
+
+
 def iterate_logits(
     model: nn.Module, batches: Iterable[Batch], execution: Execution
 ) -> Iterator[tuple[Batch, Tensor]]:
@@ -91,13 +94,18 @@ def class_confidence(
         Lists ``(log_loss, margin)`` in label order, with None for a class without images. If
         there is only one class, its margin is 1.
     """
-    logp, truth = F.log_softmax(logits.double(), dim=1), _truth(labels, logits)
-    own = logp.gather(1, truth)[:, 0]
-    others = logp.scatter(1, truth, -math.inf).amax(dim=1)
+    of_images = []
+    for part, truth in zip(
+        *(t.split(_CHUNK) for t in (logits, _truth(labels, logits))), strict=True
+    ):
+        logp = F.log_softmax(part.double(), dim=1)
+        own = logp.gather(1, truth)[:, 0]
+        others = logp.scatter(1, truth, -math.inf).amax(dim=1)
+        of_images.append(torch.stack([-own, own.exp() - others.exp()]))
     total = np.bincount(labels, minlength=classes)
     means = (
-        np.bincount(labels, weights=values.cpu().numpy(), minlength=classes)
-        for values in (-own, own.exp() - others.exp())
+        np.bincount(labels, weights=values, minlength=classes)
+        for values in torch.cat(of_images, dim=1).cpu().numpy()
     )
     losses, margins = (
         [float(s / n) if n else None for s, n in zip(sums, total, strict=True)] for sums in means
@@ -126,7 +134,9 @@ def regularization_samples(
 
 def _log_probabilities(logits: Tensor, labels: NDArray[np.int64]) -> Tensor:
     """Return ``log p_y`` of each image, float64 ``(n,)``."""
-    return F.log_softmax(logits.double(), dim=1).gather(1, _truth(labels, logits))[:, 0]
+    pairs = zip(*(t.split(_CHUNK) for t in (logits, _truth(labels, logits))), strict=True)
+    parts = [F.log_softmax(part.double(), dim=1).gather(1, truth) for part, truth in pairs]
+    return torch.cat(parts)[:, 0]
 
 
 def _truth(labels: NDArray[np.int64], logits: Tensor) -> Tensor:

@@ -95,3 +95,15 @@ def test_corners_of_confidence():
     assert margins == [None, -0.5, None]
     assert class_confidence(np.array([0]), torch.zeros(1, 1), 1) == ([0.0], [1.0])
     assert regularization_samples(np.array([0, 1]), logits[:, :2], logits[:, :2], 2) == [0, 0]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_figures_do_not_depend_on_the_number_of_images_at_a_time(monkeypatch, chunk):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 5, 50)
+    logits, others = (torch.from_numpy(random.standard_normal((50, 5))).float() for _ in range(2))
+    confidence = class_confidence(labels, logits, 5)
+    samples = regularization_samples(labels, logits, others, 5)
+    monkeypatch.setattr("rkd_core.models.inference._CHUNK", chunk)
+    assert class_confidence(labels, logits, 5) == confidence
+    assert regularization_samples(labels, logits, others, 5) == samples
