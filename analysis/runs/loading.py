@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.metrics import shift_family
 from rkd_core.records import shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["ENOUGH", "GENTLE", "WITHOUT_TEACHER", "Runs", "load", "planned"]
+__all__ = ["WITHOUT_TEACHER", "Runs", "load", "planned"]
 
 WITHOUT_TEACHER = "one_hot"
 """Method of a student without a teacher, as records name it."""
@@ -42,9 +43,6 @@ _OF_STUDENT = (
     "test_class_correct",
 )
 """Columns of a shifted student; others, such as the log-loss, are those of the student alone."""
-GENTLE, ENOUGH = 0.5, 30.0
-"""Largest strength of a shift with fewer validation images per class than the second number. Fitted
-to fewer images, stronger shifts may lower both accuracies (``benchmarks/selection/shifts.py``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,14 +184,13 @@ def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, in
                     "delete it, and the same sweep computes it again"
                 )
     images = np.array(found["val_class_total"][0].as_py())
-    strengths = found["alpha"].to_numpy()
-    offered = strengths <= GENTLE
-    if images[images > 0].mean() >= ENOUGH:
-        offered[:] = True
+    offered = shift_family.offered(float(images[images > 0].mean()))
+    if not offered:
+        return None, 0
     for name in ("val_class_correct", "test_class_correct"):
         base = base.set_column(base.schema.get_field_index(name), base.field(name), found[name])
     base = base.append_column("shift", found["alpha"])
-    return base.filter(pa.array(offered)), without
+    return base.filter(pc.field("shift").isin(offered)), without
 
 
 def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:

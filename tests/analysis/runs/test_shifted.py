@@ -78,6 +78,12 @@ def test_strong_shifts_need_enough_validation_images(tmp_path: Path) -> None:
     assert sorted(set(runs.candidates["shift"].to_pylist()) - {None}) == [0.0, 0.25, 0.5]
 
 
+def test_no_shifts_with_few_validation_images(tmp_path: Path) -> None:
+    runs = load(shifted_worlds.write(tmp_path, grid(images=9)))
+    assert runs.shifted is None
+    assert runs.notes == ()
+
+
 def test_students_without_shifts_are_counted(tmp_path: Path) -> None:
     shifted_worlds.write(tmp_path, grid())
     shifts.path_of(tmp_path, "0.5-0").unlink()
