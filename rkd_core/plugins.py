@@ -95,6 +95,14 @@ def _module(name: str) -> ModuleType:
         raise _failed(f"{name} cannot be imported", error) from error
 
 
+def _is_library(filename: str) -> bool:
+    """Return whether a file is of this project or of PyTorch, and not a user's."""
+    folders = [Path(__file__).parent]
+    if "torch" in sys.modules:
+        folders.append(Path(str(sys.modules["torch"].__file__)).parent)
+    return any(folder in Path(filename).parents for folder in folders)
+
+
 def _search(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
@@ -104,8 +112,8 @@ def _failed(what: str, error: Exception) -> UserError:
     """Return the error for an exception in a user's code, with its line."""
     if isinstance(error, SyntaxError):
         return UserError(f"{what}: {error.filename} line {error.lineno}: {error.msg}")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = str(Path(__file__))
-    last = next((f for f in reversed(frames) if f.filename != own and "<" not in f.filename), None)
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in stack if "<" not in f.filename and not _is_library(f.filename)]
+    last = frames[-1] if frames else None
     where = "" if last is None else f"{last.filename} line {last.lineno}: "
     return UserError(f"{what}: {where}{type(error).__name__}: {error}")

@@ -71,3 +71,13 @@ def test_the_queries_of_the_page_on_predictions(tmp_path, monkeypatch):
         (Path(name).stem, label, recall) for name, label, recall in duckdb.sql(query).fetchall()
     ]
     assert rows == [("a", 0, 1.0), ("a", 1, 1.0), ("b", 0, 0.0), ("b", 1, 0.0)]
+
+
+def test_the_network_of_the_page_on_networks(tmp_path):
+    (block,) = blocks("docs/networks.md")
+    (tmp_path / "nets.py").write_text(block)
+    page = (ROOT / "docs" / "networks.md").read_text()
+    command = re.search(r"sweeps/pareto.py (--dataset \S+ --student-architecture nets.py\S+)", page)
+    options = ["--epochs", "1", "--alphas", "1", "--temperatures", "1", "--serial"]
+    printed = run([str(ROOT / "sweeps" / "pareto.py"), *command[1].split(), *options], tmp_path)
+    assert "nets:TinyNet" in printed

@@ -104,7 +104,7 @@ def recorded_is_eager() -> None:
         for runs, steps in sides.values():
             for run in runs:
                 if number % 8 == 0:
-                    run.update_multipliers(0)
+                    run.begin_step(0, 0)
             losses = steps(batch, teacher.logits(batch), 0.05 / (1 + number))
         if number % 10 == 9:
             sides["recorded"][0][0].validate(number)

@@ -1,7 +1,9 @@
 """Networks by name, and published weights for them.
 
-Listing the names does not import torch; building a network does. To add an architecture, write a
-:class:`~rkd_core.models.base.Network` in a submodule and add an entry to ``registry.py``.
+Listing the names does not import torch; building a network does. Networks of timm, of torchvision
+and of users' code are named by references, see :func:`identify`. To add an architecture to the
+registry, write a :class:`~rkd_core.models.base.Network` in a submodule and add an entry to
+``registry.py``.
 
 Interface of all networks, for methods:
 
@@ -24,16 +26,30 @@ To find the shapes of a network, compute the activations of a blank image in eva
 from __future__ import annotations
 
 from rkd_core.models.build import build, outline
-from rkd_core.models.pretrained import Pretrained, load_pretrained, read_pretrained
+from rkd_core.models.pretrained import (
+    Pretrained,
+    load_pretrained,
+    own_weights,
+    read_pretrained,
+)
 from rkd_core.models.registry import REGISTRY, find
+from rkd_core.models.sources import HOW_TO_NAME, Identity, identify, is_foreign
+from rkd_core.models.sources import parse as parse_reference
+from rkd_core.models.sources.identity import identified_parameters
 
 __all__ = [
+    "HOW_TO_NAME",
+    "Identity",
     "Pretrained",
     "architectures",
     "build",
+    "identify",
+    "is_foreign",
     "load_pretrained",
     "outline",
+    "own_weights",
     "parameters",
+    "parse_reference",
     "read_pretrained",
 ]
 
@@ -46,10 +62,12 @@ def architectures() -> dict[str, str]:
 def parameters(architecture: str) -> int:
     """Return the parameter count of an architecture for ten classes of 32 x 32 color images.
 
-    The network is not built. For other data the count differs slightly in the first and last
-    layers.
+    A registered network is not built. For other data the count differs slightly in the first and
+    last layers; that of a network from outside the registry is for the data it was identified for.
 
     Raises:
         UserError: There is no such architecture.
     """
+    if is_foreign(architecture):
+        return identified_parameters(architecture)
     return find(architecture).parameters

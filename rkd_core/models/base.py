@@ -15,6 +15,7 @@ from rkd_core.specs import Normalization
 
 __all__ = [
     "Activations",
+    "Float32Linear",
     "Network",
     "Stage",
     "conv_bn",
@@ -52,15 +53,22 @@ class Network(nn.Module):
     A subclass sets ``classifier``, the final linear layer, and defines ``run_stages``. If there is
     more than a spatial mean between its last stage and the classifier, it also overrides
     ``last_map`` and ``pool``. Methods that use intermediate activations, or that replace the
-    classifier, rely on this interface only. A forward pass draws no random numbers.
+    classifier, rely on this interface only.
     """
 
     classifier: nn.Linear
 
+    draws = False
+    """Whether a forward pass in training mode draws random numbers."""
     published_names: tuple[tuple[str, str], ...] = ()
     """Pairs of name prefixes, here and in published weights; the first match is used."""
     published_normalization: Normalization | None = None
     """Normalization that published weights were trained with; None if there are no such weights."""
+
+    @property
+    def classifier_name(self) -> str | None:
+        """Name of the classifier in the state dict; None if the final layer is not linear."""
+        return "classifier"
 
     @staticmethod
     def initialize_convolution(weight: Tensor) -> None:
@@ -167,6 +175,14 @@ def _autocast_off(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
+class Float32Linear(nn.Linear):
+    """Linear layer that computes in float32 or higher precision, also under autocast."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``(batch, out_features)`` of features ``(batch, in_features)``."""
+        return _linear(input, self.weight, self.bias)
+
+
 def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Cast a network in place, except for its classifiers.
 
@@ -174,9 +190,14 @@ def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         network: A :class:`Network`, a module with several of them, or a folded network.
         dtype: Precision of all layers before a classifier.
     """
-    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
-        final = name.split(".")[-2:-1] == ["classifier"]
-        if tensor.is_floating_point() and not final:
+    wide = {
+        id(tensor)
+        for name, module in network.named_modules()
+        if isinstance(module, Float32Linear) or name.split(".")[-1] == "classifier"
+        for tensor in module.parameters(recurse=False)
+    }
+    for _, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if tensor.is_floating_point() and id(tensor) not in wide:
             tensor.data = tensor.data.to(dtype)
     return network
 

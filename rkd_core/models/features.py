@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from rkd_core import models
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Features, Needs
-from rkd_core.models.base import Network
+from rkd_core.models.base import Activations, Network
 
-__all__ = ["Outputs", "forward", "needs_activations", "shapes"]
+__all__ = ["Outputs", "activations", "forward", "needs_activations", "shapes"]
 
 Shape = tuple[int, int, int]
 
@@ -46,27 +45,51 @@ def forward(network: nn.Module, images: Tensor, needs: Needs) -> Outputs:
     """
     if not needs_activations(needs):
         return Outputs(network(images))
-    if not isinstance(network, Network):
-        raise UserError("the mean of several iterates has no features: use the last iterate")
-    found = network.activations(images)
+    found = activations(network, images)
     before, outputs = zip(*found.stages, strict=True)
     return Outputs(
         found.logits,
         Features(before, outputs, found.pooled) if needs.features else None,
-        network.class_activation_maps(found.last) if needs.maps else None,
+        cast(Network, network).class_activation_maps(found.last) if needs.maps else None,
     )
 
 
+def activations(network: nn.Module, images: Tensor) -> Activations:
+    """Return all activations of a network.
+
+    Raises:
+        UserError: It is not a :class:`Network`, or has no stages.
+    """
+    if not isinstance(network, Network):
+        raise UserError("the mean of several iterates has no features: use the last iterate")
+    return network.activations(images)
+
+
 def shapes(
-    architecture: str, classes: int, channels: int, image_size: tuple[int, int]
+    network: nn.Module, channels: int, image_size: tuple[int, int]
 ) -> tuple[tuple[Shape, ...], int]:
-    """Return the shapes of the activations of a network, found without computing them.
+    """Return the shapes of the activations of a network for a blank image.
+
+    Args:
+        network: A :class:`Network`; its mode does not change.
+        channels: Channels of the images.
+        image_size: Height and width in pixels.
 
     Returns:
         Channels, height and width of the map of each stage from shallow to deep, and the number
         of pooled features.
+
+    Raises:
+        UserError: The network has no stages.
     """
-    network = models.outline(architecture, classes, channels, image_size).eval()
-    found = network.activations(torch.zeros(1, channels, *image_size, device="meta"))
+    weight = next(network.parameters())
+    blank = torch.zeros(1, channels, *image_size, dtype=weight.dtype, device=weight.device)
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.no_grad():
+            found = activations(network.eval(), blank)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     maps = (stage.output.shape[1:] for stage in found.stages)
     return tuple((c, h, w) for c, h, w in maps), found.pooled.shape[1]

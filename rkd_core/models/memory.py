@@ -12,7 +12,14 @@ _PROBE = 2  # images of the forward pass that is measured
 _SLACK = 2.0  # gradients of activations, workspaces of libraries, fragmentation
 
 
-def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half: bool) -> int:
+def training_bytes(
+    architecture: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    half: bool,
+    digest: str | None = None,
+) -> int:
     """Estimate the peak memory of one training in bytes.
 
     The estimate is based on the tensors that a forward pass saves for the backward pass.
@@ -23,11 +30,13 @@ def training_bytes(architecture: str, recipe: Recipe, dataset: Dataset, *, half:
         dataset: Dataset with classes, channels and image size; the memory of its images is not
             counted.
         half: Whether activations are in bfloat16.
+        digest: Digest of a network from outside the registry.
     """
     import torch
 
     size = dataset.image_size
-    model = models.build(architecture, dataset.classes, dataset.channels, size, seed=0)
+    classes, channels = dataset.classes, dataset.channels
+    model = models.build(architecture, classes, channels, size, seed=0, digest=digest)
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rkd_core import models
+from rkd_core.models.sources.identity import load as load_code
 from rkd_core.results.artifacts import Artifact
 
 __all__ = ["AveragedLogits", "rebuild"]
@@ -27,7 +28,15 @@ class AveragedLogits(nn.Module):
 
 
 def rebuild(artifact: Artifact) -> nn.Module:
-    """Build the model of an artifact, in evaluation mode and with frozen parameters."""
+    """Build the model of an artifact, in evaluation mode and with frozen parameters.
+
+    The code of a user's network is loaded from the results folder of the artifact, and runs.
+
+    Raises:
+        UserError: The code is missing, damaged or fails, or builds another network.
+    """
+    if artifact.spec.network_digest is not None:
+        load_code(artifact.spec.architecture, artifact.spec.network_digest, artifact.out)
     description: dict[str, Any] = artifact.model
 
     def network() -> nn.Module:
@@ -38,6 +47,7 @@ def rebuild(artifact: Artifact) -> nn.Module:
             description["channels"],
             (height, width),
             seed=0,
+            digest=artifact.spec.network_digest,
         )
 
     iterates = description["iterates"]

@@ -5,6 +5,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING
 from rkd_core.errors import UserError
 from rkd_core.models.build import outline
 from rkd_core.models.registry import REGISTRY
+from rkd_core.models.sources.identity import Identity
+from rkd_core.models.sources.reference import is_foreign
 from rkd_core.models.weight_files import Stored, listed, read
+from rkd_core.storage.tensors import serialize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from rkd_core.models.base import Network
     from rkd_core.specs import Normalization
 
-__all__ = ["Pretrained", "load_pretrained", "read_pretrained"]
+__all__ = ["Pretrained", "load_pretrained", "own_weights", "read_pretrained"]
 
 _COUNTER = "num_batches_tracked"  # counter of batch norm; unused, and absent from older files
 _COUNTS = (_COUNTER, "total_ops", "total_params", "n_averaged")  # counters, not weights
@@ -31,7 +35,6 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 """Parts of names that wrappers such as DataParallel and ``torch.compile`` insert."""
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged)([._]|$)")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
-_CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,12 @@ class _StateDict:
 
 
 def load_pretrained(
-    path: Path, architecture: str, classes: int, channels: int, image_size: tuple[int, int]
+    path: Path,
+    architecture: str,
+    classes: int,
+    channels: int,
+    image_size: tuple[int, int],
+    digest: str | None = None,
 ) -> Network:
     """Return a network with the weights of a file, in float32 on the CPU and in evaluation mode.
 
@@ -83,19 +91,26 @@ def load_pretrained(
         classes: Number of logits.
         channels: Channels of the images.
         image_size: Height and width in pixels; see :func:`rkd_core.models.build`.
+        digest: Digest of a network from outside the registry.
 
     Raises:
         UserError: The file cannot be read, or its tensors do not fit the network; the message
             names missing or unexpected tensors, or the first of a wrong shape or not finite.
     """
-    network = outline(architecture, classes, channels, image_size)
+    network = outline(architecture, classes, channels, image_size, digest)
     given = _state_dict(path, read(path)[1], network)
-    network.load_state_dict(_fitted(path, given, network, architecture, channels), assign=True)
+    fitted = _fitted(path, given, network, architecture, classes, channels)
+    network.load_state_dict(fitted, assign=True)
     return network.eval()
 
 
 def read_pretrained(
-    path: Path, architecture: str, classes: int, channels: int, image_size: tuple[int, int]
+    path: Path,
+    architecture: str,
+    classes: int,
+    channels: int,
+    image_size: tuple[int, int],
+    network_digest: str | None = None,
 ) -> Pretrained:
     """Return the weights of a file whose classifier may have any number of classes.
 
@@ -103,15 +118,29 @@ def read_pretrained(
     of the data.
     """
     digest, stored = read(path)
-    network = outline(architecture, classes, channels, image_size)
+    network = outline(architecture, classes, channels, image_size, network_digest)
     given = _state_dict(path, stored, network)
-    found = given.tensors.get(given.names[_CLASSIFIER[0]])
+    final = f"{network.classifier_name}.weight"
+    found = given.tensors.get(given.names.get(final, final))
     if found is not None and _plain(found) and found.ndim == 2 and len(found) != classes:
         classes = max(len(found), 1)
-        network = outline(architecture, classes, channels, image_size)
-    tensors = _fitted(path, given, network, architecture, channels)
-    normalization = network.published_normalization if given.published else None
+        network = outline(architecture, classes, channels, image_size, network_digest)
+    tensors = _fitted(path, given, network, architecture, classes, channels)
+    published = given.published or is_foreign(architecture)  # whose own names are those
+    normalization = network.published_normalization if published else None
     return Pretrained(digest, tensors, classes, normalization, given.notes)
+
+
+def own_weights(network: Identity, classes: int) -> Pretrained | None:
+    """Return the weights that a user's network brings along; None if it has random ones.
+
+    Their digest is that of their safetensors file. Their normalization is not known.
+    """
+    if network.weights is None:
+        return None
+    digest = hashlib.sha256(serialize(network.weights)).hexdigest()
+    notes = (f"{network.architecture} brings its own weights, which are used",)
+    return Pretrained(digest, network.weights, classes, None, notes)
 
 
 def _state_dict(path: Path, stored: Sequence[Stored], network: Network) -> _StateDict:
@@ -205,13 +234,17 @@ def _bare(name: str) -> str:
 
 
 def _fitted(
-    path: Path, given: _StateDict, network: Network, architecture: str, channels: int
+    path: Path,
+    given: _StateDict,
+    network: Network,
+    architecture: str,
+    classes: int,
+    channels: int,
 ) -> dict[str, Tensor]:
     """Return the tensors of a file by the names of the network, after checking all of them."""
     import torch
 
     needed = network.state_dict()
-    classes = len(needed[_CLASSIFIER[0]])
     what = f"{architecture} for {classes} classes of {channels}-channel images"
     _check_names(path, given, what)
     weights: dict[str, Tensor] = {}

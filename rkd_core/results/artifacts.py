@@ -53,6 +53,8 @@ class Artifact:
     weights: dict[str, torch.Tensor]
     digest: str
     """SHA-256 of the file of weights."""
+    out: Location
+    """The results folder, which also holds the code of users' networks."""
 
 
 def save(
@@ -99,7 +101,7 @@ def load(folder: Location, run_id: str) -> Artifact:
     model = _parsed(json_text.parse_object, contents[_MODEL], path / _MODEL)
     weights = tensors.parse(contents[_WEIGHTS], path / _WEIGHTS)
     _check_revision(path / _MODEL, model)
-    return Artifact(spec, model, weights, bundles.checksums(path, run_id)[_WEIGHTS])
+    return Artifact(spec, model, weights, bundles.checksums(path, run_id)[_WEIGHTS], folder.parent)
 
 
 def _parsed(parse: Callable[[bytes], T], content: bytes, path: Location) -> T:

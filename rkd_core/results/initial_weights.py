@@ -1,4 +1,4 @@
-"""Initial weights of teachers, kept in the results folder so that every machine finds them.
+"""Initial weights of trainings, kept in the results folder so that every machine finds them.
 
 ``initial_weights/<SHA-256 of the source file>/weights.safetensors``, a bundle. The digest is the
 name that a spec gives them, and no pickle is read from the results folder.

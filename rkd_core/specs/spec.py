@@ -177,18 +177,24 @@ class TrainingSpec(Frozen):
     initial: TeacherRef | None = None
     """Initial teacher, whose held-out images the method of a variant uses."""
     initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 of a teacher's file of initial weights, see ``rkd_core.results.initial_weights``."""
+    """SHA-256 of the file of initial weights, see ``rkd_core.results.initial_weights``."""
     derived: Derivation | None = None
     """Derivation of a teacher from another one of the sweep; None if it is trained from scratch."""
+    network_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Digest of a network from outside the registry, see ``rkd_core.models.identify``."""
     tuned: Tuned | None = None
     """Tuning of a student of the grid whose recipe or multipliers differ from the sweep's."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSpec:
         student = self.stage == "student"
-        if student and self.initial_weights is not None:
-            raise ValueError("initial weights are a teacher's")
-        as_it_is = self.initial_weights is not None and self.objective == "standard"
+        if (":" in self.architecture) != (self.network_digest is not None):
+            raise ValueError(
+                "a network has a digest if, and only if, it is from outside the registry: see "
+                "rkd_core.models.identify"
+            )
+        given = self.initial_weights is not None
+        as_it_is = given and not student and self.objective == "standard"
         if self.recipe.epochs == 0 and not as_it_is:
             raise ValueError("0 epochs are those of a standard teacher with initial weights")
         if self.recipe.epochs == 0 and self.held_out is not None:

@@ -19,7 +19,13 @@ def serialize(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = N
     """Return tensors, on any device, as the content of a safetensors file."""
     from safetensors.torch import save
 
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stored: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        # The format holds no tensor twice: tied weights are copied.
+        stored[name] = value.clone() if value.untyped_storage().data_ptr() in seen else value
+        seen.add(value.untyped_storage().data_ptr())
     return save(stored, metadata)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
@@ -52,19 +53,19 @@ def completed(
     return cast(records.Record, record)
 
 
-def description(architecture: str, data: ArrayData, iterates: int | None) -> dict[str, Any]:
+def description(spec: TrainingSpec, data: ArrayData, iterates: int | None) -> dict[str, Any]:
     """Return the content of an artifact's ``model.json``: everything needed to use its weights.
 
     Args:
-        architecture: Name of the network.
+        spec: Spec of the run.
         data: Data of the training, with its normalization.
         iterates: Number of averaged iterates; None for a single network.
     """
     mean, std = data.statistics
     dataset = data.dataset
     return {
-        "architecture": architecture,
-        "architecture_revision": revision("architecture", architecture),
+        "architecture": spec.architecture,
+        "architecture_revision": revision("architecture", spec.architecture),
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "channels": dataset.channels,
@@ -83,6 +84,7 @@ def _resized(data: ArrayData) -> int | None:
 
 
 def _versions() -> str:
+    loaded = {"timm": _version("timm")} if "timm" in sys.modules else {}
     return json.dumps(
         {
             "robust-distillation": _version("robust-distillation"),
@@ -90,6 +92,7 @@ def _versions() -> str:
             "torch": torch.__version__,
             "torchvision": _version("torchvision"),
             "numpy": np.__version__,
+            **loaded,
         }
     )
 

@@ -14,6 +14,7 @@ from rkd_core.datasets import Dataset
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Shift
+from rkd_core.models.base import Network
 from rkd_core.models.inference import logits_of
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.specs import TrainingSpec
@@ -64,7 +65,8 @@ class Shifted:
         for part in (
             network.iterates.children() if isinstance(network, AveragedLogits) else [network]
         ):
-            bias = getattr(getattr(part, "classifier", None), "bias", None)
+            classifier = part.classifier if isinstance(part, Network) else None
+            bias = getattr(classifier, "bias", None)
             if bias is None:
                 raise UserError(
                     f"{spec.method} needs a classifier with a bias, which {spec.architecture} "

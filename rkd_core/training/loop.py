@@ -27,6 +27,7 @@ from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
+from rkd_core.models.sources.identity import load as load_code
 from rkd_core.records import shifts
 from rkd_core.records.predictions import Kept
 from rkd_core.results import ledger
@@ -91,6 +92,7 @@ def train(
     folder = None if out is None else location(out)
     execution = execution or Execution.best()
     controls = replace(controls, **changes)
+    _load_code(specs, folder)
     loaded: dict[tuple[str, DataOptions], Dataset] = {}
     rows: dict[str, records.Record] = {}
     arrays: dict[tuple[object, int], dict[str, TrainingSpec]] = {}  # by key and steps done
@@ -130,6 +132,13 @@ def train(
         error.causes = causes
         raise error
     return [rows[identity] for identity in identities]
+
+
+def _load_code(specs: Iterable[TrainingSpec], out: Location | None) -> None:
+    """Load the code of users' networks from the results folder."""
+    for spec in specs:
+        if spec.network_digest is not None and out is not None:
+            load_code(spec.architecture, spec.network_digest, out)
 
 
 def _load(spec: TrainingSpec, data_dir: Path | None) -> Dataset:
@@ -190,7 +199,7 @@ def _train_array(
             saving.step_begins(epoch * count + step, losses[:step])
             for run in _alive(runs):
                 with _noted(run):
-                    run.update_multipliers(step)
+                    run.begin_step(epoch, step)
             now = learning_rate(recipe, epoch * count + step, total)
             answers = None if teacher is None else teacher.logits(batch)
             losses[step] = steps(batch, answers, now)
@@ -249,7 +258,7 @@ def _complete(
         }
         row = completed(run.spec, run.run_id, array_data, started_at, columns)
         if out is not None:
-            network = description(run.spec.architecture, array_data, run.iterates)
+            network = description(run.spec, array_data, run.iterates)
             weights = model.state_dict()
             standing = ledger.commit(out, run.spec, network, weights, row, predicted)
             # A run that another process has committed has the shifts of that process.

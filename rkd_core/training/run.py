@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.errors import DivergedError
 from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
+from rkd_core.models.base import Network
 from rkd_core.models.features import forward, needs_activations, shapes
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.objectives import class_costs, margin_loss
@@ -72,6 +74,7 @@ class Run:
                 dataset.image_size,
                 seed=stream_seed("weights", spec.stage, spec.seed),
                 class_maps=self._needs.maps,
+                digest=spec.network_digest,
             )
             .to(device)
             .to(memory_format=torch.channels_last)
@@ -84,7 +87,7 @@ class Run:
         self._teacher = teacher if needs_activations(self._needs) else None
         if self._needs.maps and self.model.classifier.bias is not None:
             nn.init.zeros_(self.model.classifier.bias).requires_grad_(False)
-        self.loss = _loss(spec, data, held_out)
+        self.loss = _loss(spec, data, held_out, self.model, self._teacher)
         # Parameters of the loss are optimized like those of the student.
         self._trained = nn.ModuleList(
             [self.model] if self.loss is None else [self.model, self.loss]
@@ -106,6 +109,7 @@ class Run:
         # Costs are updated in place, because recorded steps read the same memory.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
+        self._position = 0, 0  # epoch and step
         self._validations: dict[int, list[int]] = {}  # correct predictions by class, by epochs done
 
     @property
@@ -125,14 +129,17 @@ class Run:
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the next steps, counted from 0."""
         self._epoch.fill_(epoch + 1)
+        if self.model.draws and self._data.execution.on_gpu:
+            torch.cuda.manual_seed(stream_seed("draws", self.run_id, epoch))
 
     def changing(self) -> list[Tensor]:
         """Return the tensors that a step updates in place, except those of the optimizer."""
         averages = [] if self._average is None else self._average.changing()
         return [*self._trained.state_dict().values(), *averages]
 
-    def update_multipliers(self, step: int) -> None:
-        """Update the multipliers and the costs if an update is due before this step."""
+    def begin_step(self, epoch: int, step: int) -> None:
+        """Prepare the next step, counted from 0 in its epoch; update the multipliers if due."""
+        self._position = epoch, step
         if self.ascent is not None and self.ascent.due(step):
             self.ascent.update(self.model)
             self._costs.copy_(self._current_costs())
@@ -148,7 +155,7 @@ class Run:
             logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
             mix: Second labels of mixed images; None if they are not mixed.
         """
-        with self._data.execution.autocast():
+        with self._data.execution.autocast(), self._drawing():
             own = forward(self.model, images, self._needs)
         if self.loss is None:
             wanted = self._targets(labels, logits)
@@ -263,6 +270,19 @@ class Run:
             self._validations = {row[0]: row[1:] for row in state["looks"].tolist()}
         self.seconds = float(state["seconds"])
 
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Seed the random draws of a forward pass by run, epoch and step.
+
+        On a GPU they are seeded at the begin of an epoch, because recorded steps cannot seed.
+        """
+        if not self.model.draws or self._data.execution.on_gpu:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stream_seed("draws", self.run_id, *self._position))
+            yield
+
     @property
     def _evaluated(self) -> nn.Module:
         """Network that is evaluated: the one with averaged weights if there is one."""
@@ -288,6 +308,7 @@ class Run:
                 dataset.channels,
                 dataset.image_size,
                 seed=0,
+                digest=self.spec.network_digest,
             )
             network.load_state_dict(weights)
             networks.append(network)
@@ -300,8 +321,22 @@ class Run:
         return class_costs(self.spec.objective, self._targets.priors, multipliers, self.spec.alpha)
 
 
-def _loss(spec: TrainingSpec, data: ArrayData, held_out: HeldOut | None) -> Loss | None:
-    """Return the loss of the spec's method; None if it is the margin loss of an objective."""
+def _loss(
+    spec: TrainingSpec,
+    data: ArrayData,
+    held_out: HeldOut | None,
+    model: Network,
+    teacher: Teacher | None,
+) -> Loss | None:
+    """Return the loss of the spec's method; None if it is the margin loss of an objective.
+
+    Args:
+        spec: Spec of the training.
+        data: Data of the training.
+        held_out: Hold-out set for a method that needs one.
+        model: Network of the student.
+        teacher: Teacher for a method that compares activations; None for all others.
+    """
     if spec.variant is None:
         return None
     method = spec.variant.build()
@@ -317,16 +352,13 @@ def _loss(spec: TrainingSpec, data: ArrayData, held_out: HeldOut | None) -> Loss
         label_smoothing=spec.recipe.label_smoothing,
         held_out=held_out,
     )
-    if spec.teacher is not None and needs_activations(method.needs):
-        size = dataset.classes, dataset.channels, dataset.image_size
-        student, teacher = (
-            shapes(n, *size) for n in (spec.architecture, spec.teacher.architecture)
-        )
+    if teacher is not None:
+        student = shapes(model, dataset.channels, dataset.image_size)
         context = replace(
             context,
             student_shapes=student[0],
-            teacher_shapes=teacher[0],
+            teacher_shapes=teacher.shapes[0],
             student_width=student[1],
-            teacher_width=teacher[1],
+            teacher_width=teacher.shapes[1],
         )
     return method.loss(context)

@@ -43,7 +43,7 @@ def _load(run: Run, weights: Mapping[str, Tensor], path: Location) -> None:
     own = run.model.state_dict()
     redrawn = {
         name
-        for name in ("classifier.weight", "classifier.bias")
+        for name in (f"{run.model.classifier_name}.{part}" for part in ("weight", "bias"))
         if name in weights and name in own and len(weights[name]) != len(own[name])
     }
     if redrawn and run.spec.recipe.epochs == 0:

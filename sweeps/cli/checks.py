@@ -124,10 +124,14 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
         ("--teacher-architecture", training.teacher_architecture),
         ("--student-architecture", training.student_architecture),
     ):
-        _known(flag, architecture, models.architectures())
+        _known_network(flag, architecture)
     require(
         training.teacher_weights is None or training.teacher_architecture is not None,
         "--teacher-weights needs --teacher-architecture, the network of the weights",
+    )
+    require(
+        training.student_weights is None or training.student_architecture is not None,
+        "--student-weights needs --student-architecture, the network of the weights",
     )
     if training.recipe is not None:
         recipes.get(training.recipe)
@@ -145,8 +149,11 @@ def _check_untrained_teacher(training: TrainingChoice, methods: Sequence[str]) -
         f"{', '.join(judged)}: leave {'it' if len(judged) == 1 else 'them'} out, or pass "
         "NAME:holdout=validation",
     )
+    own = training.teacher_architecture is not None and models.is_foreign(
+        training.teacher_architecture
+    )  # it may bring its own weights, which is known when it is built
     require(
-        training.teacher_weights is not None,
+        training.teacher_weights is not None or own,
         "--teacher-epochs 0 needs --teacher-weights, the weights to use",
     )
 
@@ -196,9 +203,18 @@ def _no_duplicates(flag: str, values: Sequence[float]) -> None:
     require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
 
 
-def _known(flag: str, name: str | None, known: dict[str, str]) -> None:
-    if name is not None and name not in known:
-        raise unknown_name(flag, name, known)
+def _known_network(flag: str, name: str | None) -> None:
+    if name is None:
+        return
+    if not models.is_foreign(name):
+        known = models.architectures()
+        if name not in known:
+            raise unknown_name(flag, name, known, f", or {models.HOW_TO_NAME}")
+        return
+    try:
+        models.parse_reference(name)
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from None
 
 
 def _known_place(flag: str, place: str | None) -> None:

@@ -158,12 +158,14 @@ class TrainingChoice:
     """paper: networks and epochs of the papers (default with a GPU); small: a sweep that two CPU
     cores finish in about an hour (default without a GPU)"""
     teacher_architecture: OptionalName = None
-    """network of the teachers (default: by data set and scale, such as digits_cnn for digits,
-    resnet56 for cifar10 and resnet8 with --scale small; --dry-run shows it)"""
+    """network of the teachers: a name of --list, timm:NAME, torchvision:NAME, or a class or
+    function, FILE.py:NAME or package.module:NAME; arguments follow as (name=value) (default: by
+    data set and scale, such as digits_cnn for digits, resnet56 for cifar10 and resnet8 with --scale
+    small; --dry-run shows it)"""
     teacher_weights: OptionalPath = None
     """file of initial weights of every teacher (state dict or checkpoint of torch.save, or
-    safetensors; tensor names of torchvision or of this project); requires --teacher-architecture.
-    The classifier is replaced if the number of classes differs"""
+    safetensors; tensor names of torchvision, of this project or of the network itself); requires
+    --teacher-architecture. The classifier is replaced if the number of classes differs"""
     teacher_epochs: OptionalInt = None
     """epochs of the teachers (default: --epochs); 0 uses --teacher-weights without training, as
     the only, standard teacher"""
@@ -176,7 +178,11 @@ class TrainingChoice:
     """normalization of the images of the teachers (default: the one of torchvision for its
     weights, else that of the recipe)"""
     student_architecture: OptionalName = None
-    """network of the students (default: by data set and scale, as above)"""
+    """network of the students, named as for --teacher-architecture (default: by data set and
+    scale)"""
+    student_weights: OptionalPath = None
+    """file of initial weights of every student, as for --teacher-weights; requires
+    --student-architecture"""
     recipe: Annotated[
         str | None, tyro.conf.arg(metavar="NAME|FILE.toml", help_behavior_hint="")
     ] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from analysis.selection.criteria import Criterion
 from rkd_core import datasets, records
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import wait_asleep
+from rkd_core.models import Identity
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
 from rkd_core.text.console import Console
@@ -27,9 +29,10 @@ from sweeps.folder.cleanup import set_damaged_aside
 from sweeps.folder.ownership import check_folder
 from sweeps.planning.cluster import Cluster
 from sweeps.planning.cost import COLUMNS, CostModel, asking_epochs, calibrate
+from sweeps.planning.networks import check_suited, given_networks, given_weights
 from sweeps.planning.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.planning.plan import Plan, PlannedRun, make_plan, spread
-from sweeps.planning.settings import GivenData, Settings, load_data, resolve, teacher_weights
+from sweeps.planning.settings import GivenData, Settings, load_data, resolve
 from sweeps.running.on_ray.tuner import connect, is_running
 from sweeps.running.pruning import Pruner
 from sweeps.search.search import Search
@@ -55,6 +58,8 @@ class Job:
     """Rule of the selection."""
     joined: bool
     """Whether ``cluster`` existed before: a cluster at an address, or a Ray of the caller."""
+    networks: Mapping[str, Identity]
+    """Networks from outside the registry, by the options' texts."""
 
     @cached_property
     def teacher_pass(self) -> TeacherPass:
@@ -128,18 +133,22 @@ def prepare(
         average_constraint(criterion, "--search")
     joined = not machine.serial and (machine.address is not None or is_running())
     cluster = resources.enter_context(connect(machine))() if joined else Cluster.local(machine)
-    weights = teacher_weights(options.training, dataset)
-    settings = resolve(options, dataset, gpu=cluster.gpus > 0, weights=weights)
+    networks = given_networks(options.training, dataset)
+    weights = given_weights(options.training, dataset, networks)
+    gpu = cluster.gpus > 0
+    settings = resolve(options, dataset, gpu=gpu, weights=weights, networks=networks)
     tuning(economy, settings)  # raises before the folder is created
     plan = make_plan(settings, dataset.fingerprint)
+    check_suited(networks, [run.spec for run in plan.runs], dataset)
     plan = spread(plan) if economy.prune else plan
     out = location(machine.out) if machine.out else Path("results") / dataset.name
     check_folder(out, dataset.name, dataset)
     print_plan(console, settings, dataset, plan)
     print_methods(console, settings)
-    for note in () if weights is None else weights.notes:
-        console.print(f"--teacher-weights {note}", markup=False, highlight=False)
-    return Job(options, dataset, settings, plan, out, cluster, criterion, joined)
+    for stage, given in (("teacher", weights.teachers), ("student", weights.students)):
+        for note in () if given is None else given.notes:
+            console.print(f"--{stage}-weights {note}", markup=False, highlight=False)
+    return Job(options, dataset, settings, plan, out, cluster, criterion, joined, networks)
 
 
 def find_work(job: Job, errors: Console) -> Work:

@@ -39,7 +39,13 @@ from sweeps.display.summary import (
     print_search,
 )
 from sweeps.folder import thumbnails
-from sweeps.folder.cleanup import bytes_needed, keep_weights, prediction_bytes, tidy
+from sweeps.folder.cleanup import (
+    bytes_needed,
+    keep_networks,
+    keep_weights,
+    prediction_bytes,
+    tidy,
+)
 from sweeps.folder.lease import hold
 from sweeps.folder.log import logging_to
 from sweeps.folder.ownership import check_space, open_folder, write_plan
@@ -152,7 +158,11 @@ def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
     missing = work.missing
     # A search may propose any teacher of the whole plan.
     starting = missing if work.search is None else job.plan.runs
-    keep_weights(job.options.training, job.dataset, job.out, starting if missing else ())
+    if missing:
+        keep_networks(job.networks, job.out)
+    keep_weights(
+        job.options.training, job.dataset, job.networks, job.out, starting if missing else ()
+    )
     failures: Sequence[Failure] = ()
     if missing:
         sweep = run_trainings(job, work, session, token, allowance)

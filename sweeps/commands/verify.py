@@ -15,6 +15,7 @@ from functools import partial
 
 from rkd_core import records
 from rkd_core.errors import UserError
+from rkd_core.models.sources import code
 from rkd_core.records import Record, predictions, shifts
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
@@ -46,32 +47,43 @@ def examine(out: Location) -> Iterator[Damage]:
     Yields:
         The damage found, run by run.
     """
-    folders = {name: out / name for name in ("artifacts", checkpoints.FOLDER, table_or_live.FOLDER)}
-    tasks: list[Callable[[], list[Damage]]] = []
-    for run_id in _names(folders["artifacts"]):
-        tasks.append(partial(_artifact, out, run_id))
-    for name in _names(out / "records"):
-        if name.endswith(".parquet") and not name.startswith("_"):
-            tasks.append(partial(_record, out, out / "records" / name))
-    for split in SPLITS:
-        for name in _names(out / predictions.FOLDER / split):
-            if name.endswith(".parquet"):
-                tasks.append(partial(_predictions, out, split, name.removesuffix(".parquet")))
-    for name in _names(out / shifts.FOLDER):
-        tasks.append(partial(_shifts, out / shifts.FOLDER / name))
-    for run_id in _names(folders[checkpoints.FOLDER]):
-        for name in _names(folders[checkpoints.FOLDER] / run_id):
-            path = folders[checkpoints.FOLDER] / run_id / name
-            tasks.append(partial(_cache, path, checkpoints.FILE, run_id))
-    for name in _names(folders[table_or_live.FOLDER]):
-        path = folders[table_or_live.FOLDER] / name
-        tasks.append(partial(_cache, path, table_or_live.FILE, name.split("-")[0]))
-    for digest in _names(out / initial_weights.FOLDER):
-        path = out / initial_weights.FOLDER / digest
-        tasks.append(partial(_cache, path, initial_weights.FILE, digest))
+    tasks = [*_results(out), *_caches(out)]
     with ThreadPoolExecutor(_AT_ONCE, "verify") as pool:
         for damages in pool.map(lambda task: task(), tasks):
             yield from damages
+
+
+Task = Callable[[], list[Damage]]
+
+
+def _results(out: Location) -> Iterator[Task]:
+    """Yield the checks of what only training, or the artifacts, can recreate."""
+    for run_id in _names(out / "artifacts"):
+        yield partial(_artifact, out, run_id)
+    for name in _names(out / "records"):
+        if name.endswith(".parquet") and not name.startswith("_"):
+            yield partial(_record, out, out / "records" / name)
+    for split in SPLITS:
+        for name in _names(out / predictions.FOLDER / split):
+            if name.endswith(".parquet"):
+                yield partial(_predictions, out, split, name.removesuffix(".parquet"))
+    for name in _names(out / shifts.FOLDER):
+        yield partial(_shifts, out / shifts.FOLDER / name)
+
+
+def _caches(out: Location) -> Iterator[Task]:
+    """Yield the checks of bundles that the next sweep recreates without training."""
+    for run_id in _names(out / checkpoints.FOLDER):
+        for name in _names(out / checkpoints.FOLDER / run_id):
+            yield partial(
+                _cache, out / checkpoints.FOLDER / run_id / name, checkpoints.FILE, run_id
+            )
+    for name in _names(out / table_or_live.FOLDER):
+        path = out / table_or_live.FOLDER / name
+        yield partial(_cache, path, table_or_live.FILE, name.split("-")[0])
+    for module in (code, initial_weights):
+        for digest in _names(out / module.FOLDER):
+            yield partial(_cache, out / module.FOLDER / digest, module.FILE, digest)
 
 
 def _cache(path: Location, name: str, run_id: str) -> list[Damage]:
@@ -183,7 +195,8 @@ def sweep_leftovers(out: Location) -> int:
         The number of deleted files.
     """
     leftovers = []
-    bundled = [out / n for n in ("artifacts", table_or_live.FOLDER, initial_weights.FOLDER)]
+    own = (table_or_live.FOLDER, initial_weights.FOLDER, code.FOLDER)
+    bundled = [out / name for name in ("artifacts", *own)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]
     predicted = [out / predictions.FOLDER / split for split in SPLITS]

@@ -97,11 +97,12 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         epochs = f"{teaching} and {epochs}"
     alone = sum(run.spec.teacher is None for run in plan.students)
     start = " from given weights" if teaching else " as given, not trained"
+    given = " from given weights" if settings.student_initial_weights else ""
     console.print(
         f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
         f"({settings.teacher_architecture}{start if settings.initial_weights else ''}) and "
         f"{counted(len(plan.students), 'student')} ({settings.student_architecture}"
-        f"{f', {alone} without a teacher' if alone else ''}), "
+        f"{given}{f', {alone} without a teacher' if alone else ''}), "
         f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
@@ -219,6 +220,12 @@ def log_ways(
 
 _LEAST = 34
 """Least number of columns for a description beside a name."""
+_OTHER_NETWORKS = {
+    "timm:NAME": "a network of timm, such as timm:mobilenetv3_small_050",
+    "torchvision:NAME": "a classification network of torchvision",
+    "FILE.py:NAME": "your own class or function, also as package.module:NAME; arguments follow in "
+    "parentheses: 'nets.py:TinyNet(width=8)' (docs/networks.md)",
+}
 _OWN = {
     "FOLDER": "your own images: a folder for each class, Parquet, or what image lists name "
     "(--train-list, --val-list, --test-list)"
@@ -230,7 +237,7 @@ def print_registries(console: Console) -> None:
     for title, entries in (
         ("Data sets", datasets.names() | _OWN),
         ("Methods", methods.descriptions()),
-        ("Networks", models.architectures()),
+        ("Networks", models.architectures() | _OTHER_NETWORKS),
         ("Recipes", recipes.descriptions()),
     ):
         console.print(title, style="bold")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from rkd_core import datasets, models
 from rkd_core.errors import UserError
+from rkd_core.models.sources import code
 from rkd_core.records import predictions
 from rkd_core.records.predictions import Kept, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
@@ -17,11 +18,19 @@ from rkd_core.teachers.table_or_live import FOLDER as ANSWERS
 from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
 from sweeps.cli.options import TrainingChoice
 from sweeps.planning.cluster import Cluster
+from sweeps.planning.networks import NO_WEIGHTS, given_weights
 from sweeps.planning.packing import PerTrial
 from sweeps.planning.plan import Plan, PlannedRun
-from sweeps.planning.settings import Settings, teacher_weights
+from sweeps.planning.settings import Settings
 
-__all__ = ["bytes_needed", "keep_weights", "prediction_bytes", "set_damaged_aside", "tidy"]
+__all__ = [
+    "bytes_needed",
+    "keep_networks",
+    "keep_weights",
+    "prediction_bytes",
+    "set_damaged_aside",
+    "tidy",
+]
 
 
 def set_damaged_aside(plan: Plan, completed: set[str], out: Location, errors: Console) -> set[str]:
@@ -40,24 +49,42 @@ def set_damaged_aside(plan: Plan, completed: set[str], out: Location, errors: Co
     return damaged
 
 
+def keep_networks(networks: Mapping[str, models.Identity], out: Location) -> None:
+    """Store the code of users' networks in the results folder, where every worker finds it.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    for network in networks.values():
+        if network.code is not None:
+            try:
+                code.keep(out, network.digest, network.code)
+            except OSError as error:
+                raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
 def keep_weights(
     training: TrainingChoice,
     dataset: datasets.Dataset,
+    networks: Mapping[str, models.Identity],
     out: Location,
     missing: Sequence[PlannedRun],
 ) -> None:
     """Store the initial weights of the runs in the results folder.
 
-    The file is read again, rather than kept in memory from planning to the end of the sweep.
+    Files are read again, rather than kept in memory from planning to the end of the sweep.
     """
-    wanted = {run.spec.initial_weights for run in missing} - {None}
-    weights = teacher_weights(training, dataset) if wanted else None
-    if weights is None:
-        return
-    if weights.digest not in wanted:
-        raise UserError(f"--teacher-weights {training.teacher_weights} has changed meanwhile")
+    named = (run.spec.initial_weights for run in missing)
+    wanted = {digest for digest in named if digest is not None}
+    given = given_weights(training, dataset, networks) if wanted else NO_WEIGHTS
+    found = {one.digest: one for one in given if one is not None}
+    if wanted - found.keys():
+        files = (training.teacher_weights, training.student_weights)
+        changed = " or ".join(str(file) for file in files if file is not None)
+        raise UserError(f"the initial weights in {changed} have changed meanwhile")
     try:
-        initial_weights.keep(out, weights)
+        for digest in wanted & found.keys():
+            initial_weights.keep(out, found[digest])
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
@@ -100,6 +127,7 @@ def bytes_needed(
     teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
     weights = parameters * 4 * iterates
     saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
-    given = parameters * 4 if settings.initial_weights else 0
+    digests = {settings.initial_weights, settings.student_initial_weights} - {None}
+    given = parameters * 4 * len(digests)
     runs = len(missing) * (weights + 200_000)
     return runs + teachers * answers + saved + given + 100_000_000

@@ -57,7 +57,8 @@ def trainings_per_trial(
 
     def fitting(architecture: str) -> int:
         half = machine.precision != "float32"
-        each = training_bytes(architecture, settings.recipe, dataset, half=half)
+        digest = settings.network_digests.get(architecture)
+        each = training_bytes(architecture, settings.recipe, dataset, half=half, digest=digest)
         return max(1, min(_ON_GPU, int(usable / each)))
 
     return PerTrial(fitting(settings.teacher_architecture), fitting(settings.student_architecture))

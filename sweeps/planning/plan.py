@@ -252,10 +252,12 @@ class Planner:
             runs = [self._teacher(None, seed, held_out=needs.holdout)]
             initial = self._reference(runs[0], teacher.family)  # compared with other methods
         ref = {"full": teacher, "initial": initial, None: None}[needs.teacher]
-        student = self._settings.student_architecture
+        network = self._student_network()
+        if ref is not None and not method.trains:
+            network = self._network(ref.architecture)
         spec = TrainingSpec(
             stage="student",
-            architecture=ref.architecture if ref and not method.trains else student,
+            **network,
             temperature=getattr(method, "temperature", None),
             teacher=ref,
             initial=initial,
@@ -270,7 +272,7 @@ class Planner:
         true_labels = self._settings.multipliers.model_copy(update={"val_labels": "true"})
         spec = TrainingSpec(
             stage="student",
-            architecture=self._settings.student_architecture,
+            **self._student_network(),
             variant=Variant(method=OneHot.name),
             multipliers=_multipliers(true_labels, objective),
             **self._shared(objective, seed),
@@ -308,7 +310,7 @@ class Planner:
         shifted = derived is not None and derived.by == "shifted"
         spec = TrainingSpec(
             stage="teacher",
-            architecture=settings.teacher_architecture,
+            **self._network(settings.teacher_architecture),
             multipliers=None if shifted else _multipliers(multipliers, by_alpha(alpha)),
             held_out=held_out,
             initial_weights=settings.initial_weights if derived is None else None,
@@ -322,13 +324,24 @@ class Planner:
     ) -> PlannedRun:
         spec = TrainingSpec(
             stage="student",
-            architecture=self._settings.student_architecture,
+            **self._student_network(),
             temperature=temperature,
             multipliers=_multipliers(self._settings.multipliers, objective),
             teacher=teacher,
             **self._shared(objective, seed),
         )
         return self._run(spec, (teacher.run_id,))
+
+    def _network(self, architecture: str) -> dict[str, Any]:
+        """Return the fields that name a network."""
+        digest = self._settings.network_digests.get(architecture)
+        return {"architecture": architecture, "network_digest": digest}
+
+    def _student_network(self) -> dict[str, Any]:
+        """Return the fields that name the network of the students and its initial weights."""
+        settings = self._settings
+        given = settings.student_initial_weights
+        return self._network(settings.student_architecture) | {"initial_weights": given}
 
     def _shared(self, objective: NamedObjective, seed: int) -> dict[str, Any]:
         """Return the fields that teachers and students have in common."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -19,8 +21,15 @@ from sweeps.cli.flags import augmentation, errors_as_flags
 from sweeps.cli.options import Grid, Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
+from sweeps.planning.networks import NO_WEIGHTS, Weights
 
-__all__ = ["GivenData", "Settings", "data_options", "load_data", "resolve", "teacher_weights"]
+__all__ = [
+    "GivenData",
+    "Settings",
+    "data_options",
+    "load_data",
+    "resolve",
+]
 
 _ONE_CYCLE_WARMUP = 0.3  # as in ``torch.optim.lr_scheduler.OneCycleLR``
 
@@ -50,8 +59,12 @@ class Settings:
     """Recipe of the teachers; None for that of the students."""
     initial_weights: str | None = None
     """SHA-256 of the file of initial weights of the teachers."""
+    student_initial_weights: str | None = None
+    """SHA-256 of the file of initial weights of the students."""
     classes: int | None = None
     """Number of classes; None if the plan does not depend on it."""
+    network_digests: Mapping[str, str] = field(default_factory=dict)
+    """``network_digest`` of each network from outside the registry, by architecture."""
 
     @property
     def teaching(self) -> Recipe:
@@ -125,31 +138,12 @@ def load_data(
         )
 
 
-def teacher_weights(training: TrainingChoice, dataset: datasets.Dataset) -> Pretrained | None:
-    """Return the initial weights of the teachers; None for random weights.
-
-    Raises:
-        UserError: The file does not fit the network of the teachers or the data.
-    """
-    path, architecture = training.teacher_weights, training.teacher_architecture
-    if path is None or architecture is None:
-        return None
-    try:
-        weights = models.read_pretrained(
-            path, architecture, dataset.classes, dataset.channels, dataset.image_size
-        )
-    except UserError as error:
-        raise UserError(f"--teacher-weights {error}") from None
-    require(
-        training.teacher_epochs != 0 or weights.classes == dataset.classes,
-        f"--teacher-epochs 0: {path} has {weights.classes} classes and {dataset.name} has "
-        f"{dataset.classes}, so its classifier has to be replaced and trained",
-    )
-    return weights
-
-
 def resolve(
-    options: Options, dataset: datasets.Dataset, gpu: bool, weights: Pretrained | None = None
+    options: Options,
+    dataset: datasets.Dataset,
+    gpu: bool,
+    weights: Weights = NO_WEIGHTS,
+    networks: Mapping[str, models.Identity] = MappingProxyType({}),
 ) -> Settings:
     """Resolve options with the defaults of the data set and the scale.
 
@@ -157,7 +151,8 @@ def resolve(
         options: Checked options.
         dataset: Data set; some defaults depend on its size.
         gpu: Whether there is a GPU, which makes ``paper`` the default scale.
-        weights: Initial weights of the teachers.
+        weights: Initial weights of teachers and students.
+        networks: Networks from outside the registry, see ``given_networks``.
 
     Raises:
         UserError: Options are mutually exclusive or do not fit the data set.
@@ -180,7 +175,8 @@ def resolve(
     try:
         recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
         _check_augmentation(recipe, grid, dataset)
-        teaching = _teaching(recipe, training, dataset, weights)
+        teaching = _teaching(recipe, training, dataset, weights.teachers)
+        recipe = _normalized(recipe, dataset, weights.students)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
         fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
@@ -201,8 +197,10 @@ def resolve(
         dataset=dataset.name,
         data=data,
         scale=scale,
-        teacher_architecture=training.teacher_architecture or defaults.teacher_architecture,
-        student_architecture=training.student_architecture or defaults.student_architecture,
+        teacher_architecture=_named(training.teacher_architecture, networks)
+        or defaults.teacher_architecture,
+        student_architecture=_named(training.student_architecture, networks)
+        or defaults.student_architecture,
         recipe_name=recipe_name,
         recipe=recipe,
         multipliers=multipliers,
@@ -215,9 +213,16 @@ def resolve(
         undistilled=grid.undistilled and search_of(options.economy) is None,
         teachers=options.economy.teachers,
         teacher_recipe=teaching,
-        initial_weights=None if weights is None else weights.digest,
+        initial_weights=None if weights.teachers is None else weights.teachers.digest,
+        student_initial_weights=None if weights.students is None else weights.students.digest,
         classes=dataset.classes,
+        network_digests={one.architecture: one.digest for one in networks.values()},
     )
+
+
+def _named(text: str | None, networks: Mapping[str, models.Identity]) -> str | None:
+    """Return the name in specs of the network of an option."""
+    return text if text is None or text not in networks else networks[text].architecture
 
 
 def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> Recipe:
@@ -316,22 +321,27 @@ def _teaching(
     weights: Pretrained | None,
 ) -> Recipe:
     """Return the recipe of the teachers, with the normalization of published weights."""
-    color = dataset.channels == 3
     for place, normalization in (
         ("--teacher-normalization imagenet", training.teacher_normalization),
         ("the normalization imagenet of the recipe", recipe.normalization),
     ):
         require(
-            color or normalization != "imagenet",
+            dataset.channels == 3 or normalization != "imagenet",
             f"{place} is for color images, and {dataset.name} is grey",
         )
-    published = weights.normalization if weights is not None and color else None
+    recipe = _normalized(recipe, dataset, weights)
     changes = {
         "epochs": training.teacher_epochs,
         "learning_rate": training.teacher_learning_rate,
-        "normalization": training.teacher_normalization or published,
+        "normalization": training.teacher_normalization,
     }
     return _changed(recipe, changes)
+
+
+def _normalized(recipe: Recipe, dataset: datasets.Dataset, weights: Pretrained | None) -> Recipe:
+    """Return a recipe with the normalization of published weights for color images."""
+    published = weights.normalization if weights is not None and dataset.channels == 3 else None
+    return _changed(recipe, {"normalization": published})
 
 
 def _multipliers(training: TrainingChoice, defaults: Defaults) -> MultiplierOptions:

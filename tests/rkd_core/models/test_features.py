@@ -313,7 +313,7 @@ def test_a_shuffle_mixes_the_groups():
 
 
 def test_shapes_are_channels_height_and_width():
-    found, width = shapes("digits_cnn", 10, 1, (6, 8))
+    found, width = shapes(build("digits_cnn", 10, 1, (6, 8), seed=0), 1, (6, 8))
     assert (found, width) == (((16, 6, 8), (32, 3, 4)), 128)
 
 

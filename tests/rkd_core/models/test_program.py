@@ -1,6 +1,7 @@
 """Programs say what their models say, of images as they are decoded, however many."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def artifact(architecture, size, channels, iterates=None, classes=5):
         "normalization": {"mean": [0.1, 0.4, 0.7][:channels], "std": [0.2, 0.3, 0.9][:channels]},
         "iterates": iterates,
     }
-    return Artifact(teacher_spec(), description, model.state_dict(), "")
+    return Artifact(teacher_spec(), description, model.state_dict(), "", Path())
 
 
 def pixels(n, size, channels):

@@ -221,20 +221,22 @@ def test_what_cannot_be_tuned_is_refused(changes, line):
         tuned(**changes)
 
 
-def test_initial_weights_are_a_teachers_and_no_epochs_are_a_standard_ones():
+def test_no_epochs_are_those_of_a_standard_teacher_with_initial_weights():
     plain = {"objective": "standard", "alpha": None, "multipliers": None}
     fields = json.loads(TEACHER.model_dump_json()) | {"initial_weights": "a" * 64}
     assert TrainingSpec.model_validate(fields).initial_weights == "a" * 64
     untrained = fields | {"recipe": {"epochs": 0}}
+    student = json.loads(STUDENT.model_dump_json()) | {"initial_weights": "a" * 64}
     assert TrainingSpec.model_validate(untrained | plain).recipe.epochs == 0
     for wrong in (
         untrained,
         untrained | plain | {"initial_weights": None},
         fields | {"initial_weights": "w.pth"},
-        json.loads(STUDENT.model_dump_json()) | {"initial_weights": "a" * 64},
+        student | {"recipe": {"epochs": 0}},
     ):
         with pytest.raises(ValidationError):
             TrainingSpec.model_validate(wrong)
+    assert TrainingSpec.model_validate(student).initial_weights == "a" * 64
 
 
 def test_alpha_0_has_no_multipliers_to_differ_in():
@@ -421,3 +423,12 @@ def test_a_teacher_is_no_variant():
         TrainingSpec.model_validate(
             TEACHER.model_dump() | fields | {"variant": {"method": "one_hot"}}
         )
+
+
+def test_networks_from_outside_the_registry_have_a_digest():
+    fields = json.loads(TEACHER.model_dump_json())
+    given = fields | {"architecture": "nets:Tiny", "network_digest": "a" * 64}
+    assert TrainingSpec.model_validate(given).network_digest == "a" * 64
+    for wrong in ({"network_digest": "a" * 64}, {"architecture": "nets:Tiny"}):
+        with pytest.raises(ValidationError, match=r"rkd_core\.models\.identify"):
+            TrainingSpec.model_validate(fields | wrong)

@@ -78,7 +78,7 @@ class Students:
         )
         run.set_rate(0.05)
         run.begin_epoch(0)
-        run.update_multipliers(0)
+        run.begin_step(0, 0)
         found = []
         batches = chain.from_iterable(map(array_data.batches.epoch, count()))
         for batch in islice(batches, steps):

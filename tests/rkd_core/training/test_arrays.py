@@ -177,7 +177,7 @@ def test_recorded_steps_are_plain_steps(device, changes, tmp_path):
     for epoch in range(recipe.epochs):
         for step, batch in enumerate(array_data.batches.epoch(epoch)):
             for run in (*plain, *recorded):
-                run.update_multipliers(step)
+                run.begin_step(epoch, step)
             logits, now = asked.logits(batch), 0.02 / (1 + number)
             losses = [steps(batch, logits, now).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)

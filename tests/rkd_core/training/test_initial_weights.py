@@ -197,3 +197,22 @@ def test_each_published_network_says_how_its_images_are_normalised():
     grey = ImageSet(images.images[..., :1], images.labels)
     with pytest.raises(UserError, match="imagenet is of color images"):
         normalization_statistics(grey, Recipe(epochs=1, normalization="imagenet"))
+
+
+def test_a_student_starts_from_its_own_file(world):
+    data, state, out = world
+    digest = kept(out, state)
+    teacher = spec(None)
+    fields = {"architecture": "resnet8", "recipe": RECIPE, "data": DataOptions()}
+    plain = student_spec(teacher, data.fingerprint, **fields)
+    given = student_spec(teacher, data.fingerprint, **fields, initial_weights=digest)
+    rate = RECIPE.model_copy(update={"learning_rate": 1e-9})
+    still = student_spec(
+        teacher, data.fingerprint, **(fields | {"recipe": rate}), initial_weights=digest
+    )
+    rows = train([teacher, plain, given, still], data=data, out=out, execution=CPU)
+    assert result(rows[1]) != result(rows[2])
+    kept_weights = weights_of(out, rows[3])
+    for name, value in state.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(kept_weights[name], value, rtol=1e-3, atol=1e-5)

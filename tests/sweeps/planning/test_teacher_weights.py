@@ -15,8 +15,9 @@ from sweeps.cli.parse import parse
 from sweeps.display.progress import Tally
 from sweeps.pareto import main
 from sweeps.planning.cost import CostModel, asking_epochs, kind_of
+from sweeps.planning.networks import given_weights
 from sweeps.planning.plan import make_plan
-from sweeps.planning.settings import resolve, teacher_weights
+from sweeps.planning.settings import resolve
 from tests.rkd_core.training.test_loop import colourful
 from tests.sweeps.planning.test_plan import SETTINGS
 
@@ -34,7 +35,23 @@ def settings(*arguments, data=None):
     options = parse([str(a) for a in arguments])
     check(options)
     data = data or load("digits", DataOptions())
-    return resolve(options, data, gpu=False, weights=teacher_weights(options.training, data))
+    return resolve(options, data, gpu=False, weights=given_weights(options.training, data, {}))
+
+
+def test_students_start_from_a_file_with_and_without_teachers(tmp_path):
+    path = saved(tmp_path, DIGITS)
+    weights = ("--student-architecture", "digits_cnn", "--student-weights", path)
+    plan, plain = planned(settings(*weights)), planned(settings())
+    digest = models.read_pretrained(path, *DIGITS).digest
+    assert {run.spec.initial_weights for run in plan.students} == {digest}
+    assert {run.spec.initial_weights for run in plan.teachers} == {None}
+    assert {run.run_id for run in plan.teachers} == {run.run_id for run in plain.teachers}
+    assert not {run.run_id for run in plan.students} & {run.run_id for run in plain.students}
+    with pytest.raises(UserError, match="--student-weights needs --student-architecture"):
+        settings("--student-weights", path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"--student-weights .* cannot be read as weights"):
+        settings(*weights)
 
 
 def from_file(path, *more, **named):

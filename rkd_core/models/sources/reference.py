@@ -1,0 +1,99 @@
+"""References to networks: ``timm:NAME``, ``torchvision:NAME`` or ``FILE.py:NAME``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rkd_core import plugins
+from rkd_core.errors import UserError
+
+__all__ = ["HOW_TO_NAME", "Reference", "is_foreign", "parse"]
+
+HOW_TO_NAME = "timm:NAME, torchvision:NAME, FILE.py:NAME or package.module:NAME"
+
+_CALL = re.compile(r"(?P<target>[^()]+)(?P<arguments>\(.*\))?", re.DOTALL)
+_LIBRARY = re.compile(r"(timm|torchvision):(?P<name>[\w.\-]+)")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network outside the registry.
+
+    Attributes:
+        source: Library of the network, or ``code`` for a user's class or function.
+        target: Name of the network in its library, or ``FILE.py:NAME`` or ``package.module:NAME``.
+        arguments: Keyword arguments of the network.
+    """
+
+    source: Literal["timm", "torchvision", "code"]
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def canonical(self) -> str:
+        """The name in specs, such as ``timm:resnet26d(drop_path_rate=0.1)``.
+
+        A file enters by its name without its folder, so that it can be moved.
+        """
+        if self.source == "code":
+            place, _, name = self.target.rpartition(":")
+            target = f"{Path(place).stem if place.endswith('.py') else place}:{name}"
+        else:
+            target = f"{self.source}:{self.target}"
+        if not self.arguments:
+            return target
+        given = ", ".join(f"{name}={value!r}" for name, value in sorted(self.arguments.items()))
+        return f"{target}({given})"
+
+
+def is_foreign(text: str) -> bool:
+    """Return whether a text has the form of a reference rather than of a registered name."""
+    return ":" in text or text.endswith(".py") or "(" in text
+
+
+def parse(text: str) -> Reference:
+    """Return the reference that a text names.
+
+    Raises:
+        UserError: The text has another form, or an argument is not a literal with a name.
+    """
+    match = _CALL.fullmatch(text.strip())
+    if match is None:
+        raise UserError(f"{text!r} is not of the form {HOW_TO_NAME}, with (argument=value) or not")
+    target, arguments = match["target"].strip(), _arguments(text, match["arguments"])
+    if library := _LIBRARY.fullmatch(target):
+        source: Literal["timm", "torchvision"] = "timm" if library[1] == "timm" else "torchvision"
+        return Reference(source, library["name"], arguments)
+    if not plugins.is_reference(target):
+        raise UserError(f"{target!r} is not of the form {HOW_TO_NAME}")
+    return Reference("code", target, arguments)
+
+
+def _arguments(text: str, call: str | None) -> Mapping[str, Any]:
+    if call is None:
+        return {}
+    try:
+        node = ast.parse(f"f{call}", mode="eval").body
+    except SyntaxError as error:
+        raise UserError(f"{text!r}: {call} is not a list of arguments: {error.msg}") from None
+    if not isinstance(node, ast.Call) or node.args or any(k.arg is None for k in node.keywords):
+        raise UserError(f"{text!r}: arguments have the form (name=value, other=value)")
+    found: dict[str, Any] = {}
+    for keyword in node.keywords:
+        name = str(keyword.arg)
+        try:
+            value = ast.literal_eval(keyword.value)
+        except ValueError:
+            raise UserError(
+                f"{text!r}: {name} must be a number, a text in quotes, True, False, None, or a "
+                "tuple, list or dict of these"
+            ) from None
+        if isinstance(value, set | bytes):  # a set has no order, so its text is no identity
+            raise UserError(f"{text!r}: {name} must not be a {type(value).__name__}")
+        found[name] = value
+    return found

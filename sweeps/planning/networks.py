@@ -1,0 +1,165 @@
+"""Networks from outside the registry, and initial weights, checked before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from rkd_core import datasets, models
+from rkd_core.errors import UserError, require
+from rkd_core.methods.common.protocol import Needs, Shift
+from rkd_core.models import Pretrained
+from rkd_core.specs import TrainingSpec
+from sweeps.cli.options import TrainingChoice
+
+__all__ = ["NO_WEIGHTS", "Weights", "check_suited", "given_networks", "given_weights"]
+
+
+class Weights(NamedTuple):
+    """Initial weights of teachers and students; None for random ones."""
+
+    teachers: Pretrained | None = None
+    students: Pretrained | None = None
+
+
+NO_WEIGHTS = Weights()
+"""Random initial weights."""
+
+
+def given_networks(
+    training: TrainingChoice, dataset: datasets.Dataset
+) -> dict[str, models.Identity]:
+    """Return the networks from outside the registry, built and tried, by the options' texts.
+
+    Raises:
+        UserError: A network cannot be used; the message names the option.
+    """
+    found: dict[str, models.Identity] = {}
+    for flag, text in (
+        ("--teacher-architecture", training.teacher_architecture),
+        ("--student-architecture", training.student_architecture),
+    ):
+        if text is None or text in found or not models.is_foreign(text):
+            continue
+        try:
+            found[text] = models.identify(
+                text, dataset.classes, dataset.channels, dataset.image_size
+            )
+        except UserError as error:
+            raise UserError(f"{flag} {error}") from error
+    return found
+
+
+def given_weights(
+    training: TrainingChoice,
+    dataset: datasets.Dataset,
+    networks: Mapping[str, models.Identity],
+) -> Weights:
+    """Return the initial weights of teachers and students.
+
+    They are those of a file, or those that a user's network brings along.
+
+    Raises:
+        UserError: A file does not fit its network or the data.
+    """
+    teachers = _weights(
+        "--teacher-weights",
+        training.teacher_weights,
+        training.teacher_architecture,
+        dataset,
+        networks,
+    )
+    require(
+        training.teacher_epochs != 0 or teachers is not None,
+        "--teacher-epochs 0 needs --teacher-weights, the weights to use, or a network that brings "
+        "its own",
+    )
+    require(
+        training.teacher_epochs != 0 or teachers is None or teachers.classes == dataset.classes,
+        f"--teacher-epochs 0: {training.teacher_weights} has "
+        f"{teachers.classes if teachers else 0} classes and {dataset.name} has "
+        f"{dataset.classes}, so its classifier has to be replaced and trained",
+    )
+    students = _weights(
+        "--student-weights",
+        training.student_weights,
+        training.student_architecture,
+        dataset,
+        networks,
+    )
+    return Weights(teachers, students)
+
+
+def _weights(
+    flag: str,
+    path: Path | None,
+    architecture: str | None,
+    dataset: datasets.Dataset,
+    networks: Mapping[str, models.Identity],
+) -> Pretrained | None:
+    if architecture is None:
+        return None
+    network = networks.get(architecture)
+    if path is None:
+        return None if network is None else models.own_weights(network, dataset.classes)
+    try:
+        return models.read_pretrained(
+            path,
+            architecture if network is None else network.architecture,
+            dataset.classes,
+            dataset.channels,
+            dataset.image_size,
+            None if network is None else network.digest,
+        )
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from None
+
+
+def check_suited(
+    networks: Mapping[str, models.Identity],
+    specs: Iterable[TrainingSpec],
+    dataset: datasets.Dataset,
+) -> None:
+    """Check that networks have the parts that methods and derived teachers use.
+
+    These are a final linear layer, with a bias for shifts, and stages for comparisons of features.
+
+    Raises:
+        UserError: A part is missing; the message names the network.
+    """
+    if not networks:
+        return
+    from rkd_core.models.features import shapes
+
+    known = {one.architecture: one for one in networks.values()}
+    checked = {use for spec in specs for use in _uses(spec) if use[0] in known}
+    for architecture, needs, shifts in sorted(checked, key=str):
+        network = models.build(
+            architecture,
+            dataset.classes,
+            dataset.channels,
+            dataset.image_size,
+            seed=0,
+            digest=known[architecture].digest,
+        )
+        if network.classifier.bias is None and shifts:
+            raise UserError(f"{architecture} has a classifier without a bias, which is shifted")
+        if needs.features or needs.maps:
+            shapes(network, dataset.channels, dataset.image_size)
+
+
+def _uses(spec: TrainingSpec) -> list[tuple[str, Needs, bool]]:
+    """Return networks of which a training uses parts, the needs, and whether it shifts logits."""
+    if spec.derived is not None and spec.derived.by != "warm":
+        return [(spec.architecture, Needs(), spec.derived.by == "shifted")]
+    if spec.variant is None:
+        return []
+    method = spec.variant.build()
+    if isinstance(method, Shift):
+        return [(spec.architecture, Needs(), True)]
+    needs = Needs(features=method.needs.features, maps=method.needs.maps)
+    if needs == Needs():
+        return []
+    teacher = [] if spec.teacher is None else [spec.teacher.architecture]
+    return [(name, needs, False) for name in (spec.architecture, *teacher)]
