@@ -51,7 +51,7 @@ def test_the_selected_student(results):
 
 def test_the_table_of_trainings(results):
     table = results.to_pandas()
-    assert len(table) == 2 + 4
+    assert len(table) == 2 + 4 + 2
     assert set(table["status"]) == {"completed"}
     assert set(table["dataset"]) == {"tones"}
 
@@ -169,7 +169,7 @@ def test_an_interrupted_sweep_continues(tmp_path, number):
         assert b"interrupted, and still running" in printed
         assert process.returncode == 7
     again, _ = script(out).communicate(timeout=900)
-    assert b"ended 6" in again
+    assert b"ended 8" in again
     assert not list((out / "checkpoints").glob("*"))
 
 
@@ -186,5 +186,5 @@ ray.shutdown()
     found = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, text=True
     )
-    assert "ended 6" in found.stdout, found.stderr
+    assert "ended 8" in found.stdout, found.stderr
     assert found.returncode == 0, found.stderr
