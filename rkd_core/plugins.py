@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from rkd_core.errors import UserError, unknown_name
 
-__all__ = ["call", "is_reference", "load_object"]
+__all__ = ["call", "is_reference", "load_object", "reference_to"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,27 @@ def load_object(reference: str) -> Any:
     except AttributeError:
         public = [one for one in vars(module) if not one.startswith("_")]
         raise unknown_name(f"name in {place}", name, public) from None
+
+
+def reference_to(target: Any) -> str:
+    """Return the reference to a class or function of a module.
+
+    Raises:
+        UserError: It is defined in a notebook or in the program that runs, so that no other process
+            can import it.
+    """
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", "")
+    found = sys.modules.get(module or "")
+    file = getattr(found, "__file__", None)
+    if module == "__main__" or file is None or not name.isidentifier():
+        raise UserError(
+            f"{name or type(target).__name__} cannot be imported by other processes: define it at "
+            "the top of a module of its own (in a notebook, with %%writefile nets.py) and give it "
+            "as nets.py:NAME, or import it"
+        )
+    if str(module).startswith(_MODULE_PREFIX) or getattr(found, "__spec__", None) is None:
+        return f"{file}:{name}"
+    return f"{module}:{name}"
 
 
 def call(function: Callable[[], T], reference: str) -> T:

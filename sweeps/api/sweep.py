@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rkd_core import datasets
 from rkd_core.errors import UserError
+from rkd_core.plugins import reference_to
 from sweeps.api.arguments import as_arguments, in_python, options_of
 from sweeps.api.results import Results
 from sweeps.cli.options import Options
@@ -30,8 +31,9 @@ class Sweep:
             test_labels)``, the same with validation in the middle, or a mapping from ``train``,
             ``val`` and ``test`` to arrays or map-style datasets. None for the default of the
             command.
-        teacher: Network of the teachers; short for ``teacher_architecture``.
-        student: Network of the students; short for ``student_architecture``.
+        teacher: Network of the teachers; short for ``teacher_architecture``. A class or function
+            that returns a network, defined in a module, may be given itself.
+        student: Network of the students; short for ``student_architecture``, as above.
         name: Name of data in memory, in records and reports.
         class_names: Class names of data in memory, in label order.
         options: The options of ``pareto.py``, with ``_`` in the place of ``-``: ``alphas=(0, 0.5)``
@@ -50,8 +52,8 @@ class Sweep:
         self,
         data: Any = None,
         *,
-        teacher: str | None = None,
-        student: str | None = None,
+        teacher: str | Callable[..., Any] | None = None,
+        student: str | Callable[..., Any] | None = None,
         name: str | None = None,
         class_names: Sequence[str] | None = None,
         **options: Any,
@@ -62,7 +64,7 @@ class Sweep:
             if value is not None and given.get(whole) is not None:
                 raise UserError(f"give {short} or {whole}, not both")
             if value is not None:
-                given[whole] = value
+                given[whole] = value if isinstance(value, str) else reference_to(value)
         self.data: GivenData | None = None
         if data is None or isinstance(data, str | os.PathLike):
             if name is not None or class_names is not None:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rkd_core.errors import UserError
-from rkd_core.plugins import call, is_reference, load_object
+from rkd_core.plugins import call, is_reference, load_object, reference_to
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +66,16 @@ def test_a_function_that_raises(tmp_path):
     (tmp_path / "raises.py").write_text("def f():\n    raise KeyError('x')\n")
     with pytest.raises(UserError, match=r"raises.py:f raises: .*raises.py line 2: KeyError: 'x'"):
         call(load_object("raises.py:f"), "raises.py:f")
+
+
+def test_references_to_objects(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "mine.py").write_text("class Thing: pass\ndef make(): return Thing\n")
+    thing = load_object("inner/mine.py:Thing")
+    assert reference_to(thing) == f"{tmp_path}/inner/mine.py:Thing"
+    assert load_object(reference_to(thing)) is thing
+    assert reference_to(call) == "rkd_core.plugins:call"
+    local = type("Local", (), {"__module__": "__main__", "__qualname__": "Local"})
+    for wrong in (local, lambda: 3):
+        with pytest.raises(UserError, match=r"%%writefile nets\.py"):
+            reference_to(wrong)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rkd_core.errors import UserError
+from rkd_core.plugins import load_object
 from sweeps import Results, Sweep
 
 SMALL = {"alphas": 1, "temperatures": 1, "teacher": "digits_cnn", "student": "digits_cnn"}
@@ -188,3 +189,16 @@ ray.shutdown()
     )
     assert "ended 8" in found.stdout, found.stderr
     assert found.returncode == 0, found.stderr
+
+
+def test_a_network_is_given_as_a_class(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Flat(nn.Sequential):\n    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    flat = load_object(f"{tmp_path}/nets.py:Flat")
+    options = {"alphas": 1, "temperatures": 1, "epochs": 1, "serial": True}
+    results = Sweep("digits-lt", student=flat, out=tmp_path / "out", **options).run()
+    assert set(results.to_pandas()["architecture"]) == {"digits_cnn", "nets:Flat"}
+    assert results.load()(torch.zeros(2, 8, 8, 1, dtype=torch.uint8)).shape == (2, 10)
