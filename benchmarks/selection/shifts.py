@@ -15,6 +15,7 @@ It takes about six minutes without ``--data-dir``, and half an hour with it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -45,7 +46,8 @@ def grid(command: list[str], data_dir: Path | None, small: bool) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         found = [] if data_dir is None else ["--data-dir", str(data_dir)]
         options = [*command, *(QUICK if small else []), *found, "--serial", "--out", folder]
-        code = pareto([*options, "--quiet"])
+        with contextlib.redirect_stdout(sys.stderr):  # rows alone go to standard output
+            code = pareto([*options, "--quiet"])
         if code:
             raise SystemExit(code)
         return figures(Path(folder), data_dir, SIZES[:3:2] if small else SIZES)
