@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from analysis.runs.predictions import load
 from rkd_core import records
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import TrainingSpec, run_id
 from sweeps.pareto import main
+from sweeps.predict import main as predict
 
 ARCHIVE = Path(__file__).parent / "data" / "results-2026-11.tar.xz"
 METHODS = (
@@ -154,3 +156,14 @@ def test_a_model_is_exported_with_the_decoding_that_it_was_trained_with(results)
     before = {"integers": [0, 65535], "floats": [0, 255], "upright": False, "over_white": False}
     assert about["decoding"] == before
     assert (results / "student" / "preprocess.py").is_file()
+
+
+def test_predictions_are_computed_from_the_artifacts(results, capsys):
+    assert predict([str(results)]) == 0
+    completed = {key: row for key, row in rows(results).items() if row["status"] == "completed"}
+    said = f"Computed the predictions of {len(completed)} trainings; 0 had theirs already.\n"
+    assert capsys.readouterr().out == said  # and none has other counts than its record
+    found = load(results, list(completed))
+    for key, right in zip(found.run_ids, found.values, strict=True):
+        counts = [int(right[found.label == k].sum()) for k in range(10)]
+        assert counts == completed[key]["val_class_correct"]
