@@ -14,6 +14,7 @@ import numpy as np
 
 from rkd_core import datasets
 from rkd_core.errors import UserError
+from rkd_core.records import predictions
 from rkd_core.specs import DataOptions
 from rkd_core.storage import files
 from rkd_core.storage.files import Location, replace_file
@@ -46,7 +47,7 @@ def _check_owner(out: Location, name: str, dataset: datasets.Dataset) -> None:
         return
     if not files.is_folder(out):
         raise UserError(f"--out {out} is a file; give a folder")
-    for folder in ("records", "artifacts"):
+    for folder in ("records", "artifacts", predictions.FOLDER):
         if files.exists(out / folder) and not files.is_folder(out / folder):
             raise UserError(f"{out / folder} is a file; give another --out")
     try:

@@ -181,9 +181,10 @@ def test_folders_that_cannot_hold_results_are_refused(tmp_path, dataset):
         check_folder(tmp_path / ("x" * 300), "digits-lt", dataset)
     out = tmp_path / "out"
     opened(out, dataset)
-    (out / "records").write_text("")
-    with pytest.raises(UserError, match="records is a file"):
-        check_folder(out, "digits-lt", dataset)
+    for name in ("predictions", "records"):
+        (out / name).write_text("")
+        with pytest.raises(UserError, match=f"{name} is a file"):
+            check_folder(out, "digits-lt", dataset)
     (out / "plan.json").unlink()
     (out / "plan.json").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
