@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from analysis.runs.class_lists import distinct
 from analysis.runs.columns import objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
-from analysis.runs.loading import Runs
+from analysis.runs.loading import WITHOUT_TEACHER, Runs
 from analysis.selection import Selection
 from analysis.selection.criteria import Criterion
 from analysis.selection.intervals import (
@@ -219,12 +219,14 @@ def _role(objective: int, alpha: float, symbol: str, role: str) -> str:
 def letters(outcome: Outcome) -> dict[int, tuple[str, str]]:
     """Return the letters that mark other methods in figures, and the method names, by index.
 
-    Only the variant of each method with the best validation worst-k accuracy has a letter.
+    Only the variant of each method with the best validation worst-k accuracy has a letter. Students
+    without a teacher have none.
     """
     means = outcome.methods.val
     names = [name.partition(" ")[0] for name in method_names(outcome.methods.combinations)]
     order = np.lexsort((-means.average, -means.worst_k)).tolist()
     best = {names[place]: place for place in reversed(order)}
+    best.pop(WITHOUT_TEACHER, None)
     return {best[name]: (_letter(k), name) for k, name in enumerate(sorted(best))}
 
 

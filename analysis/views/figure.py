@@ -192,10 +192,12 @@ def _legend(figure: Figure, outcome: Outcome) -> None:
     if outcome.undistilled is not None:
         entries.append(("best without a teacher", {"linestyle": "", **_ALONE}))
     if len(outcome.methods.combinations):
+        named = list(letters(outcome).values())
+        alone = [] if outcome.undistilled is None else ["without a teacher"]
         cross = {"marker": "x", "color": _GREY, "linestyle": ""}
-        entries.append(("other methods", cross))
+        entries.append((" or ".join([*(["other methods"] if named else []), *alone]), cross))
         nothing = {"linestyle": ""}
-        entries += [(f"{a}  {_as_it_is(name)}", nothing) for a, name in letters(outcome).values()]
+        entries += [(f"{a}  {_as_it_is(name)}", nothing) for a, name in named]
     figure.legend(
         handles=[Line2D([], [], label=label, **style) for label, style in entries],
         loc="outside lower left",
