@@ -33,6 +33,8 @@ STREAMS = {
     ("splits.py", "holdout"),
     ("multiplier_updates.py", "validation"),
     ("run.py", "weights"),
+    ("run.py", "draws"),
+    ("shift_family.py", "shift_family"),
     ("fusion.py", "review_kd"),
     ("ada_alpha.py", "self.name"),
 }
@@ -46,6 +48,8 @@ SEEDS = {
     ("holdout", 0): 5231926308762154229,
     ("review_kd", 0): 8444274490845492316,
     ("ada_alpha_shuffled", 0): 1305016764872895401,
+    ("shift_family",): 394720435326264881,
+    ("draws", "aaaaaaaaaaaaaaaaaaaa", 0, 0): 6472135343989470423,
 }
 
 FIELDS = {

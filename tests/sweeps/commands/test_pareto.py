@@ -40,7 +40,7 @@ def completed(run, **changes):
 
 def test_a_job_is_resolved_and_printed_and_writes_nothing(tmp_path):
     job, screen = prepared(tmp_path / "out", "--serial")
-    assert (len(job.plan.teachers), len(job.plan.students)) == (2, 4)
+    assert (len(job.plan.teachers), len(job.plan.students)) == (2, 6)
     assert (job.cluster.slots, job.joined, job.teacher_pass) == (1, False, "table")
     assert job.out == tmp_path / "out"
     assert not job.out.exists()
@@ -64,11 +64,11 @@ def test_a_damaged_teacher_is_trained_again_but_not_touched_by_a_dry_run(tmp_pat
     job, _ = prepared(tmp_path)
     records.write(tmp_path / "records", completed(job.plan.teachers[0]))  # without an artifact
     dry = replace(job.options, display=replace(job.options.display, dry_run=True))
-    for one, missing in ((replace(job, options=dry), 5), (job, 6)):
+    for one, missing in ((replace(job, options=dry), 7), (job, 8)):
         errors = Console(file=io.StringIO())
         assert len(find_work(one, errors).missing) == missing
         said = " ".join(errors.file.getvalue().split())
-        assert ("set aside" in said) == (missing == 6)
+        assert ("set aside" in said) == (missing == 8)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_nothing_is_laid_out_where_nothing_is_missing(tmp_path):
     assert work.execution is None
     screen = Console(file=io.StringIO(), width=200)
     pareto.announce(job, work, screen)
-    assert "All 6 are trained already." in screen.file.getvalue()
+    assert "All 8 are trained already." in screen.file.getvalue()
 
 
 def test_a_full_disk_is_refused_before_the_folder_is_locked(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_failures_are_printed_and_decide_the_exit_code(tmp_path, monkeypatch):
 def test_a_dry_run_says_how_much_disk_predictions_take(tmp_path, capsys):
     command = [*SMALL, "--serial", "--dry-run", "--out", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "Predictions for every image: about 0.4 MB" in capsys.readouterr().out
+    assert "Predictions for every image: about 0.5 MB" in capsys.readouterr().out
     assert main([*command, "--keep-predictions", "none"]) == 0
     assert "Predictions" not in capsys.readouterr().out
     assert main([*command, "--keep-predictions", "some"]) == 2
