@@ -125,8 +125,8 @@ def _command(settling: Settling, combinations: Combinations, results: Location) 
         seeds, repeats = len(plan["settings"]["seeds"]), _repeated(plan["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if any(combinations.aside(place) for place in settling.places):
-        return None  # --repeat only names combinations with the sweep's recipe
+    if words[:1] == ["Sweep"] or any(combinations.aside(place) for place in settling.places):
+        return None  # no command for data in memory, and --repeat only names the sweep's recipe
     for place in settling.places:
         cell = _cell(combinations, place)
         if {"standard", *cell[:2]} & {*OBJECTIVES} != {"standard"}:

@@ -68,8 +68,11 @@ def shown(text: str, encoding: str) -> str:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return the words of a command as typed in a shell; a script runs with ``python``."""
-    return shlex.join([*(() if words[:1] == ["rkd"] else ("python",)), *words])
+    """Return the words of a command as typed in a shell; a script runs with ``python``.
+
+    ``Sweep`` stands for a call from Python.
+    """
+    return shlex.join([*(() if words[:1] in (["rkd"], ["Sweep"]) else ("python",)), *words])
 
 
 def _ascii(character: str) -> str:

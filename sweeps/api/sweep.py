@@ -77,7 +77,10 @@ class Sweep:
             self.data = _in_memory(data, name or "data", class_names, given)
             given["dataset"] = self.data.name
         self.options = options_of(given)
-        self._command = ["Sweep", *as_arguments(given)]
+        # Data in memory have no command line; the report shows the arguments all the same.
+        started = ["rkd", "sweep"] if self.data is None else ["Sweep"]
+        self._arguments = as_arguments(given)
+        self._command = [*started, *self._arguments]
 
     @property
     def out(self) -> str:
@@ -86,7 +89,7 @@ class Sweep:
         return self.options.machine.out or str(Path("results") / name)
 
     def __repr__(self) -> str:
-        return f"<Sweep {' '.join(self._command[1:])}>"
+        return f"<Sweep {' '.join(self._arguments)}>"
 
     def plan(self) -> None:
         """Print the plan and its cost, and train nothing.

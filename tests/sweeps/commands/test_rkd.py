@@ -71,6 +71,7 @@ def test_bad_input_ends_in_one_line(given, capsys, tmp_path, monkeypatch):
     ("words", "typed"),
     [
         (["rkd", "sweep", "--out", "a b"], "rkd sweep --out 'a b'"),
+        (["Sweep", "--dataset=data"], "Sweep --dataset=data"),
         (["sweeps/pareto.py", "--list"], "python sweeps/pareto.py --list"),
     ],
 )
