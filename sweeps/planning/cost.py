@@ -181,17 +181,15 @@ def _measured(
 ) -> list[Sighting]:
     from rkd_core.training import Progress, train
 
-    def subset(images: Any, count: int) -> Any:
-        rows = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
-        return images.subset(np.unique(rows))
-
-    few = _BATCHES * plan.runs[0].spec.recipe.batch_size
-    small = dataclasses.replace(
-        dataset,
-        train=subset(dataset.train, few),
-        val=subset(dataset.val, 1),
-        test=subset(dataset.test, 1),
-    )
+    few = {"train": _BATCHES * plan.runs[0].spec.recipe.batch_size, "val": 1, "test": 1}
+    parts: dict[str, Any] = {}
+    for split, count in few.items():
+        images = getattr(dataset, split)
+        spaced = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+        chosen = np.unique(spaced)
+        parts[split] = images.subset(chosen)
+        parts[f"{split}_indices"] = getattr(dataset, f"{split}_indices")[chosen]
+    small = dataclasses.replace(dataset, **parts)
     seen: list[Sighting] = []
     options = next((run.spec.multipliers for run in plan.runs if run.spec.multipliers), None)
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
@@ -213,7 +211,15 @@ def _measured(
             def tick(progress: Progress, ended: dict[int, float] = ended) -> None:
                 ended[progress.epoch] = time.perf_counter()  # overwritten by the last of them
 
-            rows = train(specs, out=Path(scratch), data=small, execution=execution, report=tick)
+            rows = train(
+                specs,
+                out=Path(scratch),
+                data=small,
+                execution=execution,
+                report=tick,
+                shifts=False,
+                keep_predictions="none",
+            )
             teacher_id = rows[0]["run_id"]
             seconds, images = (ended[2] - ended[1]) / len(specs), len(small.train)
             if spec.stage == "teacher":

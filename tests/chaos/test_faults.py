@@ -182,5 +182,5 @@ def test_one_of_several_simultaneous_commands_trains_and_the_others_name_it(
             line = told(command)
             assert f"process {holder} on" in line or "it has just begun" in line
     trained = [(line.run_id, line.epoch) for line in several[0].journal()]
-    assert len(trained) == len(set(trained)) == 600
+    assert len(trained) == len(set(trained)) == 800
     assert_whole(several[0])

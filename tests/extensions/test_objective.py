@@ -73,7 +73,7 @@ def test_an_added_objective_is_planned_trained_and_selected_from(tmp_path, capsy
     )
     trained(students[0].spec.model_copy(update={"teacher": ref}))
 
-    assert select([str(tmp_path)]) == 0
+    assert select([str(tmp_path), "--verbose"]) == 0
     assert "square_root" in capsys.readouterr().out
     answer = json.loads((tmp_path / "selection.json").read_text())
     pairs = {(c["teacher_objective"], c["student_objective"]) for c in answer["combinations"]}

@@ -52,7 +52,7 @@ def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatc
     gigabyte = 10**9
     sizes = {"resnet8": gigabyte, "resnet56": 2 * gigabyte}  # in float32
 
-    def training_bytes(architecture, recipe, dataset, half):
+    def training_bytes(architecture, recipe, dataset, half, digest):
         return sizes[architecture] / (1 + half)
 
     monkeypatch.setattr(memory, "training_bytes", training_bytes)
