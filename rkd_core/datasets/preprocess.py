@@ -198,7 +198,8 @@ def sample_values(image: Image.Image) -> NDArray[Any] | None:
     if not is_deep(image):
         return None
     if is_floating(image):
-        return np.asarray(image).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # NumPy warns of signaling NaNs, refused later
+            return np.asarray(image).astype(np.float64)
     form = _sample_format(image)
     if image.mode == "L":
         return np.asarray(image).view(np.int8).astype(np.int64)

@@ -175,12 +175,14 @@ def test_the_scale_is_that_of_the_training_images(tmp_path, load):
     assert tested.max() == np.rint(float(bright.max()) * 255 / 4095)
 
 
+SIGNALING = np.full((8, 8), 0x7F800001, np.uint32)  # NaNs that NumPy warns of
 BAD = {
     "16 bits among 12": (saved(grays(65535, np.uint16)[0]), "values are 0 to 65535, outside"),
     "255 among 1": (saved(grays(255, np.float32)[0], "TIFF"), "values are 0 to 255, outside"),
     "negative": (saved(grays(4000, np.int32, -5)[0], "TIFF"), "values are -5 to 4000, outside"),
     "negative float": (saved(grays(1, np.float32, -0.5)[0], "TIFF"), "values are -0.5 to 1, out"),
     "not a number": (saved(np.full((8, 8), np.nan, np.float32), "TIFF"), "are not numbers"),
+    "signaling": (saved(SIGNALING.view(np.float32), "TIFF"), "are not numbers"),
     "infinite": (saved(np.full((8, 8), np.inf, np.float32), "TIFF"), "pixels are infinite"),
 }
 
