@@ -20,6 +20,7 @@ __all__ = [
     "Stage",
     "conv_bn",
     "default_initialize",
+    "evaluating",
     "he_initialize",
     "lower_precision",
 ]
@@ -181,6 +182,22 @@ class Float32Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return ``(batch, out_features)`` of features ``(batch, in_features)``."""
         return _linear(input, self.weight, self.bias)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Return a context without gradients in which a network is in evaluation mode.
+
+    Afterwards each of its modules has its previous mode.
+    """
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:

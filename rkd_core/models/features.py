@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Features, Needs
-from rkd_core.models.base import Activations, Network
+from rkd_core.models.base import Network, evaluating
 
-__all__ = ["Outputs", "activations", "forward", "needs_activations", "shapes"]
+__all__ = ["Outputs", "forward", "needs_activations", "shapes"]
 
 Shape = tuple[int, int, int]
 
@@ -45,24 +45,14 @@ def forward(network: nn.Module, images: Tensor, needs: Needs) -> Outputs:
     """
     if not needs_activations(needs):
         return Outputs(network(images))
-    found = activations(network, images)
+    staged = _staged(network)
+    found = staged.activations(images)
     before, outputs = zip(*found.stages, strict=True)
     return Outputs(
         found.logits,
         Features(before, outputs, found.pooled) if needs.features else None,
-        cast(Network, network).class_activation_maps(found.last) if needs.maps else None,
+        staged.class_activation_maps(found.last) if needs.maps else None,
     )
-
-
-def activations(network: nn.Module, images: Tensor) -> Activations:
-    """Return all activations of a network.
-
-    Raises:
-        UserError: It is not a :class:`Network`, or has no stages.
-    """
-    if not isinstance(network, Network):
-        raise UserError("the mean of several iterates has no features: use the last iterate")
-    return network.activations(images)
 
 
 def shapes(
@@ -84,12 +74,13 @@ def shapes(
     """
     weight = next(network.parameters())
     blank = torch.zeros(1, channels, *image_size, dtype=weight.dtype, device=weight.device)
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            found = activations(network.eval(), blank)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(network):
+        found = _staged(network).activations(blank)
     maps = (stage.output.shape[1:] for stage in found.stages)
     return tuple((c, h, w) for c, h, w in maps), found.pooled.shape[1]
+
+
+def _staged(network: nn.Module) -> Network:
+    if not isinstance(network, Network):
+        raise UserError("the mean of several iterates has no features: use the last iterate")
+    return network

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rkd_core.errors import UserError
-from rkd_core.models.base import Activations, Float32Linear, Network, Stage
+from rkd_core.models.base import Activations, Float32Linear, Network, Stage, evaluating
 from rkd_core.specs import Normalization
 
 __all__ = ["ForeignNetwork", "GrayAsColor"]
@@ -83,9 +83,10 @@ class ForeignNetwork(Network):
             UserError: There are no maps at several resolutions, or no linear classifier.
         """
         final = self.classifier
-        with _outputs(self.body, self.stages(x), final) as found:
+        names = self.stages(x)
+        with _outputs(self.body, names, final) as found:
             logits = self.widen(self.body(x))
-        maps = [found[name] for name in self.stages(x)]
+        maps = [found[name] for name in names]
         return Activations(
             tuple(Stage(each, each) for each in maps), maps[-1], self.widen(found[_POOLED]), logits
         )
@@ -143,17 +144,12 @@ _POOLED = ""  # key of the input of the classifier, which is no module's name
 
 
 def _stages(body: nn.Module, x: Tensor) -> tuple[str, ...]:
-    modes = {module: module.training for module in body.modules()}
     left_out = nn.Dropout | nn.Softmax  # of attention, whose outputs are no maps
     names = [n for n, module in body.named_modules() if n and not isinstance(module, left_out)]
     ends: dict[tuple[int, int], str] = {}
     height, width = x.shape[2:]
-    try:
-        with torch.no_grad(), _outputs(body.eval(), names) as found:
-            body(x)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(body), _outputs(body, names) as found:
+        body(x)
     for name, output in found.items():
         if output.ndim == 4 and _is_map(output.shape[2], output.shape[3], height, width):
             ends[output.shape[2], output.shape[3]] = name

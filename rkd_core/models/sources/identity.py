@@ -79,12 +79,9 @@ def identify(reference: str, classes: int, channels: int, image_size: tuple[int,
     maker, code = _maker(named)
     data = classes, channels, image_size
     try:
-        digest = _tried(named.canonical, maker, code, *data)
-        weights = None if code is None else _own_weights(named.canonical, maker, *data)
+        return _tried(named.canonical, maker, code, *data)
     except UserError as error:
         raise error if code is None else UserError(code.in_place(str(error))) from error
-    _known[named.canonical, digest] = _Known(maker, code)
-    return Identity(named.canonical, digest, code, weights)
 
 
 def _tried(
@@ -94,19 +91,24 @@ def _tried(
     classes: int,
     channels: int,
     image_size: tuple[int, int],
-) -> str:
-    """Build a network twice, try it, and return its digest."""
+) -> Identity:
+    """Build a network twice, try it, and return its identity."""
     import torch
 
-    first, second = (_made(maker, name, classes, channels, image_size, seed=0) for _ in range(2))
+    data = classes, channels, image_size
+    first, second = (_made(maker, name, *data, seed=0) for _ in range(2))
     _require_equal(name, first.state_dict(), second.state_dict(), "weights")
     if not any(parameter.requires_grad for parameter in first.parameters()):
         raise UserError(f"{name} has no parameters to train")
+    # Before it is tried, which changes running statistics.
+    weights = None if code is None else _own_weights(first, _made(maker, name, *data, seed=1))
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, channels, *image_size, generator=generator)
     _try(name, first, second, images, classes)
+    digest = _digest(first, code)
+    _known[name, digest] = _Known(maker, code)
     _parameters[name] = sum(p.numel() for p in first.parameters())
-    return _digest(first, code)
+    return Identity(name, digest, code, weights)
 
 
 def identified_parameters(architecture: str) -> int:
@@ -253,19 +255,18 @@ def _made(
     return body.float().train()
 
 
-def _own_weights(
-    name: str, maker: makers.Maker, classes: int, channels: int, image_size: tuple[int, int]
-) -> dict[str, Tensor] | None:
-    """Return the weights of a network that are the same for every seed; None if most are not."""
+def _own_weights(one: nn.Module, other: nn.Module) -> dict[str, Tensor] | None:
+    """Return the weights of a network if most are the same for another seed; None if not."""
     import torch
 
-    one, other = (_made(maker, name, classes, channels, image_size, seed=s) for s in (0, 1))
     same = total = 0
     for mine, yours in zip(one.parameters(), other.parameters(), strict=True):
         if mine.numel() > 1 and bool((mine != mine.flatten()[0]).any()):  # no zeros or ones
             total += mine.numel()
             same += mine.numel() * torch.equal(mine, yours)
-    return {k: v.detach() for k, v in one.state_dict().items()} if 2 * same > total else None
+    if 2 * same <= total:
+        return None
+    return {name: value.detach().clone() for name, value in one.state_dict().items()}
 
 
 def _try(name: str, network: nn.Module, copy: nn.Module, images: Tensor, classes: int) -> None:
@@ -341,6 +342,8 @@ def _final(body: nn.Module, channels: int, image_size: tuple[int, int]) -> str |
     import torch
     from torch import nn
 
+    from rkd_core.models.base import evaluating
+
     outputs: dict[str, tuple[Tensor, Tensor]] = {}
 
     def note(key: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -351,16 +354,13 @@ def _final(body: nn.Module, channels: int, image_size: tuple[int, int]) -> str |
 
     layers = {name: m for name, m in body.named_modules() if isinstance(m, nn.Linear)}
     handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
-    training = {module: module.training for module in body.modules()}
+    images = torch.rand(1, channels, *image_size, generator=torch.Generator())
     try:
-        with torch.no_grad():
-            images = torch.rand(1, channels, *image_size, generator=torch.Generator())
-            logits = body.eval()(images)
+        with evaluating(body):
+            logits = body(images)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in training.items():
-            module.training = mode
     for name, (given, output) in outputs.items():
         layer = layers[name]
         plain = nn.functional.linear(given, layer.weight, layer.bias)
