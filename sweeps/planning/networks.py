@@ -130,7 +130,10 @@ def check_suited(
     """
     if not networks:
         return
-    from rkd_core.models.features import shapes
+    import torch
+
+    from rkd_core.models.base import evaluating
+    from rkd_core.models.features import forward
 
     known = {one.architecture: one for one in networks.values()}
     checked = {use for spec in specs for use in _uses(spec) if use[0] in known}
@@ -145,8 +148,9 @@ def check_suited(
         )
         if network.classifier.bias is None and shifts:
             raise UserError(f"{architecture} has a classifier without a bias, which is shifted")
-        if needs.features or needs.maps:
-            shapes(network, dataset.channels, dataset.image_size)
+        blank = torch.zeros(1, dataset.channels, *dataset.image_size)
+        with evaluating(network):
+            forward(network, blank, needs)
 
 
 def _uses(spec: TrainingSpec) -> list[tuple[str, Needs, bool]]:

@@ -41,6 +41,7 @@ class ForeignNetwork(Network):
         super().__init__()
         self.body = body
         self._stages: dict[tuple[int, ...], tuple[str, ...]] = {}
+        self._mean_pooled = True  # until it is found to be otherwise
         self._name, self._final = name, final
         self.published_normalization = normalization
         if final is not None:  # the same parameters, in another precision under autocast
@@ -102,7 +103,8 @@ class ForeignNetwork(Network):
         """
         size = tuple(x.shape[2:])
         if size not in self._stages:
-            self._stages[size] = _stages(self.body, x[:1])
+            self._stages[size], pooled = _stages(self.body, x[:1], self.classifier)
+            self._mean_pooled &= pooled
         names = self._stages[size]
         if len(names) < 2:
             raise UserError(
@@ -117,7 +119,7 @@ class ForeignNetwork(Network):
         Raises:
             UserError: The features are not the mean of the last map.
         """
-        if last.shape[1] != self.classifier.in_features:
+        if not self._mean_pooled:
             raise UserError(
                 f"{self._name} has other layers between its last map and its classifier, so it has "
                 "no class activation maps"
@@ -143,20 +145,34 @@ _MOST_STAGES = 4
 _POOLED = ""  # key of the input of the classifier, which is no module's name
 
 
-def _stages(body: nn.Module, x: Tensor) -> tuple[str, ...]:
+def _stages(body: nn.Module, x: Tensor, final: nn.Module) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the stages, and whether the features are the mean of the last map.
+
+    Args:
+        body: The network.
+        x: An image; made-up pixels of its size are used, since those of a blank one are all equal.
+        final: The linear layer whose inputs are the features.
+    """
     left_out = nn.Dropout | nn.Softmax  # of attention, whose outputs are no maps
     names = [n for n, module in body.named_modules() if n and not isinstance(module, left_out)]
     ends: dict[tuple[int, int], str] = {}
     height, width = x.shape[2:]
-    with evaluating(body), _outputs(body, names) as found:
-        body(x)
+    pixels = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    with evaluating(body), _outputs(body, names, final) as found:
+        body(pixels)
+    features = found.pop(_POOLED)
     for name, output in found.items():
         if output.ndim == 4 and _is_map(output.shape[2], output.shape[3], height, width):
             ends[output.shape[2], output.shape[3]] = name
     if not ends:
-        return ()
-    deepest = sorted(ends, reverse=True)[-_MOST_STAGES:]
-    return tuple(ends[size] for size in deepest)
+        return (), True
+    deepest = tuple(ends[size] for size in sorted(ends, reverse=True)[-_MOST_STAGES:])
+    last = found[deepest[-1]]
+    tolerance = torch.finfo(last.dtype).eps ** 0.5
+    scale = tolerance * float(last.abs().max())
+    means = last.mean((-2, -1))
+    alike = means.shape == features.shape
+    return deepest, alike and torch.allclose(means.to(features), features, tolerance, scale)
 
 
 def _is_map(h: int, w: int, height: int, width: int) -> bool:

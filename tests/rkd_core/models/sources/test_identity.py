@@ -6,8 +6,9 @@ from torch import nn
 
 from rkd_core import models
 from rkd_core.errors import UserError
+from rkd_core.methods.common.protocol import Needs
 from rkd_core.models.base import lower_precision
-from rkd_core.models.features import shapes
+from rkd_core.models.features import forward, shapes
 from rkd_core.models.sources import identity
 
 TINY = """import torch
@@ -101,8 +102,22 @@ def test_stages_are_the_maps_of_each_resolution(tmp_path):
     assert network.training
     found = network.eval().activations(torch.rand(2, 1, 8, 8))
     torch.testing.assert_close(found.logits, network.classifier(found.pooled))
-    # relu has no module here, so the map is the one before it and its mean is not the features
     assert found.last.shape == (2, 8, 2, 2)
+
+
+def test_class_maps_need_features_that_are_the_mean_of_the_last_map(tmp_path):
+    images = torch.rand(2, 1, 8, 8)
+    network = build(models.identify(named(tmp_path), 3, 1, (8, 8)))
+    # The last activation function is no module, so the last map is the one before it.
+    with pytest.raises(UserError, match="other layers between its last map and its classifier"):
+        forward(network, images, Needs(maps=True))
+    assert forward(network, images, Needs(features=True)).features.pooled.shape == (2, 8)
+    text = TINY.replace("self.two(self.one(x).relu()).relu()", "self.last(self.two(self.one(x)))")
+    text = text.replace("        self.drop =", "        self.last = nn.ReLU()\n        self.drop =")
+    network = build(models.identify(named(tmp_path / "b", text), 3, 1, (8, 8))).eval()
+    found = forward(network, images, Needs(maps=True))
+    mean = found.maps.mean((-2, -1)) + network.classifier.bias
+    torch.testing.assert_close(mean, found.logits)
 
 
 def test_weights_that_a_network_brings_are_told_from_random_ones(tmp_path):
