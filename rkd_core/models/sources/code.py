@@ -183,7 +183,9 @@ def _text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
         ast.parse(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read: {first_line(error)}") from error
     except SyntaxError as error:
         raise UserError(f"{path} line {error.lineno}: {error.msg}") from error
