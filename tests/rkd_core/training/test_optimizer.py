@@ -58,6 +58,37 @@ def test_weight_decay_can_spare_batch_norm_and_nothing_else():
         assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
+def network():
+    torch.manual_seed(0)
+    parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    model = nn.Sequential(*parts)
+    model.rare, model.unused = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+    return model
+
+
+def assert_alike_after_steps(recipe, models, ours, theirs, rate, *, always=False):
+    """Take 50 steps with both optimizers; ``rare`` has a gradient always, or now and then."""
+    generator = torch.Generator().manual_seed(1)
+    for step in range(50):
+        now = learning_rate(recipe, step, 50)
+        images = torch.randn(8, 1, 6, 6, generator=generator)
+        if rate is None:
+            ours.rate = now
+            for group in theirs.param_groups:
+                group["lr"] = now
+        else:
+            rate.fill_(now)
+        for model, optimizer in zip(models, (ours, theirs), strict=True):
+            logits = model(images) + (model.rare if always or step % 3 == 1 else 0.0)
+            optimizer.zero_grad()
+            logits.square().mean().backward()
+            optimizer.step()
+    for (name, own), other in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
+        assert torch.equal(own, other), name
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 @pytest.mark.parametrize("warmup", [0.05, 0.3, 0.9])
 def test_one_cycle_is_that_of_torch(steps, warmup):
@@ -115,13 +146,6 @@ def test_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
     recipe = Recipe(epochs=1, **{"weight_decay": 5e-4} | options)
     rate = torch.tensor(0.0) if tensor_rate else None
 
-    def network():
-        torch.manual_seed(0)
-        parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-        model = nn.Sequential(*parts)
-        model.rare, model.unused = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
-        return model
-
     models = network(), network()
     ours = optimizer_for(models[0], recipe, rate)
     norm = [id(p) for p in models[1][1].parameters()]
@@ -139,25 +163,7 @@ def test_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
         nesterov=recipe.nesterov,
         fused=tensor_rate,
     )
-    generator = torch.Generator().manual_seed(1)
-    for step in range(50):
-        now = learning_rate(recipe, step, 50)
-        images = torch.randn(8, 1, 6, 6, generator=generator)
-        if rate is None:
-            ours.rate = now
-            for group in theirs.param_groups:
-                group["lr"] = now
-        else:
-            rate.fill_(now)
-        for model, optimizer in zip(models, (ours, theirs), strict=True):
-            logits = model(images) + (model.rare if tensor_rate or step % 3 == 1 else 0.0)
-            optimizer.zero_grad()
-            logits.square().mean().backward()
-            optimizer.step()
-    for (name, own), other in zip(
-        models[0].named_parameters(), models[1].parameters(), strict=True
-    ):
-        assert torch.equal(own, other), name
+    assert_alike_after_steps(recipe, models, ours, theirs, rate, always=tensor_rate)
     momenta = [ours.state["momentum"].get(p) for p in models[0].parameters()]
     for own, other in zip(momenta, models[1].parameters(), strict=True):
         expected = theirs.state[other].get("momentum_buffer")
@@ -183,13 +189,6 @@ def test_adamw_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
     )
     rate = torch.tensor(0.0) if tensor_rate else None
 
-    def network():
-        torch.manual_seed(0)
-        parts = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-        model = nn.Sequential(*parts)
-        model.rare, model.unused = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
-        return model
-
     models = network(), network()
     ours = optimizer_for(models[0], recipe, rate)
     exempt = {"1.weight", "1.bias"} if recipe.decay_norm is False else set()
@@ -207,25 +206,8 @@ def test_adamw_steps_are_those_of_torch_to_the_last_bit(options, tensor_rate):
         weight_decay=recipe.weight_decay,
         fused=tensor_rate,
     )
-    generator = torch.Generator().manual_seed(1)
-    for step in range(50):
-        now = learning_rate(recipe, step, 50)
-        images = torch.randn(8, 1, 6, 6, generator=generator)
-        if rate is None:
-            ours.rate = now
-            for group in theirs.param_groups:
-                group["lr"] = now
-        else:
-            rate.fill_(now)
-        for model, optimizer in zip(models, (ours, theirs), strict=True):
-            logits = model(images) + (model.rare if step % 3 == 1 else 0.0)
-            optimizer.zero_grad()
-            logits.square().mean().backward()
-            optimizer.step()
-    for (name, own), other in zip(
-        models[0].named_parameters(), models[1].parameters(), strict=True
-    ):
-        assert torch.equal(own, other), name
+    assert_alike_after_steps(recipe, models, ours, theirs, rate)
+    for own, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         for kind, name_of_torch in (
             ("gradient_average", "exp_avg"),
             ("square_average", "exp_avg_sq"),
