@@ -6,8 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -34,7 +32,6 @@ _MANY = 32
 """Minimum number of records to read from a compaction; also of missing records to renew it."""
 _SHARE = 32
 """A compaction is renewed only if it lacks at least one in this number of the records."""
-_AT_ONCE = 8  # maximum number of files that are parsed at a time
 
 
 def write(folder: Location, record: Record) -> bool:
@@ -183,7 +180,7 @@ def _table(tables: Iterable[pa.Table]) -> pa.Table:
 def _read_files(
     folder: Location, run_ids: Sequence[str], known: Mapping[str, str]
 ) -> Iterator[tuple[str, str, pa.Table | None]]:
-    """Read the record files that exist, several at a time.
+    """Read the record files that exist.
 
     Args:
         folder: The ``records`` folder.
@@ -211,14 +208,8 @@ def _read_files(
             raise UserError(f"{path} holds the record of another run; move it away")
         return path.stem, digest, table
 
-    contents = files.read_many(paths)
-    if len(paths) < _MANY:
-        yield from filter(None, map(parsed, paths, contents))
-        return
-    with ThreadPoolExecutor(_AT_ONCE, "records") as pool:  # Arrow decodes without the interpreter
-        for start in range(0, len(paths), 32 * _AT_ONCE):  # bounds the files in memory
-            some = paths[start : start + 32 * _AT_ONCE]
-            yield from filter(None, pool.map(parsed, some, islice(contents, len(some))))
+    # Several threads take longer: files of one row keep the interpreter busy, not Arrow.
+    yield from filter(None, map(parsed, paths, files.read_many(paths)))
 
 
 def parse(path: Location, content: bytes) -> pa.Table:
