@@ -13,8 +13,8 @@ ROOMS = ("rkd_core", "analysis", "sweeps")
 LAYERS = """
 rkd_core.errors
 rkd_core.text
-rkd_core.plugins
 rkd_core.seeds rkd_core.storage rkd_core.device rkd_core.metrics
+rkd_core.plugins
 rkd_core.objectives rkd_core.multipliers
 rkd_core.spec_options
 rkd_core.methods.common
@@ -66,12 +66,13 @@ FORBIDDEN = {
 }
 """Top-level packages that a package must not import."""
 
-FOR_ANALYSIS = ("errors", "text", "metrics", "storage", "records", "objectives")
+FOR_ANALYSIS = ("errors", "text", "metrics", "storage", "plugins", "records", "objectives")
 """Parts of rkd_core that analysis may import, besides the package itself."""
 
 WITHOUT_TORCH = (
     "errors",
     "text",
+    "plugins",
     "seeds",
     "objectives",
     "spec_options",

@@ -31,6 +31,7 @@ from rkd_core.datasets.splits import draw_classes, halve, set_aside, training_ro
 from rkd_core.datasets.streamed_set import StreamedImageSet
 from rkd_core.errors import UserError
 from rkd_core.plugins import call, is_reference, load_object
+from rkd_core.plugins import datasets as registered
 from rkd_core.specs import DataOptions
 from rkd_core.storage.files import expanded
 from rkd_core.text.nouns import counted
@@ -344,7 +345,11 @@ def _locate(
 
 
 def _objects(name_or_path: str) -> Any:
-    """Return the objects of a Hub name, a saved dataset or a reference; None for other names."""
+    """Return the objects of a plug-in, a Hub name, a saved dataset or a reference; else None."""
+    if name_or_path in registered.names() or not Path(name_or_path).exists():
+        make = registered.get(name_or_path)
+        if make is not None:
+            return call(make, name_or_path)
     if name_or_path.startswith(hugging_face.PREFIX):
         return hugging_face.hub(name_or_path)
     if is_reference(name_or_path) and not Path(name_or_path).exists():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rkd_core import plugins
 from rkd_core.errors import UserError, unknown_name
-from rkd_core.plugins import is_reference
 
 __all__ = ["REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
 
@@ -72,7 +72,7 @@ def default_imbalance(name: str) -> float | None:
 
 def display_name(name_or_path: str) -> str:
     """Return the name shown to users: the name itself, or that of a folder or function."""
-    if is_reference(name_or_path):
+    if plugins.is_reference(name_or_path):
         return name_or_path.rpartition(":")[2]
     return name_or_path if name_or_path in names() else Path(name_or_path).resolve().name
 
@@ -82,7 +82,18 @@ def unknown(name_or_path: str) -> UserError:
     lower = name_or_path.lower()  # all names are in lower case
     line = str(
         unknown_name(
-            "dataset", lower, names(), f", or a folder (there is none called {name_or_path!r})"
+            "dataset",
+            lower,
+            [*names(), *plugins.datasets.names()],
+            f", or a folder (there is none called {name_or_path!r})",
         )
     )
     return UserError(line.replace(repr(lower), repr(name_or_path), 1))
+
+
+def _check(target: object) -> None:
+    if not callable(target):
+        raise UserError(f"{type(target).__name__} is not a function that returns data")
+
+
+plugins.datasets.built_in(names, _check)

@@ -35,6 +35,7 @@ from rkd_core.models.pretrained import (
 from rkd_core.models.registry import REGISTRY, find
 from rkd_core.models.sources import HOW_TO_NAME, Identity, identify, is_foreign
 from rkd_core.models.sources import parse as parse_reference
+from rkd_core.models.sources import resolve as resolve_reference
 from rkd_core.models.sources.identity import identified_parameters
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "parameters",
     "parse_reference",
     "read_pretrained",
+    "resolve_reference",
 ]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rkd_core.errors import unknown_name
+from rkd_core import plugins
+from rkd_core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from rkd_core.models.base import Network
@@ -213,3 +214,11 @@ REGISTRY: dict[str, Architecture] = {
     ),
 }
 """All architectures by name."""
+
+
+def _check(target: object) -> None:
+    if not callable(target):
+        raise UserError(f"{type(target).__name__} is not a class or function that makes a network")
+
+
+plugins.networks.built_in(lambda: REGISTRY, _check)

@@ -87,7 +87,7 @@ def in_python(error: UserError) -> UserError:
 
 _ON = ("undistilled",)
 """Switches that are on by default."""
-_REPEATED = ("group", "floor")
+_REPEATED = ("group", "floor", "plugin")
 """Options that are given once for each value."""
 
 

@@ -36,6 +36,8 @@ class Sweep:
         student: Network of the students; short for ``student_architecture``, as above.
         name: Name of data in memory, in records and reports.
         class_names: Class names of data in memory, in label order.
+        plugins: Files and modules that register networks, methods and the like; short for
+            ``plugin``.
         options: The options of ``pareto.py``, with ``_`` in the place of ``-``: ``alphas=(0, 0.5)``
             for ``--alphas 0 0.5``, ``serial=True`` for ``--serial``, ``undistilled=False`` for
             ``--no-undistilled``.
@@ -56,9 +58,14 @@ class Sweep:
         student: str | Callable[..., Any] | None = None,
         name: str | None = None,
         class_names: Sequence[str] | None = None,
+        plugins: Sequence[str | os.PathLike[str]] = (),
         **options: Any,
     ) -> None:
         given = dict(options)
+        if plugins and given.get("plugin") is not None:
+            raise UserError("give plugins or plugin, not both")
+        if plugins:
+            given["plugin"] = plugins
         for short, value in (("teacher", teacher), ("student", student)):
             whole = f"{short}_architecture"
             if value is not None and given.get(whole) is not None:

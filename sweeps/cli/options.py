@@ -16,6 +16,7 @@ __all__ = [
     "DataChoice",
     "Display",
     "Economy",
+    "Extensions",
     "Grid",
     "Machine",
     "Options",
@@ -34,6 +35,12 @@ OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavio
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 OptionalFloats = Annotated[
     tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
+]
+
+Plugins = Annotated[
+    tuple[str, ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(metavar="FILE.py|MODULE", help_behavior_hint=""),
 ]
 
 _SEARCHES = {"grid": "every student"} | {name: s.description for name, s in STRATEGIES.items()}
@@ -351,6 +358,15 @@ class Display:
 
 
 @dataclass(frozen=True)
+class Extensions:
+    """Code of users that adds networks, data sets, methods and the like by name."""
+
+    plugin: Plugins = ()
+    """import this module or file, which registers networks, data sets, methods, objectives or
+    search strategies by name; repeatable; see docs/extend.md"""
+
+
+@dataclass(frozen=True)
 class Options:
     """Search for the teacher and student trade-offs that keep every class working.
 
@@ -377,3 +393,4 @@ class Options:
     machine: Machine = field(default_factory=Machine)
     tracking: Tracking = field(default_factory=Tracking)
     display: Display = field(default_factory=Display)
+    extensions: Extensions = field(default_factory=Extensions)

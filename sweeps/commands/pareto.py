@@ -24,6 +24,7 @@ from rkd_core.training.validation_schedule import ValidationSchedule
 from sweeps.cli.budget import budget_of, search_of
 from sweeps.cli.checks import check
 from sweeps.cli.economy_checks import average_constraint
+from sweeps.cli.extensions import with_plugins
 from sweeps.cli.options import Display, Options
 from sweeps.cli.parse import parse
 from sweeps.commands.entry import CommandLine
@@ -107,6 +108,7 @@ def run(
         UserError: Bad input; nothing has been trained.
     """
     console, errors = _consoles(options.display)
+    options = with_plugins(options)
     if options.display.list:
         print_registries(console)
         return 0

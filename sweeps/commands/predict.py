@@ -18,7 +18,8 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location, location
 from rkd_core.text import json_text
 from rkd_core.text.nouns import counted
-from sweeps.cli.options import OptionalName, OptionalPath
+from sweeps.cli.extensions import load_plugins
+from sweeps.cli.options import Extensions, OptionalName, OptionalPath, Plugins
 from sweeps.cli.options import Options as SweepOptions
 from sweeps.cli.parse import parse
 from sweeps.commands.entry import CommandLine
@@ -47,6 +48,9 @@ class Options:
     ] = None
     """logits to keep of each image: all, or the five largest (default: full for splits with up to
     two million logits, else top)"""
+    plugin: Plugins = ()
+    """module or file that registers the data set (default: as in the command of the sweep);
+    repeatable"""
 
 
 def main(line: CommandLine, stop: Stop) -> int:
@@ -121,6 +125,7 @@ def _options(out: Location, options: Options) -> SweepOptions:
     except (UserError, SystemExit):  # such as the options of paper.py
         if named is None and options.dataset is None:
             raise UserError(f"{out / 'plan.json'} does not name the data; give --dataset") from None
+    load_plugins(Extensions(options.plugin or found.extensions.plugin))
     name = options.dataset or (named if named in datasets.names() else found.data.dataset)
     data = replace(found.data, dataset=name)
     if options.data_dir is not None:

@@ -15,7 +15,7 @@ from functools import partial
 
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.models.sources import code
+from rkd_core.plugins import code
 from rkd_core.records import Record, predictions, shifts
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from rkd_core import datasets, methods, models
+from rkd_core import datasets, methods, models, plugins
 from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES
 from rkd_core.device.execution import Execution
 from rkd_core.specs import recipes
@@ -235,9 +235,9 @@ _OWN = {
 def print_registries(console: Console) -> None:
     """List the data sets, methods, networks and recipes with one line each."""
     for title, entries in (
-        ("Data sets", datasets.names() | _OWN),
+        ("Data sets", datasets.names() | plugins.datasets.listed() | _OWN),
         ("Methods", methods.descriptions()),
-        ("Networks", models.architectures() | _OTHER_NETWORKS),
+        ("Networks", models.architectures() | plugins.networks.listed() | _OTHER_NETWORKS),
         ("Recipes", recipes.descriptions()),
     ):
         console.print(title, style="bold")

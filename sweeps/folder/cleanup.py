@@ -8,7 +8,7 @@ from rich.console import Console
 
 from rkd_core import datasets, models
 from rkd_core.errors import UserError
-from rkd_core.models.sources import code
+from rkd_core.plugins import code
 from rkd_core.records import predictions
 from rkd_core.records.predictions import Kept, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger

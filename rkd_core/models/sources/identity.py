@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from rkd_core import plugins
 from rkd_core.errors import UserError
-from rkd_core.models.sources import code as sources
 from rkd_core.models.sources import makers
-from rkd_core.models.sources.code import Code
 from rkd_core.models.sources.reference import Reference, parse
+from rkd_core.plugins import code as sources
+from rkd_core.plugins.code import Code
 from rkd_core.storage.files import Location
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rkd_core import plugins
 from rkd_core.errors import UserError
 
-__all__ = ["HOW_TO_NAME", "Reference", "is_foreign", "parse"]
+__all__ = ["HOW_TO_NAME", "Reference", "is_foreign", "parse", "resolve"]
 
 HOW_TO_NAME = "timm:NAME, torchvision:NAME, FILE.py:NAME or package.module:NAME"
 
@@ -54,6 +54,19 @@ class Reference:
 def is_foreign(text: str) -> bool:
     """Return whether a text has the form of a reference rather than of a registered name."""
     return ":" in text or text.endswith(".py") or "(" in text
+
+
+def resolve(text: str) -> str:
+    """Return the reference of a name that a plug-in registered, with its arguments; else the text.
+
+    Raises:
+        UserError: The plug-in cannot be imported, or the network is not at the top of its module.
+    """
+    name, bracket, arguments = text.partition("(")
+    if ":" in name or not name.isidentifier():
+        return text
+    target = plugins.networks.reference(name)
+    return text if target is None else f"{target}{bracket}{arguments}"
 
 
 def parse(text: str) -> Reference:

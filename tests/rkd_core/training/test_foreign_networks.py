@@ -9,7 +9,8 @@ from rkd_core import models
 from rkd_core.errors import StoppedError, UserError
 from rkd_core.models.predictor import rebuild
 from rkd_core.models.program import program
-from rkd_core.models.sources import code, identity
+from rkd_core.models.sources import identity
+from rkd_core.plugins import code
 from rkd_core.results import artifacts
 from rkd_core.specs import DataOptions, Recipe, TeacherRef, Variant, family_id, run_id
 from rkd_core.storage.files import location

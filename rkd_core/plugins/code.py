@@ -1,8 +1,8 @@
-"""Source code of users' networks: collection, digest, storage in a results folder, loading.
+"""Source code of users' networks and plug-ins: collection, digest, storage, loading.
 
-``networks/<digest>/code.json``, a bundle, holds the Python files of a network: the module that
-defines it and the modules beside it that it imports. Workers on every machine, and later commands,
-load the network from there. Loading it runs this code.
+``networks/<digest>/code.json`` in a results folder, a bundle, holds the Python files of a network:
+the module that defines it and the modules beside it that it imports. ``plugins/`` holds those of
+plug-ins. Workers on every machine, and later commands, load them from there, which runs this code.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rkd_core import plugins
 from rkd_core.errors import UserError, first_line
+from rkd_core.plugins import objects
 from rkd_core.storage import bundles, files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["FILE", "FOLDER", "Code", "collect", "keep", "load"]
+__all__ = ["FILE", "FOLDER", "PLUGINS", "Code", "collect", "keep", "load"]
 
-FOLDER, FILE = "networks", "code.json"
+FOLDER, PLUGINS, FILE = "networks", "plugins", "code.json"
 LARGEST = 2**20
 """Maximum size of the collected files in bytes."""
 
@@ -41,10 +41,10 @@ _OWN = ("rkd_core", "sweeps", "analysis")
 
 @dataclass(frozen=True)
 class Code:
-    """Python files of a network.
+    """Python files of a network or plug-in.
 
     Attributes:
-        module: Module that defines the network, such as ``nets`` or ``package.nets``.
+        module: Module that defines it, such as ``nets`` or ``package.nets``.
         files: Text of each file by its path relative to the common folder, with ``/``.
         root: Common folder that they were collected from; None if they are stored ones.
     """
@@ -69,14 +69,15 @@ class Code:
     def importable(self) -> Iterator[None]:
         """Let imports find these files rather than others of the same names.
 
-        Modules of other networks with the same names are put back afterwards.
+        Modules of other code with the same names are put back afterwards.
         """
         others = _taken(self.names)
         sys.modules.update(self._modules)
         sys.path.insert(0, str(self._folder))
         importlib.invalidate_caches()
         try:
-            yield
+            with objects.copied(self.digest):
+                yield
         finally:
             sys.path.remove(str(self._folder))
             self._modules.update(_taken(self.names))
@@ -89,7 +90,7 @@ class Code:
             UserError: The import fails, or there is no such attribute.
         """
         with self.importable():
-            return plugins.load_object(f"{self.module}:{name}")
+            return objects.load_object(f"{self.module}:{name}")
 
     def in_place(self, message: str) -> str:
         """Return an error message with the files in the place of their copies."""
@@ -147,19 +148,25 @@ def collect(target: str) -> Code:
     if size > LARGEST:
         raise UserError(
             f"{target} imports {size / 1e6:.1f} MB of Python files beside it, more than "
-            f"{LARGEST / 1e6:.1f} MB, which are copied into the results folder: put the network "
-            "into a file that imports less"
+            f"{LARGEST / 1e6:.1f} MB, which are copied into the results folder: put it into "
+            "a file that imports less"
         )
     return code
 
 
-def keep(out: Location, digest: str, code: Code) -> None:
-    """Store the code of a network in a results folder, unless it is there already.
+def keep(out: Location, digest: str, code: Code, folder: str = FOLDER) -> None:
+    """Store code in a results folder, unless it is there already.
+
+    Args:
+        out: The results folder.
+        digest: Digest of the network, or of the code itself.
+        code: The code.
+        folder: Folder in the results folder.
 
     Raises:
         OSError: It cannot be written.
     """
-    path = out / FOLDER / digest
+    path = out / folder / digest
     try:
         bundles.check(path, digest, (FILE,))
     except UserError:  # missing or damaged
@@ -168,13 +175,13 @@ def keep(out: Location, digest: str, code: Code) -> None:
         bundles.write(path, digest, {FILE: content.encode()})
 
 
-def load(out: Location, digest: str) -> Code:
-    """Return the code of a network from a results folder.
+def load(out: Location, digest: str, folder: str = FOLDER) -> Code:
+    """Return code from a results folder.
 
     Raises:
         UserError: It is missing or damaged.
     """
-    content = bundles.read(out / FOLDER / digest, digest, (FILE,))[FILE]
+    content = bundles.read(out / folder / digest, digest, (FILE,))[FILE]
     found = json_text.parse_object(content)
     return Code(str(found["module"]), dict(found["files"]))
 

@@ -74,7 +74,7 @@ def test_references_to_objects(tmp_path, monkeypatch):
     thing = load_object("inner/mine.py:Thing")
     assert reference_to(thing) == f"{tmp_path}/inner/mine.py:Thing"
     assert load_object(reference_to(thing)) is thing
-    assert reference_to(call) == "rkd_core.plugins:call"
+    assert reference_to(call) == "rkd_core.plugins.objects:call"
     local = type("Local", (), {"__module__": "__main__", "__qualname__": "Local"})
     for wrong in (local, lambda: 3):
         with pytest.raises(UserError, match=r"%%writefile nets\.py"):

@@ -6,7 +6,7 @@ import pytest
 
 from rkd_core import plugins
 from rkd_core.errors import UserError
-from rkd_core.models.sources import code
+from rkd_core.plugins import code
 
 NETS = """from torch import nn
 from layers import Block  # a module beside this one
