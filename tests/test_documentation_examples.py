@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rkd_core import records
 from rkd_core.records import predictions
@@ -43,9 +44,16 @@ def test_the_function_of_the_page_on_data(tmp_path):
     assert (tmp_path / "results" / "make" / "selection.json").is_file()
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "docs/data.md"])
-def test_the_pages_have_examples(page):
-    assert blocks(page)
+@pytest.mark.slow  # trains 24 networks on the included digits
+def test_the_readme_and_the_export_of_the_page_on_results(tmp_path):
+    (readme,) = blocks("README.md")
+    (tmp_path / "readme.py").write_text(readme)
+    assert re.search(r"^\d+\.\d% \(", run(["readme.py"], tmp_path), flags=re.MULTILINE)
+    run([str(ROOT / "sweeps" / "export.py"), "results/mine"], tmp_path)
+    Image.new("L", (8, 8), 100).save(tmp_path / "digit.png")
+    (export,) = blocks("docs/results.md")
+    (tmp_path / "export.py").write_text(export.replace("digits-lt", "mine"))
+    assert run(["export.py"], tmp_path).strip() in "0123456789"
 
 
 def test_the_queries_of_the_page_on_predictions(tmp_path, monkeypatch):

@@ -143,7 +143,10 @@ class Economy:
     """objective of Optuna: worst-class accuracy under a constraint on average accuracy, or both"""
     continuous: bool = False
     """let Optuna propose trade-offs and temperatures of students between those of the grid"""
-    tune: tuple[Literal["learning-rate", "weight-decay", "multiplier-step-size"], ...] = ()
+    tune: Annotated[
+        tuple[Literal["learning-rate", "weight-decay", "multiplier-step-size"], ...],
+        tyro.conf.arg(help_behavior_hint=""),
+    ] = ()
     """let Optuna tune these parameters of students by a factor of up to 5 in both directions"""
     prune: bool = False
     """stop students after a quarter or half of their epochs if they are very unlikely to be
