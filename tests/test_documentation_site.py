@@ -16,14 +16,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TYPED = re.compile(
     r"\brkd (?P<rkd>\w+)|sweeps/(?P<script>\w+)\.py|-m (?:analysis|sweeps)\.(?P<module>\w+)"
 )
-EXECUTED = {  # by tests/test_documentation_examples.py
+EXECUTED = {  # by tests/test_documentation_examples.py, if not said otherwise
     "README.md",
     "docs/data.md",
     "docs/networks.md",
     "docs/predictions.md",
     "docs/python.md",
     "docs/results.md",
-    "docs/extend.md",  # by tests/e2e/test_extend.py
+    "docs/extend.md",  # by tests/test_documentation_extend.py
     "docs/add-a-method.md",  # by tests/rkd_core/methods/test_add_a_method.py
 }
 
