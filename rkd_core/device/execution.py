@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from rkd_core.device.hardware import use_all_queues
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,17 +38,20 @@ class Execution:
         precision: Precision of the forward and backward passes; ``auto`` for the faster one.
         threads: Number of CPU threads, and of processes that decode streamed images; None leaves
             both unchanged. The last bits of float sums depend on it.
+        recorded: Whether the steps of trainings on a GPU are recorded into CUDA graphs.
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
+    recorded: bool = True
 
     @classmethod
     def best(cls) -> Execution:
         """Return the first visible CUDA device, or else the CPU, in the faster precision."""
         import torch
 
+        use_all_queues()
         return cls("cuda" if torch.cuda.is_available() else "cpu", "auto")
 
     def prepared(self, image_size: tuple[int, int]) -> Execution:
@@ -63,6 +68,7 @@ class Execution:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if self.on_gpu:
+            use_all_queues()
             torch.cuda.empty_cache()  # release memory that an earlier training reserved
         else:
             _keep_memory()

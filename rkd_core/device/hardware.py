@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cpu_count", "gpu_count", "gpu_memory", "thread_count", "wait_asleep"]
+__all__ = [
+    "CUDA_QUEUES",
+    "cpu_count",
+    "gpu_count",
+    "gpu_memory",
+    "thread_count",
+    "use_all_queues",
+    "wait_asleep",
+]
+
+CUDA_QUEUES = 32
+"""Maximum number of hardware queues of a process, and so of streams that run in parallel."""
 
 
 def cpu_count() -> int:
@@ -35,6 +46,15 @@ def wait_asleep() -> None:
     two that sleep 1.3 to 1.4 times. Sums are the same to the last bit.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def use_all_queues() -> None:
+    """Let all streams of this process run in parallel, if CUDA has not started yet.
+
+    CUDA reads the number of hardware queues when it starts, and uses 8 by default: streams that
+    share a queue wait for each other.
+    """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(CUDA_QUEUES))
 
 
 def gpu_count() -> int:

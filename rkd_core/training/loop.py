@@ -172,7 +172,8 @@ def _train_array(
     array_data = ArrayData(first, dataset, execution)
     teacher = _teacher(first, array_data, out)
     holdouts = Holdouts(array_data, teacher, out)
-    rate = torch.tensor(recipe.learning_rate, device=execution.device) if execution.on_gpu else None
+    recorded = execution.on_gpu and execution.recorded
+    rate = torch.tensor(recipe.learning_rate, device=execution.device) if recorded else None
     runs = [
         Run(spec, identity, array_data, teacher, rate, holdouts.of(spec))
         for identity, spec in specs.items()

@@ -10,7 +10,6 @@ function again.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -20,14 +19,35 @@ from torch import Tensor, nn
 
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.datasets.batches.transforms import LabelMix
+from rkd_core.device.hardware import CUDA_QUEUES
+from rkd_core.errors import first_line
 from rkd_core.training.run import Run
 
-__all__ = ["CudaRecorder", "EagerSteps", "PlainRecorder", "RecordedSteps", "Recorder", "Steps"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "CudaRecorder",
+    "EagerSteps",
+    "PlainRecorder",
+    "RecordedSteps",
+    "Recorder",
+    "RecordingError",
+    "RecordingMemoryError",
+    "Steps",
+]
 
 _WARM_UPS = 3  # steps before recording, in which libraries select algorithms and allocate memory
-_STREAMS = 8  # maximum number of branches that run in parallel
+_CAPTURE_CODES = range(900, 910)  # cudaErrorStreamCaptureUnsupported and those after it
+
+
+class RecordingError(RuntimeError):
+    """Error for steps that cannot be recorded; this process should train nothing more.
+
+    Torch cannot release the memory of a recording that failed. The steps can be taken in another
+    process, with ``Execution(recorded=False)``.
+    """
+
+
+class RecordingMemoryError(RecordingError, torch.OutOfMemoryError):
+    """Error for steps that do not fit in memory while they are recorded."""
 
 
 class Steps(Protocol):
@@ -73,7 +93,12 @@ class Recorder(Protocol):
         """Call a function in the context in which it will be recorded."""
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Record a function; return a function that replays it with the current tensor values."""
+        """Record a function; return a function that replays it with the current tensor values.
+
+        Raises:
+            RecordingError: An operation of the function cannot be recorded.
+            RecordingMemoryError: The recorded function does not fit in memory.
+        """
 
 
 class RecordedSteps:
@@ -110,10 +135,13 @@ class RecordedSteps:
         return self._losses
 
     def _step_all(self, batch: Batch, logits: Tensor | None) -> None:
-        for number, run in enumerate(self._runs):
-            with self._recorder.branch(number):
-                self._losses[number].copy_(run.step(batch.images, batch.labels, logits, batch.mix))
-        self._recorder.join()
+        try:
+            for number, run in enumerate(self._runs):
+                with self._recorder.branch(number):
+                    loss = run.step(batch.images, batch.labels, logits, batch.mix)
+                    self._losses[number].copy_(loss)
+        finally:  # after an error, too: branches of the next step must wait for its batch
+            self._recorder.join()
 
     def _record(self, batch: Batch, logits: Tensor | None) -> Callable[[], None]:
         mix = batch.mix
@@ -135,11 +163,7 @@ class RecordedSteps:
         ]
         for _ in range(_WARM_UPS):
             self._recorder.warm_up(step)
-        try:
-            replay = self._recorder.record(step)
-        except RuntimeError as error:  # an operation that cannot be recorded
-            log.warning("steps are not recorded: %s", error)
-            replay = step
+        replay = self._recorder.record(step)
         with torch.no_grad():
             for run, values, state in zip(self._runs, before, states, strict=True):
                 for now, then in zip(run.changing(), values, strict=True):
@@ -183,7 +207,7 @@ class CudaRecorder:
 
     def __init__(self, device: str, branches: int) -> None:
         self._main = torch.cuda.Stream(device)
-        self._streams = [torch.cuda.Stream(device) for _ in range(min(branches, _STREAMS))]
+        self._streams = [torch.cuda.Stream(device) for _ in range(min(branches, CUDA_QUEUES))]
         self._used: set[int] = set()
 
     @contextlib.contextmanager
@@ -199,9 +223,9 @@ class CudaRecorder:
 
     def join(self) -> None:
         """See ``Recorder``."""
-        for place in self._used:
+        used, self._used = self._used, set()  # cleared even if a stream has failed
+        for place in used:
             torch.cuda.current_stream().wait_stream(self._streams[place])
-        self._used.clear()
 
     def warm_up(self, function: Callable[[], None]) -> None:
         """See ``Recorder``."""
@@ -213,8 +237,38 @@ class CudaRecorder:
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
         """See ``Recorder``."""
         torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads may pin memory for streamed images during the recording.
-        with torch.cuda.graph(graph, stream=self._main, capture_error_mode="thread_local"):
-            function()
+        graph, outer = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # thread_local: other threads may pin memory for streamed images during the recording.
+            with torch.cuda.graph(graph, stream=self._main, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError as error:
+            torch.cuda.set_stream(outer)  # torch does not restore it if the end of a capture fails
+            raise _failure(error) from None
         return graph.replay
+
+
+def _failure(error: RuntimeError) -> Exception:
+    """Return the error to raise for one during a recording, by the causes in its chain.
+
+    The end of an invalid capture raises an error of its own, which hides the one before it.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for link in chain:
+        if isinstance(link, torch.OutOfMemoryError):
+            return RecordingMemoryError(first_line(link))
+    for link in chain:
+        if isinstance(link, torch.AcceleratorError) and not _is_of_capture(link):
+            return link  # the device itself has failed
+    if any(_is_of_capture(link) for link in chain):
+        return RecordingError(f"the steps cannot be recorded: {first_line(chain[-1])}")
+    return error
+
+
+def _is_of_capture(error: BaseException) -> bool:
+    """Return whether CUDA or torch refuses an operation because it is being recorded."""
+    return getattr(error, "error_code", None) in _CAPTURE_CODES or "captur" in str(error).lower()

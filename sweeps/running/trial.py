@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +20,11 @@ from rkd_core.specs import TrainingSpec, run_id
 from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import cache_logits
 from rkd_core.training import TrainingControls, train
+from rkd_core.training.steps import RecordingError, RecordingMemoryError
 from sweeps.running.failures import describe, details, halts
+from sweeps.running.new_process import train_in_new_process
 
-__all__ = ["carry_out"]
+__all__ = ["carry_out", "spoiled"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,13 @@ _REPORTED = (
     "train_seconds",
     "epochs",
 )
+
+_spoiled = False
+
+
+def spoiled() -> bool:
+    """Return whether a recording has failed in this process, so that it trains no more itself."""
+    return _spoiled
 
 
 def carry_out(
@@ -65,36 +76,9 @@ def carry_out(
         torch.AcceleratorError: The process can no longer use its GPU and has to end.
     """
     by_id = {run_id(spec, dataset.fingerprint): spec for spec in specs}
-    completed: dict[str, Record] = {}
-    failures: dict[str, Exception] = {}
-    parts = [list(by_id)]
     try:
-        while parts:
-            part = parts.pop(0)
-            try:
-                with watching(part):
-                    rows = train(
-                        [by_id[identity] for identity in part],
-                        out=out,
-                        data=dataset,
-                        execution=execution,
-                        controls=controls,
-                    )
-            except torch.AcceleratorError:
-                raise
-            except torch.OutOfMemoryError as error:
-                if len(part) > 1:  # too many side by side: retry each half separately
-                    log.warning("%d trainings side by side: %s", len(part), error)
-                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
-                else:  # a traceback would keep the memory allocated
-                    failures[part[0]] = error.with_traceback(None)
-            except Exception as error:  # any error is recorded as the cause of these trainings
-                found = {identity: ledger.find(out, identity) for identity in part}
-                completed |= {identity: row for identity, row in found.items() if row}
-                failures |= dict.fromkeys(part, error)
-            else:
-                completed |= dict(zip(part, rows, strict=True))
-        if controls.stop is None or not controls.stop():
+        completed, failures = _train_in_parts(by_id, dataset, out, execution, controls, watching)
+        if not _spoiled and (controls.stop is None or not controls.stop()):
             taught = [s for s in students if s.teacher and s.teacher.run_id in completed]
             with watching([*by_id]):
                 _ask(taught, dataset, out, execution)
@@ -109,6 +93,77 @@ def carry_out(
             yield {"run_id": identity, "status": row["status"]} | figures
             continue
         yield _failure(identity, failures[identity])
+
+
+def _train_in_parts(
+    by_id: Mapping[str, TrainingSpec],
+    dataset: Dataset,
+    out: Location,
+    execution: Execution,
+    controls: TrainingControls,
+    watching: Watching,
+) -> tuple[dict[str, Record], dict[str, Exception]]:
+    """Train all at once, or in parts if they do not fit; return records and errors by run id.
+
+    Raises:
+        torch.AcceleratorError: See ``carry_out``.
+    """
+    global _spoiled  # noqa: PLW0603 - one state per process
+    completed: dict[str, Record] = {}
+    failures: dict[str, Exception] = {}
+    parts = [list(by_id)]
+    while parts:
+        part = parts.pop(0)
+        try:
+            with watching(part):
+                rows = (train_in_new_process if _spoiled else train)(
+                    [by_id[identity] for identity in part],
+                    out=out,
+                    data=dataset,
+                    execution=execution,
+                    controls=controls,
+                )
+        except torch.AcceleratorError:
+            raise
+        except torch.OutOfMemoryError as error:
+            _spoiled |= isinstance(error, RecordingMemoryError)
+            _probe(execution)
+            if len(part) > 1:  # too many side by side: retry each half separately
+                log.warning("%d trainings side by side: %s", len(part), error)
+                parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+            else:  # a traceback would keep the memory allocated
+                failures[part[0]] = error.with_traceback(None)
+        except RecordingError as error:
+            log.warning("%s; they are repeated in another process, unrecorded", error)
+            _spoiled, execution = True, replace(execution, recorded=False)
+            parts.insert(0, part)
+        except Exception as error:  # any error is recorded as the cause of these trainings
+            _probe(execution)
+            found = {identity: ledger.find(out, identity) for identity in part}
+            completed |= {identity: row for identity, row in found.items() if row}
+            failures |= dict.fromkeys(part, error)
+        else:
+            completed |= dict(zip(part, rows, strict=True))
+        if _spoiled:
+            _release(execution)
+    return completed, failures
+
+
+def _probe(execution: Execution) -> None:
+    """Find out whether the GPU can still be used, since errors are reported late.
+
+    Raises:
+        torch.AcceleratorError: It cannot be used by this process.
+    """
+    if execution.on_gpu:
+        torch.cuda.synchronize()
+
+
+def _release(execution: Execution) -> None:
+    """Leave as much memory of the GPU as possible to another process."""
+    gc.collect()
+    if execution.on_gpu:
+        torch.cuda.empty_cache()
 
 
 def _failure(identity: str, error: Exception) -> dict[str, Any]:
@@ -132,4 +187,5 @@ def _ask(
         except torch.AcceleratorError:
             raise
         except Exception as error:  # its students will fail in the same way and report it
+            _probe(execution)
             log.warning("a teacher is not asked yet: %s", error)

@@ -46,7 +46,7 @@ def train_trial(
 
     from sweeps.folder.lease import taken_away
     from sweeps.running.hangs import ending_the_process, watched
-    from sweeps.running.trial import carry_out
+    from sweeps.running.trial import carry_out, spoiled
 
     alone = len(config["specs"]) == 1
     began = time.monotonic()
@@ -76,3 +76,5 @@ def train_trial(
         watching=lambda run_ids: watched(hang_timeout, ending_the_process(out, run_ids)),
     ):
         tune.report(outcome | {"timesteps_total": outcome.get("epochs", 0)})
+    if spoiled():  # all outcomes are reported; Ray starts a new process for the next trial
+        raise RuntimeError("a recording has failed, so this process ends")

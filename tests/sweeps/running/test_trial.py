@@ -7,9 +7,11 @@ import torch
 
 from rkd_core.datasets import load
 from rkd_core.device.execution import Execution
-from rkd_core.errors import DivergedError
+from rkd_core.errors import DivergedError, StoppedError, UserError
 from rkd_core.results import ledger
 from rkd_core.specs import DataOptions
+from rkd_core.training import TrainingControls
+from rkd_core.training.steps import RecordingError, RecordingMemoryError
 from sweeps.planning.plan import make_plan
 from sweeps.running import trial
 from sweeps.running.trial import carry_out
@@ -26,7 +28,7 @@ def digits_and_plan(tmp_path):
     return data, make_plan(small, data.fingerprint), tmp_path
 
 
-def carried(world, runs, students=()):
+def carried(world, runs, students=(), **options):
     data, _, out = world
     return list(
         carry_out(
@@ -34,9 +36,14 @@ def carried(world, runs, students=()):
             [run.spec for run in students],
             dataset=data,
             out=out,
-            execution=CPU,
+            **{"execution": CPU} | options,
         )
     )
+
+
+@pytest.fixture(autouse=True)
+def _unspoiled(monkeypatch):
+    monkeypatch.setattr(trial, "_spoiled", False)
 
 
 def test_what_does_not_fit_side_by_side_is_halved(world, monkeypatch):
@@ -117,3 +124,89 @@ def test_a_teacher_that_cannot_be_asked_is_trained_all_the_same(world, monkeypat
     (outcome,) = carried(world, plan.teachers[:1], plan.students[:1])
     assert outcome["status"] == "completed"
     assert ledger.find(out, plan.teachers[0].run_id) is not None
+
+
+def test_steps_that_cannot_be_recorded_are_taken_in_another_process(world, monkeypatch, caplog):
+    def train(specs, execution, **options):
+        assert execution.recorded
+        raise RecordingError("the steps cannot be recorded: an item")
+
+    monkeypatch.setattr(trial, "train", train)
+    reported = []
+    controls = TrainingControls(report=reported.append)
+    outcomes = carried(world, world[1].teachers, controls=controls)
+    assert [o["status"] for o in outcomes] == ["completed"] * 3
+    assert {p.run_id for p in reported} == {o["run_id"] for o in outcomes}
+    assert "an item" in caplog.text
+    assert trial.spoiled()
+
+
+def test_later_trials_of_a_process_that_failed_to_record_do_not_use_it(world, monkeypatch):
+    asked = []
+
+    def elsewhere(specs, execution, **options):
+        asked.append((len(specs), execution.recorded))
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr(trial, "train_in_new_process", elsewhere)
+    monkeypatch.setattr(trial, "_spoiled", True)
+    outcomes = carried(world, world[1].teachers)
+    assert asked == [(3, True)]
+    assert {o["status"] for o in outcomes} == {"stopped"}
+
+
+def test_an_array_that_does_not_fit_while_recorded_is_halved_in_other_processes(world, monkeypatch):
+    sizes = []
+
+    def train(specs, **options):
+        raise RecordingMemoryError("CUDA out of memory")
+
+    def elsewhere(specs, execution, **options):
+        sizes.append(len(specs))
+        assert execution.recorded
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr(trial, "train", train)
+    monkeypatch.setattr(trial, "train_in_new_process", elsewhere)
+    carried(world, world[1].teachers)
+    assert sizes == [1, 2]
+
+
+def test_another_process_stops_and_says_why(world, monkeypatch):
+    from sweeps.running.new_process import train_in_new_process
+
+    data, plan, out = world
+    options = {"out": out, "data": data, "execution": CPU}
+    specs = [plan.teachers[0].spec]
+    long = specs[0].model_copy(
+        update={"recipe": specs[0].recipe.model_copy(update={"epochs": 10**5})}
+    )
+    with pytest.raises(StoppedError):
+        train_in_new_process([long], **options, controls=TrainingControls(stop=lambda: True))
+    (missing,) = [world[1].students[0].spec]
+    with pytest.raises(UserError, match="artifact"):
+        train_in_new_process([missing], **options, controls=TrainingControls())
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        train_in_new_process([missing], **options, controls=TrainingControls())
+
+
+def test_a_gpu_that_is_lost_is_found_out_at_once(world, monkeypatch):
+    """Errors of a GPU are reported late: without the probe, one more training would fail."""
+
+    def train(specs, **options):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+    def synchronize():
+        raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(trial, "train", train)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    data, plan, out = world
+    specs = [run.spec for run in plan.teachers[:2]]
+    outcomes = carry_out(specs, [], dataset=data, out=out, execution=Execution("cuda", threads=1))
+    assert [next(outcomes)["status"] for _ in range(2)] == ["dying"] * 2
+    with pytest.raises(torch.AcceleratorError):
+        next(outcomes)
+    outcomes = carried(world, plan.teachers[:1])  # on a CPU there is nothing to find out
+    assert outcomes[0]["status"] == "failed"

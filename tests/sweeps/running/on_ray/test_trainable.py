@@ -47,3 +47,9 @@ def test_of_short_epochs_some_are_reported(reports):
 def test_trainings_side_by_side_are_reported_each_for_itself(reports):
     epochs = [("a", 1, 1.0), ("b", 1, 1.0), ("a", 2, 1.1), ("b", 2, 2.0)]
     assert reports(epochs, specs=("a", "b")) == [("a", 1), ("b", 1), ("b", 2)]
+
+
+def test_a_process_that_failed_to_record_ends_after_its_outcomes(reports, monkeypatch):
+    monkeypatch.setattr(trial, "_spoiled", True)
+    with pytest.raises(RuntimeError, match="a recording has failed"):
+        reports([("a", 1, 60.0)])
