@@ -46,17 +46,24 @@ def select(
         records: Students of one family in the columns of ``rkd_core.records.SCHEMA``, or a
             results folder.
         criterion: The rule; None for ``Constrained()``.
-        estimate: Apply the rule to ``shrunk`` estimates, or to the ``raw`` accuracies.
+        estimate: Apply the rule to ``shrunk`` estimates, from predictions if there are any; to
+            estimates from ``counts`` alone; or to the ``raw`` accuracies.
 
     Raises:
         UserError: As in ``analysis.selection.select``, or there is nothing to select from.
     """
     from analysis.runs.combinations import combine
     from analysis.runs.loading import load
+    from analysis.runs.outcomes import with_outcomes
     from analysis.selection.uncertainty import choose
 
-    students = load(records).candidates if isinstance(records, Path) else records
-    return choose(combine(students), criterion, estimate)
+    if not isinstance(records, Path):
+        return choose(combine(records), criterion, estimate)
+    runs = load(records)
+    candidates = combine(runs.candidates)
+    if estimate == "shrunk":
+        candidates, _ = with_outcomes(candidates, runs.results)
+    return choose(candidates, criterion, estimate)
 
 
 def run(

@@ -7,7 +7,7 @@ tables, figures and the exported report read it, after the choice is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 
@@ -26,6 +26,7 @@ from analysis.runs.columns import (
     required,
 )
 from analysis.runs.frontier import pareto_frontier
+from analysis.runs.outcomes import Outcomes
 from rkd_core.errors import UserError
 from rkd_core.metrics import (
     average_accuracy,
@@ -107,6 +108,8 @@ class Combinations:
     """Validation images per class, shape ``(runs, classes)``."""
     class_correct: IntArray
     """Correct predictions; of a shifted student by shifts fitted to other images."""
+    outcomes: Outcomes | None = None
+    """Correctness of each run on each validation image; None if unknown or not to be used."""
 
     def __len__(self) -> int:
         return int(self.start.size)
@@ -187,6 +190,11 @@ class Combinations:
         bounds = [0, *ends.tolist(), len(self)]
         return [slice(*pair) for pair in pairwise(bounds)] if len(self) else []
 
+    @cached_property
+    def level(self) -> IntArray:
+        """Index of each combination's slice in ``levels``, shape ``(combinations,)``."""
+        return np.repeat(np.arange(len(self.levels())), [p.stop - p.start for p in self.levels()])
+
     def keys(self) -> pa.Array:
         """Return keys of the runs for ``HeldOut``."""
         return _keys(self.run_id, np.repeat(self.shift, self.seeds))
@@ -198,23 +206,11 @@ class Combinations:
     def part(self, one: slice) -> Combinations:
         """Return consecutive combinations by themselves."""
         runs = slice(self.runs(one.start).start, self.runs(one.stop - 1).stop)
-        return Combinations(
-            teacher_objective=self.teacher_objective[one],
-            alpha_t=self.alpha_t[one],
-            student_objective=self.student_objective[one],
-            alpha_s=self.alpha_s[one],
-            temperature=self.temperature[one],
-            variant=self.variant[one],
-            tuned=self.tuned[one],
-            shift=self.shift[one],
-            start=self.start[one] - self.start[one.start],
-            seeds=self.seeds[one],
-            run_id=self.run_id[runs],
-            teacher_id=self.teacher_id[runs],
-            seed=self.seed[runs],
-            class_total=self.class_total[runs],
-            class_correct=self.class_correct[runs],
-        )
+        of_runs = ("run_id", "teacher_id", "seed", "class_total", "class_correct")
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "outcomes"}
+        cut = {name: v[runs if name in of_runs else one] for name, v in columns.items()}
+        cut["start"] = cut["start"] - self.start[one.start]
+        return Combinations(**cut, outcomes=self.outcomes and self.outcomes.part(runs))
 
     def mean_recalls(self) -> FloatArray:
         """Return mean validation recalls over all runs, ``(classes,)``; NaN if absent."""

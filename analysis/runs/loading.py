@@ -57,6 +57,7 @@ class Runs:
         every: All records that were considered, whether completed or not.
         shifted: Shifted students, with a teacher or without one, in the columns of records and
             ``shift``, with the run ids of the trained students; validation counts are cross-fitted.
+        results: Results folder that they were read from.
     """
 
     students: pa.Table
@@ -65,6 +66,7 @@ class Runs:
     notes: tuple[str, ...]
     every: pa.Table = field(default_factory=records.SCHEMA.empty_table)
     shifted: pa.Table | None = None
+    results: Location | None = None
 
     @property
     def candidates(self) -> pa.Table:
@@ -151,7 +153,7 @@ def load(
     shifted, missing = _shifted(results, own)
     if missing and shifted is not None:
         notes.append(f"{_runs(missing, 'student')} without shifts: the same sweep computes them")
-    return Runs(students, variants, teachers, tuple(notes), table, shifted)
+    return Runs(students, variants, teachers, tuple(notes), table, shifted, results)
 
 
 def _undistilled(variants: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -30,11 +30,13 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
 
-__all__ = ["Column", "HeldOutPredictions", "Predictions", "load", "load_held_out"]
+__all__ = ["Column", "HeldOutPredictions", "Predictions", "load", "load_held_out", "load_outcomes"]
 
 Column = Literal["correct", "predicted", "label_log_probability", "predicted_log_probability"]
 
-_TYPES: dict[Column, str] = {
+_Kind = Column | Literal["outcomes"]
+_TYPES: dict[_Kind, str] = {
+    "outcomes": "|u1",
     "correct": "|b1",
     "predicted": "<i4",
     "label_log_probability": "<f4",
@@ -42,6 +44,7 @@ _TYPES: dict[Column, str] = {
 }
 _VERSION = 1
 _AT_ONCE = 8  # files that are parsed at a time
+_IMAGES = 1 << 17  # images that are shifted at a time
 _PREFIX = 16  # bytes of the length of a cache's head
 
 
@@ -111,6 +114,27 @@ def load(
     return Predictions(*_selected(order, matrix))
 
 
+def load_outcomes(
+    results: Location, run_ids: Iterable[str], shifts: Mapping[str, NDArray[np.float32]]
+) -> Predictions:
+    """Return whether students are correct on validation images, shifted and not, as bits.
+
+    The lowest bit is that of the student itself, and each further one that of a shift of its
+    logits, fitted to all images. If only the largest logits of an image are kept, its shifted
+    prediction is the best among those.
+
+    Args:
+        results: A results folder.
+        run_ids: Completed students.
+        shifts: Shifts by run id, ``(strengths, classes)``; a student may have none.
+
+    Raises:
+        UserError: As in ``load``.
+    """
+    order, matrix = _load(results, "val", run_ids, "outcomes", shifts)
+    return Predictions(*_selected(order, matrix))
+
+
 def load_held_out(
     results: Location, run_ids: Iterable[str] | None = None, column: Column = "correct"
 ) -> HeldOutPredictions:
@@ -120,14 +144,22 @@ def load_held_out(
 
 
 def _load(
-    results: Location, split: Split, run_ids: Iterable[str] | None, column: Column
+    results: Location,
+    split: Split,
+    run_ids: Iterable[str] | None,
+    column: _Kind,
+    shifts: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> tuple[list[str], _Matrix]:
     """Return the requested runs, and a matrix that has all of them."""
     if column not in _TYPES:
-        raise UserError(f"predictions have no column {column}; there are {', '.join(_TYPES)}")
+        columns = ", ".join(get_args(Column))
+        raise UserError(f"predictions have no column {column}; there are {columns}")
     wanted = _completed(results, run_ids)
     folder = results / predictions.FOLDER / split
     present = files.identities(folder)
+    if shifts is not None:
+        sums = {f"{r}.parquet": hashlib.sha256(s.tobytes()).hexdigest() for r, s in shifts.items()}
+        present = {name: i and f"{i} {sums.get(name, '')}" for name, i in present.items()}
     for run_id in wanted:
         path = folder / f"{run_id}.parquet"
         if path.name not in present:
@@ -138,7 +170,8 @@ def _load(
     new = [r for r, stamp in stamps.items() if not stamp[0] or matrix.stamps.get(r) != stamp]
     if new:
         others = {r: s for r, s in matrix.stamps.items() if present.get(f"{r}.parquet") == s[0]}
-        matrix = _Reader(folder, column).extended(matrix, others, stamps, new)
+        reader = _Reader(folder, column, shifts or {})
+        matrix = reader.extended(matrix, others, stamps, new)
         _write_cache(folder / f".{column}", column, matrix)
     return list(wanted), matrix
 
@@ -175,7 +208,8 @@ class _Reader:
     """Reader of one column from the files of a folder."""
 
     folder: Location
-    column: Column
+    column: _Kind
+    shifts: Mapping[str, NDArray[np.float32]]
 
     def extended(
         self,
@@ -208,30 +242,53 @@ class _Reader:
 
         def fill(run_id: str) -> None:
             found = self._read(run_id, stamps[run_id][1], sums)
-            values[place[run_id]] = self._values(found.columns, label)
+            values[place[run_id]] = self._values(found, label)
 
-        values[place[new[0]]] = self._values(first.columns, label)
+        values[place[new[0]]] = self._values(first, label)
         with ThreadPoolExecutor(_AT_ONCE, "predictions") as pool:
             for _ in pool.map(fill, new[1:]):
                 pass
         values.flags.writeable = False
         return _Matrix({r: all_stamps[r] for r in run_ids}, sums, image, label, values)
 
-    def _values(
-        self, columns: Mapping[str, NDArray[Any]], label: NDArray[np.int32]
-    ) -> NDArray[Any]:
-        return columns["predicted"] == label if self.column == "correct" else columns[self.column]
+    def _values(self, found: predictions.Predictions, label: NDArray[np.int32]) -> NDArray[Any]:
+        if self.column not in ("correct", "outcomes"):
+            return found.columns[self.column]
+        correct = found.columns["predicted"] == label
+        return correct if self.column == "correct" else correct | self._shifted(found, label)
+
+    def _shifted(
+        self, found: predictions.Predictions, label: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
+        """Return the bits of the shifts."""
+        bits = np.zeros(len(label), np.uint8)
+        for place, shift in enumerate(self.shifts.get(found.run_id, ())):
+            for begun in range(0, len(label), _IMAGES):
+                part = slice(begun, begun + _IMAGES)
+                if "logits" in found.columns:
+                    named = (found.columns["logits"][part] + shift).argmax(axis=1)
+                else:
+                    classes = found.columns["top_classes"][part]
+                    best = (found.columns["top_logits"][part] + shift[classes]).argmax(axis=1)
+                    named = classes[np.arange(len(classes)), best]
+                bits[part] |= (named == label[part]).astype(np.uint8) << (place + 1)
+        return bits
 
     def _read(
         self, run_id: str, fingerprint: str, sums: tuple[str, ...] | None
     ) -> predictions.Predictions:
         """Read a file and check that it has these images; without ``sums``, read them, too."""
         path = self.folder / f"{run_id}.parquet"
-        names = ["predicted" if self.column == "correct" else self.column]
+        names: list[str] = [self.column]
+        if self.column in ("correct", "outcomes"):
+            names = ["predicted"]
         try:
             content = files.read(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error})") from error
+        if run_id in self.shifts:
+            kept = predictions.parse(path, content, ()).digests
+            names += ["logits"] if "logits" in kept else ["top_logits", "top_classes"]
         found = predictions.parse(path, content, [*names, *(() if sums else ("image", "label"))])
         if found.data_fingerprint != fingerprint:
             raise UserError(f"{path} holds predictions for another data set; move it away")
@@ -240,7 +297,7 @@ class _Reader:
         return found
 
 
-def _read_cache(path: Location, column: Column) -> _Matrix:
+def _read_cache(path: Location, column: _Kind) -> _Matrix:
     """Return a cached matrix; one without runs if there is none to use."""
     try:
         local = files.local_path(path)
@@ -264,7 +321,7 @@ def _read_cache(path: Location, column: Column) -> _Matrix:
     return _Matrix(by_run, tuple(head["digests"]), image, label, values)
 
 
-def _write_cache(path: Location, column: Column, matrix: _Matrix) -> None:
+def _write_cache(path: Location, column: _Kind, matrix: _Matrix) -> None:
     """Replace a cached matrix, unless it cannot be written."""
     body = b"".join(
         array.astype(type_, copy=False).tobytes()

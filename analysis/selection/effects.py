@@ -79,6 +79,31 @@ class Effects:
         common = given.scores @ self.loadings
         return np.asarray(common + (1 - 1 / given.diagonal) * (rotated - common))
 
+    def errors(self, effects: FloatArray, noise: FloatArray) -> FloatArray:
+        """Return the errors of ``mean`` for draws of effects and noise.
+
+        Args:
+            effects: Draws of the effects, ``(draws, rows, classes)``; see ``drawn``.
+            noise: Draws of the noise, which need not be independent, same shape.
+        """
+        given = self.posterior(np.zeros((len(self.variance), len(self.slope))))
+        x = effects + noise
+        scores = np.einsum("ijk,dik->dij", given.covariance, (x / given.diagonal) @ self.loadings.T)
+        common = scores @ self.loadings
+        return np.asarray(common + (1 - 1 / given.diagonal) * (x - common) - effects)
+
+    def drawn(self, own: FloatArray, common: FloatArray) -> FloatArray:
+        """Turn standard normal numbers ``(draws, rows, ...)`` into effects; overwrite ``own``.
+
+        Args:
+            own: Standard normal numbers, ``(draws, rows, classes)``.
+            common: Standard normal numbers, ``(draws, rows, factors)``.
+        """
+        own *= np.sqrt(self.own) * self.slope
+        own += common @ self.loadings
+        own *= np.sqrt(self.variance)[:, None]
+        return own
+
     def posterior(self, rotated: FloatArray) -> Given:
         """Return the distribution of the effects given data with noise of variance 1.
 

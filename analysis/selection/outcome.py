@@ -12,6 +12,7 @@ from analysis.runs.class_lists import distinct
 from analysis.runs.columns import objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import WITHOUT_TEACHER, Runs
+from analysis.runs.outcomes import with_outcomes
 from analysis.selection import Selection
 from analysis.selection.criteria import Criterion
 from analysis.selection.intervals import (
@@ -108,6 +109,8 @@ class Outcome:
     """Uncertainty of the selection; None if it cannot be computed."""
     unsaid: str
     """Reason for a missing uncertainty, on one line; empty otherwise."""
+    unpaired: str
+    """Reason for an uncertainty without predictions, such as missing ones; empty otherwise."""
     prospects: Prospects
 
     @property
@@ -132,7 +135,10 @@ def assess(
     Raises:
         UserError: As in ``combine`` and ``select``, or validation and test have different classes.
     """
-    selection, uncertainty, unsaid = decide(combine(runs.candidates), criterion, estimate)
+    candidates, unpaired = combine(runs.candidates), ""
+    if estimate != "counts":
+        candidates, unpaired = with_outcomes(candidates, runs.results)
+    selection, uncertainty, unsaid = decide(candidates, criterion, estimate)
     worst_k = selection.criterion.worst_k
     tables = [runs.students, runs.variants, *([runs.shifted] if runs.shifted is not None else [])]
     held_out = HeldOut.of(pa.concat_tables(tables, promote_options="default"))
@@ -149,11 +155,12 @@ def assess(
         test=test,
         teachers=_beside(runs.teachers, worst_k),
         methods=_beside(runs.variants, worst_k),
-        undistilled=undistilled(runs.candidates, runs.undistilled, held_out, selection),
+        undistilled=undistilled(runs, held_out, selection),
         fitted=_fitted(runs.variants),
         setting=_setting(runs),
         uncertainty=uncertainty,
         unsaid=unsaid,
+        unpaired=unpaired,
         prospects=_prospects(selection, test, held_out, uncertainty),
     )
 

@@ -21,7 +21,7 @@ seed, images count as independent, and the randomness of a training as part of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from numpy.linalg import eigh
 from analysis.runs.columns import FloatArray, effective_alpha
 from analysis.runs.combinations import Combinations
 from analysis.selection.effects import Effects, fit_effects
+from analysis.selection.pairing import Pairing, pairing, positive, within_spread
 from analysis.selection.responses import responses
 
 __all__ = ["Draw", "Posterior", "draw_blocks", "fit"]
@@ -86,11 +87,15 @@ class Posterior:
     """Standard deviation of a training over seeds, ``(present,)``; 0 if it cannot be estimated."""
     untold: FloatArray
     """Standard deviation of the image noise that all runs may share, ``(present,)``, if there is
-    only one seed; 0 otherwise. It widens the intervals of accuracies."""
+    only one seed and no prediction; 0 otherwise. It widens the intervals of accuracies."""
     shared: float
     """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
     present: np.ndarray
     """Mask of the classes that have images, shape ``(classes,)``."""
+    root: FloatArray
+    """Square roots of the numbers of seeds, ``(combinations,)``."""
+    paired: Pairing | None = None
+    """Joint noise of the combinations; None for independent noise."""
 
     def blocks(self, number: int) -> list[slice]:
         """Return slices of draws to process at a time."""
@@ -108,6 +113,7 @@ class Posterior:
         untold: bool = False,
         blocks: Sequence[slice] | None = None,
         seed: int = 0,
+        shocks: Iterable[tuple[FloatArray, FloatArray]] | None = None,
     ) -> Iterator[Draw]:
         """Yield the arrays of ``draws`` in blocks, with the draws as the first axis.
 
@@ -117,15 +123,23 @@ class Posterior:
             untold: Whether levels include the noise of ``untold``.
             blocks: Slices of the draws; None for those of ``blocks``.
             seed: Seed of the draws.
+            shocks: Draws of ``paired.blocks`` for each block; None to make them.
         """
         rng, p = np.random.default_rng(seed), self
+        if blocks is None:
+            blocks = p.blocks(number)
+        if p.paired is not None:
+            for noise, normal in p.paired.blocks(blocks) if shocks is None else shocks:
+                half = rng.standard_normal((len(noise), _SEEDS // 2, p.seed.size)) * p.seed
+                yield p.seen(p.mean + p.errors(rng, noise, normal), half, worst_k)
+            return
         conditional = p.effects.conditional()
         r, k = conditional.own.shape
         q = len(p.effects.loadings)
         deviation = np.hypot(p.level, p.untold) if untold else p.level
         parts = np.cumsum([r * k, r * q, k])
         width = parts[-1] + _SEEDS // 2 * k
-        for block in p.blocks(number) if blocks is None else blocks:
+        for block in blocks:
             many = block.stop - block.start
             drawn = rng.standard_normal((many, width))
             own, common, level, half = np.split(drawn, parts, axis=1)
@@ -133,6 +147,22 @@ class Posterior:
             y = p.mean + p.rows @ effect * p.scale
             y += (level * deviation)[:, None]
             yield p.seen(y, half.reshape(many, -1, k) * p.seed, worst_k)
+
+    def errors(self, rng: np.random.Generator, noise: FloatArray, normal: FloatArray) -> FloatArray:
+        """Return errors of ``mean`` for draws of the noise, ``(draws, combinations, present)``.
+
+        The estimate is linear in the data. It takes the noise of combinations as independent, since
+        weights that rest on a whole covariance of so few images would do harm.
+        """
+        weight = self.root**2 / (self.root @ self.root)
+        level = np.einsum("c,dck->dk", weight, noise)[:, None]
+        apart = self.root[:, None] * (noise - level) / self.scale
+        rotated = self.effects.rotation.T @ apart
+        own, first = np.split(self.effects.rotation.T @ normal, [rotated.shape[2]], axis=2)
+        others = max(len(self.effects.loadings) - 1, 0)
+        common = np.concatenate((first, rng.standard_normal((*rotated.shape[:2], others))), axis=2)
+        effects = self.effects.drawn(own, common[..., : len(self.effects.loadings)])
+        return np.asarray(level + self.rows @ self.effects.errors(effects, rotated) * self.scale)
 
     def at(self, index: int) -> Posterior:
         """Return the posterior that a combination belongs to; see ``ShiftLevels.at``."""
@@ -212,8 +242,12 @@ def fit(combinations: Combinations) -> Posterior | None:
     present = c.class_total[0] > 0
     n = c.class_total[0, present]
     counts = responses(c.class_correct[:, present], n, c.start, c.seeds)
-    noise, common, seed = _noise(c, counts.values, counts.noise)
-    several = bool((c.seeds > 1).any())
+    several, paired = bool((c.seeds > 1).any()), pairing(c)
+    if paired is None:
+        noise, common, seed = _noise(c, counts.values, counts.noise)
+        shared = max(float((1 - noise / counts.noise).mean()), 0.0) if several else float("nan")
+    else:
+        noise, common, seed, shared = paired.noise, paired.common, paired.seed, paired.alike
 
     weight = c.seeds.astype(np.float64)
     y = np.add.reduceat(counts.values, c.start) / weight[:, None]
@@ -233,9 +267,11 @@ def fit(combinations: Combinations) -> Posterior | None:
         scale=scale,
         level=np.sqrt(level_variance + common),
         seed=seed,
-        untold=np.sqrt((0 if several else _UNTOLD) * counts.noise),
-        shared=max(float((1 - noise / counts.noise).mean()), 0.0) if several else float("nan"),
+        untold=np.sqrt((0 if several or paired is not None else _UNTOLD) * counts.noise),
+        shared=shared,
         present=present,
+        root=root,
+        paired=paired,
     )
     return replace(posterior, mean=_calibrated(posterior, c))
 
@@ -297,29 +333,16 @@ def _noise(
     They are estimated from the spread within combinations, minus the effect of each seed on all of
     them.
     """
-    within = y - np.repeat(np.add.reduceat(y, c.start) / c.seeds[:, None], c.seeds, axis=0)
-    names, place = np.unique(c.seed, return_inverse=True)
-    several = np.repeat(c.seeds, c.seeds) > 1
-    free = int((c.seeds - 1).sum()) - (len(names) - 1)
-    if free < 1:
+    spread = within_spread(c, y)
+    if spread is None:
         return images, np.zeros_like(images), np.zeros_like(images)
-    count = np.maximum(np.bincount(place[several], minlength=len(names)), 1)[:, None]
-    together = np.zeros((len(names), y.shape[1]))
-    np.add.at(together, place[several], within[several])
-    together /= count
-    rest = within - np.where(several[:, None], together[place], 0)
-    ratio = (rest**2).sum(axis=0) / free / images
+    free, seeds = spread.free, spread.seeds
+    ratio = spread.own / free / images
     ratio = np.maximum((free * ratio + 10 * ratio.mean()) / (free + 10), 0.01)
-    by_seed = (together**2).sum(axis=0) / (len(names) - 1) / images - ratio / count.mean()
+    by_seed = spread.together / (seeds - 1) / images - ratio / spread.runs
     noise, of_seeds = ratio * images, max(float(by_seed.mean()), 0.0) * images
-    common = max(float(1 - ratio.mean()), 0.0) * images + of_seeds / len(names)
-    return noise, common, np.sqrt(of_seeds + _positive(ratio - 1) * images)
-
-
-def _positive(shares: FloatArray) -> FloatArray:
-    """Return the positive parts, scaled to the sum of all shares so that noise around 0 cancels."""
-    positive = np.maximum(shares, 0)
-    return positive * max(float(shares.sum()), 0.0) / max(float(positive.sum()), 1e-12)
+    common = max(float(1 - ratio.mean()), 0.0) * images + of_seeds / seeds
+    return noise, common, np.sqrt(of_seeds + positive(ratio - 1) * images)
 
 
 def _settings(c: Combinations) -> FloatArray:

@@ -33,6 +33,8 @@ class Responses:
     """Working responses, ``(runs, classes)``."""
     noise: FloatArray
     """Variance of a run's response due to its images, ``(classes,)``."""
+    steep: FloatArray
+    """Derivative of the accuracy by the response, ``(combinations, classes)``."""
 
 
 def responses(correct: IntArray, images: IntArray, start: IntArray, seeds: IntArray) -> Responses:
@@ -58,7 +60,7 @@ def responses(correct: IntArray, images: IntArray, start: IntArray, seeds: IntAr
     noise = (likely * (1 - likely) / slope**2).mean(axis=0) / images
     at, steep = (np.repeat(each, seeds, axis=0) for each in (point, slope))
     values = at + (correct / images - np.sin(at) ** 2) / steep
-    return Responses(values, noise)
+    return Responses(values, noise, slope)
 
 
 def _odds(fraction: FloatArray | float) -> FloatArray:

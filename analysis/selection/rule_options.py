@@ -83,11 +83,12 @@ class Rule:
     tolerance: float = _option(
         0.0, "accuracy that each step of --order may give up (0)", type=float, metavar="M"
     )
-    estimate: Literal["raw", "shrunk"] = _option(
+    estimate: Literal["raw", "counts", "shrunk"] = _option(
         "shrunk",
         "apply the rule to accuracies as counted (raw), or to estimates from all combinations "
-        "together (shrunk)",
-        choices=("raw", "shrunk"),
+        "together: from their counts alone (counts), or with the predictions for each image where "
+        "the results have them (shrunk)",
+        choices=("raw", "counts", "shrunk"),
     )
     shifts: bool = _option(
         True,

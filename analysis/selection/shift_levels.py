@@ -8,14 +8,17 @@ strengths are wide rather than narrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import tee
+from operator import itemgetter
 
 import numpy as np
 
 from analysis.runs.columns import FloatArray
 from analysis.runs.combinations import Combinations
+from analysis.selection.pairing import Pairing, pairing
 from analysis.selection.posterior import Draw, Posterior, draw_blocks, fit
 
 __all__ = ["ShiftLevels", "fit_levels"]
@@ -26,6 +29,8 @@ class ShiftLevels:
     """Independent posteriors of consecutive combinations, one for each strength of the shift."""
 
     parts: tuple[Posterior, ...]
+    paired: Pairing | None = None
+    """Joint noise of all strengths; None for independent noise."""
 
     @cached_property
     def mean(self) -> FloatArray:
@@ -65,13 +70,31 @@ class ShiftLevels:
         """Yield the arrays of ``draws`` in blocks; see ``Posterior.many``."""
         blocks = self.blocks(number)
         levels = [
-            part.many(number, worst_k, untold, blocks, seed) for seed, part in enumerate(self.parts)
+            part.many(number, worst_k, untold, blocks, seed, shocks)
+            for seed, (part, shocks) in enumerate(
+                zip(self.parts, self._shocks(blocks), strict=True)
+            )
         ]
         for draws in zip(*levels, strict=True):
             yield Draw(
                 np.concatenate([one.recalls for one in draws], axis=1),
                 np.concatenate([one.worst_k for one in draws], axis=1),
             )
+
+    def _shocks(
+        self, blocks: Sequence[slice]
+    ) -> list[Iterator[tuple[FloatArray, FloatArray]] | None]:
+        """Return the draws of each strength, from joint draws of all."""
+        if self.paired is None:
+            return [None for _ in self.parts]
+        ends = np.cumsum([len(part.mean) for part in self.parts])[:-1]
+        split = (
+            list(zip(*(np.split(one, ends, axis=1) for one in shock), strict=True))
+            for shock in self.paired.blocks(blocks)
+        )
+        return [
+            map(itemgetter(place), draws) for place, draws in enumerate(tee(split, len(self.parts)))
+        ]
 
     def recalls(self) -> FloatArray:
         """Return expected recalls of a further seed, ``(combinations, classes)``; NaN if absent."""
@@ -89,4 +112,4 @@ def fit_levels(combinations: Combinations) -> Posterior | ShiftLevels | None:
     known = tuple(part for part in parts if part is not None)
     if len(known) < len(parts):
         return None
-    return known[0] if len(known) == 1 else ShiftLevels(known)
+    return known[0] if len(known) == 1 else ShiftLevels(known, pairing(combinations))

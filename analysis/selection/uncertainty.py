@@ -25,7 +25,7 @@ __all__ = [
     "expected_accuracies",
 ]
 
-Estimate = Literal["raw", "shrunk"]
+Estimate = Literal["raw", "counts", "shrunk"]
 MOST = 1000
 """Maximum number of combinations for a posterior; with more, only the counts are used."""
 _NUMBERS = 10_000_000
@@ -83,8 +83,8 @@ def decide(
     Args:
         combinations: Students of one family.
         criterion: The rule; None for ``Constrained()``.
-        estimate: Accuracies that the rule is applied to: ``shrunk`` for posterior means, ``raw``
-            for those counted.
+        estimate: Accuracies that the rule is applied to: ``raw`` for those counted, else posterior
+            means. ``counts`` takes the noise of images as independent even if there are outcomes.
 
     Returns:
         The selection, its uncertainty, and an empty string; or the selection by raw accuracies,
@@ -93,6 +93,8 @@ def decide(
     Raises:
         UserError: As in ``select``.
     """
+    if estimate == "counts":
+        combinations = replace(combinations, outcomes=None)
     selection = select(combinations, criterion)
     number = int(combinations.unshifted.sum())
     if number > MOST:
@@ -103,7 +105,7 @@ def decide(
         return selection, None, "no intervals: the runs have different numbers of validation images"
     counted, rule = selection.seen, selection.criterion
     accuracies, worst_k, average = expected_accuracies(posterior, counted, rule)
-    if estimate == "shrunk":
+    if estimate != "raw":
         selection = select(combinations, rule, accuracies)
     sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average)
     return selection, sure, ""
@@ -113,8 +115,10 @@ def choose(
     combinations: Combinations, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
 ) -> Selection:
     """Select like ``decide`` but without the uncertainty, in half the time."""
+    if estimate == "counts":
+        combinations = replace(combinations, outcomes=None)
     selection = select(combinations, criterion)
-    shrunk = estimate == "shrunk" and int(combinations.unshifted.sum()) <= MOST
+    shrunk = estimate != "raw" and int(combinations.unshifted.sum()) <= MOST
     posterior = fit_levels(combinations) if shrunk else None
     if posterior is None:
         return selection

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
+from analysis.runs.loading import Runs
+from analysis.runs.outcomes import with_outcomes
 from analysis.selection import Selection, best_first
 from analysis.selection.criteria import Accuracies
 from analysis.selection.intervals import Interval, Prospect, interval
@@ -52,27 +54,27 @@ class Undistilled:
     gain_on_standard: FloatArray | None
 
 
-def undistilled(
-    candidates: pa.Table, alone: pa.Table, held_out: HeldOut, selection: Selection
-) -> Undistilled | None:
+def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistilled | None:
     """Compare the selected student with the best one that has no teacher.
 
     A posterior of all students, in which "none" is one more teacher, gives the accuracies. The
     selection itself does not depend on students without a teacher.
 
     Args:
-        candidates: Records of the candidates.
-        alone: Records of the students without a teacher, which have a ``student_objective``.
+        runs: The candidates, and the students without a teacher.
         held_out: Test counts of both.
         selection: The selection among the candidates.
 
     Returns:
         The comparison; None if no student without a teacher was trained.
     """
+    alone = runs.undistilled
     if not len(alone):
         return None
     own = combine(alone)
-    joint = combine(pa.concat_tables([candidates, alone], promote_options="default"))
+    joint = combine(pa.concat_tables([runs.candidates, alone], promote_options="default"))
+    if selection.combinations.outcomes is not None:
+        joint, _ = with_outcomes(joint, runs.results)
     of_grid = joint.variant.is_null().to_numpy(zero_copy_only=False)
     grid, others = np.flatnonzero(of_grid), np.flatnonzero(~of_grid)  # both in their own order
     rule, selected, reference = (

@@ -96,7 +96,9 @@ def key_of(
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
     asked = repr((astuple(rule), family, others))
-    rests_on = of_record, of_shifts, predicted, plan, compared, groups, asked, _program()
+    on_val = files.identities(results / predictions.FOLDER / "val", recent=True)
+    of_val = [pair for pair in sorted(on_val.items()) if pair[0][0] != "."]
+    rests_on = of_val, of_record, of_shifts, predicted, plan, compared, groups, asked, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

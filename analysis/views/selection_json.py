@@ -98,9 +98,11 @@ def _uncertainty(outcome: Outcome) -> dict[str, Any]:
     sure, selection = outcome.uncertainty, outcome.selection
     names = ("expected_regret", "optimism", "corrected", "interval", "shared_image_noise")
     if sure is None:
-        return {"estimate": "raw", "probability_best": None, **dict.fromkeys(names)}
+        none = dict.fromkeys(names)
+        return {"estimate": "raw", "paired": False, "probability_best": None, **none}
     return {
         "estimate": "raw" if selection.seen.estimated is None else "shrunk",
+        "paired": selection.combinations.outcomes is not None,
         "confidence": CONFIDENCE,
         "probability_best": _number(sure.probability_best[selection.selected]),
         "expected_regret": _number(sure.expected_regret),

@@ -53,7 +53,8 @@ def print_outcome(
     for line in (*answer(outcome, width), *(_details(outcome, width) if verbose else ())):
         for part in line.split("\n", allow_blank=True):
             console.print(hanging(part), highlight=False)
-    remarks = [*_lacking(outcome), *([outcome.unsaid] if outcome.unsaid else []), *notes]
+    said = [line for line in (outcome.unsaid, outcome.unpaired) if line]
+    remarks = [*_lacking(outcome), *said, *notes]
     if verbose:
         for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
             if table is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.runs.combinations import Combinations, combine
 from analysis.selection import posterior
+from analysis.selection.pairing import positive
 from analysis.selection.posterior import Draw, fit
 from tests.analysis import worlds
 
@@ -105,9 +106,9 @@ def test_hardness_is_the_standardized_logit_and_nothing_where_all_are_alike() ->
 
 
 def test_positive_parts_add_up_to_what_all_do() -> None:
-    assert posterior._positive(np.array([0.5, -0.2, 0.1])) == pytest.approx([1 / 3, 0, 1 / 15])
-    assert posterior._positive(np.array([0.5, -0.6])).tolist() == [0, 0]
-    assert posterior._positive(np.array([-0.5, -0.6])).tolist() == [0, 0]
+    assert positive(np.array([0.5, -0.2, 0.1])) == pytest.approx([1 / 3, 0, 1 / 15])
+    assert positive(np.array([0.5, -0.6])).tolist() == [0, 0]
+    assert positive(np.array([-0.5, -0.6])).tolist() == [0, 0]
 
 
 def test_places_of_combinations_have_an_axis_for_standard() -> None:
