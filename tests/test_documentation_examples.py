@@ -89,3 +89,14 @@ def test_the_network_of_the_page_on_networks(tmp_path):
     options = ["--epochs", "1", "--alphas", "1", "--temperatures", "1", "--serial"]
     printed = run([str(ROOT / "sweeps" / "pareto.py"), *command[1].split(), *options], tmp_path)
     assert "nets:TinyNet" in printed
+
+
+def test_the_logits_of_the_page_on_teachers(tmp_path):
+    (block,) = blocks("docs/teacher.md")
+    (tmp_path / "answer.py").write_text(block)
+    run(["answer.py"], tmp_path)
+    page = (ROOT / "docs" / "teacher.md").read_text()
+    command = re.search(r"sweeps/pareto.py (--dataset \S+ --teacher-logits \S+)", page)
+    options = ["--epochs", "1", "--alphas", "1", "--temperatures", "1", "--serial"]
+    printed = run([str(ROOT / "sweeps" / "pareto.py"), *command[1].split(), *options], tmp_path)
+    assert "2 teachers (given logits, shifted for other trade-offs)" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -84,6 +85,8 @@ class Dataset:
         decoding: Rules of decoding, and counts of images that they apply to.
         provenance: Origin of the splits in the source.
         inventory: Inventory of the source.
+        source_rows: Number of rows of each split of the source (``train``, ``val``, ``test``),
+            including those that are left out.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Dataset:
     decoding: Decoding = AS_THEY_ARE
     provenance: Provenance = field(default=Provenance(), repr=False)
     inventory: Inventory = field(default_factory=Inventory, repr=False)
+    source_rows: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def origins(self) -> dict[str, str]:

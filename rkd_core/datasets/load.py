@@ -242,6 +242,10 @@ def _assemble(
         decoding=prepared.decoding,
         provenance=_explained(prepared.provenance, options),
         inventory=_inventory(prepared, files),
+        source_rows={
+            split: len(images) + len(prepared.skipped[split])
+            for split, images in prepared.splits.items()
+        },
     )
     _warn(dataset)
     return dataset

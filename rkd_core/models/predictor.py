@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rkd_core import models
+from rkd_core.errors import UserError
 from rkd_core.models.sources.identity import load as load_code
 from rkd_core.results.artifacts import Artifact
 
@@ -33,8 +34,13 @@ def rebuild(artifact: Artifact) -> nn.Module:
     The code of a user's network is loaded from the results folder of the artifact, and runs.
 
     Raises:
-        UserError: The code is missing, damaged or fails, or builds another network.
+        UserError: The code is missing, damaged or fails, or builds another network; or the model
+            is a teacher that is known by its logits only.
     """
+    if artifact.spec.given_logits is not None:
+        raise UserError(
+            "a teacher that is known by its logits only (--teacher-logits) has no network"
+        )
     if artifact.spec.network_digest is not None:
         load_code(artifact.spec.architecture, artifact.spec.network_digest, artifact.out)
     description: dict[str, Any] = artifact.model

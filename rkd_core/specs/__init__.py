@@ -8,6 +8,7 @@ from rkd_core.specs.identity import (
     run_id,
 )
 from rkd_core.specs.spec import (
+    GIVEN_LOGITS,
     Augmentation,
     DataOptions,
     Derivation,
@@ -24,6 +25,7 @@ from rkd_core.specs.spec import (
 )
 
 __all__ = [
+    "GIVEN_LOGITS",
     "MATH_VERSION",
     "Augmentation",
     "DataOptions",

@@ -38,7 +38,8 @@ def array_key(spec: TrainingSpec) -> tuple[object, ...]:
     sampling = "all" if needs is None else needs.sampling
     looks = needs is not None and (needs.features or needs.maps)  # teacher on every batch
     images = spec.dataset, spec.data, spec.held_out, sampling
-    return spec.stage, images, spec.recipe, spec.epochs, spec.seed, teacher, looks
+    shared = spec.recipe, spec.epochs, spec.seed, teacher, looks, spec.given_logits
+    return spec.stage, images, *shared
 
 
 def revision(kind: Literal["architecture", "method"], name: str) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rkd_core.methods.common.protocol import Method
 
 __all__ = [
+    "GIVEN_LOGITS",
     "Augmentation",
     "DataOptions",
     "Derivation",
@@ -58,6 +59,10 @@ def _known_objective(name: str) -> str:
 ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
 """A name in ``rkd_core.objectives.OBJECTIVES``."""
 Stage = Literal["teacher", "student"]
+
+
+GIVEN_LOGITS = "given_logits"
+"""In specs and records, the architecture of a teacher that is known by its logits only."""
 
 
 class Variant(Frozen):
@@ -178,6 +183,9 @@ class TrainingSpec(Frozen):
     """Initial teacher, whose held-out images the method of a variant uses."""
     initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file of initial weights, see ``rkd_core.results.initial_weights``."""
+    given_logits: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Digest of the logits of a teacher without a network, see
+    ``rkd_core.teachers.given_logits``."""
     derived: Derivation | None = None
     """Derivation of a teacher from another one of the sweep; None if it is trained from scratch."""
     network_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
@@ -195,7 +203,9 @@ class TrainingSpec(Frozen):
             )
         given = self.initial_weights is not None
         as_it_is = given and not student and self.objective == "standard"
-        if self.recipe.epochs == 0 and not as_it_is:
+        if self.given_logits is not None or self.architecture == GIVEN_LOGITS:
+            self._check_given_logits()
+        elif self.recipe.epochs == 0 and not as_it_is:
             raise ValueError("0 epochs are those of a standard teacher with initial weights")
         if self.recipe.epochs == 0 and self.held_out is not None:
             raise ValueError("what is not trained has nothing held out")
@@ -217,6 +227,17 @@ class TrainingSpec(Frozen):
             self._check_tuned(self.tuned)
         self._check_multipliers()
         return self
+
+    def _check_given_logits(self) -> None:
+        if (self.given_logits is None) != (self.architecture != GIVEN_LOGITS):
+            raise ValueError(f"given logits go with the architecture {GIVEN_LOGITS}")
+        if self.stage != "teacher" or self.recipe.epochs != 0:
+            raise ValueError("given logits are those of a teacher, which is not trained")
+        if self.initial_weights is not None or self.held_out is not None:
+            raise ValueError("given logits have neither weights nor held-out images")
+        shifted = self.derived is not None and self.derived.by == "shifted"
+        if (self.objective != "standard") != shifted or (self.derived is not None) != shifted:
+            raise ValueError("given logits are those of a standard teacher, or shifted")
 
     def _check_multipliers(self) -> None:
         shifted = self.derived is not None and self.derived.by == "shifted"

@@ -34,6 +34,7 @@ from rkd_core.results.artifacts import Artifact
 from rkd_core.specs import TeacherRef, TrainingSpec
 from rkd_core.storage import bundles, files, tensors
 from rkd_core.storage.files import Location
+from rkd_core.teachers import given_logits
 from rkd_core.teachers.table_or_live import FILE, FOLDER, TeacherPass, all_views, teacher_pass
 
 __all__ = ["Teacher", "cache_logits", "stored_network"]
@@ -50,7 +51,8 @@ class Teacher:
 
     A ``table`` stores logits in float32: rounding to float16 would change the gradients of methods
     that scale differences of logits (``docs/performance.md``). In ``live`` mode the teacher runs
-    on each batch, once for all students that are trained together.
+    on each batch, once for all students that are trained together. A teacher that is known by its
+    logits only returns those of the images without augmentation.
 
     Args:
         ref: Reference to the teacher.
@@ -70,16 +72,21 @@ class Teacher:
         artifact = artifacts.load(out / "artifacts", ref.run_id)
         _compare(ref, artifact)
         dataset, recipe, execution = data.dataset, data.recipe, data.execution
-        self.mode: TeacherPass = teacher_pass(
-            recipe,
-            len(dataset.train),
-            dataset.classes,
-            in_memory=isinstance(dataset.train, ImageSet),
-        )
         self._artifact, self._data, self._recipe = artifact, data, recipe
-        tabled = self.mode == "table" and recipe.views > 1
-        name = f"{ref.run_id}-{_digest(data, artifact, tabled)}"
-        answers = self._cached(out / FOLDER / name, ref.run_id, tabled)
+        self.mode: TeacherPass = "table"
+        if artifact.spec.given_logits is None:
+            self.mode = teacher_pass(
+                recipe,
+                len(dataset.train),
+                dataset.classes,
+                in_memory=isinstance(dataset.train, ImageSet),
+            )
+            tabled = self.mode == "table" and recipe.views > 1
+            name = f"{ref.run_id}-{_digest(data, artifact, tabled)}"
+            answers = self._cached(out / FOLDER / name, ref.run_id, tabled)
+        else:
+            given = given_logits.answers(artifact)
+            answers = {"clean": given["train"], "validation": given["val"]}
         answers = {name: values.to(execution.device) for name, values in answers.items()}
         self.clean, self.validation = answers["clean"], answers["validation"]
         self._views, self._keys = answers.get("views"), answers.get("keys")

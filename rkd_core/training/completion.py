@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from rkd_core import records
+from rkd_core.datasets import Dataset
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.streamed_set import StreamedImageSet
+from rkd_core.device.execution import Execution
 from rkd_core.specs import TrainingSpec, revision
 
 __all__ = ["completed", "description"]
@@ -24,7 +26,8 @@ __all__ = ["completed", "description"]
 def completed(
     spec: TrainingSpec,
     run_id: str,
-    data: ArrayData,
+    dataset: Dataset,
+    execution: Execution,
     started_at: datetime,
     figures: Mapping[str, Any],
 ) -> records.Record:
@@ -33,11 +36,11 @@ def completed(
     Args:
         spec: Spec of the run.
         run_id: Run id of the spec.
-        data: Data and device of the training.
+        dataset: Dataset of the run.
+        execution: Device and precision of the training.
         started_at: Start of the training.
         figures: Measured columns.
     """
-    dataset, execution = data.dataset, data.execution
     record: dict[str, Any] = {
         **records.identity(spec, run_id, dataset.fingerprint),
         "class_names": list(dataset.class_names),

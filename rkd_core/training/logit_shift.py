@@ -21,7 +21,7 @@ from rkd_core.specs import TrainingSpec
 from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import stored_network
 
-__all__ = ["Shifted", "adjust"]
+__all__ = ["Shifted", "adjust", "shift_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Shifted:
         self.network: nn.Module = self.model.network
         self.description: dict[str, Any] = artifact.model
         logits = logits_of(self.model, array_data.validation, array_data.execution)
-        shift, self.multipliers = _shift(spec, logits.cpu().numpy(), array_data.dataset)
+        shift, self.multipliers = shift_of(spec, logits.cpu().numpy(), array_data.dataset)
         network = self.network
         for part in (
             network.iterates.children() if isinstance(network, AveragedLogits) else [network]
@@ -76,7 +76,7 @@ class Shifted:
         self.seconds = time.perf_counter() - began
 
 
-def _shift(
+def shift_of(
     spec: TrainingSpec, logits: NDArray[np.floating], dataset: Dataset
 ) -> tuple[FloatArray, list[float] | None]:
     """Return the shift of the logits, and the multipliers of a trade-off, both by class."""

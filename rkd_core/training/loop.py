@@ -39,6 +39,7 @@ from rkd_core.teachers.holdouts import Holdouts
 from rkd_core.training import warm_start
 from rkd_core.training.completion import completed, description
 from rkd_core.training.controls import Progress, TrainingControls
+from rkd_core.training.given_teacher import complete_given
 from rkd_core.training.logit_shift import Shifted
 from rkd_core.training.measurement import Measurement, measure
 from rkd_core.training.optimizer import learning_rate
@@ -116,7 +117,7 @@ def train(
         dataset = loaded[first.dataset, first.data]
         prepared = execution.prepared(dataset.image_size)
         if first.epochs == 0 and first.initial_weights is None:
-            outcomes = _shift(array, dataset, folder, prepared, controls)
+            outcomes = _complete_untrained(array, dataset, folder, prepared, controls)
         else:
             outcomes = _train_array(array, dataset, folder, prepared, controls, done)
         for identity, outcome in outcomes.items():
@@ -231,6 +232,7 @@ def _complete(
     controls: TrainingControls,
 ) -> dict[str, records.Record | str]:
     """Measure and commit the trainings that have been completed."""
+    dataset, execution = array_data.dataset, array_data.execution
     final = {run.run_id: run.final() for run in _alive(runs)}
     measured: dict[str, Measurement] = {}
     keep: Kept | None = "none" if out is None else controls.keep_predictions
@@ -257,7 +259,7 @@ def _complete(
             "trained_together": len(runs),
             "teacher_pass": "live" if run.uses_live_teacher else teacher and teacher.mode,
         }
-        row = completed(run.spec, run.run_id, array_data, started_at, columns)
+        row = completed(run.spec, run.run_id, dataset, execution, started_at, columns)
         if out is not None:
             network = description(run.spec, array_data, run.iterates)
             weights = model.state_dict()
@@ -279,6 +281,7 @@ def _prune(
     out: Location | None,
 ) -> dict[str, records.Record | str]:
     """Save trainings after ``done`` steps, and record their validation figures."""
+    dataset, execution = array_data.dataset, array_data.execution
     outcomes: dict[str, records.Record | str] = {}
     epochs = done // len(array_data.batches)
     seen: dict[str, dict[str, Any]] = {}
@@ -293,7 +296,7 @@ def _prune(
             continue
         figures = seen[run.run_id] | run.validations | {"epochs_trained": epochs}
         figures |= {"train_seconds": run.seconds, "trained_together": len(runs)}
-        row = completed(run.spec, run.run_id, array_data, started_at, figures)
+        row = completed(run.spec, run.run_id, dataset, execution, started_at, figures)
         row["status"] = "pruned"
         if out is not None:
             records.write(out / "records", row)
@@ -301,14 +304,16 @@ def _prune(
     return outcomes
 
 
-def _shift(
+def _complete_untrained(
     specs: dict[str, TrainingSpec],
     dataset: Dataset,
     out: Location | None,
     execution: Execution,
     controls: TrainingControls,
 ) -> dict[str, records.Record | str]:
-    """Compute, measure and commit shifts; see ``_train_array``."""
+    """Measure and commit shifts and teachers with given logits; see ``_train_array``."""
+    if all(spec.given_logits is not None for spec in specs.values()):
+        return {**complete_given(specs, dataset, _needed(out), execution, controls)}
     outcomes: dict[str, records.Record | str] = {}
     for identity, spec in specs.items():
         started_at = datetime.now(UTC)
@@ -323,7 +328,9 @@ def _shift(
             "train_seconds": shifted.seconds,
             "trained_together": 1,
         }
-        row = completed(spec, identity, array_data, started_at, figures)
+        row = completed(
+            spec, identity, array_data.dataset, array_data.execution, started_at, figures
+        )
         weights = shifted.network.state_dict()
         described = shifted.description
         outcomes[identity] = ledger.commit(folder, spec, described, weights, row, predicted)

@@ -5,6 +5,7 @@ Figures are per class, so that any group of classes can be evaluated later from 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rkd_core.datasets import Dataset
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.metrics import average_accuracy, calibration, worst_class_accuracy
 from rkd_core.models.inference import (
@@ -29,7 +31,7 @@ from rkd_core.records.predictions import SPLITS, Kept, Split
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import Teacher
 
-__all__ = ["Measurement", "measure", "validate"]
+__all__ = ["Measurement", "measure", "measure_logits", "validate"]
 
 
 class Measurement(NamedTuple):
@@ -69,24 +71,50 @@ def measure(
     Raises:
         DivergedError: A logit is not finite.
     """
+    logits = {
+        split: logits_of(model, batches, data.execution)
+        for split, batches in zip(SPLITS, (data.validation, data.test), strict=True)
+    }
+    measured = measure_logits(logits, data.dataset, spec, run_id, keep, fit_shifts)
+    if teacher is not None:
+        answers, classes = teacher.validation, data.dataset.classes
+        found = regularization_samples(data.dataset.val.labels, logits["val"], answers, classes)
+        measured.columns["val_regularization_samples"] = found
+        measured.columns.update(_compared_with_teacher(model, data, teacher, spec.temperature))
+    return measured
+
+
+def measure_logits(
+    evaluated: Mapping[Split, Tensor],
+    dataset: Dataset,
+    spec: TrainingSpec,
+    run_id: str,
+    keep: Kept | None = None,
+    fit_shifts: bool = False,
+) -> Measurement:
+    """Measure logits on validation and test; see ``measure``.
+
+    Args:
+        evaluated: Logits float32 ``(n, classes)`` by split.
+        dataset: Dataset of the logits.
+        spec: Spec of their model.
+        run_id: Run id of the spec.
+        keep: Predictions to keep.
+        fit_shifts: Whether to fit shifts of the logits.
+    """
     columns: dict[str, Any] = {}
     kept: dict[Split, bytes] = {}
-    evaluated: dict[Split, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
-    for split in SPLITS:
-        batches = {"val": data.validation, "test": data.test}[split]
-        logits = logits_of(model, batches, data.execution)
-        labels, classes = _labels(data, split), data.dataset.classes
-        if fit_shifts:
-            evaluated[split] = logits.cpu().numpy(), labels
+    for split, logits in evaluated.items():
+        labels, classes = _labels(dataset, split), dataset.classes
         predicted = logits.argmax(dim=1)
-        columns |= _counts(predicted, data, split)
+        columns |= _counts(predicted, dataset, split)
         form = predictions.form(keep, len(labels), classes)
         if form != "none":
             kept[split] = predictions.serialize(
                 run_id,
                 split,
-                data.dataset.fingerprint,
-                {"val": data.dataset.val_indices, "test": data.dataset.test_indices}[split],
+                dataset.fingerprint,
+                {"val": dataset.val_indices, "test": dataset.test_indices}[split],
                 labels,
                 logits.cpu().numpy(),
                 predicted.cpu().numpy(),
@@ -102,13 +130,10 @@ def measure(
                 f"{split}_calibration_positives": bins.positives.tolist(),
                 f"{split}_calibration_probability": bins.probability.tolist(),
             }
-        if teacher is not None and split == "val":
-            found = regularization_samples(labels, logits, teacher.validation, classes)
-            columns["val_regularization_samples"] = found
-    if teacher is not None:
-        columns |= _compared_with_teacher(model, data, teacher, spec.temperature)
-    shifted = shifts.table(run_id, evaluated["val"], evaluated["test"]) if fit_shifts else None
-    return Measurement(columns, kept, shifted)
+    if not fit_shifts:
+        return Measurement(columns, kept, None)
+    val, test = ((evaluated[s].cpu().numpy(), _labels(dataset, s)) for s in SPLITS)
+    return Measurement(columns, kept, shifts.table(run_id, val, test))
 
 
 def _compared_with_teacher(
@@ -138,15 +163,15 @@ def _compared_with_teacher(
 
 def validate(model: nn.Module, data: ArrayData) -> dict[str, Any]:
     """Return columns with counts and accuracies on validation, without storing all logits."""
-    return _counts(predictions_of(model, data.validation, data.execution), data, "val")
+    return _counts(predictions_of(model, data.validation, data.execution), data.dataset, "val")
 
 
-def _labels(data: ArrayData, split: Split) -> Any:
-    return {"val": data.dataset.val, "test": data.dataset.test}[split].labels
+def _labels(dataset: Dataset, split: Split) -> NDArray[np.int64]:
+    return {"val": dataset.val, "test": dataset.test}[split].labels
 
 
-def _counts(predictions: Tensor, data: ArrayData, split: Split) -> dict[str, Any]:
-    total, correct = class_counts(_labels(data, split), predictions, data.dataset.classes)
+def _counts(predictions: Tensor, dataset: Dataset, split: Split) -> dict[str, Any]:
+    total, correct = class_counts(_labels(dataset, split), predictions, dataset.classes)
     return {
         f"{split}_class_total": total,
         f"{split}_class_correct": correct,

@@ -14,6 +14,7 @@ from rkd_core.records.predictions import SPLITS, Kept
 from rkd_core.results import artifacts, ledger
 from rkd_core.storage.files import Location
 from rkd_core.teachers.answers import placed
+from rkd_core.training.given_teacher import measure_given
 from rkd_core.training.measurement import measure
 
 __all__ = ["predict"]
@@ -52,8 +53,11 @@ def predict(
     artifact = artifacts.load(out / "artifacts", run_id)
     precision = "bfloat16" if row["precision"] == "bfloat16" else "float32"
     execution = replace(execution, precision=cast(Precision, precision))
-    data = ArrayData(artifact.spec, dataset, execution.prepared(dataset.image_size))
-    measured = measure(placed(artifact, data), data, artifact.spec, run_id, keep=keep)
+    if artifact.spec.given_logits is not None:
+        measured = measure_given(artifact, dataset, run_id, keep)
+    else:
+        data = ArrayData(artifact.spec, dataset, execution.prepared(dataset.image_size))
+        measured = measure(placed(artifact, data), data, artifact.spec, run_id, keep=keep)
     predictions.publish(out, run_id, measured.predictions)
     found, stated = measured.columns, cast(dict[str, Any], row)
     return sum(

@@ -12,7 +12,7 @@ from rkd_core.errors import UserError, require, unknown_name
 from rkd_core.specs import HoldoutRule, recipes
 from rkd_core.storage.files import location
 from sweeps.cli import method_names
-from sweeps.cli.economy_checks import check_economy, check_temperature
+from sweeps.cli.economy_checks import check_economy, check_given_logits, check_temperature
 from sweeps.cli.flags import augmentation
 from sweeps.cli.options import DataChoice, Grid, Machine, Options, Tracking, TrainingChoice
 
@@ -31,6 +31,7 @@ def check(options: Options) -> None:
     check_economy(options)
     _check_data(options.data)
     _check_training(options.training, method_names.chosen(options.grid.methods))
+    check_given_logits(options)
     _at_least("--worst-k", options.selection.worst_k, 1)
     options.selection.check()
     margin = options.selection.margin or ""

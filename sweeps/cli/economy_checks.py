@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from analysis.selection.criteria import Constrained, Criterion
 from rkd_core.errors import UserError, require, unknown_name
+from rkd_core.specs import HoldoutRule
 from sweeps.cli import method_names
 from sweeps.cli.budget import Budget, search_of
 from sweeps.cli.options import Options
 from sweeps.cli.repeats import repeats
 from sweeps.search.strategies import STRATEGIES
 
-__all__ = ["average_constraint", "check_economy", "check_temperature"]
+__all__ = ["average_constraint", "check_economy", "check_given_logits", "check_temperature"]
 
 _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 
@@ -43,6 +44,46 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
         f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
         "--weight, --order, --floor, --group, --keep balanced and --reference best"
     )
+
+
+def check_given_logits(options: Options) -> None:
+    """Check that the other options suit a teacher that is known by its logits only."""
+    training, folder = options.training, options.training.teacher_logits
+    if folder is None:
+        return
+    try:
+        require(folder.expanduser().is_dir(), f"--teacher-logits {folder} is not a folder")
+    except OSError as error:
+        raise UserError(f"--teacher-logits {folder} cannot be read: {error.strerror}") from error
+    for name in ("architecture", "weights", "epochs", "learning_rate", "normalization"):
+        flag = f"--teacher-{name.replace('_', '-')}"
+        require(
+            getattr(training, f"teacher_{name}") is None,
+            f"--teacher-logits is a teacher without a network: leave {flag} out",
+        )
+    kind = options.economy.teachers
+    require(
+        kind in ("trained", "shifted"),
+        f"--teachers {kind} trains a network, which --teacher-logits has not: leave it out, and "
+        "its teachers of other trade-offs are shifted",
+    )
+    for name in method_names.chosen(options.grid.methods):
+        for method in method_names.variants(name):
+            needs = method.needs
+            reason = (
+                "compares features of the teacher's network"
+                if needs.features or needs.maps
+                else "trains its teacher without the held-out images"
+                if isinstance(needs.holdout, HoldoutRule)
+                else "is its teacher's network with other biases"
+                if not method.trains
+                else None
+            )
+            hint = f", or pass {name}:holdout=validation" if needs.holdout is not None else ""
+            require(
+                reason is None,
+                f"{name} {reason}, which --teacher-logits has not: leave {name} out{hint}",
+            )
 
 
 def check_temperature(flag: str, temperature: float) -> None:

@@ -176,6 +176,10 @@ class TrainingChoice:
     """file of initial weights of every teacher (state dict or checkpoint of torch.save, or
     safetensors; tensor names of torchvision, of this project or of the network itself); requires
     --teacher-architecture. The classifier is replaced if the number of classes differs"""
+    teacher_logits: OptionalPath = None
+    """folder with the logits of a teacher without a network, such as an ensemble or a remote model:
+    train.npy, validation.npy and test.npy, or .parquet, a row for each image of the original
+    splits; see docs/teacher.md. It is the standard teacher, and shifted the other ones"""
     teacher_epochs: OptionalInt = None
     """epochs of the teachers (default: --epochs); 0 uses --teacher-weights without training, as
     the only, standard teacher"""

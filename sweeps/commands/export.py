@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from analysis.selection.recommendation import of_record
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, require
 from rkd_core.records import Record, shifts
 from rkd_core.results import artifacts
 from rkd_core.storage import bundles, files, tensors
@@ -106,6 +106,10 @@ def run(options: Options, program: str = "export.py") -> Path:
     choice, row, shift = _choose(results, options.run_id)
     run_id = str(row["run_id"])
     artifact = artifacts.load(results / "artifacts", run_id)
+    require(
+        artifact.spec.given_logits is None,
+        f"run {run_id} is a teacher that is known by its logits only, without a network",
+    )
     _commit(to, run_id, _contents(artifact, row, choice, _teacher(results, row), shift), standing)
     warning = of_record(row)
     if warning:

@@ -29,7 +29,7 @@ from sweeps.folder.cleanup import set_damaged_aside
 from sweeps.folder.ownership import check_folder
 from sweeps.planning.cluster import Cluster
 from sweeps.planning.cost import COLUMNS, CostModel, asking_epochs, calibrate
-from sweeps.planning.networks import check_suited, given_networks, given_weights
+from sweeps.planning.networks import check_suited, given_networks, given_teacher, given_weights
 from sweeps.planning.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.planning.plan import Plan, PlannedRun, make_plan, spread
 from sweeps.planning.settings import GivenData, Settings, load_data, resolve
@@ -64,6 +64,8 @@ class Job:
     @cached_property
     def teacher_pass(self) -> TeacherPass:
         """Source of the logits of a teacher for its students: a table, or the network itself."""
+        if self.settings.given_logits is not None:
+            return "table"
         train, classes = self.dataset.train, self.dataset.classes
         in_memory = isinstance(train, datasets.ImageSet)
         return teacher_pass(self.settings.recipe, len(train), classes, in_memory=in_memory)
@@ -136,7 +138,9 @@ def prepare(
     networks = given_networks(options.training, dataset)
     weights = given_weights(options.training, dataset, networks)
     gpu = cluster.gpus > 0
-    settings = resolve(options, dataset, gpu=gpu, weights=weights, networks=networks)
+    logits = given_teacher(options.training, dataset)
+    digest = None if logits is None else logits.digest
+    settings = resolve(options, dataset, gpu, weights, networks, digest)
     tuning(economy, settings)  # raises before the folder is created
     plan = make_plan(settings, dataset.fingerprint)
     check_suited(networks, [run.spec for run in plan.runs], dataset)
@@ -145,9 +149,13 @@ def prepare(
     check_folder(out, dataset.name, dataset)
     print_plan(console, settings, dataset, plan)
     print_methods(console, settings)
-    for stage, given in (("teacher", weights.teachers), ("student", weights.students)):
+    for flag, given in (
+        ("--teacher-weights", weights.teachers),
+        ("--student-weights", weights.students),
+        ("--teacher-logits", logits),
+    ):
         for note in () if given is None else given.notes:
-            console.print(f"--{stage}-weights {note}", markup=False, highlight=False)
+            console.print(f"{flag} {note}", markup=False, highlight=False)
     return Job(options, dataset, settings, plan, out, cluster, criterion, joined, networks)
 
 
@@ -158,7 +166,8 @@ def find_work(job: Job, errors: Console) -> Work:
     """
     options, plan = job.options, job.plan
     table = records.read(job.out / "records")
-    asking = asking_epochs(job.settings.recipe, job.teacher_pass)
+    given = job.settings.given_logits is not None
+    asking = 0.0 if given else asking_epochs(job.settings.recipe, job.teacher_pass)
     costs = CostModel(asking, table.select(COLUMNS).to_pylist())
     ended = zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True)
     done = {run_id for run_id, status in ended if status == "completed"}

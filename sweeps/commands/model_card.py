@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.selection.recommendation import of_record
 from analysis.views.markup import markdown_table, markdown_text
-from rkd_core.specs import TrainingSpec
+from rkd_core.specs import GIVEN_LOGITS, TrainingSpec
 from rkd_core.text.numbers import interval, percent
 
 __all__ = ["Choice", "model_card"]
@@ -97,7 +97,9 @@ def _summary(spec: TrainingSpec, row: Row) -> str:
     if averaged is not None:
         text += f", as the mean logits of {averaged} iterates"
     if spec.teacher is not None:
-        text += f", with a {spec.teacher.architecture} as teacher"
+        given = spec.teacher.architecture == GIVEN_LOGITS
+        known = "teacher known by its logits only" if given else spec.teacher.architecture
+        text += f", with a {known}{'' if given else ' as teacher'}"
     if not spec.epochs:
         text += (
             ". It is its teacher's network: nothing was trained, and its logits are shifted by "

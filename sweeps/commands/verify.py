@@ -21,7 +21,7 @@ from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
 from rkd_core.storage import bundles, files
 from rkd_core.storage.files import Location
-from rkd_core.teachers import table_or_live
+from rkd_core.teachers import given_logits, table_or_live
 from rkd_core.text import json_text
 from sweeps.commands.entry import CommandLine
 from sweeps.stop import Stop
@@ -81,7 +81,7 @@ def _caches(out: Location) -> Iterator[Task]:
     for name in _names(out / table_or_live.FOLDER):
         path = out / table_or_live.FOLDER / name
         yield partial(_cache, path, table_or_live.FILE, name.split("-")[0])
-    for module in (code, initial_weights):
+    for module in (code, initial_weights, given_logits):
         for digest in _names(out / module.FOLDER):
             yield partial(_cache, out / module.FOLDER / digest, module.FILE, digest)
 
@@ -195,7 +195,7 @@ def sweep_leftovers(out: Location) -> int:
         The number of deleted files.
     """
     leftovers = []
-    own = (table_or_live.FOLDER, initial_weights.FOLDER, code.FOLDER)
+    own = (table_or_live.FOLDER, initial_weights.FOLDER, code.FOLDER, given_logits.FOLDER)
     bundled = [out / name for name in ("artifacts", *own)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]

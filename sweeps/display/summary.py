@@ -96,19 +96,20 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     if teaching not in (0, settings.recipe.epochs):
         epochs = f"{teaching} and {epochs}"
     alone = sum(run.spec.teacher is None for run in plan.students)
-    start = " from given weights" if teaching else " as given, not trained"
     given = " from given weights" if settings.student_initial_weights else ""
     console.print(
         f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
-        f"({settings.teacher_architecture}{start if settings.initial_weights else ''}) and "
+        f"({_teacher(settings)}) and "
         f"{counted(len(plan.students), 'student')} ({settings.student_architecture}"
         f"{given}{f', {alone} without a teacher' if alone else ''}), "
         f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
         highlight=False,
     )
-    if not settings.recipe.numbers_views and plan.students:
+    if settings.given_logits is not None:
+        console.print(_views_of_given(settings), highlight=False)
+    elif not settings.recipe.numbers_views and plan.students:
         console.print("Augmented images cannot be listed, so teachers are asked on every batch")
-    if not teaching and DEFAULT in settings.methods:
+    if not settings.all_teachers and DEFAULT in settings.methods:
         console.print("The given weights are the standard teacher; alphas apply to students only")
     bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""
     console.print(f"{dataset.classes} classes{bad}", highlight=False)
@@ -116,6 +117,25 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         console.print(f"  {line}", markup=False, highlight=False)
     for line in dataset.decoding.statements():
         console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _teacher(settings: Settings) -> str:
+    """Return the network of the teachers, and where it comes from if it is given."""
+    if settings.given_logits is not None:
+        return "given logits, shifted for other trade-offs"
+    start = " from given weights" if settings.teaching.epochs else " as given, not trained"
+    return settings.teacher_architecture + (start if settings.initial_weights else "")
+
+
+def _views_of_given(settings: Settings) -> str:
+    """Return a line that says whether students see the images that given logits belong to."""
+    recipe = settings.recipe
+    if recipe.views == 1 and recipe.numbers_views:
+        return "The given logits are for the images that students see: none is augmented"
+    return (
+        "The given logits are for images without augmentation, and students see augmented ones: "
+        "teacher and student do not see the same view"
+    )
 
 
 _FEW = 10
@@ -208,7 +228,10 @@ def log_ways(
         if settings.recipe.numbers_views
         else "on every batch, since augmented images cannot be listed",
     }
-    log.info("teachers are asked %s", way[asked])
+    if settings.given_logits is None:
+        log.info("teachers are asked %s", way[asked])
+    else:
+        log.info("%s", _views_of_given(settings))
     log.info(
         "%s, precision %s, side by side up to %s and %s",
         execution.device,

@@ -12,13 +12,15 @@ from rkd_core.plugins import code
 from rkd_core.records import predictions
 from rkd_core.records.predictions import Kept, Split
 from rkd_core.results import artifacts, checkpoints, initial_weights, ledger
+from rkd_core.specs import GIVEN_LOGITS
 from rkd_core.storage import bundles
 from rkd_core.storage.files import Location
+from rkd_core.teachers import given_logits
 from rkd_core.teachers.table_or_live import FOLDER as ANSWERS
 from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
 from sweeps.cli.options import TrainingChoice
 from sweeps.planning.cluster import Cluster
-from sweeps.planning.networks import NO_WEIGHTS, given_weights
+from sweeps.planning.networks import NO_WEIGHTS, given_teacher, given_weights
 from sweeps.planning.packing import PerTrial
 from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.settings import Settings
@@ -26,6 +28,7 @@ from sweeps.planning.settings import Settings
 __all__ = [
     "bytes_needed",
     "keep_networks",
+    "keep_teacher",
     "keep_weights",
     "prediction_bytes",
     "set_damaged_aside",
@@ -89,6 +92,24 @@ def keep_weights(
         raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
+def keep_teacher(
+    training: TrainingChoice, dataset: datasets.Dataset, out: Location, digest: str | None
+) -> None:
+    """Store the logits of a teacher without a network, if there is one, in the results folder.
+
+    They stay there, because its artifacts need them.
+    """
+    given = None if digest is None else given_teacher(training, dataset)
+    if given is None:
+        return
+    if given.digest != digest:
+        raise UserError(f"the logits in {training.teacher_logits} have changed meanwhile")
+    try:
+        given_logits.keep(out, given)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
 def tidy(out: Location, plan: Plan, hopeless: Sequence[PlannedRun]) -> None:
     """Delete files that only running trainings need, including those of dead processes.
 
@@ -116,18 +137,19 @@ def bytes_needed(
     per_trial: PerTrial,
 ) -> int:
     """Return the disk space for weights, logits, checkpoints, initial weights, Ray and logs."""
-    parameters = max(
-        models.parameters(settings.teacher_architecture),
-        models.parameters(settings.student_architecture),
-    )
+    networks = {settings.teacher_architecture, settings.student_architecture} - {GIVEN_LOGITS}
+    parameters = max(map(models.parameters, networks))
     iterates = settings.multipliers.averaged_iterates or 1
     images, classes = len(dataset.train), dataset.classes
     table = table_bytes(settings.recipe, images, classes) if asked == "table" else 0
     answers = table + (images + len(dataset.val)) * classes * 4
+    if settings.given_logits is not None:
+        answers = (images + len(dataset.val) + len(dataset.test)) * classes * 4
     teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
     weights = parameters * 4 * iterates
     saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
     digests = {settings.initial_weights, settings.student_initial_weights} - {None}
     given = parameters * 4 * len(digests)
     runs = len(missing) * (weights + 200_000)
-    return runs + teachers * answers + saved + given + 100_000_000
+    tables = answers * (teachers if settings.given_logits is None else 1)
+    return runs + tables + saved + given + 100_000_000

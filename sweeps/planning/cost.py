@@ -181,7 +181,7 @@ def _measured(
 ) -> list[Sighting]:
     from rkd_core.training import Progress, train
 
-    few = {"train": _BATCHES * plan.runs[0].spec.recipe.batch_size, "val": 1, "test": 1}
+    few = {"train": _BATCHES * plan.students[0].spec.recipe.batch_size, "val": 1, "test": 1}
     parts: dict[str, Any] = {}
     for split, count in few.items():
         images = getattr(dataset, split)
@@ -193,15 +193,23 @@ def _measured(
     seen: list[Sighting] = []
     options = next((run.spec.multipliers for run in plan.runs if run.spec.multipliers), None)
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
-        teacher_id, answering = "", 0.0
+        teacher_id, answering_network, answering = "", "", 0.0
         for stage in (plan.teachers, plan.students):
             spec = stage[0].spec  # the grid starts with the standard objective
+            if spec.given_logits is not None:  # the student's network answers in its place
+                own = plan.students[0].spec
+                network = own.model_dump(include={"architecture", "network_digest"})
+                spec = spec.model_copy(
+                    update={**network, "recipe": own.recipe, "given_logits": None}
+                )
             harmless = {"epochs": 2, "learning_rate": 1e-3, "warmup": 0.0}
             recipe = spec.recipe.model_copy(update=harmless)
             spec = spec.model_copy(update={"recipe": recipe, "initial_weights": None})
             specs = [spec]
             if spec.teacher is not None:
-                ref = spec.teacher.model_copy(update={"run_id": teacher_id})
+                ref = spec.teacher.model_copy(
+                    update={"run_id": teacher_id, "architecture": answering_network}
+                )
                 specs = [
                     spec.model_copy(update={"teacher": ref, "temperature": 1.0 + place})
                     for place in range(together if execution.on_gpu else 1)
@@ -220,7 +228,7 @@ def _measured(
                 shifts=False,
                 keep_predictions="none",
             )
-            teacher_id = rows[0]["run_id"]
+            teacher_id, answering_network = rows[0]["run_id"], spec.architecture
             seconds, images = (ended[2] - ended[1]) / len(specs), len(small.train)
             if spec.stage == "teacher":
                 answering = seconds / 3 / together if asked == "live" else 0.0

@@ -1,4 +1,4 @@
-"""Networks from outside the registry, and initial weights, checked before any training."""
+"""Networks from outside the registry, initial weights and given logits, checked before training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from rkd_core.errors import UserError, require
 from rkd_core.methods.common.protocol import Needs, Shift
 from rkd_core.models import Pretrained
 from rkd_core.specs import TrainingSpec
+from rkd_core.teachers import given_logits
+from rkd_core.teachers.given_logits import GivenLogits
 from sweeps.cli.options import TrainingChoice
 
-__all__ = ["NO_WEIGHTS", "Weights", "check_suited", "given_networks", "given_weights"]
+__all__ = [
+    "NO_WEIGHTS",
+    "Weights",
+    "check_suited",
+    "given_networks",
+    "given_teacher",
+    "given_weights",
+]
 
 
 class Weights(NamedTuple):
@@ -114,6 +123,20 @@ def _weights(
         )
     except UserError as error:
         raise UserError(f"{flag} {error}") from None
+
+
+def given_teacher(training: TrainingChoice, dataset: datasets.Dataset) -> GivenLogits | None:
+    """Return the logits of a teacher without a network, checked; None if none are given.
+
+    Raises:
+        UserError: They do not fit the data.
+    """
+    if training.teacher_logits is None:
+        return None
+    try:
+        return given_logits.read(training.teacher_logits.expanduser(), dataset)
+    except UserError as error:
+        raise UserError(f"--teacher-logits {error}") from None
 
 
 def check_suited(

@@ -52,7 +52,7 @@ def trainings_per_trial(
     memory = _UNKNOWN_GPU if machine.address else gpu_memory() or _UNKNOWN_GPU
     usable = memory * min(1.0, cluster.gpus_per_trial) * _USABLE
     usable -= min(dataset.nbytes, usable / 2)  # images live on the GPU, up to half of it
-    if asked == "table":
+    if asked == "table" and settings.given_logits is None:
         usable -= table_bytes(settings.recipe, len(dataset.train), dataset.classes)
 
     def fitting(architecture: str) -> int:
@@ -61,7 +61,10 @@ def trainings_per_trial(
         each = training_bytes(architecture, settings.recipe, dataset, half=half, digest=digest)
         return max(1, min(_ON_GPU, int(usable / each)))
 
-    return PerTrial(fitting(settings.teacher_architecture), fitting(settings.student_architecture))
+    students = fitting(settings.student_architecture)
+    if settings.given_logits is not None:
+        return PerTrial(1, students)
+    return PerTrial(fitting(settings.teacher_architecture), students)
 
 
 def execution_of(machine: Machine, cluster: Cluster) -> Execution:

@@ -119,7 +119,8 @@ class Planner:
         0 is the balanced objective and alpha 1 the robust one, so a grid with both has the nine
         combinations of Wang et al. (UAI 2023, Table 1). The plan has the part of the grid that the
         methods select, and standard distillation, the reference of all comparisons. A method with
-        options adds one student. With 0 epochs, the standard teacher is the only one.
+        options adds one student. With 0 epochs, the standard teacher is the only one, unless it is
+        given by its logits.
 
         Repeats: further seeds of the combinations that they name, after those of the grid.
 
@@ -146,7 +147,7 @@ class Planner:
                 runs.setdefault(run.run_id, run)
 
         for seed in settings.seeds:
-            for alpha_t in above if settings.teaching.epochs else [None]:
+            for alpha_t in above if settings.all_teachers else [None]:
                 teachers = self._teachers(alpha_t, seed)
                 add(teachers)
                 ref = self._reference(teachers[-1])
@@ -314,6 +315,7 @@ class Planner:
             multipliers=None if shifted else _multipliers(multipliers, by_alpha(alpha)),
             held_out=held_out,
             initial_weights=settings.initial_weights if derived is None else None,
+            given_logits=settings.given_logits,
             derived=derived,
             **self._shared(by_alpha(alpha), seed) | {"recipe": recipe},
         )

@@ -14,7 +14,7 @@ from rkd_core.datasets.readers.parquet_columns import Columns
 from rkd_core.errors import UserError, require
 from rkd_core.metrics.class_groups import is_long_tailed
 from rkd_core.models import Pretrained
-from rkd_core.specs import DataOptions, MultiplierOptions, Recipe, recipes
+from rkd_core.specs import GIVEN_LOGITS, DataOptions, MultiplierOptions, Recipe, recipes
 from sweeps.cli import method_names
 from sweeps.cli.budget import search_of
 from sweeps.cli.flags import augmentation, errors_as_flags
@@ -31,6 +31,9 @@ __all__ = [
     "resolve",
 ]
 
+_MIXED = (
+    "--teacher-logits has no logits of mixed images: leave out mixup and cutmix (--augmentation)"
+)
 _ONE_CYCLE_WARMUP = 0.3  # as in ``torch.optim.lr_scheduler.OneCycleLR``
 
 
@@ -63,13 +66,20 @@ class Settings:
     """SHA-256 of the file of initial weights of the students."""
     classes: int | None = None
     """Number of classes; None if the plan does not depend on it."""
+    given_logits: str | None = None
+    """Digest of the logits of a teacher without a network."""
     network_digests: Mapping[str, str] = field(default_factory=dict)
     """``network_digest`` of each network from outside the registry, by architecture."""
 
     @property
     def teaching(self) -> Recipe:
-        """The recipe of the teachers; with 0 epochs the standard teacher is the only one."""
+        """The recipe of the teachers."""
         return self.teacher_recipe or self.recipe
+
+    @property
+    def all_teachers(self) -> bool:
+        """Whether there are teachers of all trade-offs, not only the standard one."""
+        return self.teaching.epochs > 0 or self.given_logits is not None
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,7 @@ def resolve(
     gpu: bool,
     weights: Weights = NO_WEIGHTS,
     networks: Mapping[str, models.Identity] = MappingProxyType({}),
+    given_logits: str | None = None,
 ) -> Settings:
     """Resolve options with the defaults of the data set and the scale.
 
@@ -153,6 +164,7 @@ def resolve(
         gpu: Whether there is a GPU, which makes ``paper`` the default scale.
         weights: Initial weights of teachers and students.
         networks: Networks from outside the registry, see ``given_networks``.
+        given_logits: Digest of the logits of a teacher without a network.
 
     Raises:
         UserError: Options are mutually exclusive or do not fit the data set.
@@ -177,6 +189,9 @@ def resolve(
         _check_augmentation(recipe, grid, dataset)
         teaching = _teaching(recipe, training, dataset, weights.teachers)
         recipe = _normalized(recipe, dataset, weights.students)
+        if given_logits is not None:
+            require(not recipe.augmentation.mixes, _MIXED)
+            teaching = Recipe(epochs=0)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
         fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
@@ -197,8 +212,9 @@ def resolve(
         dataset=dataset.name,
         data=data,
         scale=scale,
-        teacher_architecture=_named(training.teacher_architecture, networks)
-        or defaults.teacher_architecture,
+        teacher_architecture=GIVEN_LOGITS
+        if given_logits is not None
+        else _named(training.teacher_architecture, networks) or defaults.teacher_architecture,
         student_architecture=_named(training.student_architecture, networks)
         or defaults.student_architecture,
         recipe_name=recipe_name,
@@ -211,11 +227,12 @@ def resolve(
         methods=method_names.chosen(grid.methods),
         repeats=repeats(grid.repeat),
         undistilled=grid.undistilled and search_of(options.economy) is None,
-        teachers=options.economy.teachers,
+        teachers=options.economy.teachers if given_logits is None else "shifted",
         teacher_recipe=teaching,
         initial_weights=None if weights.teachers is None else weights.teachers.digest,
         student_initial_weights=None if weights.students is None else weights.students.digest,
         classes=dataset.classes,
+        given_logits=given_logits,
         network_digests={one.architecture: one.digest for one in networks.values()},
     )
 

@@ -7,7 +7,9 @@ from pydantic import BaseModel, ValidationError
 
 from rkd_core import methods, records
 from rkd_core.specs import (
+    GIVEN_LOGITS,
     DataOptions,
+    Derivation,
     MultiplierOptions,
     Recipe,
     TeacherRef,
@@ -432,3 +434,49 @@ def test_networks_from_outside_the_registry_have_a_digest():
     for wrong in ({"network_digest": "a" * 64}, {"architecture": "nets:Tiny"}):
         with pytest.raises(ValidationError, match=r"rkd_core\.models\.identify"):
             TrainingSpec.model_validate(fields | wrong)
+
+
+GIVEN = TrainingSpec(
+    stage="teacher",
+    dataset="digits",
+    architecture=GIVEN_LOGITS,
+    objective="standard",
+    recipe=Recipe(epochs=0),
+    given_logits="0" * 64,
+)
+
+
+def derivation(by):
+    ref = STUDENT.teacher.model_copy(
+        update={"architecture": GIVEN_LOGITS, "objective": "standard", "alpha": None}
+    )
+    return {"objective": "tradeoff", "alpha": 0.5, "derived": Derivation(by=by, source=ref)}
+
+
+def test_given_logits_enter_the_digest():
+    other = GIVEN.model_copy(update={"given_logits": "1" * 64})
+    assert run_id(GIVEN, "data") != run_id(other, "data")
+    assert family_id(GIVEN, "data") != family_id(other, "data")
+    assert array_key(GIVEN) != array_key(other)
+    assert GIVEN.epochs == 0
+    shifted = TrainingSpec(**dict(GIVEN) | derivation("shifted"))
+    assert (shifted.method, shifted.epochs) == ("shifted_teacher", 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "digits_cnn"},
+        {"given_logits": None},
+        {"given_logits": "logits"},
+        {"recipe": Recipe(epochs=1)},
+        {"initial_weights": "0" * 64},
+        {"objective": "tradeoff", "alpha": 0.0},
+        {"stage": "student", "temperature": 1, "teacher": STUDENT.teacher},
+        derivation("head") | {"multipliers": MultiplierOptions()},
+        derivation("warm") | {"multipliers": MultiplierOptions()},
+    ],
+)
+def test_given_logits_are_those_of_an_untrained_teacher(changes):
+    with pytest.raises(ValidationError):
+        TrainingSpec(**dict(GIVEN) | changes)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from rkd_core.specs import family_id
+from rkd_core.specs import GIVEN_LOGITS, Recipe, family_id
 from sweeps.planning.plan import make_plan
 from tests.sweeps.planning.test_plan import SETTINGS
 
@@ -56,3 +56,23 @@ def test_derived_teachers_are_shorter_and_rise_as_far():
         else:
             rise = robust.multipliers.step_size * epochs
             assert rise == pytest.approx(SETTINGS.multipliers.step_size * full, rel=0.1)
+
+
+def test_given_logits_teach_the_whole_grid():
+    given = dataclasses.replace(
+        SETTINGS,
+        teachers="shifted",
+        teacher_architecture=GIVEN_LOGITS,
+        teacher_recipe=Recipe(epochs=0),
+        given_logits="0" * 64,
+    )
+    plan = make_plan(given, "data")
+    assert (len(plan.teachers), len(plan.students)) == (6, 108)
+    assert {run.spec.given_logits for run in plan.teachers} == {"0" * 64}
+    assert {run.spec.architecture for run in plan.teachers} == {GIVEN_LOGITS}
+    assert {run.spec.epochs for run in plan.teachers} == {0}
+    assert all(run.spec.given_logits is None for run in plan.students)
+    # Teachers do not depend on the recipe of the students.
+    longer = SETTINGS.recipe.model_copy(update={"epochs": 77})
+    other = make_plan(dataclasses.replace(given, recipe=longer), "data")
+    assert [r.run_id for r in plan.teachers] == [r.run_id for r in other.teachers]
