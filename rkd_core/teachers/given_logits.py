@@ -312,6 +312,8 @@ def _read_parquet(path: Path) -> _Content:
         schema = pq.read_schema(path)
         require("logits" in schema.names, f"{path} has no column `logits`, a list of floats")
         columns = [name for name in ("logits", "image", "label") if name in schema.names]
+        for name in columns:
+            require(schema.names.count(name) == 1, f"{path} has two columns `{name}`")
         table = pq.read_table(path, columns=columns, partitioning=None)
     except pa.ArrowException as error:
         raise UserError(f"{path} is no Parquet file: {first_line(error)}") from error

@@ -79,6 +79,8 @@ def main(line: CommandLine, stop: Stop) -> int:
         raise UserError("the table determines --methods; leave it out")
     if options.economy != Economy():
         raise UserError("a table needs all of its runs: leave out --search, --budget, --prune, ...")
+    if options.training.teacher_logits is not None:
+        raise UserError("the table trains its own teachers: leave out --teacher-logits")
     scale = _scale(options)
     wanted = wanted if scale == "paper" else wanted.small
     code, parts = 0, {}

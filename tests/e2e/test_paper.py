@@ -61,6 +61,7 @@ def test_bad_input_and_the_list(tmp_path):
         (["--table", "wang1"], "did you mean wang-1"),
         (["--table", "wang-1", "--methods", "kd"], "--methods"),
         (["--table", "wang-1", "--budget", "40%"], "--budget"),
+        (["--table", "wang-1", "--teacher-logits", "x"], "leave out --teacher-logits"),
         (["--table", "wang-1", "--dataset", "cifar11"], "cifar11"),
         (["--table", "wang-1", "--epochs", "0"], "--epochs"),
         (["--tabel", "wang-1"], "--tabel"),

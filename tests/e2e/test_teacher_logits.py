@@ -114,7 +114,8 @@ def test_logits_of_a_teacher_teach_like_the_teacher(tmp_path, trained):
 
 def test_every_later_command_works_on_the_results(tmp_path, trained):
     out = tmp_path / "out"
-    more = ["--methods", "tradeoff,dkd,repeated_distillation", "--teacher-logits", trained[1]]
+    methods = "dkd:others_weight=2,ada_margin:holdout=validation,repeated_distillation:rounds=2"
+    more = ["--methods", methods, "--teacher-logits", trained[1], "--epochs", "1"]
     done = pareto(*SMALL, *more, "--keep-predictions", "none", "--out", out)  # on Ray
     assert done.returncode == 0, done.stderr
     assert {row["status"] for row in rows(out).values()} == {"completed"}

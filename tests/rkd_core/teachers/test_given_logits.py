@@ -226,6 +226,14 @@ def test_bad_tables_are_refused(folder, table, line):
     assert line in refusal(folder)
 
 
+def test_two_columns_of_one_name_are_refused(folder):
+    (folder / "train.npy").unlink()
+    columns = [pa.array([[1.0]]), pa.array([0]), pa.array([0])]
+    table = pa.table(columns, names=["logits", "image", "image"])
+    pq.write_table(table, folder / "train.parquet")
+    assert refusal(folder) == "train.parquet has two columns `image`"
+
+
 def test_a_damaged_parquet_file_is_refused(folder):
     (folder / "train.npy").unlink()
     (folder / "train.parquet").write_bytes(b"PAR1 and nothing else PAR1")
