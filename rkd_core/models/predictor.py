@@ -38,9 +38,7 @@ def rebuild(artifact: Artifact) -> nn.Module:
             is a teacher that is known by its logits only.
     """
     if artifact.spec.given_logits is not None:
-        raise UserError(
-            "a teacher that is known by its logits only (--teacher-logits) has no network"
-        )
+        raise UserError("a teacher that is known by its logits only has no network")
     if artifact.spec.network_digest is not None:
         load_code(artifact.spec.architecture, artifact.spec.network_digest, artifact.out)
     description: dict[str, Any] = artifact.model

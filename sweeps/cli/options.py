@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from analysis.selection.rule_options import Rule
 from rkd_core.specs import Normalization
+from sweeps.cli.selection_options import SelectionChoice
 from sweeps.search.strategies import STRATEGIES
 
 __all__ = [
@@ -261,28 +261,6 @@ class TrainingChoice:
     last iterate)"""
     scale_by_classes: bool = False
     """include the factor 1/m of eq. 9 in the margin loss"""
-
-
-@dataclass(frozen=True)
-class SelectionChoice(Rule):
-    """Rule that selects a student."""
-
-
-def _annotate() -> None:
-    """Give tyro the help lines of the rule's fields, and let it append repeated options."""
-    hints = get_type_hints(Rule)
-    for one in fields(Rule):
-        about = one.metadata
-        texts = tyro.conf.arg(
-            help=about["help"], metavar=about.get("metavar"), help_behavior_hint=""
-        )
-        hint: Any = hints[one.name]
-        if about.get("action") == "append":
-            hint = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-        SelectionChoice.__annotations__[one.name] = Annotated[hint, texts]
-
-
-_annotate()
 
 
 @dataclass(frozen=True)
