@@ -56,7 +56,7 @@ from sweeps.planning.plan import Plan
 from sweeps.planning.settings import GivenData
 from sweeps.running.on_ray.limits import Allowance
 from sweeps.running.on_ray.liveness import watched
-from sweeps.running.on_ray.trackers import connect_trackers
+from sweeps.running.on_ray.trackers import connect_trackers, publish_answer
 from sweeps.running.on_ray.tuner import allowance_for, connect, run_on_ray
 from sweeps.running.prepare_answer import preparing
 from sweeps.running.pruning import RUNGS
@@ -125,7 +125,10 @@ def run(
         failures = train(job, work, session)
     shown = None if options.display.no_images else job.dataset
     conclude = conclude or partial(select_student, verbose=options.display.verbose, shown=shown)
-    return conclude(work.plan, job.out, options.selection, failures, errors)
+    code = conclude(work.plan, job.out, options.selection, failures, errors)
+    if work.missing:
+        publish_answer(options.tracking, job.dataset.name, job.out, errors.print)
+    return code
 
 
 def _consoles(display: Display) -> tuple[Console, Console]:

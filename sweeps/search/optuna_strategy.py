@@ -14,7 +14,7 @@ import hashlib
 import math
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,6 +103,7 @@ class WithOptuna:
         self._constrained, self._continuous = objectives == "constrained", continuous
         self._tune = dict(tune or {})
         self._seen: defaultdict[Cell, dict[int, Seen | None]] = defaultdict(dict)
+        self._run_ids: defaultdict[Cell, list[str]] = defaultdict(list)
         self._pruned: set[Cell] = set()
         self._trials: dict[Cell, Any] = {}  # being trained
         self._queue: deque[Point] = deque()
@@ -182,6 +183,8 @@ class WithOptuna:
         completed = row is not None and row["status"] == "completed"
         if row is not None and not completed:
             self._pruned.add(cell)
+        if row is not None:
+            self._run_ids[cell].append(row.get("run_id", ""))
         worst_k = self._goal.worst_k
         self._seen[cell][point.seed] = Seen.of(row, worst_k) if row and completed else None
         if len(self._seen[cell]) < len(self._space.seeds):
@@ -206,6 +209,8 @@ class WithOptuna:
         states, seen = self._optuna.trial.TrialState, list(self._seen[cell].values())
         figures = [s for s in seen if s is not None]
         least = self._least()
+        for name, value in self._shown(cell, figures).items():
+            trial.set_user_attr(name, value)
         if len(figures) < len(seen) or (self._constrained and least is None):
             state = states.PRUNED if cell in self._pruned else states.FAIL
             self._study.tell(trial, state=state)
@@ -217,6 +222,19 @@ class WithOptuna:
             if self._constrained and least is not None:
                 trial.set_constraint("average", least - average)
             self._study.tell(trial, [worst] if self._constrained else [worst, average])
+
+    def _shown(self, cell: Cell, figures: Sequence[Seen]) -> dict[str, Any]:
+        """Return the user attributes of a trial, whose parameters are places on axes."""
+        found: dict[str, Any] = {
+            "alpha_t": "standard" if cell.alpha_t is None else cell.alpha_t,
+            "alpha_s": "standard" if cell.alpha_s is None else cell.alpha_s,
+            "temperature": cell.temperature,
+            "run_ids": self._run_ids[cell],
+        }
+        if figures:
+            found["val_worst_class_accuracy"] = float(np.mean([s.worst_k for s in figures]))
+            found["val_average_accuracy"] = float(np.mean([s.average for s in figures]))
+        return found
 
     def _least(self) -> float | None:
         found = [s for s in self._seen.get(self._space.reference, {}).values() if s is not None]

@@ -1,6 +1,7 @@
 """MLflow and Weights & Biases as a user runs them, and a tracker that fails on the way."""
 
 import importlib.util
+import json
 import os
 import sqlite3
 
@@ -41,10 +42,43 @@ def test_mlflow_has_a_run_of_each_training(tmp_path):
     connection.close()
     kept = completed(out)
     assert len(kept) == TRAININGS
-    assert {row[0] for row in rows} == set(kept)
-    for name, status, experiment, value in rows:
+    assert {row[0] for row in rows} == {*kept, "out"}
+    sweep = next(row for row in rows if row[0] == "out")
+    assert sweep[1:3] == ("FINISHED", "digits-lt")
+    for name, status, experiment, value in [row for row in rows if row[0] in kept]:
         assert (status, experiment) == ("FINISHED", "digits-lt")
         assert value == pytest.approx(kept[name]["val_average_accuracy"])
+
+
+@needs("mlflow", "sqlalchemy", "alembic")
+def test_mlflow_has_one_run_of_the_sweep_with_the_answer(tmp_path, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)  # MLflow keeps files there
+    out, store = tmp_path / "o'ut", "sqlite:///mlflow.db"
+    for seeds in ((0,), (0, 1)):  # the second command continues the sweep
+        done = pareto(*SMALL, "--seeds", *seeds, "--out", out, "--mlflow", store)
+        assert (done.returncode, done.stderr) == (0, "")
+    client = MlflowClient(store)
+    number = client.get_experiment_by_name("digits-lt").experiment_id
+    runs = client.search_runs([number])
+    (sweep,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    parents = [run.data.tags["mlflow.parentRunId"] for run in runs if run is not sweep]
+    assert parents == [sweep.info.run_id] * (2 * TRAININGS)
+    assert sweep.info.run_name == "o'ut"
+    selected = json.loads((out / "selection.json").read_text())["selected"]
+    assert sweep.data.tags["temperature"] == str(selected["temperature"])
+    assert sweep.data.metrics == {
+        name: pytest.approx(selected[name])
+        for name in (
+            "val_worst_class_accuracy",
+            "val_average_accuracy",
+            "test_worst_class_accuracy",
+            "test_average_accuracy",
+        )
+    }
+    files = [file.path for file in client.list_artifacts(sweep.info.run_id)]
+    assert sorted(files) == ["pareto.png", "report.html", "selection.json"]
 
 
 @needs("wandb")
@@ -58,7 +92,7 @@ def test_weights_and_biases_has_a_run_of_each_training(tmp_path, monkeypatch):
     assert "training goes on without it" not in done.stdout
     assert len(completed(out)) == TRAININGS
     logged = list((out / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(logged) == TRAININGS
+    assert len(logged) == TRAININGS + 1  # and the sweep
     content = b"".join(path.read_bytes() for path in logged)
     assert all(name.encode() in content for name in completed(out))
 
@@ -76,8 +110,11 @@ def test_without_a_key_nothing_is_trained(tmp_path, monkeypatch):
 
 
 SILENT = """
+from types import SimpleNamespace
 class Client:
     def __init__(self, **places): pass
+    def get_experiment_by_name(self, name): return SimpleNamespace(experiment_id="1")
+    def search_runs(self, *sought, **few): return []
     def create_run(self, **run): raise ConnectionError("the server has gone")
 """
 FAKE = """
@@ -107,4 +144,8 @@ def test_a_server_that_goes_costs_no_training(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     line = "--mlflow http://gone failed (the server has gone); training goes on without it"
     assert done.stdout.count(line) == 1
+    line = (
+        f"--mlflow http://gone failed (the server has gone); the answer is in {tmp_path}/out alone"
+    )
+    assert " ".join(done.stderr.split()) == line
     assert len(completed(tmp_path / "out")) == TRAININGS

@@ -19,9 +19,12 @@ def accuracies(cell: Cell) -> tuple[float, float]:
     return float(0.75 - 0.35 * away), float(0.85 - 0.02 * max(t + s, 0.0) ** 2)
 
 
-def row(worst: float, average: float, status: str = "completed") -> dict[str, object]:
+def row(
+    worst: float, average: float, status: str = "completed", run_id: str = "run"
+) -> dict[str, object]:
     others = (10 * average - worst) / 9
     return {
+        "run_id": run_id,
         "status": status,
         "val_class_total": TOTAL,
         "val_class_correct": [round(500 * worst), *[round(500 * others)] * 9],

@@ -47,6 +47,28 @@ def test_a_combination_is_trained_with_every_seed_and_told_as_their_mean(tmp_pat
     assert first.value == pytest.approx(sum(correct) / 3)
 
 
+def test_a_trial_says_what_was_trained_and_how_good_it_is(tmp_path):
+    space = replace(SMALL, seeds=(5, 6))
+    strategy = WithOptuna(space, GOAL, journal=tmp_path / "j")
+    asked = [strategy.ask() for _ in range(4)]
+    for number, point in enumerate(asked):
+        became = row(0.5 + number / 10, 0.8, run_id=f"run{number}")
+        strategy.tell(point, became)
+    standard, other = (t for t in kept(tmp_path / "j").trials if t.state.is_finished())
+    assert standard.user_attrs == {
+        "alpha_t": "standard",
+        "alpha_s": "standard",
+        "temperature": 1.0,
+        "run_ids": ["run0", "run1"],
+        "val_worst_class_accuracy": pytest.approx(0.55),
+        "val_average_accuracy": pytest.approx(0.8, abs=0.001),
+    }
+    cell = asked[2].cell
+    names = ["standard" if a is None else a for a in (cell.alpha_t, cell.alpha_s)]
+    assert [other.user_attrs[name] for name in ("alpha_t", "alpha_s")] == names
+    assert other.user_attrs["run_ids"] == ["run2", "run3"]
+
+
 def test_the_constraint_reaches_the_sampler_and_pruned_ones_are_pruned(tmp_path):
     strategy = WithOptuna(SMALL, Goal(Constrained(margin=0.01)), journal=tmp_path / "j")
     told = [row(0.5, 0.8), row(0.6, 0.7), row(0.1, 0.4, "pruned"), None]
