@@ -15,6 +15,8 @@ from sweeps.commands import rkd
 PLACE = "<!-- commands -->"
 """Comment in ``command-line.md`` that the reference replaces."""
 COMMANDS = ("sweep", "select", "report", "watch", "export", "verify", "predict", "paper", "adult")
+_GROUPED = ("sweep", "paper")
+"""Commands whose ``--help`` has only the common options."""
 _COLUMNS = "100"
 _STARTS = re.compile(r"^ {1,2}(?:-{1,2}\w|\w+(?:  |$))", flags=re.MULTILINE)
 """Start of an option or of a positional argument; texts are further to the right."""
@@ -28,12 +30,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def help_of(command: str) -> str:
-    """Return what ``rkd COMMAND --help`` prints, without colors and boxes."""
+    """Return the help of a command with all options, without colors and boxes."""
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # boxes are drawn in UTF-8
     environment = {"COLUMNS": _COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
     with mock.patch.dict("os.environ", environment), contextlib.redirect_stdout(printed):
         try:
-            code: object = rkd.main([command, "--help"])
+            code: object = rkd.main([command, "--help-all" if command in _GROUPED else "--help"])
         except SystemExit as ended:  # by argparse, after the help
             code = ended.code
     if code:

@@ -1,17 +1,19 @@
-"""Help of a command: texts of options as paragraphs, and examples at the end."""
+"""Help of a command: its common options, texts as paragraphs, and examples at the end."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import shutil
 import textwrap
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-__all__ = ["join_lines", "paragraphs", "printed_examples"]
+__all__ = ["common_alone", "join_lines", "paragraphs", "printed_end"]
 
 _WIDEST = 100
 
@@ -36,6 +38,28 @@ def join_lines(options: type) -> None:
             join_lines(hints[name])
 
 
+@contextlib.contextmanager
+def common_alone(options: Any) -> Iterator[int]:
+    """Hide the options that ``options.COMMON`` does not name; yield their number.
+
+    Options outside of groups are always shown, and all those of a command without ``COMMON``.
+    """
+    common, hints = getattr(options, "COMMON", None), get_type_hints(options)
+    groups = [] if common is None else [hint for hint in hints.values() if is_dataclass(hint)]
+    standing: list[tuple[dict[str, Any], str, Any]] = []
+    for group in groups:
+        own = get_type_hints(group, include_extras=True)
+        for name in sorted({field.name for field in fields(group)} - common):
+            annotations = group.__annotations__
+            standing.append((annotations, name, annotations[name]))
+            annotations[name] = Annotated[own[name], tyro.conf.Suppress]
+    try:
+        yield len(standing)
+    finally:  # the same process may parse other words
+        for annotations, name, annotation in standing:
+            annotations[name] = annotation
+
+
 def paragraphs(options: type) -> str:
     """Return the docstring of a class, wrapped to the width of the terminal."""
     width = min(shutil.get_terminal_size().columns, _WIDEST)
@@ -44,11 +68,14 @@ def paragraphs(options: type) -> str:
     return textwrap.indent("\n".join(parts), " ")  # tyro keeps breaks of indented lines
 
 
-def printed_examples(options: Any, program: str) -> str:
-    """Return the examples of a command as typed; empty if it has none."""
+def printed_end(options: Any, program: str, hidden: int) -> str:
+    """Return the examples of a command as typed, and how to see hidden options."""
     command = program if program.startswith("rkd ") else f"python sweeps/{program}"
-    lines = [f"  {command} {line}".rstrip() for line in getattr(options, "EXAMPLES", ())]
-    return "\n".join(["", "examples:", *lines]) if lines else ""
+    examples = [f"  {command} {line}".rstrip() for line in getattr(options, "EXAMPLES", ())]
+    lines = ["", "examples:", *examples] if examples else []
+    if hidden:
+        lines += ["", f"{hidden} more options: {command} --help-all"]
+    return "\n".join(lines)
 
 
 def _docstrings(options: type) -> dict[str, str]:

@@ -370,6 +370,18 @@ class Options:
         "cifar10-lt --alphas 0,1 --dry-run  # plan and cost",
     )
 
+    # fmt: off
+    COMMON: ClassVar[frozenset[str]] = frozenset({
+        "dataset", "data_dir", "imbalance", "limit_train", "image_size", "alphas", "temperatures",
+        "seeds", "methods", "search", "budget", "teachers", "scale", "teacher_architecture",
+        "teacher_weights", "teacher_epochs", "student_architecture", "recipe", "augmentation",
+        "epochs", "batch_size", "learning_rate", "worst_k", "margin", "floor", "out",
+        "cpus_per_trial", "gpus_per_trial", "max_concurrent", "precision", "address", "serial",
+        "mlflow", "wandb", "dry_run", "calibrate", "watch", "verbose", "quiet", "list",
+    })
+    # fmt: on
+    """Options that ``--help`` shows; ``--help-all`` shows all."""
+
     data: DataChoice = field(default_factory=DataChoice)
     grid: Grid = field(default_factory=Grid)
     economy: Economy = field(default_factory=Economy)

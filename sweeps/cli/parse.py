@@ -16,7 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from rkd_core.datasets.readers.paths import escaped, is_unicode
 from rkd_core.errors import UserError
 from rkd_core.storage.files import expanded
-from sweeps.cli.help_texts import join_lines, paragraphs, printed_examples
+from sweeps.cli.help_texts import common_alone, join_lines, paragraphs, printed_end
 from sweeps.cli.options import Options
 
 __all__ = ["parse"]
@@ -64,7 +64,8 @@ def parse(
 
     Raises:
         UserError: A flag or a value is wrong or not UTF-8; the message names it.
-        SystemExit: ``--help`` was given; the help is printed and the exit code is 0.
+        SystemExit: ``--help`` or ``--help-all`` was given; the help is printed and the exit code
+            is 0.
     """
     given = _words(list(sys.argv[1:] if arguments is None else arguments), options)
     for argument in given:
@@ -73,12 +74,16 @@ def parse(
                 f"{escaped(argument)} has bytes that are not UTF-8, which records and reports "
                 "cannot hold: rename the folder or file"
             )
+    whole = "--help-all" in given
+    given = ["--help" if word == "--help-all" else word for word in given]
     helping = bool({"-h", "--help"} & {*given})
     if helping:
         join_lines(options)
-    complaint = io.StringIO()
+    complaint, hidden = io.StringIO(), 0
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.ExitStack() as shown:
+            if helping and not whole:
+                hidden = shown.enter_context(common_alone(options))
             return tyro.cli(
                 options,
                 prog=program,
@@ -89,7 +94,7 @@ def parse(
             )
     except SystemExit as stop:
         if not stop.code:
-            print(printed_examples(options, program))
+            print(printed_end(options, program, hidden))
             raise
         raise UserError(_one_line(complaint.getvalue())) from None
     except _RefusedError as refused:

@@ -1,5 +1,6 @@
 """Words of a command line: a leading name, lists, help, and ``~`` in every path."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from rkd_core.datasets.cache import default_folder
 from rkd_core.datasets.readers.locate import given_folders
 from rkd_core.errors import UserError
 from rkd_core.storage.files import location
+from sweeps.api.arguments import names
 from sweeps.cli.options import Options
 from sweeps.cli.parse import parse
 from sweeps.commands.adult import Options as AdultOptions
@@ -144,7 +146,8 @@ def test_the_help_has_headings_defaults_and_examples_that_parse(program, options
     assert "(default: 1 3 5; 1 3 or 1 with --scale small" in words
     for wrong in ("default: None", "default: False", "default: True", "LEADING", "EXAMPLES"):
         assert wrong not in text
-    examples = text.partition("examples:\n")[2].splitlines()
+    examples, hint = text.partition("examples:\n")[2].strip("\n").split("\n\n")
+    examples = examples.splitlines()
     command = program if program.startswith("rkd") else f"python sweeps/{program}"
     assert len(examples) == len(options.EXAMPLES)
     for example in examples:
@@ -152,3 +155,21 @@ def test_the_help_has_headings_defaults_and_examples_that_parse(program, options
         assert len(example) <= 80
         words = example.partition("#")[0].removeprefix(f"  {command}").split()
         parse(words, program, options)
+    hidden = len(names(Options)) - len(Options.COMMON)
+    assert hint == f"{hidden} more options: {command} --help-all"
+
+
+def test_the_whole_help_has_the_rare_options_too(capsys):
+    shown = {}
+    for word in ("--help", "--help-all", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            parse([word])
+        assert not ended.value.code
+        shown[word] = re.findall(r"^[│ ] {1,2}--(\w[\w-]*)", capsys.readouterr().out, re.MULTILINE)
+    common = {name.replace("_", "-") for name in Options.COMMON}
+    assert {*shown["--help"]} == common
+    whole = {name.replace("_", "-") for name in names(Options)}
+    assert {name.removeprefix("no-") for name in shown["--help-all"]} == {
+        name.removeprefix("no-") for name in whole
+    }
+    assert parse(["--split-seed", "3"]).data.split_seed == 3  # hidden only on the screen
