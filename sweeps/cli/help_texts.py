@@ -44,8 +44,8 @@ def common_alone(options: Any) -> Iterator[int]:
 
     Options outside of groups are always shown, and all those of a command without ``COMMON``.
     """
-    common, hints = getattr(options, "COMMON", None), get_type_hints(options)
-    groups = [] if common is None else [hint for hint in hints.values() if is_dataclass(hint)]
+    common: frozenset[str] = getattr(options, "COMMON", frozenset())
+    groups = filter(is_dataclass, get_type_hints(options).values() if common else ())
     standing: list[tuple[dict[str, Any], str, Any]] = []
     for group in groups:
         own = get_type_hints(group, include_extras=True)

@@ -13,7 +13,7 @@ _PARENT, _NAME, _RESULTS = "mlflow.parentRunId", "mlflow.runName", "results_fold
 """Tags: the first two are MLflow's own."""
 
 
-class ChildRuns(MLflowLoggerCallback):  # type: ignore[misc]  # ray has no stubs for it
+class ChildRuns(MLflowLoggerCallback):
     """Logger callback of Ray whose runs are children of the run of the sweep.
 
     Args:

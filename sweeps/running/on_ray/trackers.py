@@ -90,7 +90,9 @@ def publish_answer(
     if choice.wandb:
         senders.append((f"--wandb {choice.wandb}", partial(_to_wandb, choice.wandb, out)))
     answer = Answer.read(out) if senders else None
-    for flag, send in senders if answer is not None else ():
+    if answer is None:
+        return
+    for flag, send in senders:
         try:
             send(answer)
         except Exception as error:  # the answer is in the results folder anyway
