@@ -144,7 +144,7 @@ def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path,
         else teacher_spec(objective="tradeoff", alpha=0.5, derived=derived, multipliers=None)
     )
     promised = {}
-    find = logit_shift._shift
+    find = logit_shift.shift_of
 
     def noted(spec, logits, dataset):
         shift, multipliers = find(spec, logits, dataset)
@@ -152,7 +152,7 @@ def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path,
         promised["correct"] = np.bincount(dataset.val.labels[right], minlength=10).tolist()
         return shift, multipliers
 
-    monkeypatch.setattr(logit_shift, "_shift", noted)
+    monkeypatch.setattr(logit_shift, "shift_of", noted)
     (row,) = train([spec], data=digits, out=tmp_path, execution=execution)
     assert row["val_class_correct"] == promised["correct"]
     array_data = ArrayData(spec, digits, execution)
