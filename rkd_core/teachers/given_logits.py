@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rkd_core.results.artifacts import Artifact
 
-__all__ = ["FILE", "FOLDER", "GivenLogits", "answers", "keep", "load", "read"]
+__all__ = ["FILE", "FOLDER", "GivenLogits", "answers", "is_kept", "keep", "load", "read"]
 
 FOLDER, FILE = "given_logits", "logits.safetensors"
 
@@ -119,13 +119,20 @@ def keep(out: Location, given: GivenLogits) -> str:
 
     digest = given.digest
     path = out / FOLDER / digest
-    try:
-        bundles.check(path, digest, (FILE,))
-    except UserError:  # missing or damaged
+    if not is_kept(out, digest):
         files.remove(path)
         tables = {str(part): torch.from_numpy(table) for part, table in given.tables.items()}
         tensors.write(path, digest, FILE, tables)
     return digest
+
+
+def is_kept(out: Location, digest: str) -> bool:
+    """Return whether logits are in a results folder, and not damaged."""
+    try:
+        bundles.check(out / FOLDER / digest, digest, (FILE,))
+    except UserError:
+        return False
+    return True
 
 
 def load(out: Location, digest: str) -> dict[str, Tensor]:

@@ -99,9 +99,10 @@ def keep_teacher(
 
     They stay there, because its artifacts need them.
     """
-    given = None if digest is None else given_teacher(training, dataset)
-    if given is None:
+    if digest is None or given_logits.is_kept(out, digest):
         return
+    given = given_teacher(training, dataset)
+    assert given is not None
     if given.digest != digest:
         raise UserError(f"the logits in {training.teacher_logits} have changed meanwhile")
     try:

@@ -106,7 +106,11 @@ def test_logits_of_a_teacher_teach_like_the_teacher(tmp_path, trained):
             assert (tmp_path / "out" / given_logits.FOLDER / name).is_dir()
     assert identical == 6
 
+    for path in (tmp_path / "out" / given_logits.FOLDER).rglob(given_logits.FILE):
+        path.write_bytes(b"damaged")
+    assert len(list(examine(tmp_path / "out"))) == 1
     again = pareto(*command)
+    assert list(examine(tmp_path / "out")) == []
     assert "All 15 are trained already." in again.stdout
     assert answer(again.stdout) == answer(done.stdout)
     assert rows(tmp_path / "out") == kept
