@@ -25,6 +25,7 @@ rkd_core.datasets.preprocess rkd_core.datasets.registry rkd_core.datasets.splits
 rkd_core.datasets.readers.base rkd_core.datasets.readers.paths
 rkd_core.datasets.cache
 rkd_core.datasets.readers
+rkd_core.datasets.array_set
 rkd_core.datasets.preparation rkd_core.datasets.streamed_set rkd_core.datasets.image_set
 rkd_core.datasets.load
 rkd_core.datasets

@@ -4,6 +4,7 @@ Importing this package imports neither torch nor scikit-learn; ``batches`` needs
 imported separately.
 """
 
+from rkd_core.datasets.array_set import ArraySet
 from rkd_core.datasets.image_set import Dataset, ImageSet
 from rkd_core.datasets.load import from_data, load
 from rkd_core.datasets.readers.parquet_columns import Columns
@@ -12,6 +13,7 @@ from rkd_core.datasets.splits import long_tail_counts
 from rkd_core.datasets.streamed_set import StreamedImageSet
 
 __all__ = [
+    "ArraySet",
     "Columns",
     "Dataset",
     "ImageSet",

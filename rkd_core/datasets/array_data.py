@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rkd_core.datasets import Dataset, ImageSet, StreamedImageSet
+from rkd_core.datasets import Dataset
 from rkd_core.datasets.batches.batches import (
     EvaluationBatches,
     TrainingBatches,
     normalization_statistics,
 )
+from rkd_core.datasets.image_set import AnySet
 from rkd_core.datasets.splits import hold_out
 from rkd_core.device.execution import Execution
 from rkd_core.methods.common.protocol import Sampling
@@ -53,7 +54,7 @@ class ArrayData:
         self.evaluation_batch_size = execution.evaluation_batch(dataset.image_size)
         self.validation, self.test = map(self.evaluation_batches, (dataset.val, dataset.test))
 
-    def evaluation_batches(self, images: ImageSet | StreamedImageSet) -> EvaluationBatches:
+    def evaluation_batches(self, images: AnySet) -> EvaluationBatches:
         """Return evaluation batches of an image set of this dataset: in order, not augmented."""
         return EvaluationBatches(
             images,

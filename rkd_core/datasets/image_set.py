@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.datasets.array_set import ArraySet
 from rkd_core.datasets.preparation.pixel_scales import AS_THEY_ARE, Decoding
 from rkd_core.datasets.readers.base import Inventory, Provenance
 from rkd_core.datasets.streamed_set import StreamedImageSet, count_levels
 
-__all__ = ["Dataset", "ImageSet"]
+__all__ = ["AnySet", "Dataset", "ImageSet"]
 
 _CHUNK = 1024  # images per pass when pixel levels are counted
 
@@ -48,6 +49,12 @@ class ImageSet:
         return height, width, channels
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image, as a network takes it."""
+        height, width, channels = self.shape
+        return channels, height, width
+
+    @property
     def nbytes(self) -> int:
         """Bytes of decoded pixels."""
         return self.images.nbytes
@@ -65,9 +72,12 @@ class ImageSet:
         return ImageSet(self.images[rows], self.labels[rows])
 
 
+AnySet = ImageSet | StreamedImageSet | ArraySet
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset split into training, validation and test sets.
+    """A dataset of images or arrays, split into training, validation and test sets.
 
     Attributes:
         name: Name shown to users; see ``display_name``.
@@ -91,9 +101,9 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    train: ImageSet | StreamedImageSet
-    val: ImageSet | StreamedImageSet
-    test: ImageSet | StreamedImageSet
+    train: AnySet
+    val: AnySet
+    test: AnySet
     fingerprint: str
     skipped_images: int
     train_indices: NDArray[np.int64] = field(repr=False)
@@ -122,13 +132,18 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """Number of channels: 1 for gray images, 3 for color."""
-        return self.train.shape[2]
+        """Number of channels: 1 for gray images, 3 for color; the first dimension of an array."""
+        return self.train.input_shape[0]
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.train.shape[:2]
+    def image_size(self) -> tuple[int, ...]:
+        """Height and width in pixels; the other dimensions of an array."""
+        return self.train.input_shape[1:]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the sets hold images rather than float arrays."""
+        return not isinstance(self.train, ArraySet)
 
     def with_training_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """Return this dataset with only these rows of ``train``, in ascending order."""
@@ -136,7 +151,7 @@ class Dataset:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of decoded pixels in the three sets; 0 for sets that are streamed."""
+        """Bytes of pixels or values in the three sets; 0 for sets that are streamed."""
         return self.train.nbytes + self.val.nbytes + self.test.nbytes
 
     def class_counts(self, split: str) -> NDArray[np.int64]:

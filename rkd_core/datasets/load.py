@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets import cache
-from rkd_core.datasets.image_set import Dataset, ImageSet
+from rkd_core.datasets.array_set import ArraySet
+from rkd_core.datasets.image_set import AnySet, Dataset
 from rkd_core.datasets.preparation.prepare import Options, Prepared, prepare, prepare_in_memory
-from rkd_core.datasets.readers import digits, hugging_face, in_memory, locate
+from rkd_core.datasets.readers import arrays, digits, hugging_face, in_memory, locate
 from rkd_core.datasets.readers.base import (
     SPLIT_ADJECTIVES,
     Inventory,
@@ -26,9 +27,8 @@ from rkd_core.datasets.readers.image_lists import ImageLists
 from rkd_core.datasets.readers.image_lists import display_name as name_of_lists
 from rkd_core.datasets.readers.parquet_columns import ANY, Columns
 from rkd_core.datasets.readers.paths import Listing, escaped, is_plain, unreadable
-from rkd_core.datasets.registry import LONG_TAIL, REGISTRY, default_imbalance, display_name
+from rkd_core.datasets.registry import ARCHIVE, LONG_TAIL, REGISTRY, default_imbalance, display_name
 from rkd_core.datasets.splits import draw_classes, halve, set_aside, training_rows
-from rkd_core.datasets.streamed_set import StreamedImageSet
 from rkd_core.errors import UserError
 from rkd_core.plugins import call, is_reference, load_object
 from rkd_core.plugins import datasets as registered
@@ -58,6 +58,7 @@ def load(
     test_list: Path | None = None,
     val_list: Path | None = None,
     columns: Columns = ANY,
+    as_arrays: bool = False,
     cache_dir: Path | None = None,
     download: bool = True,
     skip_bad_images: bool = False,
@@ -72,8 +73,8 @@ def load(
     Args:
         name_or_path: A name of ``names()``; a folder of Hugging Face style image Parquet, in
             torchvision's ImageFolder layout or of ``Dataset.save_to_disk``; ``hf:NAME`` for a
-            dataset of the Hugging Face Hub; or ``FILE.py:NAME`` or ``package.module:NAME`` for
-            data in memory (see ``from_data``), or a function without arguments that returns them.
+            dataset of the Hub; an archive ``.npz``; or ``FILE.py:NAME`` or ``package.module:NAME``
+            for data in memory (see ``from_data``), or a function that returns them.
         options: Classes, long tail, limit, image size and split. Without an imbalance, a ``-lt``
             name uses its default.
         data_dir: Folder searched first for a named dataset, before ``$RKD_DATA_DIR`` and the
@@ -85,6 +86,7 @@ def load(
         val_list: The same for a validation set; without it, the original test set is halved.
         columns: Columns of labels and images in Parquet and Hugging Face datasets, if there are
             several candidates.
+        as_arrays: Whether rows of two or three dimensions in memory are float arrays, not images.
         cache_dir: Folder for decoded images and downloads; None for ``$RKD_CACHE_DIR`` or
             the user's cache folder.
         download: Whether CIFAR may be downloaded if it is not found.
@@ -115,12 +117,15 @@ def load(
         data_dir,
         folder,
         download,
+        as_arrays,
     )
     how = Options(options.image_size, skip_bad_images, decode_limit)
     if isinstance(location, Source):
         prepared = prepare_in_memory(location, how, name_or_path)
     else:
         prepared = prepare(location, how, folder)
+    if as_arrays and not isinstance(prepared.splits["train"], ArraySet):
+        raise UserError(f"`as_arrays` is for data in memory, and {name_or_path} holds images")
     return _assemble(
         prepared,
         options,
@@ -137,6 +142,7 @@ def from_data(
     name: str = "data",
     class_names: Sequence[str] | None = None,
     columns: Columns = ANY,
+    as_arrays: bool = False,
     skip_bad_images: bool = False,
     decode_limit: int = 32 * 2**30,
 ) -> Dataset:
@@ -154,6 +160,7 @@ def from_data(
         class_names: Class names in label order; None for those that the data declare, else the
             labels.
         columns: Columns of a dataset of Hugging Face, if there are several candidates.
+        as_arrays: Whether rows of two or three dimensions are float arrays, too, not images.
         skip_bad_images: Leave out (and count) images that cannot be decoded, rather than stop.
         decode_limit: Maximum bytes of decoded pixels.
 
@@ -166,7 +173,7 @@ def from_data(
     """
     _check_size(options)
     _check_name(name, "the name")
-    source = in_memory.read(data, name, class_names, columns)
+    source = in_memory.read(data, name, class_names, columns, as_arrays)
     how = Options(options.image_size, skip_bad_images, decode_limit)
     return _assemble(prepare_in_memory(source, how, name), options, name)
 
@@ -219,7 +226,7 @@ def _assemble(
     )
     parts["train"] = of_train, rows[kept]
 
-    def cut(part: str) -> ImageSet | StreamedImageSet:
+    def cut(part: str) -> AnySet:
         split, rows = parts[part]
         return replace(prepared.splits[split].subset(rows), labels=labels[split][rows])
 
@@ -321,6 +328,7 @@ def _locate(
     data_dir: Path | None,
     cache_folder: Path,
     download: bool,
+    as_arrays: bool,
 ) -> Location | Source:
     """Return the location of the data, or data that need no cache."""
     name = name_or_path.removesuffix(LONG_TAIL)
@@ -340,28 +348,33 @@ def _locate(
             return digits.read()
         if name in REGISTRY:
             return locate.named(name, data_dir, cache_folder, download, columns)
-        data = _objects(name_or_path)
+        data, class_names = _objects(name_or_path)
         if data is not None:
-            return in_memory.read(data, name_or_path, columns=columns)
+            return in_memory.read(data, name_or_path, class_names, columns, as_arrays)
         return locate.path(name_or_path, columns)
     except OSError as error:
         raise unreadable(error, name_or_path) from error
 
 
-def _objects(name_or_path: str) -> Any:
-    """Return the objects of a plug-in, a Hub name, a saved dataset or a reference; else None."""
+def _objects(name_or_path: str) -> tuple[Any, Sequence[str] | None]:
+    """Return the objects of a name and their class names if it states them; None for other names.
+
+    It names a plug-in, a dataset of the Hub, a saved one, an archive, or an object of Python code.
+    """
     if name_or_path in registered.names() or not Path(name_or_path).exists():
         make = registered.get(name_or_path)
         if make is not None:
-            return call(make, name_or_path)
+            return call(make, name_or_path), None
     if name_or_path.startswith(hugging_face.PREFIX):
-        return hugging_face.hub(name_or_path)
+        return hugging_face.hub(name_or_path), None
+    if name_or_path.endswith(ARCHIVE) and expanded(name_or_path).is_file():
+        return arrays.read_archive(expanded(name_or_path))
     if is_reference(name_or_path) and not Path(name_or_path).exists():
         given = load_object(name_or_path)
-        return call(given, name_or_path) if callable(given) else given
+        return call(given, name_or_path) if callable(given) else given, None
     if name_or_path and hugging_face.is_saved(folder := expanded(name_or_path)):
-        return hugging_face.saved(folder)
-    return None
+        return hugging_face.saved(folder), None
+    return None, None
 
 
 def _warn(dataset: Dataset) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from rkd_core import plugins
 from rkd_core.errors import UserError, unknown_name
 
-__all__ = ["REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
+__all__ = ["ARCHIVE", "REGISTRY", "Named", "default_imbalance", "display_name", "names", "unknown"]
 
 LONG_TAIL = "-lt"
+ARCHIVE = ".npz"
+"""Ending of the name of a NumPy archive, which is no part of the name of the data."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def display_name(name_or_path: str) -> str:
     """Return the name shown to users: the name itself, or that of a folder or function."""
     if plugins.is_reference(name_or_path):
         return name_or_path.rpartition(":")[2]
-    return name_or_path if name_or_path in names() else Path(name_or_path).resolve().name
+    if name_or_path in names():
+        return name_or_path
+    return Path(name_or_path).resolve().name.removesuffix(ARCHIVE)
 
 
 def unknown(name_or_path: str) -> UserError:

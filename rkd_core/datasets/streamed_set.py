@@ -77,6 +77,12 @@ class StreamedImageSet:
         return len(self.labels)
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image, as a network takes it."""
+        height, width, channels = self.shape
+        return channels, height, width
+
+    @property
     def nbytes(self) -> int:
         """Bytes of decoded pixels in memory: 0."""
         return 0

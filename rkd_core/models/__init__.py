@@ -32,7 +32,7 @@ from rkd_core.models.pretrained import (
     own_weights,
     read_pretrained,
 )
-from rkd_core.models.registry import REGISTRY, find
+from rkd_core.models.registry import HEADS, REGISTRY, canonical, check_shape, find
 from rkd_core.models.sources import HOW_TO_NAME, Identity, identify, is_foreign
 from rkd_core.models.sources import parse as parse_reference
 from rkd_core.models.sources import resolve as resolve_reference
@@ -44,6 +44,8 @@ __all__ = [
     "Pretrained",
     "architectures",
     "build",
+    "canonical",
+    "check_shape",
     "identify",
     "is_foreign",
     "load_pretrained",
@@ -58,11 +60,14 @@ __all__ = [
 
 def architectures() -> dict[str, str]:
     """Return the name and the one-line description of every architecture."""
-    return {name: architecture.description for name, architecture in REGISTRY.items()}
+    images = {name: architecture.description for name, architecture in REGISTRY.items()}
+    return images | HEADS
 
 
 def parameters(architecture: str) -> int:
     """Return the parameter count of an architecture for ten classes of 32 x 32 color images.
+
+    That of a network for arrays is for ten classes and 768 features.
 
     A registered network is not built. For other data the count differs slightly in the first and
     last layers; that of a network from outside the registry is for the data it was identified for.

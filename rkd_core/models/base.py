@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,16 @@ __all__ = [
     "Float32Linear",
     "Network",
     "Stage",
+    "channels_last",
     "conv_bn",
     "default_initialize",
     "evaluating",
     "he_initialize",
     "lower_precision",
 ]
+
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class Stage(NamedTuple):
@@ -182,6 +186,13 @@ class Float32Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return ``(batch, out_features)`` of features ``(batch, in_features)``."""
         return _linear(input, self.weight, self.bias)
+
+
+def channels_last(network: N) -> N:
+    """Store the weights of convolutions in the order that is fastest for images, in place."""
+    if any(parameter.ndim == 5 for parameter in network.parameters()):  # has no such order
+        return network
+    return network.to(memory_format=torch.channels_last)
 
 
 @contextlib.contextmanager

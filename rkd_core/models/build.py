@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rkd_core.errors import UserError
-from rkd_core.models.registry import Architecture, find
+from rkd_core.models.registry import Architecture, check_shape, find
 from rkd_core.models.sources import identity as foreign
 from rkd_core.models.sources.reference import is_foreign
 
@@ -22,7 +22,7 @@ def build(
     architecture: str,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     *,
     seed: int,
     class_maps: bool = False,
@@ -75,7 +75,7 @@ def outline(
     architecture: str,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     digest: str | None = None,
 ) -> Network:
     """Return a network for the names and shapes of its weights, which have arbitrary values.
@@ -96,12 +96,13 @@ def outline(
 
 
 def _checked(
-    architecture: str, classes: int, channels: int, image_size: tuple[int, int]
+    architecture: str, classes: int, channels: int, image_size: tuple[int, ...]
 ) -> Architecture:
     found = find(architecture)
+    check_shape(architecture, (channels, *image_size))
     if min(classes, channels, *image_size) < 1:
         raise UserError(
             f"{architecture} needs at least one class, channel and pixel, not {classes} classes "
-            f"of {channels} x {image_size[0]} x {image_size[1]} images"
+            f"of {' x '.join(map(str, (channels, *image_size)))} images"
         )
     return found

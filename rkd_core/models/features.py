@@ -56,7 +56,7 @@ def forward(network: nn.Module, images: Tensor, needs: Needs) -> Outputs:
 
 
 def shapes(
-    network: nn.Module, channels: int, image_size: tuple[int, int]
+    network: nn.Module, channels: int, image_size: tuple[int, ...]
 ) -> tuple[tuple[Shape, ...], int]:
     """Return the shapes of the activations of a network for a blank image.
 

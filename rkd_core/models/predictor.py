@@ -44,12 +44,11 @@ def rebuild(artifact: Artifact) -> nn.Module:
     description: dict[str, Any] = artifact.model
 
     def network() -> nn.Module:
-        height, width = description["image_size"]
         return models.build(
             description["architecture"],
             description["classes"],
             description["channels"],
-            (height, width),
+            tuple(description["image_size"]),
             seed=0,
             digest=artifact.spec.network_digest,
         )

@@ -75,7 +75,7 @@ def load_pretrained(
     architecture: str,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     digest: str | None = None,
 ) -> Network:
     """Return a network with the weights of a file, in float32 on the CPU and in evaluation mode.
@@ -109,7 +109,7 @@ def read_pretrained(
     architecture: str,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     network_digest: str | None = None,
 ) -> Pretrained:
     """Return the weights of a file whose classifier may have any number of classes.

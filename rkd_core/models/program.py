@@ -1,4 +1,4 @@
-"""Export of a trained model to a ``torch.export`` program that takes decoded images."""
+"""Export of a trained model to a ``torch.export`` program that takes images or arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rkd_core.models.predictor import rebuild
 from rkd_core.results.artifacts import Artifact
 
-__all__ = ["Classifier", "program"]
+__all__ = ["ArrayClassifier", "Classifier", "classifier", "program"]
 
 _TOLERANCE = 1e-4  # relative; kernels may sum in another order
 
@@ -58,10 +58,66 @@ class Classifier(nn.Module):
         return logits if self.logit_shift is None else logits + self.logit_shift
 
 
+class ArrayClassifier(nn.Module):
+    """A network preceded by the standardization that it was trained with.
+
+    Args:
+        network: Network from standardized arrays ``(n, channels, ...)`` to logits.
+        mean: Mean per channel.
+        std: Standard deviation per channel.
+        ndim: Number of dimensions of a row.
+        logit_shift: Shift of the logits of each class; None for none.
+    """
+
+    mean: Tensor
+    std: Tensor
+    logit_shift: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: list[float],
+        std: list[float],
+        ndim: int,
+        logit_shift: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        shape = (-1, *[1] * (ndim - 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(shape))
+        added = None if logit_shift is None else torch.tensor(logit_shift, dtype=torch.float32)
+        self.register_buffer("logit_shift", added)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 ``(n, classes)``.
+
+        Args:
+            images: Arrays as they were given for training, ``(n, ...)``.
+        """
+        logits: Tensor = self.network((images.float() - self.mean) / self.std)
+        return logits if self.logit_shift is None else logits + self.logit_shift
+
+
+def classifier(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> nn.Module:
+    """Return the model of an artifact, in evaluation mode, for images or arrays as they are given.
+
+    Args:
+        artifact: The artifact.
+        logit_shift: Shift of the logits of each class; None for none.
+    """
+    description, network = artifact.model, rebuild(artifact)
+    statistics = description["normalization"]
+    if "input" not in description:  # images
+        return Classifier(network, **statistics, logit_shift=logit_shift).eval()
+    ndim = 1 + len(description["image_size"])
+    return ArrayClassifier(network, **statistics, ndim=ndim, logit_shift=logit_shift).eval()
+
+
 def program(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> bytes:
     """Export the model of an artifact as a ``torch.export`` archive, for any number of images.
 
-    The program runs in float32. Its logits for random pixels are compared with the model's.
+    The program runs in float32. Its logits for random inputs are compared with the model's.
 
     Args:
         artifact: The artifact.
@@ -75,16 +131,19 @@ def program(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> b
         RuntimeError: The program and the model disagree.
     """
     description = artifact.model
-    normalization = description["normalization"]
-    model = Classifier(rebuild(artifact), **normalization, logit_shift=logit_shift).eval()
-    shape = (*description["image_size"], description["channels"])
+    model = classifier(artifact, logit_shift)
+    channels, size = description["channels"], description["image_size"]
     generator = torch.Generator().manual_seed(0)
 
-    def pixels(n: int) -> Tensor:
-        return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+    def inputs(n: int) -> Tensor:
+        if isinstance(model, ArrayClassifier):
+            noise = torch.randn(n, channels, *size, generator=generator)
+            return model.mean + noise * model.std
+        shape = (n, *size, channels)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
     exported = torch.export.export(
-        model, (pixels(2),), dynamic_shapes={"images": {0: torch.export.Dim("n")}}
+        model, (inputs(2),), dynamic_shapes={"images": {0: torch.export.Dim("n")}}
     )
     archive = io.BytesIO()
     torch.export.save(exported, archive)
@@ -93,7 +152,7 @@ def program(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> b
         warnings.filterwarnings("ignore", "The given buffer is not writable")
         loaded = torch.export.load(archive).module()
     for n in (1, 3):
-        images = pixels(n)
+        images = inputs(n)
         with torch.no_grad():
             expected, found = model(images), loaded(images)
         tolerance = _TOLERANCE * float(expected.abs().max())

@@ -6,18 +6,21 @@ fix the stem of networks that have both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rkd_core import plugins
 from rkd_core.errors import UserError, unknown_name
+from rkd_core.models.sources.reference import arguments_of, call_of
 
 if TYPE_CHECKING:
     from rkd_core.models.base import Network
 
-__all__ = ["REGISTRY", "Architecture", "find"]
+__all__ = ["HEADS", "REGISTRY", "Architecture", "canonical", "check_shape", "find"]
 
-Builder = Callable[[int, int, tuple[int, int]], "Network"]
+Builder = Callable[[int, int, tuple[int, ...]], "Network"]
 """Function of (classes, channels, image size) that returns a network."""
 
 
@@ -27,7 +30,7 @@ class Architecture(NamedTuple):
     description: str
     build: Builder
     parameters: int
-    """Number of parameters for ten classes of 32 x 32 color images."""
+    """Number of parameters for ten classes of 32 x 32 color images, or of 768 features."""
 
 
 def find(architecture: str) -> Architecture:
@@ -36,13 +39,108 @@ def find(architecture: str) -> Architecture:
     Raises:
         UserError: There is no such architecture.
     """
+    if is_head(architecture):
+        return _mlp("", **_head(architecture))
     if architecture not in REGISTRY:
-        raise unknown_name("architecture", architecture, REGISTRY)
+        raise unknown_name("architecture", architecture, HEADS | REGISTRY)
     return REGISTRY[architecture]
 
 
+def is_head(architecture: str) -> bool:
+    """Return whether a text names a network for arrays, with arguments or not."""
+    return call_of(architecture)[0] in HEADS
+
+
+def canonical(architecture: str) -> str:
+    """Return the name in specs: that of a network for arrays has its arguments in one order.
+
+    Raises:
+        UserError: An argument is unknown or has a wrong value.
+
+    >>> canonical("mlp(norm='layer', hidden=64)")
+    "mlp(hidden=(64,), norm='layer')"
+    """
+    name, call = call_of(architecture)
+    if name not in HEADS or not call:
+        return architecture
+    chosen = _head(architecture)
+    given = ", ".join(f"{key}={chosen[key]!r}" for key in sorted(arguments_of(architecture, call)))
+    return f"{name}({given})" if given else name
+
+
+def check_shape(architecture: str, shape: tuple[int, ...]) -> None:
+    """Refuse an image network for other arrays, and a network for arrays for images.
+
+    Args:
+        architecture: Name of a registered network.
+        shape: Shape of a row: channels, height and width of an image.
+
+    Raises:
+        UserError: The network does not take this shape.
+    """
+    size = " x ".join(map(str, shape))
+    if is_head(architecture):
+        if len(shape) == 3:
+            raise UserError(
+                f"{architecture} is for arrays such as embeddings, not for images of {size}: "
+                "choose an image network, or one of your own"
+            )
+    elif len(shape) != 3:
+        raise UserError(
+            f"{architecture} is for images, and the rows of the data are arrays of {size}: choose "
+            "mlp, linear or a network of your own"
+        )
+
+
+def _head(architecture: str) -> dict[str, Any]:
+    """Return the hidden layers and the normalization of a network for arrays.
+
+    Raises:
+        UserError: An argument is unknown or has a wrong value.
+    """
+    name, call = call_of(architecture)
+    given = dict(arguments_of(architecture, call))
+    defaults: dict[str, Any] = {"mlp": {"hidden": (256,), "norm": "none"}, "linear": {}}[name]
+    for key in given:
+        if key not in defaults:
+            hint = "" if defaults else f"; {name} takes none"
+            raise unknown_name(f"argument of {name}", key, defaults, hint)
+    chosen = {"hidden": (), "norm": "none"} | defaults | given
+    hidden = chosen["hidden"]
+    hidden = tuple(hidden) if isinstance(hidden, tuple | list) else (hidden,)
+    if not all(type(width) is int and width > 0 for width in hidden):
+        raise UserError(
+            f"{architecture}: hidden is a width or a tuple of widths, such as (256, 64)"
+        )
+    if chosen["norm"] not in ("none", "layer", "batch"):
+        raise UserError(f"{architecture}: norm is 'none', 'layer' or 'batch'")
+    return {"hidden": hidden, "norm": chosen["norm"]}
+
+
+def _mlp(
+    description: str, hidden: tuple[int, ...], norm: Literal["none", "layer", "batch"]
+) -> Architecture:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
+        from rkd_core.models.mlp import Mlp
+
+        return Mlp(classes, math.prod((channels, *image_size)), hidden, norm)
+
+    widths = (_USUAL_FEATURES, *hidden, _TEN)
+    count = sum((a + 1) * b for a, b in pairwise(widths))
+    return Architecture(description, make, count)
+
+
+_USUAL_FEATURES, _TEN = 768, 10
+HEADS: dict[str, str] = {
+    "linear": "linear classifier of arrays such as embeddings",
+    "mlp": "perceptron for arrays, one hidden layer of 256; also 'mlp(hidden=(512, 128), "
+    "norm='layer')'",
+}
+"""Networks for arrays by name, with a one-line description."""
+
+
 def _cifar_resnet(depth: int, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.cifar_resnet import CifarResNet
 
         return CifarResNet(depth, classes, channels)
@@ -53,7 +151,7 @@ def _cifar_resnet(depth: int, parameters: int) -> Architecture:
 
 
 def _wider_resnet(depth: int, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.cifar_resnet import CifarResNet
 
         return CifarResNet(depth, classes, channels, widths=(32, 64, 128, 256))
@@ -64,7 +162,7 @@ def _wider_resnet(depth: int, parameters: int) -> Architecture:
 
 
 def _google_resnet(depth: int, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.google_resnet import GoogleResNet
 
         return GoogleResNet(depth, classes, channels)
@@ -75,7 +173,7 @@ def _google_resnet(depth: int, parameters: int) -> Architecture:
 
 
 def _wide_resnet(widen: int, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.wide_resnet import WideResNet
 
         return WideResNet(40, widen, classes, channels)
@@ -87,7 +185,7 @@ def _wide_resnet(widen: int, parameters: int) -> Architecture:
 
 
 def _vgg(convolutions: int, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.vgg_mobilenet_v1 import Vgg
 
         return Vgg(convolutions, classes, channels, image_size)
@@ -97,14 +195,14 @@ def _vgg(convolutions: int, parameters: int) -> Architecture:
     )
 
 
-def _mobilenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+def _mobilenet_v1(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
     from rkd_core.models.vgg_mobilenet_v1 import MobileNetV1
 
     return MobileNetV1(classes, channels)
 
 
 def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.mobile import MobileNetV2Cifar
 
         return MobileNetV2Cifar(width, classes, channels)
@@ -112,7 +210,7 @@ def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
     return Architecture(f"MobileNetV2 of width {width:g} for small images", make, parameters)
 
 
-def _shufflenet_v1(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+def _shufflenet_v1(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
     from rkd_core.models.mobile import ShuffleNetV1
 
     return ShuffleNetV1(classes, channels)
@@ -128,7 +226,7 @@ _STEMS: dict[Literal["by_size", "cifar", "imagenet"], str] = {
 def _torchvision_resnet(
     depth: int, parameters: int, stem: Literal["by_size", "cifar", "imagenet"]
 ) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.torchvision_nets import TorchvisionResNet
 
         return TorchvisionResNet(depth, classes, channels, image_size, stem)
@@ -139,7 +237,7 @@ def _torchvision_resnet(
 def _torchvision_mobile(
     name: str, title: str, parameters: int, ends: tuple[int, ...], **options: float
 ) -> Architecture:
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
         from rkd_core.models.torchvision_nets import TorchvisionMobile
 
         return TorchvisionMobile(name, classes, channels, ends, **options)
@@ -147,7 +245,7 @@ def _torchvision_mobile(
     return Architecture(f"{title} of torchvision; ImageNet stem", make, parameters)
 
 
-def _digits_cnn(classes: int, channels: int, image_size: tuple[int, int]) -> Network:
+def _digits_cnn(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
     from rkd_core.models.digits_cnn import DigitsCnn
 
     return DigitsCnn(classes, channels)

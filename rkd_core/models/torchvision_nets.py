@@ -39,7 +39,7 @@ class TorchvisionResNet(Network):
         depth: int,
         classes: int,
         channels: int,
-        image_size: tuple[int, int],
+        image_size: tuple[int, ...],
         stem: Literal["by_size", "cifar", "imagenet"] = "by_size",
     ) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ class Vgg(Network):
     """
 
     def __init__(
-        self, convolutions: int, classes: int, channels: int, image_size: tuple[int, int]
+        self, convolutions: int, classes: int, channels: int, image_size: tuple[int, ...]
     ) -> None:
         super().__init__()
         self.groups = nn.ModuleList()

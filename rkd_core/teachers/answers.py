@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from rkd_core.datasets import Dataset, ImageSet
+from rkd_core.datasets import Dataset, StreamedImageSet
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Needs
-from rkd_core.models.base import lower_precision
+from rkd_core.models.base import channels_last, lower_precision
 from rkd_core.models.features import Outputs, forward, shapes
 from rkd_core.models.inference import iterate_logits, logits_of
 from rkd_core.models.predictor import rebuild
@@ -79,7 +79,7 @@ class Teacher:
                 recipe,
                 len(dataset.train),
                 dataset.classes,
-                in_memory=isinstance(dataset.train, ImageSet),
+                in_memory=not isinstance(dataset.train, StreamedImageSet),
             )
             tabled = self.mode == "table" and recipe.views > 1
             name = f"{ref.run_id}-{_digest(data, artifact, tabled)}"
@@ -235,7 +235,7 @@ def _placed(
     network: nn.Module, artifact: Artifact, data: ArrayData, dtype: torch.dtype | None = None
 ) -> _Renormalized:
     device, dtype = data.execution.device, dtype or data.execution.dtype
-    network = lower_precision(network.to(device), dtype).to(memory_format=torch.channels_last)
+    network = channels_last(lower_precision(network.to(device), dtype))
     return _Renormalized(network, data.statistics, artifact, device, dtype).eval()
 
 
@@ -264,8 +264,8 @@ class _Renormalized(nn.Module):
         self._same = torch.allclose(scale, torch.ones_like(scale), rtol=0, atol=1e-7) and (
             torch.allclose(shift, torch.zeros_like(shift), rtol=0, atol=1e-7)
         )
-        self._scale = scale.float().to(device)[:, None, None]
-        self._shift = shift.float().to(device)[:, None, None]
+        shape = (-1, *[1] * len(artifact.model["image_size"]))
+        self._scale, self._shift = (v.float().to(device).view(shape) for v in (scale, shift))
 
     def renormalize(self, images: Tensor) -> Tensor:
         """Return images with the normalization of the teacher, in its precision."""

@@ -66,7 +66,8 @@ def description(spec: TrainingSpec, data: ArrayData, iterates: int | None) -> di
     """
     mean, std = data.statistics
     dataset = data.dataset
-    return {
+    arrays: dict[str, Any] = {} if dataset.of_images else {"input": "array"}
+    return arrays | {
         "architecture": spec.architecture,
         "architecture_revision": revision("architecture", spec.architecture),
         "classes": dataset.classes,

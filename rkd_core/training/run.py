@@ -17,7 +17,7 @@ from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.errors import DivergedError
 from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
-from rkd_core.models.base import Network
+from rkd_core.models.base import Network, channels_last
 from rkd_core.models.features import forward, needs_activations, shapes
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.objectives import class_costs, margin_loss
@@ -66,19 +66,16 @@ class Run:
         self.seconds = 0.0
         self._data = data
         self._needs = Needs() if spec.variant is None else spec.variant.build().needs
-        self.model = (
-            models.build(
-                spec.architecture,
-                dataset.classes,
-                dataset.channels,
-                dataset.image_size,
-                seed=stream_seed("weights", spec.stage, spec.seed),
-                class_maps=self._needs.maps,
-                digest=spec.network_digest,
-            )
-            .to(device)
-            .to(memory_format=torch.channels_last)
+        network = models.build(
+            spec.architecture,
+            dataset.classes,
+            dataset.channels,
+            dataset.image_size,
+            seed=stream_seed("weights", spec.stage, spec.seed),
+            class_maps=self._needs.maps,
+            digest=spec.network_digest,
         )
+        self.model = channels_last(network.to(device))
         head = spec.derived is not None and spec.derived.by == "head"
         self.model.train(not head)
         if head:  # only the classifier is trained; batch norm stays in evaluation mode
@@ -313,7 +310,7 @@ class Run:
             network.load_state_dict(weights)
             networks.append(network)
         averaged = AveragedLogits(networks).to(self._data.execution.device)
-        return averaged.to(memory_format=torch.channels_last).eval()
+        return channels_last(averaged).eval()
 
     def _current_costs(self) -> Tensor:
         """Return the current class costs, float64 ``(classes,)``."""

@@ -209,11 +209,13 @@ def _known_network(flag: str, name: str | None) -> None:
         return
     if not models.is_foreign(name):
         known = models.architectures()
-        if name not in known:
+        if name.split("(")[0] not in known:
             raise unknown_name(flag, name, known, f", or {models.HOW_TO_NAME}")
-        return
     try:
-        models.parse_reference(name)
+        if models.is_foreign(name):
+            models.parse_reference(name)
+        else:
+            models.canonical(name)
     except UserError as error:
         raise UserError(f"{flag} {error}") from None
 

@@ -20,6 +20,7 @@ OPTIONS = {
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
+        "as_arrays",
         "classes",
         "data_dir",
         "image_size",

@@ -72,6 +72,9 @@ class DataChoice:
     """column with the labels in Parquet and Hugging Face data, if there are several candidates"""
     image_column: OptionalName = None
     """column with the images in Parquet and Hugging Face data, if there are several candidates"""
+    as_arrays: bool = False
+    """the data in memory or in .npz are float arrays of any shape, not images; always so for rows
+    of one dimension (embeddings, tabular features) or of four and more"""
     classes: OptionalInt = None
     """train and test on this many classes, drawn at random, such as 100 for ImageNet-100"""
     class_seed: int = 0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
@@ -123,13 +124,11 @@ def classifier(results: Location, run_id: str | None = None) -> nn.Module:
     Raises:
         UserError: There is no such run, or its artifact is damaged.
     """
-    from rkd_core.models.predictor import rebuild
-    from rkd_core.models.program import Classifier
+    from rkd_core.models import program
 
     _, row, shift = _choose(results, run_id)
     artifact = artifacts.load(results / "artifacts", str(row["run_id"]))
-    normalization = artifact.model["normalization"]
-    return Classifier(rebuild(artifact), **normalization, logit_shift=shift).eval()
+    return program.classifier(artifact, shift)
 
 
 def _choose(results: Location, run_id: str | None) -> tuple[Choice, Record, Sequence[float] | None]:
@@ -191,7 +190,7 @@ def _contents(
 ) -> dict[str, bytes]:
     import torch
 
-    from rkd_core.datasets import preprocess
+    from rkd_core.datasets import preprocess, preprocess_arrays
     from rkd_core.models.program import program
 
     model, weights = artifact.model, artifact.weights
@@ -205,11 +204,28 @@ def _contents(
         _PREPROCESSING: _json(preprocessing),
         _WEIGHTS: tensors.serialize(weights, {"format": "pt", "run_id": str(row["run_id"])}),
         _PROGRAM: program(artifact, shift),
-        _CODE: Path(preprocess.__file__).read_bytes(),
+        _CODE: _source(preprocess_arrays if "input" in model else preprocess),
     }
 
 
+def _source(module: ModuleType) -> bytes:
+    """Return the code of a module of this project."""
+    assert module.__file__ is not None
+    return Path(module.__file__).read_bytes()
+
+
 def _preprocessing(model: dict[str, Any]) -> dict[str, Any]:
+    output = {"dtype": "float32", "shape": ["n", model["classes"]], "meaning": "logits"}
+    if "input" in model:  # arrays
+        return {
+            "input": {"dtype": "float32", "shape": ["n", model["channels"], *model["image_size"]]},
+            "normalization": {
+                "in_program": True,
+                "formula": "(values - mean) / std",
+                **model["normalization"],
+            },
+            "output": output,
+        }
     height, width = model["image_size"]
     resized = model.get("resized")
     steps = {
@@ -230,7 +246,7 @@ def _preprocessing(model: dict[str, Any]) -> dict[str, Any]:
             "formula": "(pixels / 255 - mean) / std",
             **model["normalization"],
         },
-        "output": {"dtype": "float32", "shape": ["n", model["classes"]], "meaning": "logits"},
+        "output": output,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,7 @@ class Job:
         if self.settings.given_logits is not None:
             return "table"
         train, classes = self.dataset.train, self.dataset.classes
-        in_memory = isinstance(train, datasets.ImageSet)
+        in_memory = not isinstance(train, datasets.StreamedImageSet)
         return teacher_pass(self.settings.recipe, len(train), classes, in_memory=in_memory)
 
 
@@ -207,7 +208,7 @@ def choose_layout(job: Job, work: Work) -> None:
     per_trial = trainings_per_trial(options.machine, job.settings, dataset, job.cluster, asked)
     images = len(dataset.train)
     passes = sum(run.spec.epochs for run in missing) * images
-    pixels = passes * dataset.image_size[0] * dataset.image_size[1]
+    pixels = passes * math.prod(dataset.image_size)
     # A search weighs trainings by their cost.
     long = pixels > _LONG or search_of(options.economy) is not None
     unknown = long and work.costs.total(missing, images) is None

@@ -29,6 +29,12 @@ labels = json.loads((folder / "labels.json").read_bytes())
 images = torch.from_numpy(preprocess.load_image("image.png"))[None]
 print(labels[model(images).argmax()])
 ```"""
+_USE_ARRAYS = _USE.replace("NumPy and Pillow", "NumPy").replace(
+    'images = torch.from_numpy(preprocess.load_image("image.png"))[None]\n'
+    "print(labels[model(images).argmax()])",
+    'rows = torch.from_numpy(preprocess.load_arrays("rows.npy"))\n'
+    "print([labels[label] for label in model(rows).argmax(1)])",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def model_card(
             _summary(spec, row) + _shift(choice.shift),
             *_warning(row),
             "## Use",
-            _USE,
+            _USE_ARRAYS if _of_arrays(preprocessing) else _USE,
             _input(preprocessing, row, torch_version),
             "## Accuracy",
             _accuracies(row, choice),
@@ -125,16 +131,25 @@ def _warning(row: Row) -> list[str]:
     return [f"**Not to be used as it is:** {markdown_text(reason)}."] if reason else []
 
 
+def _of_arrays(preprocessing: Row) -> bool:
+    return "colour" not in preprocessing["input"]
+
+
 def _input(preprocessing: Row, row: Row, torch_version: str) -> str:
-    _, height, width, channels = preprocessing["input"]["shape"]
-    color = preprocessing["input"]["colour"]
-    text = (
-        f"The program takes uint8 images `(n, {height}, {width}, {channels})`, {color}, as "
-        "`load_image` gives them, normalizes them itself, and gives float32 logits "
-        f"`(n, {len(row['class_names'])})`. `preprocess.py` is the code that training decoded "
-        f"images with. {_decoding(preprocessing)} "
-        f"`model.pt2` was exported with PyTorch {torch_version}; others may refuse it."
-    )
+    shape = f"`({', '.join(map(str, preprocessing['input']['shape']))})`"
+    logits = f"and gives float32 logits `(n, {len(row['class_names'])})`."
+    if _of_arrays(preprocessing):
+        text = (
+            f"The program takes float32 arrays {shape}, as `load_arrays` gives them: the values as "
+            f"they were given for training. It standardizes them itself, {logits}"
+        )
+    else:
+        text = (
+            f"The program takes uint8 images {shape}, {preprocessing['input']['colour']}, as "
+            f"`load_image` gives them, normalizes them itself, {logits} `preprocess.py` is the "
+            f"code that training decoded images with. {_decoding(preprocessing)}"
+        )
+    text += f" `model.pt2` was exported with PyTorch {torch_version}; others may refuse it."
     if row["precision"] not in (None, "float32"):
         text += f" It computes in float32; the figures below were measured in {row['precision']}."
     return text

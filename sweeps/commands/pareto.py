@@ -12,7 +12,7 @@ from analysis.select import run as select
 from analysis.selection.rule_options import Rule
 from analysis.watch import serving
 from rkd_core import records
-from rkd_core.datasets import Dataset
+from rkd_core.datasets import ArraySet, Dataset
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.records import shifts
@@ -273,7 +273,8 @@ def run_trainings(
         if allowance is not None:
             ready = session.resources.enter_context(connect(machine, allowance))
         log_ways(job.settings, job.dataset, job.teacher_pass, execution, work.per_trial)
-        _ = job.dataset.train.levels  # computed once here, not in every training
+        train = job.dataset.train  # computed once here, not in every training
+        _ = train.moments if isinstance(train, ArraySet) else train.levels
         cluster = job.cluster if ready is None else ready()
         sweep = _run_sweep(job, work, session, token, cluster, execution)
         session.resources.close()  # Ray's last messages belong in the log too

@@ -21,13 +21,15 @@ _EXACT = 32  # pixels up to which a picture is stored without loss
 
 
 def store(out: Location, dataset: datasets.Dataset, images: Iterable[int]) -> None:
-    """Store pictures of test images, given their rows in the original test split.
+    """Store pictures of test images, given their rows in the original test split; none of arrays.
 
     The first ones are stored, as far as they fit; images that cannot be decoded are left out.
 
     Raises:
         OSError: They cannot be written.
     """
+    if isinstance(dataset.test, datasets.ArraySet):
+        return
     pictures: dict[int, bytes] = {}
     left = thumbnails.MOST_BYTES
     place = {int(image): row for row, image in enumerate(dataset.test_indices)}

@@ -28,6 +28,8 @@ _SMALL_MULTIPLIERS = MultiplierOptions(step_size=0.5, period=None, batch=None)
 # forward passes of the teacher and evaluations: about 850 images per second on each core.
 _SMALL_BUDGET = 6_000_000
 _ENOUGH_EPOCHS, _ENOUGH_IMAGES = 40, 128_000  # 1,000 steps of 128, for a few hundred images
+_MOST_EPOCHS = 200  # of float arrays
+_NATS = 8  # which the logarithm of a multiplier can grow by in a training
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,13 @@ class Defaults:
 
 
 def defaults_for(
-    base: str | None, long_tailed: bool, image_size: tuple[int, int], images: int, scale: Scale
+    base: str | None,
+    long_tailed: bool,
+    image_size: tuple[int, ...],
+    images: int,
+    scale: Scale,
+    *,
+    arrays: bool = False,
 ) -> Defaults:
     """Return the defaults of a data set. They do not depend on the requested grid.
 
@@ -55,7 +63,10 @@ def defaults_for(
         image_size: Height and width in pixels.
         images: Number of training images.
         scale: ``paper`` or ``small``.
+        arrays: Whether the data are float arrays.
     """
+    if arrays:
+        return _for_arrays("resnet8" if len(image_size) == 2 else "mlp", images)
     if base == "digits":
         return Defaults(
             "digits_cnn",
@@ -86,6 +97,20 @@ def defaults_for(
         alphas,
         temperatures,
         _SMALL_MULTIPLIERS,
+    )
+
+
+def _for_arrays(network: str, rows: int) -> Defaults:
+    """Return the defaults of float arrays, whose students train in seconds at either scale."""
+    epochs = max(_ENOUGH_EPOCHS, min(_MOST_EPOCHS, _ENOUGH_IMAGES // rows))
+    return Defaults(
+        network,
+        network,
+        "arrays",
+        epochs,
+        _PAPER_ALPHAS,
+        _PAPER_TEMPERATURES,
+        MultiplierOptions(step_size=_NATS / epochs, period=None, batch=None),
     )
 
 

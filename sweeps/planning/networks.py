@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rkd_core import datasets, models
 from rkd_core.errors import UserError, require
@@ -14,10 +14,12 @@ from rkd_core.specs import TrainingSpec
 from rkd_core.teachers import given_logits
 from rkd_core.teachers.given_logits import GivenLogits
 from sweeps.cli.options import TrainingChoice
+from sweeps.planning.defaults import Defaults
 
 __all__ = [
     "NO_WEIGHTS",
     "Weights",
+    "architecture_of",
     "check_suited",
     "given_networks",
     "given_teacher",
@@ -58,6 +60,29 @@ def given_networks(
         except UserError as error:
             raise UserError(f"{flag} {error}") from error
     return found
+
+
+def architecture_of(
+    training: TrainingChoice,
+    defaults: Defaults,
+    networks: Mapping[str, models.Identity],
+    dataset: datasets.Dataset,
+    role: Literal["teacher", "student"],
+) -> str:
+    """Return the name in specs of the network of the teachers or students.
+
+    Raises:
+        UserError: A registered network does not take the shape of the data.
+    """
+    text = getattr(training, f"{role}_architecture")
+    if text in networks:
+        return networks[text].architecture
+    name = models.canonical(text or getattr(defaults, f"{role}_architecture"))
+    try:
+        models.check_shape(name, dataset.train.input_shape)
+    except UserError as error:
+        raise UserError(f"--{role}-architecture: {error}") from None
+    return name
 
 
 def given_weights(
@@ -151,15 +176,16 @@ def check_suited(
     Raises:
         UserError: A part is missing; the message names the network.
     """
-    if not networks:
+    arrays = not dataset.of_images
+    if not networks and not arrays:
         return
     import torch
 
     from rkd_core.models.base import evaluating
     from rkd_core.models.features import forward
 
-    known = {one.architecture: one for one in networks.values()}
-    checked = {use for spec in specs for use in _uses(spec) if use[0] in known}
+    digests = {one.architecture: one.digest for one in networks.values()}
+    checked = {use for spec in specs for use in _uses(spec) if arrays or use[0] in digests}
     for architecture, needs, shifts in sorted(checked, key=str):
         network = models.build(
             architecture,
@@ -167,7 +193,7 @@ def check_suited(
             dataset.channels,
             dataset.image_size,
             seed=0,
-            digest=known[architecture].digest,
+            digest=digests.get(architecture),
         )
         if network.classifier.bias is None and shifts:
             raise UserError(f"{architecture} has a classifier without a bias, which is shifted")

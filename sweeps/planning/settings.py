@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from rkd_core import datasets, models
+from rkd_core.datasets.array_set import check_recipe
 from rkd_core.datasets.readers.parquet_columns import Columns
 from rkd_core.errors import UserError, require
 from rkd_core.metrics.class_groups import is_long_tailed
@@ -21,7 +23,7 @@ from sweeps.cli.flags import augmentation, errors_as_flags
 from sweeps.cli.options import Grid, Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
-from sweeps.planning.networks import NO_WEIGHTS, Weights
+from sweeps.planning.networks import NO_WEIGHTS, Weights, architecture_of
 
 __all__ = [
     "GivenData",
@@ -134,6 +136,7 @@ def load_data(
                 name=given.name,
                 class_names=given.class_names,
                 columns=Columns(data.label_column, data.image_column),
+                as_arrays=data.as_arrays,
                 skip_bad_images=data.skip_bad_images,
             )
         return datasets.load(
@@ -144,6 +147,7 @@ def load_data(
             test_list=data.test_list,
             val_list=data.val_list,
             columns=Columns(data.label_column, data.image_column),
+            as_arrays=data.as_arrays,
             skip_bad_images=data.skip_bad_images,
         )
 
@@ -182,6 +186,7 @@ def resolve(
         dataset.image_size,
         len(dataset.train),
         scale,
+        arrays=not dataset.of_images,
     )
     recipe_name = training.recipe or defaults.recipe
     try:
@@ -192,6 +197,8 @@ def resolve(
         if given_logits is not None:
             require(not recipe.augmentation.mixes, _MIXED)
             teaching = Recipe(epochs=0)
+        for one in () if dataset.of_images else (recipe, teaching):
+            check_recipe(one, dataset.name)
         multipliers = _multipliers(training, defaults)
         averaged = multipliers.averaged_iterates
         fewest = min(recipe.epochs, teaching.epochs or recipe.epochs)
@@ -208,15 +215,13 @@ def resolve(
         worst_k <= dataset.classes,
         f"--worst-k {worst_k} exceeds the {dataset.classes} classes of {dataset.name}",
     )
+    name_of = partial(architecture_of, training, defaults, networks, dataset)
     return Settings(
         dataset=dataset.name,
         data=data,
         scale=scale,
-        teacher_architecture=GIVEN_LOGITS
-        if given_logits is not None
-        else _named(training.teacher_architecture, networks) or defaults.teacher_architecture,
-        student_architecture=_named(training.student_architecture, networks)
-        or defaults.student_architecture,
+        teacher_architecture=GIVEN_LOGITS if given_logits is not None else name_of("teacher"),
+        student_architecture=name_of("student"),
         recipe_name=recipe_name,
         recipe=recipe,
         multipliers=multipliers,
@@ -235,11 +240,6 @@ def resolve(
         given_logits=given_logits,
         network_digests={one.architecture: one.digest for one in networks.values()},
     )
-
-
-def _named(text: str | None, networks: Mapping[str, models.Identity]) -> str | None:
-    """Return the name in specs of the network of an option."""
-    return text if text is None or text not in networks else networks[text].architecture
 
 
 def _recipe(name: str, training: TrainingChoice, default_epochs: int | None) -> Recipe:

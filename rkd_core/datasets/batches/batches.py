@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rkd_core.datasets.array_set import ArraySet, check_recipe
 from rkd_core.datasets.batches import heartbeat
 from rkd_core.datasets.batches.augmentation import Augmentation
 from rkd_core.datasets.batches.statistics import Statistics, normalization_statistics
 from rkd_core.datasets.batches.transforms import LabelMix, Transforms
 from rkd_core.datasets.batches.workers import EVALUATION, Rows, WorkerPool
-from rkd_core.datasets.image_set import ImageSet
+from rkd_core.datasets.image_set import AnySet, ImageSet
 from rkd_core.datasets.streamed_set import CROP_AREA, StreamedImageSet
 from rkd_core.seeds import stream
 from rkd_core.specs import Recipe
@@ -42,7 +43,8 @@ class Batch:
     """A batch of images.
 
     Attributes:
-        images: float32 ``(batch, channels, height, width)``, normalized, channels last in memory.
+        images: float32 ``(batch, channels, height, width)``, normalized, channels last in memory;
+            or standardized arrays ``(batch, ...)``.
         labels: int64 ``(batch,)``.
         indices: int64 ``(batch,)``, positions in the image set.
         views: int64 ``(batch,)``, number of the view of each image (see ``augmentation``); None
@@ -78,7 +80,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        image_set: ImageSet | StreamedImageSet,
+        image_set: AnySet,
         recipe: Recipe,
         *,
         seed: int,
@@ -98,7 +100,7 @@ class TrainingBatches:
         self._pixels = _pixels(image_set, recipe, seed, where, statistics, workers)
         self._transforms: Transforms | None = None
         if not recipe.numbers_views:
-            in_memory = isinstance(image_set, ImageSet)
+            in_memory = not isinstance(image_set, StreamedImageSet)
             self._transforms = Transforms(recipe.augmentation, seed, crops=in_memory)
 
     def __len__(self) -> int:
@@ -189,7 +191,7 @@ class EvaluationBatches:
 
     def __init__(
         self,
-        image_set: ImageSet | StreamedImageSet,
+        image_set: AnySet,
         recipe: Recipe,
         *,
         batch_size: int,
@@ -216,7 +218,7 @@ class EvaluationBatches:
 
 
 def _pixels(
-    image_set: ImageSet | StreamedImageSet,
+    image_set: AnySet,
     recipe: Recipe,
     seed: int | None,
     device: torch.device,
@@ -224,9 +226,13 @@ def _pixels(
     workers: int | None,
 ) -> _Resident | _Streamed:
     """Return an object that yields batches of an image set; without a seed, for evaluation only."""
+    if isinstance(image_set, ArraySet):
+        check_recipe(recipe, "the data set")
+        standardize = _Standardization(statistics, len(image_set.input_shape), device)
+        return _Resident(image_set.values, image_set.labels, recipe, seed or 0, device, standardize)
     normalize = _Normalization(statistics, device)
     if isinstance(image_set, ImageSet):
-        return _Resident(image_set, recipe, seed or 0, device, normalize)
+        return _Resident(image_set.images, image_set.labels, recipe, seed or 0, device, normalize)
     pool = WorkerPool(
         image_set,
         seed or 0,
@@ -259,23 +265,35 @@ class _Normalization:
         return lines.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
+class _Standardization:
+    """``(x - mean) / std`` for each channel of float arrays."""
+
+    def __init__(self, statistics: Statistics, ndim: int, device: torch.device) -> None:
+        shape = (-1, *[1] * (ndim - 1))
+        self._mean, self._std = (value.to(device).view(shape) for value in statistics)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Standardize arrays ``(b, channels, ...)``; return float32 of the same shape."""
+        return (values - self._mean).div_(self._std)
+
+
 class _Resident:
-    """Batches of an image set in memory, on the device if the set fits there."""
+    """Batches of images or arrays in memory, on the device if they fit there."""
 
     def __init__(
         self,
-        image_set: ImageSet,
+        images: NDArray[Any],
+        labels: NDArray[np.int64],
         recipe: Recipe,
         seed: int,
         device: torch.device,
-        normalize: _Normalization,
+        normalize: Callable[[Tensor], Tensor],
     ) -> None:
         self._seed, self._device = seed, device
         self.augmentation = Augmentation(recipe)
         self._normalize = normalize
-        images, labels = _shared(image_set.images), _shared(image_set.labels)
-        self._images = images.to(_storage_device(image_set.nbytes, device))
-        self._labels = labels.to(device)
+        self._images = _shared(images).to(_storage_device(images.nbytes, device))
+        self._labels = _shared(labels).to(device)
 
     def batches(
         self, rows: Rows, epoch: int, transform: PixelTransform | None = None

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rkd_core.datasets.image_set import ImageSet
-from rkd_core.datasets.streamed_set import StreamedImageSet
+from rkd_core.datasets.array_set import ArraySet
+from rkd_core.datasets.image_set import AnySet
 from rkd_core.errors import UserError
 from rkd_core.specs import Recipe
 
@@ -19,11 +19,11 @@ _FIXED = {"centered": (0.5, 1.0), "symmetric": (0.5, 0.5)}  # mean, standard dev
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def normalization_statistics(image_set: ImageSet | StreamedImageSet, recipe: Recipe) -> Statistics:
+def normalization_statistics(image_set: AnySet, recipe: Recipe) -> Statistics:
     """Return the mean and standard deviation per channel, on the scale where white is 1.
 
     They are computed from integer counts of pixel levels, which for a streamed set come from a
-    sample of its images.
+    sample of its images. Those of float arrays are on the scale of the arrays.
 
     Args:
         image_set: The training set.
@@ -38,6 +38,9 @@ def normalization_statistics(image_set: ImageSet | StreamedImageSet, recipe: Rec
     Raises:
         UserError: The normalization is ``imagenet`` and the images do not have three channels.
     """
+    if isinstance(image_set, ArraySet):
+        means, deviations = (torch.from_numpy(v).float() for v in image_set.moments)
+        return means, torch.where(deviations > 0, deviations, 1.0)
     channels = image_set.shape[2]
     if recipe.normalization in _FIXED:
         mean, deviation = _FIXED[recipe.normalization]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets.readers.base import SPLIT_ADJECTIVES
@@ -16,11 +16,11 @@ __all__ = ["shared_images"]
 _PAIRS = (("test", "train"), ("val", "train"), ("test", "val"))
 
 
-def shared_images(images: Mapping[str, NDArray[np.uint8]]) -> list[str]:
+def shared_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
     """Count the images of one split that also occur in another.
 
     Args:
-        images: uint8 ``(n, height, width, channels)`` of each split, by its name.
+        images: uint8 ``(n, height, width, channels)`` or float arrays of each split, by its name.
 
     Returns:
         A sentence for each pair of splits with images in common.
@@ -40,5 +40,5 @@ def shared_images(images: Mapping[str, NDArray[np.uint8]]) -> list[str]:
     return lines
 
 
-def _digest(image: NDArray[np.uint8]) -> bytes:
+def _digest(image: NDArray[Any]) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

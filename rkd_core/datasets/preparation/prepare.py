@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkd_core.datasets import cache
-from rkd_core.datasets.image_set import ImageSet
+from rkd_core.datasets.array_set import ArraySet
+from rkd_core.datasets.image_set import AnySet, ImageSet
 from rkd_core.datasets.preparation import fingerprint
 from rkd_core.datasets.preparation.decode_image import BadImageError, is_gray, open_image
 from rkd_core.datasets.preparation.decode_source import ArraySink, FileSink, decode_source
 from rkd_core.datasets.preparation.leakage import shared_images
 from rkd_core.datasets.preparation.packed import PackedImages, pack
-from rkd_core.datasets.preparation.pixel_scales import Decoding
+from rkd_core.datasets.preparation.pixel_scales import AS_THEY_ARE, Decoding
 from rkd_core.datasets.preparation.survey import survey
+from rkd_core.datasets.readers import arrays
+from rkd_core.datasets.readers.arrays import FloatArrays
 from rkd_core.datasets.readers.base import (
     ImagesInMemory,
     Location,
@@ -84,7 +88,7 @@ class Prepared:
     """
 
     class_names: tuple[str, ...]
-    splits: dict[str, ImageSet | StreamedImageSet]
+    splits: dict[str, AnySet]
     fingerprint: str
     skipped: dict[str, list[int]]
     decoding: Decoding
@@ -117,6 +121,8 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
     Raises:
         UserError: The source is invalid, or is Parquet that is too large to decode.
     """
+    if isinstance(source.train.images, FloatArrays):
+        return _prepare_arrays(source, options, where)
     names = source.class_names
     form, channels = _form(source, options, where)
     if form == "packed":
@@ -132,11 +138,29 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
         return Prepared(names, splits, value, skipped, decoding, source.provenance)
     decoded = decode_source(source, options.side, options.skip, ArraySink)
     check_labels(decoded.labels, names, where)
-    sets: dict[str, ImageSet | StreamedImageSet] = {
+    sets: dict[str, AnySet] = {
         name: ImageSet(images, decoded.labels[name]) for name, images in decoded.images.items()
     }
     provenance = _with_shared(source.provenance, decoded.images)
     return Prepared(names, sets, decoded.fingerprint, decoded.skipped, decoded.decoding, provenance)
+
+
+def _prepare_arrays(source: Source, options: Options, where: str) -> Prepared:
+    """Prepare a source of float arrays, which are kept as they are."""
+    labels = {name: split.labels for name, split in source.splits.items()}
+    check_labels(labels, source.class_names, where)
+    if options.side is not None:
+        raise UserError(f"`image_size` is for images, and {where} holds float arrays: leave it out")
+    values = {
+        name: split.images.values
+        for name, split in source.splits.items()
+        if isinstance(split.images, FloatArrays)
+    }
+    sets: dict[str, AnySet] = {name: ArraySet(values[name], labels[name]) for name in values}
+    provenance = _with_shared(source.provenance, values)
+    skipped: dict[str, list[int]] = {name: [] for name in sets}
+    value = arrays.fingerprint(source)
+    return Prepared(source.class_names, sets, value, skipped, AS_THEY_ARE, provenance)
 
 
 def _build(location: Location, options: Options, folder: Path) -> tuple[str, cache.Notes]:
@@ -191,7 +215,7 @@ def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
         shape = height, width, channels
         splits = _streamed_files(location.read(), skipped, shape, decoding)
         return Prepared(names, splits, value, skipped, decoding, provenance)
-    sets: dict[str, ImageSet | StreamedImageSet] = {}
+    sets: dict[str, AnySet] = {}
     for name, checksum in meta["labels"].items():
         labels = np.load(folder / f"{name}_labels.npy")
         if _checksum(labels) != checksum:
@@ -208,7 +232,7 @@ def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
     return Prepared(names, sets, value, skipped, decoding, provenance)
 
 
-def _with_shared(provenance: Provenance, images: dict[str, NDArray[np.uint8]]) -> Provenance:
+def _with_shared(provenance: Provenance, images: Mapping[str, NDArray[Any]]) -> Provenance:
     """Return a provenance with warnings about images that occur in two splits."""
     warnings = (*provenance.warnings, *shared_images(images))
     return dataclasses.replace(provenance, warnings=warnings)
@@ -267,8 +291,8 @@ def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
 
 def _streamed_files(
     source: Source, skipped: dict[str, list[int]], shape: tuple[int, int, int], decoding: Decoding
-) -> dict[str, ImageSet | StreamedImageSet]:
-    sets: dict[str, ImageSet | StreamedImageSet] = {}
+) -> dict[str, AnySet]:
+    sets: dict[str, AnySet] = {}
     for name, split in source.splits.items():
         rows = np.delete(np.arange(len(split.labels)), skipped[name])
         files = cast(FileImages, split.images)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers import hugging_face
+from rkd_core.datasets.readers import arrays, hugging_face
+from rkd_core.datasets.readers.arrays import FloatArrays
 from rkd_core.datasets.readers.base import (
     SPLIT_ADJECTIVES,
     Encoded,
@@ -36,6 +37,7 @@ _FORMS = (
 )
 _TWICE = 16  # items of a map-style dataset that are read twice
 _LEVELS = 255
+_NO_IMAGES = "give `as_arrays`"
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,13 @@ class _Labeled:
 
 
 def read(
-    data: Any, name: str, class_names: Sequence[str] | None = None, columns: Columns = ANY
+    data: Any,
+    name: str,
+    class_names: Sequence[str] | None = None,
+    columns: Columns = ANY,
+    as_arrays: bool = False,
 ) -> Source:
-    """Read data in memory as a source.
+    """Read data in memory as a source of images, or of float arrays.
 
     Args:
         data: One of these forms:
@@ -61,6 +67,7 @@ def read(
               dataset of ``(image, label)``, or a dataset of Hugging Face;
             - one map-style dataset or dataset of Hugging Face, for training.
 
+            Rows of one dimension (vectors), or of four and more, are float arrays of any shape.
             Arrays and tensors of images are ``(n, height, width, channels)`` or
             ``(n, height, width)``, uint8 or floats in [0, 1], which are rounded to 8 bits. Items of
             a map-style dataset are PIL images, arrays ``(height, width[, channels])`` or tensors
@@ -69,6 +76,7 @@ def read(
         class_names: Class names in label order; None for those that the data declare, else the
             sorted labels.
         columns: Columns of a dataset of Hugging Face, if there are several candidates.
+        as_arrays: Whether rows of two or three dimensions are float arrays, too, not images.
 
     Raises:
         UserError: The data have another form, shape, type or range of values; the message says
@@ -79,7 +87,9 @@ def read(
         raise UserError(f"{name} has no training split; data are {_FORMS}")
     given: dict[str, _Labeled] = {}
     for split, part in parts.items():
-        given[split] = _labeled(part, f"{name} {SPLIT_ADJECTIVES[split]} images", columns)
+        where = f"{name} {SPLIT_ADJECTIVES[split]} images"
+        given[split] = _labeled(part, where, columns, as_arrays)
+    _check_shapes(given, name)
     names = _class_names(given["train"], class_names, name)
     check_class_names(names, name)
     read_splits = {
@@ -134,12 +144,33 @@ def _is_dataset(value: Any) -> bool:
     return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not _is_array(value)
 
 
-def _labeled(part: Any, where: str, columns: Columns) -> _Labeled:
-    """Return the images and labels of one split."""
+def _check_shapes(given: Mapping[str, _Labeled], name: str) -> None:
+    """Refuse splits of arrays whose rows have other shapes than those of the training set."""
+    wanted = _shape(given["train"].images)
+    for split, part in given.items():
+        if (shape := _shape(part.images)) != wanted:
+            raise UserError(
+                f"{name}: rows for {SPLIT_ADJECTIVES[split]} are {_described(shape)}, and those "
+                f"for training {_described(wanted)}"
+            )
+
+
+def _shape(images: Images) -> tuple[int, ...] | None:
+    """Return the shape of the rows of arrays; None for images."""
+    return images.values.shape[1:] if isinstance(images, FloatArrays) else None
+
+
+def _described(shape: tuple[int, ...] | None) -> str:
+    return "images" if shape is None else f"arrays of shape {shape}"
+
+
+def _labeled(part: Any, where: str, columns: Columns, as_arrays: bool) -> _Labeled:
+    """Return the images or arrays, and the labels, of one split."""
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
-        pixels, labels = _pixels(part[0], where), _array(part[1], where)
-        _check_lengths(len(pixels), labels, where)
-        return _Labeled(ImagesInMemory(pixels, where), labels)
+        rows, labels = _array(part[0], where), _array(part[1], where)
+        images = _images(rows, where, as_arrays)
+        _check_lengths(len(images), labels, where)
+        return _Labeled(images, labels)
     if hugging_face.is_dataset(part):
         table = hugging_face.read(part, where, columns)
         return _Labeled(ImagesInMemory(table.images, where), table.labels, table.class_names)
@@ -148,7 +179,15 @@ def _labeled(part: Any, where: str, columns: Columns) -> _Labeled:
             f"{where}: data of type {type(part).__name__} cannot be read twice or by row; give "
             "arrays or a map-style dataset, which has __len__ and __getitem__"
         )
-    return _items(part, where)
+    return _items(part, where, as_arrays)
+
+
+def _images(rows: NDArray[Any], where: str, as_arrays: bool) -> Images:
+    """Return rows as float arrays if they cannot be images or are said to be none."""
+    if as_arrays or (rows.ndim > 1 and arrays.is_surely_array(rows.ndim)):
+        where = where.replace("images", "arrays")
+        return FloatArrays(arrays.values_of(rows, where), where)
+    return ImagesInMemory(_pixels(rows, where), where)
 
 
 def _check_lengths(images: int, labels: NDArray[Any], where: str) -> None:
@@ -170,9 +209,9 @@ def _array(values: Any, where: str) -> NDArray[Any]:
         raise UserError(f"{where}: rows differ in shape ({error})") from error
 
 
-def _pixels(images: Any, where: str) -> NDArray[np.uint8]:
+def _pixels(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Return images as uint8 ``(n, height, width, channels)``."""
-    array = _array(images, where)
+    array = images
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] not in (1, 3):
@@ -180,7 +219,7 @@ def _pixels(images: Any, where: str) -> NDArray[np.uint8]:
         hint = "; move the channels to the end: numpy.moveaxis(images, 1, -1)" if first else ""
         raise UserError(
             f"{where} have shape {array.shape}; images are (n, height, width, channels) with 1 or "
-            f"3 channels, or (n, height, width){hint}"
+            f"3 channels, or (n, height, width){hint}; for data that are no images, {_NO_IMAGES}"
         )
     return np.ascontiguousarray(_bytes(array, where))
 
@@ -199,27 +238,28 @@ def _bytes(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if low < 0 or high > largest:
         raise UserError(
             f"{where} have values from {low:g} to {high:g}; pixels are uint8 from 0 to 255 or "
-            "floats in [0, 1], not normalized: recipes normalize"
+            f"floats in [0, 1], not normalized: recipes normalize; for data that are no images, "
+            f"{_NO_IMAGES}"
         )
     if array.dtype.kind == "f":
         array = np.rint(array * _LEVELS)
     return array.astype(np.uint8)
 
 
-def _items(dataset: Any, where: str) -> _Labeled:
+def _items(dataset: Any, where: str, as_arrays: bool) -> _Labeled:
     """Read every item of a map-style dataset once, and some twice.
 
     Raises:
         UserError: An item is not an image and a label, or differs when it is read again.
     """
-    images: list[Encoded] = []
+    images: list[Any] = []
     labels: list[Any] = []
     for row in range(len(dataset)):
-        image, label = _item(dataset, row, where)
+        image, label = _item(dataset, row, where, as_arrays)
         images.append(image)
         labels.append(label)
     for row in spread(len(images), _TWICE).tolist() if images else ():
-        again, label = _item(dataset, row, where)
+        again, label = _item(dataset, row, where, as_arrays)
         if not _same(again, images[row]) or label != labels[row]:
             raise UserError(
                 f"{where}: row {row} differs when it is read again; remove random transforms: "
@@ -228,16 +268,27 @@ def _items(dataset: Any, where: str) -> _Labeled:
     names = getattr(dataset, "classes", ())  # as in torchvision
     listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     declared = tuple(names) if listed else ()
+    if images and _is_value(images[0], as_arrays):
+        shapes = {np.shape(image) for image in images}
+        if len(shapes) > 1:
+            raise UserError(f"{where}: rows have shapes {' and '.join(map(str, sorted(shapes)))}")
+        return _Labeled(_images(np.stack(images), where, True), np.asarray(labels), declared)
     return _Labeled(ImagesInMemory(images, where), np.asarray(labels), declared)
 
 
-def _same(one: Encoded, other: Encoded) -> bool:
+def _is_value(item: Any, as_arrays: bool) -> bool:
+    """Return whether an item is a float array rather than an image."""
+    return _is_array(item) and (as_arrays or arrays.is_surely_array(item.ndim + 1))
+
+
+def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bytes) or isinstance(other, bytes):
         return isinstance(one, bytes) and isinstance(other, bytes) and one == other
     return np.array_equal(one, other)
 
 
-def _item(dataset: Any, row: int, where: str) -> tuple[Encoded, Any]:
+def _item(dataset: Any, row: int, where: str, as_arrays: bool) -> tuple[Any, Any]:
+    """Return an image or a float array, and its label."""
     try:
         item = dataset[row]
     except Exception as error:
@@ -253,6 +304,8 @@ def _item(dataset: Any, row: int, where: str) -> tuple[Encoded, Any]:
             f"{where}: the label of row {row} is a {type(label).__name__}; labels are integers or "
             "text"
         )
+    if _is_value(image, as_arrays):
+        return _array(image, where), label
     return _image(image, f"{where}: row {row}"), label
 
 

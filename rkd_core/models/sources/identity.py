@@ -60,7 +60,7 @@ _finals: dict[tuple[object, ...], str | None] = {}
 """Names of the final linear layers that were found in this process."""
 
 
-def identify(reference: str, classes: int, channels: int, image_size: tuple[int, int]) -> Identity:
+def identify(reference: str, classes: int, channels: int, image_size: tuple[int, ...]) -> Identity:
     """Build a network, try it on made-up images, and return its identity.
 
     Args:
@@ -76,6 +76,12 @@ def identify(reference: str, classes: int, channels: int, image_size: tuple[int,
             numbers in evaluation mode or outside PyTorch's generator.
     """
     named = parse(reference)
+    if named.source != "code" and len(image_size) != 2:
+        raise UserError(
+            f"{named.canonical} is for images, and the rows of the data are arrays of "
+            f"{' x '.join(map(str, (channels, *image_size)))}: choose mlp, linear or a network of "
+            "your own"
+        )
     maker, code = _maker(named)
     data = classes, channels, image_size
     try:
@@ -90,7 +96,7 @@ def _tried(
     code: Code | None,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
 ) -> Identity:
     """Build a network twice, try it, and return its identity."""
     import torch
@@ -127,7 +133,7 @@ def build(
     digest: str | None,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     *,
     seed: int,
 ) -> ForeignNetwork:
@@ -223,7 +229,7 @@ def _from_copy(code: Code, name: str, reference: Reference) -> makers.Maker:
             raise
     make = makers.from_object(target, reference)
 
-    def isolated(classes: int, channels: int, image_size: tuple[int, int]) -> nn.Module:
+    def isolated(classes: int, channels: int, image_size: tuple[int, ...]) -> nn.Module:
         with code.importable():
             return make(classes, channels, image_size)
 
@@ -235,7 +241,7 @@ def _made(
     name: str,
     classes: int,
     channels: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     *,
     seed: int,
 ) -> nn.Module:
@@ -296,7 +302,8 @@ def _try(name: str, network: nn.Module, copy: nn.Module, images: Tensor, classes
 
 def _call(network: nn.Module, images: Tensor, name: str) -> Tensor:
     size = " x ".join(map(str, images.shape[1:]))
-    return plugins.call(lambda: network(images), f"{name} on images of {size}")
+    kind = "images" if images.ndim == 4 else "arrays"
+    return plugins.call(lambda: network(images), f"{name} on {kind} of {size}")
 
 
 def _require_logits(name: str, output: object, classes: int) -> None:
@@ -337,7 +344,7 @@ def _described(value: object) -> str:
     return f"an object of type {type(value).__name__}" if value is not None else "None"
 
 
-def _final(body: nn.Module, channels: int, image_size: tuple[int, int]) -> str | None:
+def _final(body: nn.Module, channels: int, image_size: tuple[int, ...]) -> str | None:
     """Return the name of the linear layer whose output are the logits; None if there is none."""
     import torch
     from torch import nn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Maker", "from_library", "from_object"]
 
-Maker = Callable[[int, int, tuple[int, int]], "nn.Module"]
+Maker = Callable[[int, int, tuple[int, ...]], "nn.Module"]
 """Function of (classes, channels, image size) that returns a network with random weights."""
 
 _CUSTOMARY = {
@@ -27,6 +28,11 @@ _CUSTOMARY = {
     "size": ("img_size", "image_size", "input_size"),
 }
 """Customary names of parameters for the number of classes, of channels, and the image size."""
+_OF_ARRAYS = {
+    "features": ("in_features", "num_features", "n_features", "in_dim", "input_dim"),
+    "shape": ("input_shape", "in_shape"),
+}
+"""Customary names of parameters for the number of values of a vector, and the shape of a row."""
 _AUXILIARY = ("googlenet", "inception_v3")
 """Networks of torchvision that have a second head unless they are asked for one."""
 _PRETRAINED = ("pretrained", "weights", "weights_backbone", "checkpoint_path")
@@ -55,7 +61,9 @@ def from_object(target: Any, reference: Reference) -> Maker:
 
     It is given the number of classes, the number of channels and the image size, as far as its
     signature takes them under customary names: ``num_classes``; ``in_chans`` or ``in_channels``;
-    ``img_size`` or ``image_size``, an int for square images, else ``(height, width)``.
+    ``img_size`` or ``image_size``, an int for square images, else ``(height, width)``. For rows
+    that are no images, it is also given ``in_features`` or ``input_dim``, their number of values,
+    and ``input_shape``, their shape.
 
     Raises:
         UserError: The object cannot be called, or needs other arguments.
@@ -70,7 +78,7 @@ def from_object(target: Any, reference: Reference) -> Maker:
         signature = inspect.Signature()
     taken = {
         kind: next((name for name in names if name in signature.parameters), None)
-        for kind, names in _CUSTOMARY.items()
+        for kind, names in (_CUSTOMARY | _OF_ARRAYS).items()
     }
     try:
         named = {name: 1 for name in taken.values() if name is not None}
@@ -79,17 +87,24 @@ def from_object(target: Any, reference: Reference) -> Maker:
         raise UserError(
             f"{where} cannot be called with {_listed(named | dict(reference.arguments))}: "
             f"{first_line(error)}. Give arguments as {where}(name=value); the number of classes is "
-            "given as num_classes, that of channels as in_chans, the size as img_size"
+            "given as num_classes, that of channels as in_chans, the size as img_size, the number "
+            "of features of a vector as in_features"
         ) from None
 
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> nn.Module:
-        height, width = image_size
-        values = {
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> nn.Module:
+        square = len(image_size) == 2 and image_size[0] == image_size[1]
+        values: dict[str, Any] = {
             "classes": classes,
             "channels": channels,
-            "size": height if height == width else (height, width),
+            "size": image_size[0] if square else image_size,
         }
-        given = {name: values[kind] for kind, name in taken.items() if name is not None}
+        if len(image_size) != 2:
+            values |= {
+                "size": image_size or channels,
+                "features": math.prod((channels, *image_size)),
+                "shape": (channels, *image_size),
+            }
+        given = {name: values[k] for k, name in taken.items() if name is not None and k in values}
         made: nn.Module = target(**(given | dict(reference.arguments)))
         return made
 
@@ -120,7 +135,7 @@ def _timm(reference: Reference) -> Maker:
     if not timm.is_model(name.split(".")[0]):
         raise unknown_name("network of timm", name, timm.list_models(), " (timm.list_models())")
 
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> nn.Module:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> nn.Module:
         fixed = {"num_classes": classes, "in_chans": channels} | dict(reference.arguments)
         create = partial(timm.create_model, name)
         if "img_size" in fixed:
@@ -144,7 +159,7 @@ def _torchvision(reference: Reference) -> Maker:
     if name not in known:
         raise unknown_name("classification network of torchvision", name, known)
 
-    def make(classes: int, channels: int, image_size: tuple[int, int]) -> nn.Module:
+    def make(classes: int, channels: int, image_size: tuple[int, ...]) -> nn.Module:
         fixed: dict[str, Any] = {"num_classes": classes}
         if name in _AUXILIARY:
             fixed |= {"aux_logits": False, "init_weights": True}

@@ -12,7 +12,15 @@ from typing import Any, Literal
 from rkd_core import plugins
 from rkd_core.errors import UserError
 
-__all__ = ["HOW_TO_NAME", "Reference", "is_foreign", "parse", "resolve"]
+__all__ = [
+    "HOW_TO_NAME",
+    "Reference",
+    "arguments_of",
+    "call_of",
+    "is_foreign",
+    "parse",
+    "resolve",
+]
 
 HOW_TO_NAME = "timm:NAME, torchvision:NAME, FILE.py:NAME or package.module:NAME"
 
@@ -53,6 +61,9 @@ class Reference:
 
 def is_foreign(text: str) -> bool:
     """Return whether a text has the form of a reference rather than of a registered name."""
+    target, call = call_of(text)
+    if call and target.isidentifier():  # a registered name with arguments, or a mistyped one
+        return False
     return ":" in text or text.endswith(".py") or "(" in text
 
 
@@ -69,16 +80,22 @@ def resolve(text: str) -> str:
     return text if target is None else f"{target}{bracket}{arguments}"
 
 
+def call_of(text: str) -> tuple[str, str | None]:
+    """Return the name before the parentheses, and the parentheses with what is between them."""
+    match = _CALL.fullmatch(text.strip())
+    return (text, None) if match is None else (match["target"].strip(), match["arguments"])
+
+
 def parse(text: str) -> Reference:
     """Return the reference that a text names.
 
     Raises:
         UserError: The text has another form, or an argument is not a literal with a name.
     """
-    match = _CALL.fullmatch(text.strip())
-    if match is None:
+    if _CALL.fullmatch(text.strip()) is None:
         raise UserError(f"{text!r} is not of the form {HOW_TO_NAME}, with (argument=value) or not")
-    target, arguments = match["target"].strip(), _arguments(text, match["arguments"])
+    target, call = call_of(text)
+    arguments = arguments_of(text, call)
     if library := _LIBRARY.fullmatch(target):
         source: Literal["timm", "torchvision"] = "timm" if library[1] == "timm" else "torchvision"
         return Reference(source, library["name"], arguments)
@@ -87,7 +104,16 @@ def parse(text: str) -> Reference:
     return Reference("code", target, arguments)
 
 
-def _arguments(text: str, call: str | None) -> Mapping[str, Any]:
+def arguments_of(text: str, call: str | None) -> Mapping[str, Any]:
+    """Return keyword arguments in parentheses.
+
+    Args:
+        text: Whole text, for messages.
+        call: The parentheses, and what is between them; None for no arguments.
+
+    Raises:
+        UserError: An argument has no name, or is not a literal.
+    """
     if call is None:
         return {}
     try:
