@@ -110,6 +110,7 @@ def run(
     console = console or Console()
     run_ids = None if run_ids is None else sorted({*run_ids})
     asked = rule, run_ids, family, target_regret, images
+    _find_plugins(results, rule)
     names = _FILES if figures else _FILES[:1]
     key, last = answer_cache.key_of(results, *asked), answer_cache.load(results)
     screen = answer_cache.screen_of(console, results, verbose)
@@ -131,6 +132,7 @@ def run(
         if not stands:
             report = partial(_write_report, runs, outcome, results, images, illustrate)
             _write_answer(results, content, report if figures else None)
+            _keep_plugins(results, rule)
         lines.append(_written(results, names, "Unchanged:" if stands else "Wrote", verbose))
         if tables is not None:
             _write_tables(tables, runs, outcome)
@@ -147,6 +149,28 @@ def run(
     if failure is not None:
         raise failure
     return content
+
+
+def _find_plugins(results: Location, rule: Rule) -> None:
+    """Let the rule be found in the results folder, if no plug-in of this process registers it."""
+    if rule.criterion is not None:
+        from rkd_core import plugins
+
+        plugins.search(results)
+
+
+def _keep_plugins(results: Location, rule: Rule) -> None:
+    """Store the code of the rule in the results folder, where later commands find it."""
+    from rkd_core import plugins
+    from rkd_core.errors import UserError
+
+    if rule.criterion is not None:
+        try:
+            plugins.keep(results, [(plugins.criteria, rule.criterion)])
+        except OSError as error:
+            raise UserError(
+                f"nothing could be written to {results}: {error.strerror or error}"
+            ) from error
 
 
 def prepare() -> None:

@@ -1,6 +1,6 @@
 """Margin loss, and registry of objectives, which differ in the class costs of this loss.
 
-To add an objective, add an entry to ``OBJECTIVES``.
+To add an objective to this project, add an entry to ``OBJECTIVES``. Plug-ins register others.
 
 All equations are those of Wang et al., "Robust Distillation for Worst-class Performance"
 (UAI 2023).
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rkd_core import plugins
+from rkd_core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,9 +25,12 @@ __all__ = [
     "by_alpha",
     "class_costs",
     "class_priors",
+    "find",
     "margin_loss",
+    "names",
     "on_grid",
     "position",
+    "try_out",
 ]
 
 PRIOR_FLOOR = 1e-12  # keeps costs finite for priors of 0, as in Narasimhan & Menon's code
@@ -72,6 +78,7 @@ def class_costs(
     priors: Tensor,
     multipliers: Tensor | None = None,
     alpha: float | None = None,
+    digest: str | None = None,
 ) -> Tensor:
     """Return costs that turn ``margin_loss`` into an objective (eqs. 1-4, 8; Theorem 1).
 
@@ -83,11 +90,12 @@ def class_costs(
     ==========  =====================================================
 
     Args:
-        objective: A name in ``OBJECTIVES``.
+        objective: Name of an objective.
         priors: Class priors pi, ``(classes,)``: for a teacher the frequencies of the training
             labels, for a student the mean training probabilities of its teacher.
         multipliers: lambda on the simplex, ``(classes,)``, for objectives that use them.
         alpha: Trade-off in [0, 1], for tradeoff: 0 is balanced, 1 is robust.
+        digest: Digest of the code of a plug-in's objective, as for ``find``.
 
     Returns:
         Positive costs ``(classes,)``, defined up to a common factor.
@@ -95,9 +103,7 @@ def class_costs(
     Raises:
         ValueError: The objective is unknown, or an argument is missing or invalid.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
-    entry = OBJECTIVES[objective]
+    entry = find(objective, digest)
     if entry.takes_alpha and (alpha is None or not 0 <= alpha <= 1):
         raise ValueError(f"the {objective} objective needs an alpha in [0, 1], not {alpha}")
     if entry.uses_multipliers(alpha) and (multipliers is None or multipliers.shape != priors.shape):
@@ -162,8 +168,62 @@ OBJECTIVES: dict[str, Objective] = {
     "tradeoff": Objective(_tradeoff, multipliers=True, takes_alpha=True),
     "robust": Objective(_robust, multipliers=True, alpha=1.0),
 }
-"""Objectives by name, in the order in which tables list them."""
+"""Built-in objectives by name, in the order in which tables list them."""
 
+
+def names() -> tuple[str, ...]:
+    """Return the names of all objectives: built-in ones, then those of plug-ins."""
+    return (*OBJECTIVES, *plugins.objectives.known())
+
+
+def find(name: str, digest: str | None = None) -> Objective:
+    """Return an objective.
+
+    Args:
+        name: Its name.
+        digest: Digest of the code of a plug-in; None for a built-in objective, and for the plug-in
+            of this process.
+
+    Raises:
+        UserError: There is no such objective, or its code is not there.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    found = plugins.objectives.get(name, digest)
+    if found is None:
+        raise unknown_name("objective", name, names())
+    return found if isinstance(found, Objective) else Objective(found)
+
+
+def try_out(name: str, digest: str | None) -> None:
+    """Compute the costs of an objective for made-up priors.
+
+    Raises:
+        UserError: The function fails, or returns something other than positive costs.
+    """
+    import torch
+
+    priors = torch.tensor([0.5, 0.3, 0.2])
+    multipliers = priors.flip(0) if find(name, digest).multipliers else None
+    costs = plugins.call(lambda: class_costs(name, priors, multipliers, None, digest), name)
+    sound = isinstance(costs, torch.Tensor) and costs.shape == priors.shape
+    if not sound or not bool(((costs > 0) & costs.isfinite()).all()):
+        shown = costs.tolist() if isinstance(costs, torch.Tensor) else type(costs).__name__
+        raise UserError(
+            f"the objective {name!r} must return a positive cost for each class, (classes,), not "
+            f"{shown} for the priors {[round(p, 1) for p in priors.tolist()]}"
+        )
+
+
+def _check(name: str, target: Any) -> None:
+    if isinstance(target, Objective):
+        if target.takes_alpha or target.alpha is not None:
+            raise UserError("an objective of a plug-in has no alpha")
+    elif not callable(target):
+        raise UserError(f"{type(target).__name__} is not a function that returns class costs")
+
+
+plugins.objectives.built_in(lambda: OBJECTIVES, _check)
 
 NamedObjective = tuple[str, float | None]
 """The name of an objective, and its alpha if it takes one."""
@@ -179,7 +239,7 @@ def on_grid(name: str, alpha: float | None = None) -> NamedObjective:
 
     Balanced is the trade-off at alpha 0 and robust that at alpha 1; the others keep their names.
     """
-    equal = OBJECTIVES[name].alpha
+    equal = OBJECTIVES[name].alpha if name in OBJECTIVES else None
     return (name, alpha) if equal is None else by_alpha(equal)
 
 
@@ -191,5 +251,5 @@ def position(name: str, alpha: float | None = None) -> float:
     if name == "standard":
         return -1.0
     name, alpha = on_grid(name, alpha)
-    start = 0.0 if name == "tradeoff" else 2.0 * list(OBJECTIVES).index(name)
+    start = 0.0 if name == "tradeoff" else 2.0 * names().index(name)
     return start + (alpha or 0.0)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rkd_core.errors import UserError
-from rkd_core.objectives import OBJECTIVES, on_grid, position
+from rkd_core.objectives import names, on_grid, position
 
 __all__ = [
     "FloatArray",
@@ -80,7 +80,7 @@ def required(table: pa.Table, name: str) -> pa.Array:
 
 def objective_names() -> tuple[str, ...]:
     """Return the names of the objectives, in the order in which combinations are listed."""
-    return tuple(OBJECTIVES)
+    return names()
 
 
 def objective_places(table: pa.Table, name: str) -> IntArray:
@@ -93,7 +93,7 @@ def objective_places(table: pa.Table, name: str) -> IntArray:
         row = int(unknown[0])
         raise UserError(
             f"record {table['run_id'][row]} has {name} {column[row]}; "
-            f"known are {', '.join(OBJECTIVES)}"
+            f"known are {', '.join(names())}"
         )
     return np.asarray(place, dtype=np.int64)
 
@@ -123,7 +123,7 @@ def positions(objective: IntArray, alpha: FloatArray) -> FloatArray:
     Returns:
         Positions as defined by ``rkd_core.objectives.position``.
     """
-    start = np.array([position(name) for name in OBJECTIVES])[objective]
+    start = np.array([position(name) for name in names()])[objective]
     return np.where(objective < 0, np.nan, start + np.where(np.isnan(alpha), 0.0, alpha))
 
 
@@ -132,5 +132,5 @@ def effective_alpha(objective: IntArray, alpha: FloatArray) -> FloatArray:
 
     Objectives that are not a trade-off have NaN. The arguments are those of ``positions``.
     """
-    on_axis = np.array([on_grid(name)[0] == "tradeoff" for name in OBJECTIVES])[objective]
+    on_axis = np.array([on_grid(name)[0] == "tradeoff" for name in names()])[objective]
     return np.where(on_axis, positions(objective, alpha), np.nan)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rkd_core import records
+from rkd_core import plugins, records
 from rkd_core.errors import UserError
 from rkd_core.metrics import shift_family
 from rkd_core.records import shifts
@@ -115,6 +115,7 @@ def load(
     if run_ids is None and family is None:
         run_ids = planned(results / "plan.json")
 
+    plugins.search(results)
     table = records.read(folder, run_ids)
     if len(table) == 0:
         which = "" if run_ids is None else " of the planned runs"

@@ -1,6 +1,6 @@
 """Selection rules, each with a constraint and an objective to maximize.
 
-A new rule is a class with the methods of ``Criterion``.
+A new rule is a class with the methods of ``Criterion``; plug-ins register rules by name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.posterior import Draw
+from rkd_core import plugins
 from rkd_core.errors import UserError
 from rkd_core.metrics import binomial_error
 from rkd_core.text.numbers import percent
@@ -367,3 +368,13 @@ class Floors:
 
 def _worst_name(k: int) -> str:
     return "worst-class" if k == 1 else f"worst-{k}"
+
+
+def _check(name: str, target: object) -> None:
+    if not callable(target) and not hasattr(target, "objective"):
+        raise UserError(
+            f"{type(target).__name__} is not a criterion, or a class or function of one"
+        )
+
+
+plugins.criteria.built_in(tuple, _check)

@@ -116,7 +116,8 @@ def recommendation(outcome: Outcome) -> Recommendation:
         return _nothing_learned(outcome, guessing)
     values = _objective(s)
     among = s.admitted if s.feasible else np.ones(len(c), dtype=bool)
-    if len(values) and values[among].max() <= 0:
+    misses = bool((c.recalls()[s.selected] == 0).any())
+    if misses and not values[among].any():  # objectives of plug-ins may be negative
         return _zero(outcome, guessing, np.flatnonzero(among))
     return Recommendation(None, "", (), (), guessing.average)
 

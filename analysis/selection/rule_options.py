@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from analysis.selection.criteria import Criterion, Group, Measure
     from analysis.selection.outcome import Outcome
 
-__all__ = ["Rule", "add_options", "rule_of"]
+__all__ = ["Rule", "add_options", "load_plugins", "rule_of"]
 
 
 def _option(default: Any, help_line: str, **more: Any) -> Any:
@@ -83,6 +83,9 @@ class Rule:
     tolerance: float = _option(
         0.0, "accuracy that each step of --order may give up (0)", type=float, metavar="M"
     )
+    criterion: str | None = _option(
+        None, "apply the rule that a plug-in registers under this name", metavar="NAME"
+    )
     estimate: Literal["raw", "counts", "shrunk"] = _option(
         "shrunk",
         "apply the rule to accuracies as counted (raw), or to estimates from all combinations "
@@ -97,7 +100,7 @@ class Rule:
         action=argparse.BooleanOptionalAction,
     )
 
-    def criterion(self, names: Sequence[str]) -> Criterion:
+    def resolve(self, names: Sequence[str]) -> Criterion:
         """Return the criterion for classes with these names, in label order.
 
         Raises:
@@ -121,12 +124,12 @@ class Rule:
         """Return the result of ``analysis.selection.outcome.assess`` with this rule.
 
         Raises:
-            UserError: As in ``criterion`` and ``assess``.
+            UserError: As in ``resolve`` and ``assess``.
         """
         from analysis.selection.outcome import assess, class_names
 
         considered = runs if self.shifts else replace(runs, shifted=None)
-        return assess(considered, self.criterion(class_names(runs)), self.estimate)
+        return assess(considered, self.resolve(class_names(runs)), self.estimate)
 
     def groups(self) -> dict[str, list[str]] | None:
         """Return the groups of ``groups_file``; None without such a file.
@@ -141,6 +144,10 @@ class Rule:
         from analysis.selection.criteria import Floors, Lexicographic, WeightedSum
 
         self._check_exclusions()
+        if self.criterion is not None:
+            from analysis.selection.registered import registered
+
+            return registered(self.criterion, self.worst_k)
         if self.weight is not None:
             return WeightedSum(self.worst_k, self.weight)
         if self.order is not None:
@@ -167,6 +174,7 @@ class Rule:
             "--weight": self.weight is not None,
             "--floor": bool(self.floor),
             "--order": self.order is not None,
+            "--criterion": self.criterion is not None,
         }
         rules = [name for name, is_given in given.items() if is_given]
         if len(rules) > 1:
@@ -223,18 +231,46 @@ class Rule:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each field of ``Rule``."""
+    """Add an option for each field of ``Rule``, and ``--plugin``."""
     for one in fields(Rule):
         default = [] if one.default == () else one.default  # argparse appends to a list
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=default, **one.metadata)
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py|MODULE",
+        help="import this module or file, which registers rules by name; repeatable",
+    )
 
 
 def rule_of(options: argparse.Namespace) -> Rule:
-    """Return the rule defined by parsed options."""
+    """Import the plug-ins of parsed options, and return the rule that the options define.
+
+    Raises:
+        UserError: A plug-in cannot be imported.
+    """
+    if options.plugin:
+        load_plugins(options.plugin)
     given: dict[str, Any] = {one.name: getattr(options, one.name) for one in fields(Rule)}
     for name, value in given.items():
         given[name] = tuple(value) if isinstance(value, list) else value
     return Rule(**given)
+
+
+def load_plugins(places: Iterable[str]) -> None:
+    """Import the modules and files that ``--plugin`` names.
+
+    Raises:
+        UserError: A module does not exist, cannot be imported, or registers nothing.
+    """
+    from analysis.selection import criteria  # noqa: F401  (checks what is registered)
+    from rkd_core import plugins
+
+    try:
+        plugins.load(places)
+    except UserError as error:
+        raise UserError(f"--plugin {error}") from error
 
 
 def _fraction(text: str, option: str) -> float:

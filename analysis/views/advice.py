@@ -11,7 +11,8 @@ import numpy as np
 from analysis.runs.columns import objective_names, positions
 from analysis.runs.combinations import Combinations
 from analysis.selection.further_seeds import Settling
-from rkd_core.objectives import OBJECTIVES, by_alpha, on_grid
+from rkd_core.objectives import by_alpha, on_grid
+from rkd_core.objectives import names as objectives
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 from rkd_core.text import json_text
@@ -129,7 +130,7 @@ def _command(settling: Settling, combinations: Combinations, results: Location) 
         return None  # no command for data in memory, and --repeat only names the sweep's recipe
     for place in settling.places:
         cell = _cell(combinations, place)
-        if {"standard", *cell[:2]} & {*OBJECTIVES} != {"standard"}:
+        if {"standard", *cell[:2]} & {*objectives()} != {"standard"}:
             return None  # and only the standard objective and trade-offs
         more = max(int(combinations.seeds[place]) - seeds, 0)  # repeats that are already trained
         repeats[cell] = max(more + settling.seeds, repeats.get(cell, 0))

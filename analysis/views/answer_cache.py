@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import analysis
 import rkd_core
-from rkd_core import records
+from rkd_core import plugins, records
 from rkd_core.records import predictions, shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
@@ -95,7 +95,8 @@ def key_of(
     except TypeError:  # a malformed plan, which its next reader rejects
         compared = None
     groups = "" if rule.groups_file is None else _sum(rule.groups_file)
-    asked = repr((astuple(rule), family, others))
+    code = "" if rule.criterion is None else plugins.criteria.digest(rule.criterion)
+    asked = repr((astuple(rule), code, family, others))
     on_val = files.identities(results / predictions.FOLDER / "val", recent=True)
     of_val = [pair for pair in sorted(on_val.items()) if pair[0][0] != "."]
     rests_on = of_val, of_record, of_shifts, predicted, plan, compared, groups, asked, _program()

@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.runs.combinations import Combinations
 from analysis.selection.outcome import objective_name
-from rkd_core.objectives import OBJECTIVES
+from rkd_core.objectives import names as objectives
 
 __all__ = ["combination", "readable", "student", "teacher"]
 
@@ -32,7 +32,7 @@ def combination(c: Combinations, index: int) -> str:
     For example, ``the standard student at temperature 3, taught by the teacher with αₜ 0.5``.
     """
     names = [
-        f"the {name} {role}" if name in OBJECTIVES else f"the {role} with {name}"
+        f"the {name} {role}" if name in objectives() else f"the {role} with {name}"
         for name, role in ((student(c, index), "student"), (teacher(c, index), "teacher"))
     ]
     temperature = c.temperature[index]

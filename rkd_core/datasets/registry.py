@@ -95,7 +95,7 @@ def unknown(name_or_path: str) -> UserError:
     return UserError(line.replace(repr(lower), repr(name_or_path), 1))
 
 
-def _check(target: object) -> None:
+def _check(name: str, target: object) -> None:
     if not callable(target):
         raise UserError(f"{type(target).__name__} is not a function that returns data")
 

@@ -314,7 +314,7 @@ REGISTRY: dict[str, Architecture] = {
 """All architectures by name."""
 
 
-def _check(target: object) -> None:
+def _check(name: str, target: object) -> None:
     if not callable(target):
         raise UserError(f"{type(target).__name__} is not a class or function that makes a network")
 

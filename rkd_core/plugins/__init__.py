@@ -13,6 +13,7 @@ from __future__ import annotations
 from rkd_core.plugins.objects import call, is_reference, load_object, reference_to
 from rkd_core.plugins.registry import (
     Registry,
+    criteria,
     datasets,
     keep,
     load,
@@ -20,11 +21,13 @@ from rkd_core.plugins.registry import (
     networks,
     objectives,
     search,
+    search_strategies,
 )
 
 __all__ = [
     "Registry",
     "call",
+    "criteria",
     "datasets",
     "is_reference",
     "keep",
@@ -35,4 +38,5 @@ __all__ = [
     "objectives",
     "reference_to",
     "search",
+    "search_strategies",
 ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Registry",
+    "criteria",
     "datasets",
     "keep",
     "load",
@@ -35,6 +36,7 @@ __all__ = [
     "networks",
     "objectives",
     "search",
+    "search_strategies",
 ]
 
 T = TypeVar("T")
@@ -89,16 +91,18 @@ class Registry:
         self._copies: dict[tuple[str, str], Entry] = {}
         """Objects of stored code, by name and digest."""
         self._built_in: Callable[[], Iterable[str]] = tuple
-        self._check: Callable[[Any], object] = lambda target: None
+        self._check: Callable[[str, Any], object] = lambda name, target: None
 
     def built_in(
-        self, names: Callable[[], Iterable[str]], check: Callable[[Any], object] | None = None
+        self,
+        names: Callable[[], Iterable[str]],
+        check: Callable[[str, Any], object] | None = None,
     ) -> None:
         """Declare the names that plug-ins cannot take, and how an object is checked.
 
         Args:
             names: Function that returns the names.
-            check: Function that raises ``UserError`` for an object of another kind.
+            check: Function of name and object that raises ``UserError`` for another kind.
         """
         self._built_in, self._check = names, check or self._check
 
@@ -125,6 +129,10 @@ class Registry:
         return add
 
     def names(self) -> list[str]:
+        """Return the names that plug-ins registered in this process, sorted."""
+        return sorted(self._entries)
+
+    def known(self) -> list[str]:
         """Return the names that plug-ins registered, here or in a results folder, sorted."""
         kept = {name for found in _kept.values() for name in found.get(self.group, {})}
         return sorted(kept | {*self._entries})
@@ -190,7 +198,7 @@ class Registry:
 
     def _add(self, name: str, entry: Entry) -> None:
         if (digest := objects.digest_of_copy()) is not None:
-            self._copies[name, digest] = entry
+            self._copies[name, digest] = self._checked(name, entry)
             return
         self._check_new(name, entry)
         self._entries[name] = entry
@@ -208,7 +216,7 @@ class Registry:
 
     def _checked(self, name: str, entry: Entry) -> Entry:
         try:
-            self._check(entry.target)
+            self._check(name, entry.target)
         except UserError as error:
             raise UserError(f"the {self.kind} {name!r}: {error}") from error
         return entry
@@ -287,15 +295,18 @@ class Registry:
             attribute = next((one[name] for one in kept if name in one), None)
         if (name, digest) not in self._copies and attribute is not None:
             target = getattr(module, attribute)
-            self._copies[name, digest] = Entry(target, module.__name__, None, attribute=attribute)
+            entry = Entry(target, module.__name__, None, attribute=attribute)
+            self._copies[name, digest] = self._checked(name, entry)
 
 
 networks = Registry("network", "networks")
 datasets = Registry("data set", "datasets")
 methods = Registry("method", "methods")
 objectives = Registry("objective", "objectives")
+criteria = Registry("criterion", "criteria")
+search_strategies = Registry("search strategy", "search_strategies")
 
-_REGISTRIES = (networks, datasets, methods, objectives)
+_REGISTRIES = (networks, datasets, methods, objectives, criteria, search_strategies)
 _codes: dict[str, Code] = {}
 """Code of plug-ins in this process, by digest."""
 _kept: dict[Location, Mapping[str, Any]] = {}
@@ -320,8 +331,12 @@ def load(places: Iterable[str]) -> None:
             )
 
 
-def search(out: Location) -> None:
+def search(out: Location, *, again: bool = True) -> None:
     """Find the code of plug-ins in a results folder, too, if it is not in this process.
+
+    Args:
+        out: The results folder.
+        again: Whether to read the list of names there if it was read before.
 
     Raises:
         UserError: The list of names there is damaged.
@@ -330,6 +345,8 @@ def search(out: Location) -> None:
     from rkd_core.storage import files
     from rkd_core.text import json_text
 
+    if out in _kept and not again:
+        return
     path = out / code.PLUGINS / _NAMES
     try:
         _kept[out] = json_text.parse_object(files.read(path))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from rkd_core import records
+from rkd_core import plugins, records
 from rkd_core.errors import UserError, first_line
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.specs import TrainingSpec, revision
@@ -97,6 +97,7 @@ def load(folder: Location, run_id: str) -> Artifact:
     """
     path = folder / run_id
     contents = bundles.read(path, run_id, (_SPEC, _MODEL, _WEIGHTS))
+    plugins.search(folder.parent, again=False)
     spec = _parsed(TrainingSpec.model_validate_json, contents[_SPEC], path / _SPEC)
     model = _parsed(json_text.parse_object, contents[_MODEL], path / _MODEL)
     weights = tensors.parse(contents[_WEIGHTS], path / _WEIGHTS)

@@ -47,7 +47,16 @@ def revision(kind: Literal["architecture", "method"], name: str) -> int:
     return _REVISIONS[kind].get(name, 1)
 
 
-_SWEPT = ("objective", "alpha", "multipliers", "temperature", "seed", "variant", "initial")
+_SWEPT = (
+    "objective",
+    "objective_digest",
+    "alpha",
+    "multipliers",
+    "temperature",
+    "seed",
+    "variant",
+    "initial",
+)
 
 
 def run_id(spec: TrainingSpec, fingerprint: str) -> str:

@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from rkd_core import objectives
 from rkd_core.errors import unknown_name
-from rkd_core.objectives import OBJECTIVES
 from rkd_core.spec_options import (
     LARGEST,
     Augmentation,
@@ -51,13 +51,14 @@ __all__ = [
 
 
 def _known_objective(name: str) -> str:
-    if name not in OBJECTIVES:
-        raise unknown_name("objective", name, OBJECTIVES)
+    if name not in objectives.OBJECTIVES and name not in objectives.names():
+        raise unknown_name("objective", name, objectives.names())
     return name
 
 
 ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
-"""A name in ``rkd_core.objectives.OBJECTIVES``."""
+"""A name in ``rkd_core.objectives.names()``."""
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Stage = Literal["teacher", "student"]
 
 
@@ -68,16 +69,18 @@ GIVEN_LOGITS = "given_logits"
 class Variant(Frozen):
     """A student outside the grid: a method of ``rkd_core.methods``, and its options."""
 
+    code_digest: Digest | None = None
+    """Digest of the code of a plug-in's method; None for a built-in one."""
     method: str
     options: dict[str, JsonValue] = Field(default={})
     """Options that differ from the method's defaults; validation drops all others."""
 
     @field_validator("method")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _known(cls, name: str, info: ValidationInfo) -> str:
         from rkd_core import methods
 
-        methods.find(name)
+        methods.find(name, info.data.get("code_digest"))
         return name
 
     @field_validator("options")
@@ -89,7 +92,7 @@ class Variant(Frozen):
 
         if "method" not in info.data:  # the method is invalid, which is reported
             return options
-        method = methods.create(info.data["method"], options)
+        method = methods.create(info.data["method"], options, info.data.get("code_digest"))
         return method.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="after")
@@ -103,7 +106,7 @@ class Variant(Frozen):
         """Create the method with these options."""
         from rkd_core import methods
 
-        return methods.create(self.method, self.options)
+        return methods.create(self.method, self.options, self.code_digest)
 
     @property
     def label(self) -> str:
@@ -118,7 +121,7 @@ class Variant(Frozen):
         return f"{self.method} ({', '.join(words)})" if words else self.method
 
     def __hash__(self) -> int:
-        return hash((self.method, json.dumps(self.options, sort_keys=True)))
+        return hash((self.method, json.dumps(self.options, sort_keys=True), self.code_digest))
 
 
 class TeacherRef(Frozen):
@@ -163,6 +166,8 @@ class TrainingSpec(Frozen):
     data: DataOptions = DataOptions()
     architecture: str
     objective: ObjectiveName
+    objective_digest: Digest | None = None
+    """Digest of the code of a plug-in's objective; None for a built-in one."""
     alpha: float | None = Field(default=None, ge=0, le=1)
     """Trade-off between the balanced (0) and the robust (1) objective; None for all others."""
     temperature: float | None = Field(default=None, gt=0)
@@ -181,14 +186,14 @@ class TrainingSpec(Frozen):
     """Rule for the training images that are withheld from an initial teacher."""
     initial: TeacherRef | None = None
     """Initial teacher, whose held-out images the method of a variant uses."""
-    initial_weights: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    initial_weights: Digest | None = None
     """SHA-256 of the file of initial weights, see ``rkd_core.results.initial_weights``."""
     given_logits: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Digest of the logits of a teacher without a network, see
     ``rkd_core.teachers.given_logits``."""
     derived: Derivation | None = None
     """Derivation of a teacher from another one of the sweep; None if it is trained from scratch."""
-    network_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    network_digest: Digest | None = None
     """Digest of a network from outside the registry, see ``rkd_core.models.identify``."""
     tuned: Tuned | None = None
     """Tuning of a student of the grid whose recipe or multipliers differ from the sweep's."""
@@ -217,7 +222,7 @@ class TrainingSpec(Frozen):
             raise ValueError("an initial teacher belongs to a variant that goes by a hold-out")
         if student and self.held_out is not None:
             raise ValueError("only a teacher is trained without the held-out images")
-        objective = OBJECTIVES[self.objective]
+        objective = self.named_objective()
         if objective.takes_alpha != (self.alpha is not None):
             needed = "an alpha" if objective.takes_alpha else "no alpha"
             raise ValueError(f"the {self.objective} objective takes {needed}")
@@ -241,7 +246,7 @@ class TrainingSpec(Frozen):
 
     def _check_multipliers(self) -> None:
         shifted = self.derived is not None and self.derived.by == "shifted"
-        ascends = OBJECTIVES[self.objective].uses_multipliers(self.alpha) and not shifted
+        ascends = self.named_objective().uses_multipliers(self.alpha) and not shifted
         if ascends != (self.multipliers is not None):
             raise ValueError("multipliers belong to trainings that update them, and only to those")
         averaged = self.multipliers.averaged_iterates if self.multipliers else None
@@ -284,6 +289,10 @@ class TrainingSpec(Frozen):
             )
         if not method.trains and self.teacher and self.teacher.architecture != self.architecture:
             raise ValueError(f"{variant.method} keeps its teacher's network")
+
+    def named_objective(self) -> objectives.Objective:
+        """Return the objective, which the code with ``objective_digest`` defines."""
+        return objectives.find(self.objective, self.objective_digest)
 
     @property
     def epochs(self) -> int:

@@ -315,7 +315,9 @@ class Run:
     def _current_costs(self) -> Tensor:
         """Return the current class costs, float64 ``(classes,)``."""
         multipliers = None if self.ascent is None else self.ascent.log_multipliers.exp()
-        return class_costs(self.spec.objective, self._targets.priors, multipliers, self.spec.alpha)
+        named, priors = self.spec.objective, self._targets.priors
+        digest = self.spec.objective_digest
+        return class_costs(named, priors, multipliers, self.spec.alpha, digest)
 
 
 def _loss(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from analysis.selection.criteria import Constrained, Criterion
-from rkd_core.errors import UserError, require, unknown_name
+from rkd_core.errors import UserError, require
 from rkd_core.specs import HoldoutRule
 from sweeps.cli import method_names
 from sweeps.cli.budget import Budget, search_of
 from sweeps.cli.options import Options
 from sweeps.cli.repeats import repeats
-from sweeps.search.strategies import STRATEGIES
+from sweeps.search.strategies import STRATEGIES, options_of
 
 __all__ = ["average_constraint", "check_economy", "check_given_logits", "check_temperature"]
 
@@ -42,7 +42,7 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
         return criterion
     raise UserError(
         f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
-        "--weight, --order, --floor, --group, --keep balanced and --reference best"
+        "--criterion, --weight, --order, --floor, --group, --keep balanced and --reference best"
     )
 
 
@@ -123,10 +123,8 @@ def _check_search(options: Options) -> None:
     economy, grid = options.economy, options.grid
     if economy.budget is not None:
         Budget.parse(economy.budget)
-    if economy.search not in ("grid", *STRATEGIES):
-        raise unknown_name("--search", economy.search, ("grid", *STRATEGIES))
     search = search_of(economy)
-    of_search = () if search is None else STRATEGIES[search].options
+    of_search = () if search is None else options_of(search)
     for name, entry in STRATEGIES.items():
         for option in entry.options:
             given = getattr(economy, option) != getattr(type(economy), option)

@@ -1,26 +1,14 @@
-"""Import of plug-ins, and the networks that they name."""
+"""Plug-ins of a command, and the networks that they name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rkd_core import models, plugins
-from rkd_core.errors import UserError
-from sweeps.cli.options import Extensions, Options
+from analysis.selection.rule_options import load_plugins
+from rkd_core import models
+from sweeps.cli.options import Options
 
-__all__ = ["load_plugins", "with_plugins"]
-
-
-def load_plugins(extensions: Extensions) -> None:
-    """Import the modules that ``--plugin`` names.
-
-    Raises:
-        UserError: A module does not exist, cannot be imported, or registers nothing.
-    """
-    try:
-        plugins.load(extensions.plugin)
-    except UserError as error:
-        raise UserError(f"--plugin {error}") from error
+__all__ = ["with_plugins"]
 
 
 def with_plugins(options: Options) -> Options:
@@ -29,7 +17,7 @@ def with_plugins(options: Options) -> Options:
     Raises:
         UserError: A plug-in or a network cannot be imported.
     """
-    load_plugins(options.extensions)
+    load_plugins(options.extensions.plugin)
     training = options.training
     teacher, student = training.teacher_architecture, training.student_architecture
     networks = replace(

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from analysis.runs.class_lists import distinct
 from analysis.selection.criteria import Criterion
-from rkd_core import datasets, records
+from rkd_core import datasets, objectives, records
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import wait_asleep
 from rkd_core.models import Identity
@@ -131,7 +131,7 @@ def prepare(
     if machine.serial:
         wait_asleep()
     dataset = load_data(options, data)
-    criterion = options.selection.criterion(distinct(dataset.class_names))
+    criterion = options.selection.resolve(distinct(dataset.class_names))
     if search_of(economy) is not None:
         average_constraint(criterion, "--search")
     joined = not machine.serial and (machine.address is not None or is_running())
@@ -145,6 +145,9 @@ def prepare(
     tuning(economy, settings)  # raises before the folder is created
     plan = make_plan(settings, dataset.fingerprint)
     check_suited(networks, [run.spec for run in plan.runs], dataset)
+    for name, digest in {(run.spec.objective, run.spec.objective_digest) for run in plan.runs}:
+        if digest is not None:
+            objectives.try_out(name, digest)
     plan = spread(plan) if economy.prune else plan
     out = location(machine.out) if machine.out else Path("results") / dataset.name
     check_folder(out, dataset.name, dataset)

@@ -43,6 +43,7 @@ from sweeps.folder import thumbnails
 from sweeps.folder.cleanup import (
     bytes_needed,
     keep_networks,
+    keep_plugins,
     keep_teacher,
     keep_weights,
     prediction_bytes,
@@ -166,6 +167,7 @@ def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
     starting = missing if work.search is None else job.plan.runs
     if missing:
         keep_networks(job.networks, job.out)
+        keep_plugins(missing, job.out)
     keep_teacher(job.options.training, job.dataset, job.out, job.settings.given_logits)
     keep_weights(
         job.options.training, job.dataset, job.networks, job.out, starting if missing else ()

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rkd_core import datasets, records
+from analysis.selection.rule_options import load_plugins
+from rkd_core import datasets, plugins, records
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.records import Record, predictions
@@ -18,8 +19,7 @@ from rkd_core.storage import files
 from rkd_core.storage.files import Location, location
 from rkd_core.text import json_text
 from rkd_core.text.nouns import counted
-from sweeps.cli.extensions import load_plugins
-from sweeps.cli.options import Extensions, OptionalName, OptionalPath, Plugins
+from sweeps.cli.options import OptionalName, OptionalPath, Plugins
 from sweeps.cli.options import Options as SweepOptions
 from sweeps.cli.parse import parse
 from sweeps.commands.entry import CommandLine
@@ -70,6 +70,7 @@ def run(options: Options) -> int:
     out = location(options.results)
     if not files.is_folder(out / "records"):
         raise UserError(f"{out} is not a results folder: it has no records")
+    plugins.search(out)
     done, missing = _runs(out)
     if not missing:
         print(f"All {counted(done, 'training')} have predictions.")
@@ -125,7 +126,7 @@ def _options(out: Location, options: Options) -> SweepOptions:
     except (UserError, SystemExit):  # such as the options of paper.py
         if named is None and options.dataset is None:
             raise UserError(f"{out / 'plan.json'} does not name the data; give --dataset") from None
-    load_plugins(Extensions(options.plugin or found.extensions.plugin))
+    load_plugins(options.plugin or found.extensions.plugin)
     name = options.dataset or (named if named in datasets.names() else found.data.dataset)
     data = replace(found.data, dataset=name)
     if options.data_dir is not None:

@@ -81,9 +81,14 @@ def _caches(out: Location) -> Iterator[Task]:
     for name in _names(out / table_or_live.FOLDER):
         path = out / table_or_live.FOLDER / name
         yield partial(_cache, path, table_or_live.FILE, name.split("-")[0])
-    for module in (code, initial_weights, given_logits):
-        for digest in _names(out / module.FOLDER):
-            yield partial(_cache, out / module.FOLDER / digest, module.FILE, digest)
+    for folder, file in (
+        (code.FOLDER, code.FILE),
+        (code.PLUGINS, code.FILE),
+        (initial_weights.FOLDER, initial_weights.FILE),
+        (given_logits.FOLDER, given_logits.FILE),
+    ):
+        for digest in _names(out / folder):
+            yield partial(_cache, out / folder / digest, file, digest)
 
 
 def _cache(path: Location, name: str, run_id: str) -> list[Damage]:
@@ -195,7 +200,8 @@ def sweep_leftovers(out: Location) -> int:
         The number of deleted files.
     """
     leftovers = []
-    own = (table_or_live.FOLDER, initial_weights.FOLDER, code.FOLDER, given_logits.FOLDER)
+    own = (table_or_live.FOLDER, initial_weights.FOLDER, given_logits.FOLDER)
+    own += (code.FOLDER, code.PLUGINS)
     bundled = [out / name for name in ("artifacts", *own)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]

@@ -26,7 +26,7 @@ from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.settings import Settings
 from sweeps.running.sweep import Failure
 from sweeps.search.search import Search
-from sweeps.search.strategies import STRATEGIES
+from sweeps.search.strategies import describe
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def print_failures(
 
 def print_search(console: Console, kind: str, budget: Budget) -> None:
     """Print that a search chooses the trainings."""
-    console.print(f"Of these, {STRATEGIES[kind].description}, for {budget}", highlight=False)
+    console.print(f"Of these, {describe(kind)}, for {budget}", highlight=False)
 
 
 def print_economy(
@@ -259,7 +259,7 @@ def print_registries(console: Console) -> None:
     """List the data sets, methods, networks and recipes with one line each."""
     for title, entries in (
         ("Data sets", datasets.names() | plugins.datasets.listed() | _OWN),
-        ("Methods", methods.descriptions()),
+        ("Methods", methods.descriptions() | plugins.methods.listed()),
         ("Networks", models.architectures() | plugins.networks.listed() | _OTHER_NETWORKS),
         ("Recipes", recipes.descriptions()),
     ):

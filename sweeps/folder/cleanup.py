@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from rkd_core import datasets, models
+from rkd_core import datasets, models, plugins
 from rkd_core.errors import UserError
 from rkd_core.plugins import code
 from rkd_core.records import predictions
@@ -28,6 +28,7 @@ from sweeps.planning.settings import Settings
 __all__ = [
     "bytes_needed",
     "keep_networks",
+    "keep_plugins",
     "keep_teacher",
     "keep_weights",
     "prediction_bytes",
@@ -64,6 +65,21 @@ def keep_networks(networks: Mapping[str, models.Identity], out: Location) -> Non
                 code.keep(out, network.digest, network.code)
             except OSError as error:
                 raise UserError(f"--out {out} cannot be written: {error}") from error
+
+
+def keep_plugins(runs: Sequence[PlannedRun], out: Location) -> None:
+    """Store the code of the plug-ins that runs use in the results folder.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    specs = [run.spec for run in runs]
+    used = {(plugins.objectives, one.objective) for one in specs if one.objective_digest}
+    used |= {(plugins.methods, v.method) for one in specs if (v := one.variant) and v.code_digest}
+    try:
+        plugins.keep(out, used)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from error
 
 
 def keep_weights(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from rkd_core import methods, plugins
 from rkd_core.methods.common.protocol import Method
 from rkd_core.methods.one_hot import OneHot
-from rkd_core.objectives import OBJECTIVES, NamedObjective, by_alpha, on_grid
+from rkd_core.objectives import NamedObjective, by_alpha, find, on_grid
 from rkd_core.specs import (
     Derivation,
     HoldoutRule,
@@ -262,7 +263,11 @@ class Planner:
             temperature=getattr(method, "temperature", None),
             teacher=ref,
             initial=initial,
-            variant=Variant(method=method.name, options=method.model_dump(mode="json")),
+            variant=Variant(
+                method=method.name,
+                options=method.model_dump(mode="json"),
+                code_digest=methods.digest(method.name),
+            ),
             **self._shared(by_alpha(None), seed),
         )
         needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
@@ -352,6 +357,7 @@ class Planner:
             "dataset": settings.dataset,
             "data": settings.data,
             "objective": name,
+            "objective_digest": plugins.objectives.digest(name),
             "alpha": alpha,
             "recipe": settings.recipe,
             "scale_by_classes": settings.scale_by_classes,
@@ -370,7 +376,7 @@ _DERIVED_EPOCHS = {"head": 0.2, "warm": 0.3}
 
 def _multipliers(options: MultiplierOptions, objective: NamedObjective) -> MultiplierOptions | None:
     name, alpha = objective
-    return options if OBJECTIVES[name].uses_multipliers(alpha) else None
+    return options if find(name).uses_multipliers(alpha) else None
 
 
 def _trade_off(spec: TrainingSpec | TeacherRef) -> str:

@@ -12,7 +12,7 @@ from sweeps.cli.options import Economy
 from sweeps.planning.plan import Plan, PlannedRun
 from sweeps.planning.settings import Settings
 from sweeps.search.search import Search
-from sweeps.search.strategies import STRATEGIES, create
+from sweeps.search.strategies import create, options_of
 from sweeps.search.strategy import Goal, Request, Space
 from sweeps.search.tuning import tuning
 
@@ -57,7 +57,7 @@ def begin(
         Space(settings.alphas, settings.temperatures, settings.seeds),
         goal,
         teacher_cost=max(run.work for run in whole.teachers) / max(student.epochs, 1),
-        options={option: getattr(economy, option) for option in STRATEGIES[name].options},
+        options={option: getattr(economy, option) for option in options_of(name)},
         tuning=tuning(economy, settings),
         dataset=student.dataset,
         family=family_id(student, fingerprint),

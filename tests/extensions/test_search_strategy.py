@@ -1,17 +1,19 @@
-"""A search strategy that is added as docs/architecture.md says: a class, and an entry."""
+"""Search strategies that are added as docs/architecture.md says, and by plug-ins."""
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from rkd_core import plugins
 from rkd_core.errors import UserError
 from sweeps.cli.budget import Budget, search_of
 from sweeps.cli.economy_checks import check_economy
 from sweeps.cli.parse import parse
 from sweeps.display.summary import print_search
 from sweeps.search.build import begin
+from sweeps.search.registered import RegisteredStrategy
 from sweeps.search.strategies import STRATEGIES, Entry
-from sweeps.search.strategy import Goal, Point
+from sweeps.search.strategy import Goal, Point, Request, Space
 from tests.sweeps.search.test_live import SMALL, WHOLE, finish
 
 
@@ -62,3 +64,52 @@ def test_a_sweep_trains_what_it_proposes(tmp_path):
     students = [run.run_id for run in WHOLE.students if run.run_id in trained]
     assert students == [run.run_id for run in WHOLE.students[: len(students)]]
     assert len(students) > len(WHOLE.students) // 3
+
+
+def test_a_strategy_of_a_plug_in_trains_what_it_proposes(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins.search_strategies, "_entries", {})
+    plugins.search_strategies.register("mine")(InOrder)
+    economy = parse(["--search", "mine", "--budget", "50%"]).economy
+    check_economy(parse(["--search", "mine"]))
+    options = {"slots": 1, "seconds": lambda run: 2.0, "added": lambda plan: None}
+    found = begin(economy, Goal(), SMALL, "data", WHOLE, {}, tmp_path, **options)
+    trained = finish(found)
+    students = [run.run_id for run in WHOLE.students if run.run_id in trained]
+    assert students == [run.run_id for run in WHOLE.students[: len(students)]]
+
+
+SPACE = Space((0.0,), (1.0,), (0,))
+POINT = Point(SPACE.cells[0], 0)
+
+
+def asking(*points):
+    """A strategy that proposes these points."""
+    left = iter(points)
+    return lambda request: type("Asking", (), {"ask": lambda self: next(left)})()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda request: 3, r"--search mine is no search strategy: it has no ask\(\)"),
+        (lambda request: 1 / 0, r"--search mine raises: .*ZeroDivisionError"),
+        (asking(), r"--search mine: ask\(\) raises: .*StopIteration"),
+        (asking(3), r"ask\(\) must return None or Point\(cell, seed\) .* not 3"),
+        (asking(Point(POINT.cell, 7)), r"one of request.space.cells and of request.space.seeds"),
+        (asking(POINT, POINT), r"for the second time"),
+    ],
+)
+def test_faulty_strategies_are_refused_in_one_line(make, message):
+    with pytest.raises(UserError, match=message):
+        strategy = RegisteredStrategy("mine", make, Request(SPACE, Goal()))
+        assert strategy.ask() == POINT
+        strategy.ask()
+
+
+def test_only_asking_is_required():
+    strategy = RegisteredStrategy("mine", asking(None), Request(SPACE, Goal()))
+    strategy.tell(POINT, None)
+    strategy.taught(None, {})
+    assert strategy.outlook()[0] is None
+    assert strategy.cells == SPACE.cells
+    assert strategy.ask() is None

@@ -44,10 +44,12 @@ def train_trial(
     """
     from ray import tune
 
+    from rkd_core import plugins
     from sweeps.folder.lease import taken_away
     from sweeps.running.hangs import ending_the_process, watched
     from sweeps.running.trial import carry_out, spoiled
 
+    plugins.search(out)
     alone = len(config["specs"]) == 1
     began = time.monotonic()
     reported: defaultdict[str, float] = defaultdict(lambda: began)

@@ -30,7 +30,7 @@ def test_both_commands_read_the_same_rule(line, criterion):
     add_options(parser)
     options = parse([*line.split(), "--estimate", "raw"])
     check(options)
-    assert options.selection.criterion(NAMES) == criterion
+    assert options.selection.resolve(NAMES) == criterion
     alone = rule_of(parser.parse_args([*line.split(), "--estimate", "raw"]))
     assert astuple(alone) == astuple(options.selection)
 
@@ -52,7 +52,7 @@ def test_a_rule_without_sense_is_refused_before_the_data_are_read(line, named):
 
 @pytest.mark.parametrize("line", list(RULES))
 def test_searches_follow_a_constraint_on_the_average(line):
-    criterion = parse(line.split()).selection.criterion(NAMES)
+    criterion = parse(line.split()).selection.resolve(NAMES)
     if line in ("", "--worst-k 2 --margin 0.01"):
         assert average_constraint(criterion, "--search") == criterion
     else:
