@@ -45,6 +45,7 @@ analysis.select analysis.watch
 analysis
 sweeps.stop
 sweeps.search.strategy
+sweeps.search.registered
 sweeps.search.strategies
 sweeps.cli
 sweeps.planning

@@ -10,6 +10,7 @@ of the groups ``robust_distillation.networks``, ``.datasets`` and so on, one for
 
 from __future__ import annotations
 
+from rkd_core.plugins.kept import search
 from rkd_core.plugins.objects import call, is_reference, load_object, reference_to
 from rkd_core.plugins.registry import (
     Registry,
@@ -20,7 +21,6 @@ from rkd_core.plugins.registry import (
     methods,
     networks,
     objectives,
-    search,
     search_strategies,
 )
 

@@ -147,7 +147,7 @@ def collect(target: str) -> Code:
     size = sum(len(text.encode()) for text in code.files.values())
     if size > LARGEST:
         raise UserError(
-            f"{target} imports {size / 1e6:.1f} MB of Python files beside it, more than "
+            f"{place} imports {size / 1e6:.1f} MB of Python files beside it, more than "
             f"{LARGEST / 1e6:.1f} MB, which are copied into the results folder: put it into "
             "a file that imports less"
         )

@@ -1,29 +1,23 @@
 """Registries of the objects that plug-ins add by name, one for each kind.
 
 The code of methods, objectives and criteria is part of what they define: its digest enters run ids,
-and it is kept in the results folder, ``plugins/<digest>/code.json``. ``plugins/names.json`` holds
-the digest of each name that was used last, and under ``entry_points`` the attributes of objects
-that their modules do not register themselves, by digest. Workers and later commands load the code
-from there.
+and results folders keep it, see ``rkd_core.plugins.kept``.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rkd_core.errors import UserError
-from rkd_core.plugins import objects
+from rkd_core.plugins import kept, objects
 
 if TYPE_CHECKING:
-    from rkd_core.plugins.code import Code
     from rkd_core.storage.files import Location
 
 __all__ = [
@@ -35,14 +29,12 @@ __all__ = [
     "methods",
     "networks",
     "objectives",
-    "search",
     "search_strategies",
 ]
 
 T = TypeVar("T")
 
 _GROUP = "robust_distillation"
-_NAMES, _ATTRIBUTES = "names.json", "entry_points"
 _NAME = re.compile(r"[^\W\d][\w.-]*")
 
 
@@ -70,11 +62,7 @@ class Entry:
     @cached_property
     def digest(self) -> str:
         """Digest of the code that defines the object, which is found again by this digest."""
-        from rkd_core.plugins import code
-
-        collected = code.collect(f"{self.place}:{self.attribute or 'x'}")
-        _codes[collected.digest] = collected
-        return collected.digest
+        return kept.collect(self.place)
 
 
 class Registry:
@@ -134,8 +122,7 @@ class Registry:
 
     def known(self) -> list[str]:
         """Return the names that plug-ins registered, here or in a results folder, sorted."""
-        kept = {name for found in _kept.values() for name in found.get(self.group, {})}
-        return sorted(kept | {*self._entries})
+        return sorted(kept.names(self.group) | {*self._entries})
 
     def listed(self) -> dict[str, str]:
         """Return the names of plug-ins and of entry points, with the first lines of docstrings."""
@@ -160,8 +147,8 @@ class Registry:
         entry = self._find(name)
         if entry is not None:
             return entry.target
-        kept = self._kept_digest(name)
-        return None if kept is None else self._copy(name, kept).target
+        last = kept.digest(self.group, name)
+        return None if last is None else self._copy(name, last).target
 
     def digest(self, name: str) -> str | None:
         """Return the digest of the code that defines an object; None if there is no such name.
@@ -171,7 +158,7 @@ class Registry:
         """
         entry = self._find(name)
         if entry is None:
-            return self._kept_digest(name)
+            return kept.digest(self.group, name)
         self._copy(name, entry.digest)
         return entry.digest
 
@@ -230,6 +217,8 @@ class Registry:
         return self._entries.get(name)
 
     def _entry_point(self, name: str) -> Entry | None:
+        if _NAME.fullmatch(name) is None:
+            return None
         from importlib.metadata import entry_points
 
         found = [*dict.fromkeys(entry_points(group=f"{_GROUP}.{self.group}", name=name))]
@@ -246,12 +235,6 @@ class Registry:
             return self._entries.pop(name)
         return Entry(target, module, sys.modules[module].__file__, attribute=attribute)
 
-    def _kept_digest(self, name: str) -> str | None:
-        for found in _kept.values():
-            if name in found.get(self.group, {}):
-                return str(found[self.group][name])
-        return None
-
     def _copy(self, name: str, digest: str) -> Entry:
         """Return the object that stored code registers.
 
@@ -261,7 +244,7 @@ class Registry:
         key = name, digest
         if key in self._copies:
             return self._copies[key]
-        known, code = self._entries.get(name), _code(digest)
+        known, code = self._entries.get(name), kept.code_of(digest)
         if code is None:
             raise UserError(
                 f"the code of the {self.kind} {name!r} ({digest[:12]}) is not here: give the "
@@ -290,9 +273,7 @@ class Registry:
         """Add an object that its module does not register itself."""
         known = self._entries.get(name)
         attribute = None if known is None else known.attribute
-        if attribute is None:
-            kept = (found.get(_ATTRIBUTES, {}).get(digest, {}) for found in _kept.values())
-            attribute = next((one[name] for one in kept if name in one), None)
+        attribute = attribute or kept.attribute(digest, name)
         if (name, digest) not in self._copies and attribute is not None:
             target = getattr(module, attribute)
             entry = Entry(target, module.__name__, None, attribute=attribute)
@@ -307,10 +288,6 @@ criteria = Registry("criterion", "criteria")
 search_strategies = Registry("search strategy", "search_strategies")
 
 _REGISTRIES = (networks, datasets, methods, objectives, criteria, search_strategies)
-_codes: dict[str, Code] = {}
-"""Code of plug-ins in this process, by digest."""
-_kept: dict[Location, Mapping[str, Any]] = {}
-"""Digests by registry and name, by results folder."""
 
 
 def load(places: Iterable[str]) -> None:
@@ -331,31 +308,6 @@ def load(places: Iterable[str]) -> None:
             )
 
 
-def search(out: Location, *, again: bool = True) -> None:
-    """Find the code of plug-ins in a results folder, too, if it is not in this process.
-
-    Args:
-        out: The results folder.
-        again: Whether to read the list of names there if it was read before.
-
-    Raises:
-        UserError: The list of names there is damaged.
-    """
-    from rkd_core.plugins import code
-    from rkd_core.storage import files
-    from rkd_core.text import json_text
-
-    if out in _kept and not again:
-        return
-    path = out / code.PLUGINS / _NAMES
-    try:
-        _kept[out] = json_text.parse_object(files.read(path))
-    except FileNotFoundError:
-        _kept.setdefault(out, {})
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
 def keep(out: Location, used: Iterable[tuple[Registry, str]]) -> None:
     """Store the code of plug-ins in a results folder, where workers and later commands find it.
 
@@ -366,36 +318,14 @@ def keep(out: Location, used: Iterable[tuple[Registry, str]]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    from rkd_core.plugins import code
-    from rkd_core.storage import files
-
-    search(out)
-    names = copy.deepcopy(dict(_kept[out]))
-    for registry, name in used:
-        digest = registry.digest(name)
-        if digest is not None and digest in _codes:
-            code.keep(out, digest, _codes[digest], code.PLUGINS)
-            names.setdefault(registry.group, {})[name] = digest
-            attribute = registry.attribute(name)
-            if attribute is not None:
-                names.setdefault(_ATTRIBUTES, {}).setdefault(digest, {})[name] = attribute
-    if names != _kept[out]:
-        content = json.dumps(names, indent=1, sort_keys=True)
-        files.replace_file(out / code.PLUGINS / _NAMES, content.encode())
-        _kept[out] = names
-
-
-def _code(digest: str) -> Code | None:
-    """Return code of this process or of a results folder."""
-    from rkd_core.plugins import code
-
-    for out in _kept:
-        if digest not in _codes:
-            try:
-                _codes[digest] = code.load(out, digest, code.PLUGINS)
-            except (UserError, FileNotFoundError):
-                continue
-    return _codes.get(digest)
+    kept.store(
+        out,
+        [
+            kept.Use(registry.group, name, digest, registry.attribute(name))
+            for registry, name in used
+            if (digest := registry.digest(name)) is not None
+        ],
+    )
 
 
 def _summary(target: Any) -> str:

@@ -42,7 +42,7 @@ class RegisteredStrategy:
 
     def ask(self) -> Point | None:
         """Return the next student; None if none is left or a result is needed first."""
-        point = self._called("ask", lambda: self._made.ask())
+        point = self._called("ask", self._made.ask)
         if point is None:
             return None
         if not (

@@ -41,7 +41,7 @@ def forget(monkeypatch):
     monkeypatch.setattr(plugins.criteria, "_entries", {})
     monkeypatch.setattr(plugins.criteria, "_copies", {})
     for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.registry.{state}", {})
+        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
 
 
 def answer():

@@ -53,7 +53,7 @@ def forget(monkeypatch):
         monkeypatch.setattr(registry, "_entries", {})
         monkeypatch.setattr(registry, "_copies", {})
     for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.registry.{state}", {})
+        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
 
 
 def rows():

@@ -100,10 +100,13 @@ def asking(*points):
     ],
 )
 def test_faulty_strategies_are_refused_in_one_line(make, message):
-    with pytest.raises(UserError, match=message):
+    def use():
         strategy = RegisteredStrategy("mine", make, Request(SPACE, Goal()))
         assert strategy.ask() == POINT
         strategy.ask()
+
+    with pytest.raises(UserError, match=message):
+        use()
 
 
 def test_only_asking_is_required():
