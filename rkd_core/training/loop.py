@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rkd_core import records
+from rkd_core import plugins, records
 from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
@@ -136,7 +136,9 @@ def train(
 
 
 def _load_code(specs: Iterable[TrainingSpec], out: Location | None) -> None:
-    """Load the code of users' networks from the results folder."""
+    """Load the code of users' networks from the results folder, and find that of plug-ins."""
+    if out is not None:
+        plugins.search(out, again=False)
     for spec in specs:
         if spec.network_digest is not None and out is not None:
             load_code(spec.architecture, spec.network_digest, out)
