@@ -42,7 +42,7 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
         return criterion
     raise UserError(
         f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
-        "--criterion, --weight, --order, --floor, --group, --keep balanced and --reference best"
+        "--weight, --order, --floor, --group, --criterion, --keep balanced and --reference best"
     )
 
 

@@ -201,8 +201,8 @@ def sweep_leftovers(out: Location) -> int:
     """
     leftovers = []
     own = (table_or_live.FOLDER, initial_weights.FOLDER, given_logits.FOLDER)
-    own += (code.FOLDER, code.PLUGINS)
-    bundled = [out / name for name in ("artifacts", *own)]
+    of_code = (code.FOLDER, code.PLUGINS)
+    bundled = [out / name for name in ("artifacts", *own, *of_code)]
     saved = out / checkpoints.FOLDER
     bundled += [saved / run_id for run_id in _names(saved)]
     predicted = [out / predictions.FOLDER / split for split in SPLITS]

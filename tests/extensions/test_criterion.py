@@ -116,7 +116,7 @@ def test_unknown_names_and_exclusions(capsys):
     for more in (["--budget", "50%"], ["--prune"]):
         line = ["--plugin", "rule.py", "--criterion", "nearest", "--serial", *more]
         assert pareto([*line, "--dataset", "digits", "--out", "new"]) == 2
-        assert "leave out --criterion" in capsys.readouterr().err
+        assert "--group, --criterion, --keep balanced" in capsys.readouterr().err
 
 
 def test_it_loads_neither_torch_nor_ray():
