@@ -20,13 +20,16 @@ def uniform(classes: int) -> Tensor:
     return torch.zeros(classes, dtype=torch.float64).log_softmax(dim=0)
 
 
-def ascend(log_multipliers: Tensor, risks: Tensor, step_size: float) -> Tensor:
+def ascend(
+    log_multipliers: Tensor, risks: Tensor, step_size: float, *, check: bool = True
+) -> Tensor:
     """Take one exponentiated-gradient step: lambda_y <- lambda_y exp(step_size R_y), normalized.
 
     Args:
         log_multipliers: log lambda, ``(classes,)``.
         risks: Class risks R-hat of Algorithm 1, ``(classes,)``.
         step_size: gamma, above 0.
+        check: Whether to check the values of the risks, which waits for a GPU.
 
     Returns:
         The new log lambda, float64 ``(classes,)``: its exponentials sum to one, and none is
@@ -37,7 +40,7 @@ def ascend(log_multipliers: Tensor, risks: Tensor, step_size: float) -> Tensor:
     """
     if log_multipliers.shape != risks.shape:
         raise ValueError(f"{tuple(log_multipliers.shape)} multipliers, {tuple(risks.shape)} risks")
-    if not torch.isfinite(risks).all():
+    if check and not torch.isfinite(risks).all():
         raise ValueError("risks must be finite")
     raised = log_multipliers.to(torch.float64) + step_size * risks.to(torch.float64)
     return raised.log_softmax(dim=0).clamp_min(LOG_FLOOR).log_softmax(dim=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,16 +14,22 @@ from torch.nn import functional as F
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError
+from rkd_core.models.base import evaluating
 
 __all__ = [
+    "NOT_FINITE",
     "class_confidence",
     "class_counts",
     "iterate_logits",
     "logits_of",
     "predictions_of",
+    "predictions_of_all",
     "regularization_samples",
 ]
 
+
+NOT_FINITE = "the model's logits are not finite"
+"""Cause of a training that is abandoned for its logits."""
 
 _CHUNK = 4096  # images whose logits are converted to float64 at a time
 
@@ -46,7 +52,7 @@ def iterate_logits(
             with torch.no_grad(), execution.autocast():
                 logits = model(batch.images)
             if not bool(torch.isfinite(logits).all()):
-                raise DivergedError("the model's logits are not finite")
+                raise DivergedError(NOT_FINITE)
             yield batch, logits.float()
     finally:
         model.train(training)
@@ -61,6 +67,29 @@ def predictions_of(model: nn.Module, batches: Iterable[Batch], execution: Execut
     """Return predicted labels ``(n,)`` in the order of the batches, on the device."""
     parts = [logits.argmax(dim=1) for _, logits in iterate_logits(model, batches, execution)]
     return torch.cat(parts)
+
+
+def predictions_of_all(
+    models: Sequence[nn.Module], batches: Iterable[Batch], execution: Execution
+) -> list[tuple[Tensor, Tensor]]:
+    """Predict labels with several models, which share each batch; never wait for a GPU.
+
+    Returns:
+        Predicted labels ``(n,)`` in the order of the batches, and whether all logits are finite, a
+        boolean scalar, for each model; all on the device.
+    """
+    labels: list[list[Tensor]] = [[] for _ in models]
+    finite: list[list[Tensor]] = [[] for _ in models]
+    for batch in batches:
+        for number, model in enumerate(models):
+            with evaluating(model), execution.autocast():
+                logits = model(batch.images)
+            finite[number].append(torch.isfinite(logits).all())
+            labels[number].append(logits.float().argmax(dim=1))
+    return [
+        (torch.cat(own), torch.stack(all_finite).all())
+        for own, all_finite in zip(labels, finite, strict=True)
+    ]
 
 
 def class_counts(

@@ -37,6 +37,7 @@ from rkd_core.storage.files import Location, location
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
 from rkd_core.training import warm_start
+from rkd_core.training.array import begin_step, validate_all
 from rkd_core.training.completion import completed, description
 from rkd_core.training.controls import Progress, TrainingControls
 from rkd_core.training.given_teacher import complete_given
@@ -201,9 +202,7 @@ def _train_array(
         begin = max(done - epoch * count, 0)
         for step, batch in enumerate(array_data.batches.epoch(epoch, begin), begin):
             saving.step_begins(epoch * count + step, losses[:step])
-            for run in _alive(runs):
-                with _noted(run):
-                    run.begin_step(epoch, step)
+            begin_step(list(_alive(runs)), epoch, step)
             now = learning_rate(recipe, epoch * count + step, total)
             answers = None if teacher is None else teacher.logits(batch)
             losses[step] = steps(batch, answers, now)
@@ -211,11 +210,12 @@ def _train_array(
             if run.cause is None:
                 with _noted(run):
                     run.end_epoch(epoch, curve)
-                    seen = run.validate(epoch + 1) if epoch + 1 in validated else {}
-                    if controls.report is not None:
-                        at = epoch + 1, recipe.epochs
-                        figures = map(seen.get, _REPORTED)
-                        controls.report(Progress(run.run_id, *at, run.train_loss, now, *figures))
+        seen = validate_all(list(_alive(runs)), epoch + 1) if epoch + 1 in validated else {}
+        for run in _alive(runs):
+            if controls.report is not None:
+                at = epoch + 1, recipe.epochs
+                figures = map(seen.get(run.run_id, {}).get, _REPORTED)
+                controls.report(Progress(run.run_id, *at, run.train_loss, now, *figures))
         saving.epoch_ended(epoch + 1, count, last)
     if last < recipe.epochs:
         return _prune(runs, saving, array_data, started_at, max(last * count, done), out)
@@ -286,10 +286,7 @@ def _prune(
     dataset, execution = array_data.dataset, array_data.execution
     outcomes: dict[str, records.Record | str] = {}
     epochs = done // len(array_data.batches)
-    seen: dict[str, dict[str, Any]] = {}
-    for run in _alive(runs):
-        with _noted(run):
-            seen[run.run_id] = run.validate(epochs)
+    seen = validate_all(list(_alive(runs)), epochs)
     saving.save(done, saving.losses[:0])
     saving.count_seconds()
     for run in runs:

@@ -5,7 +5,7 @@ Figures are per class, so that any group of classes can be evaluated later from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from rkd_core.models.inference import (
     class_counts,
     iterate_logits,
     logits_of,
-    predictions_of,
+    predictions_of_all,
     regularization_samples,
 )
 from rkd_core.records import predictions, shifts
@@ -161,9 +161,13 @@ def _compared_with_teacher(
     return columns
 
 
-def validate(model: nn.Module, data: ArrayData) -> dict[str, Any]:
-    """Return columns with counts and accuracies on validation, without storing all logits."""
-    return _counts(predictions_of(model, data.validation, data.execution), data.dataset, "val")
+def validate(models: Sequence[nn.Module], data: ArrayData) -> list[dict[str, Any] | None]:
+    """Return columns with counts and accuracies on validation, without storing all logits.
+
+    The models share each batch. A model has None if one of its logits is not finite.
+    """
+    found = predictions_of_all(models, data.validation, data.execution)
+    return [_counts(p, data.dataset, "val") if finite else None for p, finite in found]
 
 
 def _labels(dataset: Dataset, split: Split) -> NDArray[np.int64]:

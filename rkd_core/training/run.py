@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,18 +21,21 @@ from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
 from rkd_core.models.base import Network, channels_last
 from rkd_core.models.features import forward, needs_activations, shapes
+from rkd_core.models.fold import FoldedNetwork
+from rkd_core.models.inference import NOT_FINITE
 from rkd_core.models.predictor import AveragedLogits
 from rkd_core.objectives import class_costs, margin_loss
 from rkd_core.seeds import stream_seed
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import Teacher
-from rkd_core.training.measurement import validate
 from rkd_core.training.multiplier_updates import Ascent
 from rkd_core.training.optimizer import optimizer_for
 from rkd_core.training.targets import OneHotTargets, Targets, TeacherTargets, true_probabilities
 from rkd_core.training.weight_average import WeightAverage
 
 __all__ = ["Run"]
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -48,6 +53,9 @@ class Run:
         cause: Reason why the training was abandoned; None if it was not.
         train_loss: Mean loss over the last epoch.
         seconds: Time spent on the training so far.
+        data: Data of the training.
+        position: Epoch and step of the next step, counted from 0.
+        ascent: Multipliers; None if the objective has none.
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class Run:
         self.cause: str | None = None
         self.train_loss = math.nan
         self.seconds = 0.0
-        self._data = data
+        self.data = data
         self._needs = Needs() if spec.variant is None else spec.variant.build().needs
         network = models.build(
             spec.architecture,
@@ -106,7 +114,7 @@ class Run:
         # Costs are updated in place, because recorded steps read the same memory.
         self._costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
-        self._position = 0, 0  # epoch and step
+        self.position = 0, 0
         self._validations: dict[int, list[int]] = {}  # correct predictions by class, by epochs done
 
     @property
@@ -126,20 +134,13 @@ class Run:
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the next steps, counted from 0."""
         self._epoch.fill_(epoch + 1)
-        if self.model.draws and self._data.execution.on_gpu:
+        if self.model.draws and self.data.execution.on_gpu:
             torch.cuda.manual_seed(stream_seed("draws", self.run_id, epoch))
 
     def changing(self) -> list[Tensor]:
         """Return the tensors that a step updates in place, except those of the optimizer."""
         averages = [] if self._average is None else self._average.changing()
         return [*self._trained.state_dict().values(), *averages]
-
-    def begin_step(self, epoch: int, step: int) -> None:
-        """Prepare the next step, counted from 0 in its epoch; update the multipliers if due."""
-        self._position = epoch, step
-        if self.ascent is not None and self.ascent.due(step):
-            self.ascent.update(self.model)
-            self._costs.copy_(self._current_costs())
 
     def step(
         self, images: Tensor, labels: Tensor, logits: Tensor | None, mix: LabelMix | None = None
@@ -152,7 +153,7 @@ class Run:
             logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
             mix: Second labels of mixed images; None if they are not mixed.
         """
-        with self._data.execution.autocast(), self._drawing():
+        with self.data.execution.autocast(), self._drawing():
             own = forward(self.model, images, self._needs)
         if self.loss is None:
             wanted = self._targets(labels, logits)
@@ -194,6 +195,8 @@ class Run:
         Raises:
             DivergedError: A loss is not finite.
         """
+        if self.ascent is not None and not self.ascent.finite:
+            raise DivergedError(NOT_FINITE)
         self.train_loss = float(losses.double().mean())
         if not math.isfinite(self.train_loss):
             bad = int((~torch.isfinite(losses)).nonzero()[0])
@@ -204,11 +207,27 @@ class Run:
             weights = self.model.state_dict().items()
             self._iterates.append({name: value.detach().clone() for name, value in weights})
 
-    def validate(self, epochs: int) -> dict[str, Any]:
-        """Measure the model on validation after ``epochs`` epochs; return columns of its record."""
-        columns = validate(self._evaluated, self._data)
+    def validated(self, epochs: int, columns: dict[str, Any]) -> None:
+        """Keep the figures of a validation after ``epochs`` epochs, columns of the record."""
         self._validations[epochs] = columns["val_class_correct"]
-        return columns
+
+    @cached_property
+    def folded(self) -> FoldedNetwork | None:
+        """Copy of the network for evaluation on a GPU; None if it cannot be folded."""
+        dataset = self.data.dataset
+        try:
+            return FoldedNetwork(self.model, (dataset.channels, *dataset.image_size))
+        except Exception as error:  # a network that cannot be traced is used without folding
+            log.info("%s is not folded: %s", self.spec.architecture, error)
+            return None
+
+    @property
+    def updating(self) -> nn.Module:
+        """Network with the current weights, for the evaluation of a multiplier update."""
+        if not self.data.execution.on_gpu or self.folded is None:
+            return self.model  # on a CPU, folding would change the last bits
+        self.folded.refresh()
+        return self.folded.module
 
     @property
     def validations(self) -> dict[str, Any]:
@@ -246,7 +265,7 @@ class Run:
 
         def part(prefix: str) -> dict[str, Tensor]:
             found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            return {name: value.to(self._data.execution.device) for name, value in found.items()}
+            return {name: value.to(self.data.execution.device) for name, value in found.items()}
 
         self.model.load_state_dict(part("model/"))
         if self.loss is not None:
@@ -260,7 +279,7 @@ class Run:
         if self.ascent is not None:
             self.ascent.log_multipliers = part("multipliers/")["log"]
             self.ascent.updates = int(state["multipliers/updates"])
-            self._costs.copy_(self._current_costs())
+            self.update_costs()
         while weights := part(f"iterate/{len(self._iterates)}/"):
             self._iterates.append(weights)
         if "looks" in state:
@@ -273,15 +292,15 @@ class Run:
 
         On a GPU they are seeded at the begin of an epoch, because recorded steps cannot seed.
         """
-        if not self.model.draws or self._data.execution.on_gpu:
+        if not self.model.draws or self.data.execution.on_gpu:
             yield
             return
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(stream_seed("draws", self.run_id, *self._position))
+            torch.default_generator.manual_seed(stream_seed("draws", self.run_id, *self.position))
             yield
 
     @property
-    def _evaluated(self) -> nn.Module:
+    def evaluated(self) -> nn.Module:
         """Network that is evaluated: the one with averaged weights if there is one."""
         return self.model if self._average is None else self._average.model
 
@@ -296,8 +315,8 @@ class Run:
         The weights of the network are those of the last step, or their moving average.
         """
         if not self._iterates:
-            return self._evaluated
-        dataset, networks = self._data.dataset, []
+            return self.evaluated
+        dataset, networks = self.data.dataset, []
         for weights in self._iterates:
             network = models.build(
                 self.spec.architecture,
@@ -309,8 +328,12 @@ class Run:
             )
             network.load_state_dict(weights)
             networks.append(network)
-        averaged = AveragedLogits(networks).to(self._data.execution.device)
+        averaged = AveragedLogits(networks).to(self.data.execution.device)
         return channels_last(averaged).eval()
+
+    def update_costs(self) -> None:
+        """Compute the class costs from the current multipliers."""
+        self._costs.copy_(self._current_costs())
 
     def _current_costs(self) -> Tensor:
         """Return the current class costs, float64 ``(classes,)``."""

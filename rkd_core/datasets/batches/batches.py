@@ -32,7 +32,7 @@ from rkd_core.datasets.streamed_set import CROP_AREA, StreamedImageSet
 from rkd_core.seeds import stream
 from rkd_core.specs import Recipe
 
-__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics"]
+__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics", "to_device"]
 
 PixelTransform = Callable[[Tensor, int], Tensor]
 """Function from pixels ``(batch, height, width, channels)`` and the number of the batch."""
@@ -303,7 +303,7 @@ class _Resident:
             for indices in self._to_device(rows):
                 yield self._batch(indices, None)
         else:
-            views = torch.from_numpy(self.draw(epoch)).to(self._device)
+            views = to_device(self.draw(epoch), self._device)
             for number, indices in enumerate(self._to_device(rows)):
                 yield self._batch(indices, views[indices], transform, number)
 
@@ -333,7 +333,7 @@ class _Resident:
 
     def _to_device(self, rows: Rows) -> tuple[Tensor, ...]:
         """Copy all rows at once; a copy in every step would wait for the previous step."""
-        whole = torch.from_numpy(np.concatenate(rows)).to(self._device)
+        whole = to_device(np.concatenate(rows), self._device)
         return whole.split([len(part) for part in rows])
 
 
@@ -353,6 +353,12 @@ class _Streamed:
             if transform is not None:
                 pixels = transform(pixels, number)
             yield Batch(self._normalize(pixels), labels, indices)
+
+
+def to_device(array: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return a copy on the device, which is made without waiting for a GPU."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _shared(array: NDArray[Any]) -> Tensor:

@@ -11,6 +11,7 @@ from rkd_core.errors import DivergedError
 from rkd_core.specs import Augmentation, DataOptions, MultiplierOptions, Recipe, run_id
 from rkd_core.teachers.answers import Teacher
 from rkd_core.training import loop, train
+from rkd_core.training.array import begin_step
 from rkd_core.training.run import Run
 from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 from tests.rkd_core.training.test_loop import (
@@ -176,8 +177,7 @@ def test_recorded_steps_are_plain_steps(device, changes, tmp_path):
     number = 0
     for epoch in range(recipe.epochs):
         for step, batch in enumerate(array_data.batches.epoch(epoch)):
-            for run in (*plain, *recorded):
-                run.begin_step(epoch, step)
+            begin_step([*plain, *recorded], epoch, step)
             logits, now = asked.logits(batch), 0.02 / (1 + number)
             losses = [steps(batch, logits, now).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
@@ -188,7 +188,10 @@ def test_recorded_steps_are_plain_steps(device, changes, tmp_path):
                 torch.testing.assert_close(
                     others.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name
                 )
-        assert one.multipliers == other.multipliers
+        # On a GPU the sums of weight gradients depend on the order of their parts.
+        tolerance = 0 if device == "cpu" else 1e-3
+        if one.multipliers is not None:
+            assert other.multipliers == pytest.approx(one.multipliers, rel=tolerance)
     if device == "cpu":
         assert (recorder.recorded, recorder.warm) == (1, 3)  # one recording for all steps
         assert recorder.branches[:3] == [0, 1, 2]

@@ -13,7 +13,7 @@ from rkd_core.results import artifacts
 from rkd_core.specs import DataOptions, MultiplierOptions, Recipe
 from rkd_core.teachers.answers import Teacher
 from rkd_core.training import train
-from rkd_core.training.multiplier_updates import Ascent, cycled_positions
+from rkd_core.training.multiplier_updates import Ascent, cycled_positions, update_all
 from rkd_core.training.targets import OneHotTargets, TeacherTargets, true_probabilities
 from tests.rkd_core.training.test_loop import colourful, student_spec, teacher_spec
 
@@ -103,16 +103,15 @@ def test_a_batch_is_measured_by_the_shares_of_the_whole_validation_set(digits):
             return F.one_hot(torch.full((len(images),), 3), 10).float()
 
     options = MultiplierOptions(step_size=0.5, batch=20)
-    ascent = Ascent(
-        options, true_probabilities(digits, "cpu"), ArrayData(teacher_spec(), digits, CPU)
-    )
+    data = ArrayData(teacher_spec(), digits, CPU)
+    ascent = Ascent(options, true_probabilities(digits, "cpu"), data)
     labels = digits.val.labels.tolist()
     seen = [labels[i] for i in cycled_positions(len(labels), 20, 0, seed=teacher_spec().seed)]
     grown = []
     for c in range(10):
         risk = 0.0 if c == 3 else (seen.count(c) / 20) / (labels.count(c) / len(labels))
         grown.append(math.exp(0.5 * risk))
-    ascent.update(Stuck())
+    update_all([ascent], [Stuck()], data)
     expected = [g / math.fsum(grown) for g in grown]
     assert ascent.log_multipliers.exp().tolist() == pytest.approx(expected, rel=1e-9)
 
@@ -126,11 +125,10 @@ def test_multipliers_rise_for_the_class_that_is_missed(digits, size):
             return F.one_hot(torch.full((len(images),), 3), 10).float()
 
     options = MultiplierOptions(step_size=0.5, batch=size)
-    ascent = Ascent(
-        options, true_probabilities(digits, "cpu"), ArrayData(teacher_spec(), digits, CPU)
-    )
+    data = ArrayData(teacher_spec(), digits, CPU)
+    ascent = Ascent(options, true_probabilities(digits, "cpu"), data)
     for _ in range(40):
-        ascent.update(Stuck())
+        update_all([ascent], [Stuck()], data)
     multipliers = ascent.log_multipliers.exp()
     assert ascent.updates == 40
     assert multipliers.argmin() == 3
