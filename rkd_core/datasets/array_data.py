@@ -49,7 +49,7 @@ class ArrayData:
             sampling=self.sampling,
             device=execution.device,
             statistics=self.statistics,
-            workers=execution.threads,
+            workers=execution.workers,
         )
         self.evaluation_batch_size = execution.evaluation_batch(dataset.image_size)
         self.validation, self.test = map(self.evaluation_batches, (dataset.val, dataset.test))
@@ -62,5 +62,5 @@ class ArrayData:
             batch_size=self.evaluation_batch_size,
             device=self.execution.device,
             statistics=self.statistics,
-            workers=self.execution.threads,
+            workers=self.execution.workers,
         )

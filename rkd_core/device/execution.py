@@ -11,9 +11,10 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rkd_core.device.hardware import use_all_queues
+from rkd_core.device.hardware import gpu_count, use_all_queues
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Execution", "Precision"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg")
 
 _SMALLEST_IMAGE = 16
 """Minimum side in pixels for bfloat16; for smaller images, casting costs more time than bfloat16
@@ -38,15 +41,31 @@ class Execution:
     Attributes:
         device: ``cpu`` or ``cuda``.
         precision: Precision of the forward and backward passes; ``auto`` for the faster one.
-        threads: Number of CPU threads, and of processes that decode streamed images; None leaves
-            both unchanged. The last bits of float sums depend on it.
+        threads: Number of CPU threads; None leaves it unchanged. The last bits of float sums depend
+            on it.
         recorded: Whether the steps of trainings on a GPU are recorded into CUDA graphs.
+        decoders: Number of processes that decode streamed images; None for ``threads``, and if that
+            is None, too, for one per CPU core, at most 8.
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
     recorded: bool = True
+    decoders: int | None = None
+
+    @staticmethod
+    def unseen_gpus() -> int:
+        """Return the number of GPUs that torch can use although the driver's library names none.
+
+        Sweeps count GPUs by that library (NVML). Without device files there is no GPU, and torch is
+        not imported.
+        """
+        if gpu_count() or not any(Path(name).exists() for name in _DEVICE_FILES):
+            return 0
+        import torch
+
+        return torch.cuda.device_count()
 
     @classmethod
     def best(cls) -> Execution:
@@ -69,16 +88,26 @@ class Execution:
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        if not self.on_gpu:
+            _keep_memory()
+        execution = self
+        if self.precision == "auto":
+            large = len(image_size) == 2 and min(image_size) >= _SMALLEST_IMAGE
+            faster = large and self._computes_bfloat16()
+            execution = replace(self, precision="bfloat16" if faster else "float32")
         if self.on_gpu:
             use_all_queues()
             torch.cuda.empty_cache()  # release memory that an earlier training reserved
-        else:
-            _keep_memory()
-        if self.precision != "auto":
-            return self
-        large = len(image_size) == 2 and min(image_size) >= _SMALLEST_IMAGE
-        faster = large and self._computes_bfloat16()
-        return replace(self, precision="bfloat16" if faster else "float32")
+            torch.backends.cudnn.benchmark = True  # all batches but the last have one size
+            # TF32 has the 10 bits of float16, so it is not what float32 asks for.
+            torch.backends.cudnn.allow_tf32 = execution.precision != "float32"
+            torch.backends.cuda.matmul.allow_tf32 = execution.precision != "float32"
+        return execution
+
+    @property
+    def workers(self) -> int | None:
+        """Number of processes that decode streamed images; None for one per core, at most 8."""
+        return self.threads if self.decoders is None else self.decoders
 
     @property
     def on_gpu(self) -> bool:

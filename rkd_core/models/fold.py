@@ -21,7 +21,7 @@ class FoldedNetwork:
 
     Args:
         network: Network of the copy. It must be possible to trace it.
-        shape: Channels, height and width of its images, for a comparison of both networks: tracing
+        shape: Shape of an image or array, channels first, for a comparison of both networks: tracing
             fixes the branches that a network takes.
 
     Attributes:
@@ -32,7 +32,7 @@ class FoldedNetwork:
         Exception: The network cannot be traced.
     """
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
         traced = fx.symbolic_trace(copy.deepcopy(network).eval().requires_grad_(False))
         modules, originals = dict(traced.named_modules()), dict(network.named_modules())
         calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
@@ -83,7 +83,7 @@ class FoldedNetwork:
         if self._copied[0]:
             torch._foreach_copy_(*self._copied)
 
-    def _compare(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    def _compare(self, network: nn.Module, shape: tuple[int, ...]) -> None:
         device = next(network.parameters()).device
         images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
         with evaluating(network):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rkd_core.datasets.array_data import ArrayData
-from rkd_core.datasets.batches.batches import to_device
+from rkd_core.datasets.batches.transfer import to_device
 from rkd_core.models.inference import predictions_of_all
 from rkd_core.multipliers import ascend, class_risks, uniform
 from rkd_core.seeds import stream, stream_seed

@@ -22,6 +22,7 @@ from rkd_core.models import Identity
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
 from rkd_core.text.console import Console
+from rkd_core.text.nouns import counted
 from sweeps.cli.budget import search_of
 from sweeps.cli.economy_checks import average_constraint
 from sweeps.cli.options import Options
@@ -197,7 +198,7 @@ def _hopeless(table: pa.Table, plan: Plan, pruner: Pruner) -> list[PlannedRun]:
     return [run for run in plan.students if run.run_id not in awaited and pruner.hopeless(run)]
 
 
-def choose_layout(job: Job, work: Work) -> None:
+def choose_layout(job: Job, work: Work, errors: Console) -> None:
     """Choose how to run the missing trainings, if any are to be run or estimated.
 
     The speed of this machine is measured if that is requested, or if the trainings are long and
@@ -207,6 +208,16 @@ def choose_layout(job: Job, work: Work) -> None:
     if not missing or (options.display.dry_run and not options.display.calibrate):
         return
     execution = execution_of(options.machine, job.cluster)
+    if not job.joined and not execution.on_gpu and options.machine.gpus_per_trial is None:
+        unseen = Execution.unseen_gpus()
+        if unseen:
+            errors.print(
+                f"PyTorch sees {counted(unseen, 'GPU')}, but the driver's NVML reports none: "
+                "training on the CPU; repair the driver, or pass --gpus-per-trial 0 to say so",
+                style="yellow",
+                markup=False,
+                highlight=False,
+            )
     asked = job.teacher_pass
     per_trial = trainings_per_trial(options.machine, job.settings, dataset, job.cluster, asked)
     images = len(dataset.train)

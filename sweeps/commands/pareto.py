@@ -119,7 +119,7 @@ def run(
         session = Session(command, stop, console, errors, resources)
         job = prepare(options, resources, console, data)
         work = find_work(job, errors)
-        choose_layout(job, work)
+        choose_layout(job, work, errors)
         announce(job, work, console)
         if options.display.dry_run:
             return 0

@@ -14,11 +14,12 @@ __all__ = ["Cluster"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """Number of GPUs, GPUs per trial, and number of concurrent trials."""
+    """Number of GPUs, GPUs per trial, number of concurrent trials, and CPU cores for each."""
 
     gpus: int
     gpus_per_trial: float
     slots: int
+    cores_per_trial: int = 1
 
     @classmethod
     def fit(cls, nodes: Sequence[tuple[float, float]], machine: Machine) -> Cluster:
@@ -46,10 +47,14 @@ class Cluster:
                 too_much = "--cpus-per-trial and --gpus-per-trial together exceed what"
             raise UserError(f"{too_much} one machine has")
         total = int(sum(gpus for _, gpus in nodes))
-        return cls(total, per_trial, min(slots, machine.max_concurrent or slots))
+        used = min(slots, machine.max_concurrent or slots)
+        cores = min(int(node[0] / min(room(*node), used)) for node in nodes if room(*node))
+        return cls(total, per_trial, used, max(1, cores))
 
     @classmethod
     def local(cls, machine: Machine) -> Cluster:
         """Return this machine, before Ray starts on it; with ``--serial`` it has one slot."""
         cluster = cls.fit([(cpu_count(), gpu_count())], machine)
-        return replace(cluster, slots=1) if machine.serial else cluster
+        if machine.serial:
+            return replace(cluster, slots=1, cores_per_trial=cpu_count())
+        return cluster

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from rkd_core.device.execution import Execution
-from rkd_core.device.hardware import gpu_memory, thread_count
+from rkd_core.device.hardware import (
+    CUDA_QUEUES,
+    gpu_memory,
+    thread_count,
+    use_all_queues,
+)
 from rkd_core.errors import UserError
 from rkd_core.teachers.table_or_live import TeacherPass, table_bytes
 
@@ -17,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
 
-_ON_GPU = 8  # trainings whose kernels together fill the chip
 _SHARING = 4  # students that share the forward pass of their teacher on a CPU
 _UNKNOWN_GPU = 16 * 2**30  # memory assumed for a GPU that cannot be queried
 _USABLE = 0.8  # usable share of the memory of a GPU
@@ -37,7 +41,7 @@ ONE = PerTrial()
 def trainings_per_trial(
     machine: Machine, settings: Settings, dataset: Dataset, cluster: Cluster, asked: TeacherPass
 ) -> PerTrial:
-    """Return ``--students-per-trial``, or as many as improve throughput and fit in memory.
+    """Return ``--students-per-trial``, or as many as run in parallel and fit in memory.
 
     On a CPU, trainings side by side cost as much as one after the other, so there are several only
     if they share the forward pass of their teacher.
@@ -59,7 +63,7 @@ def trainings_per_trial(
         half = machine.precision != "float32"
         digest = settings.network_digests.get(architecture)
         each = training_bytes(architecture, settings.recipe, dataset, half=half, digest=digest)
-        return max(1, min(_ON_GPU, int(usable / each)))
+        return max(1, min(CUDA_QUEUES, int(usable / each)))
 
     students = fitting(settings.student_architecture)
     if settings.given_logits is not None:
@@ -77,6 +81,7 @@ def execution_of(machine: Machine, cluster: Cluster) -> Execution:
     if gpu and machine.address is None:
         import torch
 
+        use_all_queues()
         if not torch.cuda.is_available():
             raise UserError(
                 f"PyTorch {torch.__version__} cannot use the GPU of this machine: install its "
@@ -84,4 +89,5 @@ def execution_of(machine: Machine, cluster: Cluster) -> Execution:
             )
     alone = machine.serial and machine.cpus_per_trial is None
     threads = thread_count() if alone else max(1, int(machine.cpus))
-    return Execution("cuda" if gpu else "cpu", machine.precision, threads)
+    decoders = max(threads, cluster.cores_per_trial) if gpu else None
+    return Execution("cuda" if gpu else "cpu", machine.precision, threads, decoders=decoders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 from rkd_core.specs import array_key
@@ -63,6 +64,9 @@ class Schedule:
     def take(self, teachers: int = 1, students: int = 1) -> list[PlannedRun]:
         """Take runs that can start now side by side: all of them share the array of the first.
 
+        If there are more than fit, they are divided into equal parts rather than full ones and a
+        rest, since a small array takes nearly as long as a large one on a GPU.
+
         Args:
             teachers: Largest number of runs if they are teachers.
             students: Largest number of runs if they are students.
@@ -81,7 +85,10 @@ class Schedule:
             if first.spec.stage == "student"
             else teachers
         )
-        while len(runs) < most and (run := self._pop(beside, company=True)) is not None:
+        company = {key for _, key in beside if key in self._ready and key not in self._alone}
+        parts = math.ceil((1 + len(company)) / most)
+        size = math.ceil((1 + len(company)) / parts) if most > 1 else 1
+        while len(runs) < size and (run := self._pop(beside, company=True)) is not None:
             runs.append(run)
         return runs
 

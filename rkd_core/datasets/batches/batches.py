@@ -25,6 +25,7 @@ from rkd_core.datasets.array_set import ArraySet, check_recipe
 from rkd_core.datasets.batches import heartbeat
 from rkd_core.datasets.batches.augmentation import Augmentation
 from rkd_core.datasets.batches.statistics import Statistics, normalization_statistics
+from rkd_core.datasets.batches.transfer import ahead, to_device
 from rkd_core.datasets.batches.transforms import LabelMix, Transforms
 from rkd_core.datasets.batches.workers import EVALUATION, Rows, WorkerPool
 from rkd_core.datasets.image_set import AnySet, ImageSet
@@ -32,7 +33,9 @@ from rkd_core.datasets.streamed_set import CROP_AREA, StreamedImageSet
 from rkd_core.seeds import stream
 from rkd_core.specs import Recipe
 
-__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics", "to_device"]
+__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "normalization_statistics"]
+
+_AHEAD = 2  # batches that are gathered before they are needed
 
 PixelTransform = Callable[[Tensor, int], Tensor]
 """Function from pixels ``(batch, height, width, channels)`` and the number of the batch."""
@@ -294,37 +297,61 @@ class _Resident:
         self._normalize = normalize
         self._images = _shared(images).to(_storage_device(images.nbytes, device))
         self._labels = _shared(labels).to(device)
+        self._apart = self._images.device.type != device.type
 
     def batches(
         self, rows: Rows, epoch: int, transform: PixelTransform | None = None
     ) -> Iterator[Batch]:
         """Yield a batch for each array of rows, augmented unless the epoch is ``EVALUATION``."""
         if epoch == EVALUATION:
-            for indices in self._to_device(rows):
-                yield self._batch(indices, None)
+            for indices, pixels in self._read(rows):
+                yield self._batch(indices, pixels, None)
         else:
             views = to_device(self.draw(epoch), self._device)
-            for number, indices in enumerate(self._to_device(rows)):
-                yield self._batch(indices, views[indices], transform, number)
+            for number, (indices, pixels) in enumerate(self._read(rows)):
+                yield self._batch(indices, pixels, views[indices], transform, number)
 
     def view_batches(self, keys: Rows) -> Iterator[Batch]:
         """Yield a batch for each array of keys ``index * views + view``."""
-        for key in self._to_device(keys):
-            yield self._batch(key // self.augmentation.views, key % self.augmentation.views)
+        count = self.augmentation.views
+        views = self._to_device([key % count for key in keys])
+        for seen, (indices, pixels) in zip(
+            views, self._read([key // count for key in keys]), strict=True
+        ):
+            yield self._batch(indices, pixels, seen)
 
     def draw(self, epoch: int) -> NDArray[np.int64]:
         """Return the view of every image of the set in an epoch, int64 ``(n,)``."""
         return self.augmentation.draw(stream(self._seed, epoch, 1), len(self._labels))
 
+    def _read(self, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield positions in the set and pixels of each batch, on the device.
+
+        If the images are not on the device, a thread gathers the next batches in page-locked
+        memory, from which they are copied while the device computes.
+        """
+        parts = self._to_device(rows)
+        if not self._apart:
+            for indices in parts:
+                yield indices, self._images.index_select(0, indices)
+            return
+        for indices, pixels in zip(parts, ahead(self._gather, rows, _AHEAD), strict=True):
+            yield indices, pixels.to(self._device, non_blocking=True)
+
+    def _gather(self, rows: NDArray[np.int64]) -> Tensor:
+        shape, pinned = (len(rows), *self._images.shape[1:]), self._device.type == "cuda"
+        pixels = torch.empty(shape, dtype=self._images.dtype, pin_memory=pinned)
+        return torch.index_select(self._images, 0, torch.from_numpy(rows), out=pixels)
+
     def _batch(
         self,
         indices: Tensor,
+        pixels: Tensor,
         views: Tensor | None,
         transform: PixelTransform | None = None,
         number: int = 0,
     ) -> Batch:
         heartbeat.beat()
-        pixels = self._images.index_select(0, indices.to(self._images.device)).to(self._device)
         if views is not None:
             pixels = self.augmentation.apply(pixels, views)
         if transform is not None:
@@ -353,12 +380,6 @@ class _Streamed:
             if transform is not None:
                 pixels = transform(pixels, number)
             yield Batch(self._normalize(pixels), labels, indices)
-
-
-def to_device(array: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return a copy on the device, which is made without waiting for a GPU."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _shared(array: NDArray[Any]) -> Tensor:

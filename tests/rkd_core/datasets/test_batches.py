@@ -1,5 +1,7 @@
 """Batches: augmentation against torchvision, purity in seed and epoch, streaming."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from rkd_core.datasets.batches.batches import (
     TrainingBatches,
     normalization_statistics,
 )
+from rkd_core.datasets.batches.transfer import ahead
 from rkd_core.errors import UserError
 from rkd_core.specs import DataOptions, Recipe, recipes
 from tests.rkd_core.datasets.on_disk import image_folder, random_images
@@ -325,3 +328,35 @@ def test_class_uniform_sampling_draws_classes_alike_and_images_within_them():
     assert np.abs(counts[:90] - 10_000 / 90).max() < 5 * (10_000 / 90) ** 0.5
     assert np.abs(counts[90:] - 1000).max() < 5 * 1000**0.5
     assert (batches.view_keys(200) == np.flatnonzero(counts)).all()
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED])
+def test_images_apart_from_the_device_are_gathered_ahead(recipe):
+    """A thread gathers them by positions that never were on the device."""
+    data = image_set()
+    on_device, apart = (TrainingBatches(data, recipe, seed=3) for _ in range(2))
+    evaluated = [EvaluationBatches(data, recipe, batch_size=7) for _ in range(2)]
+    threads, gather = set(), apart._pixels._gather
+
+    def noted(rows):
+        assert isinstance(rows, np.ndarray)
+        threads.add(threading.current_thread())
+        return gather(rows)
+
+    for batches in (apart, evaluated[1]):
+        batches._pixels._apart, batches._pixels._gather = True, noted
+    assert_same(content(apart.epoch(1)), content(on_device.epoch(1)))
+    keys = on_device.view_keys(2)
+    assert_same(content(apart.view_batches(keys, 9)), content(on_device.view_batches(keys, 9)))
+    assert_same(content(evaluated[1]), content(evaluated[0]))
+    assert threading.main_thread() not in threads
+
+
+def test_results_are_computed_ahead_in_order():
+    begun = []
+    results = ahead(lambda n: begun.append(n) or 10 * n, range(6), depth=2)
+    assert next(results) == 0
+    assert max(begun) <= 2
+    assert list(results) == [10, 20, 30, 40, 50]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda n: 1 // n, [1, 0], depth=2))

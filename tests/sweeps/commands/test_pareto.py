@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.select import main as select_again
 from rkd_core import records
+from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
 from rkd_core.records import predictions
 from sweeps.cli.parse import parse
@@ -82,16 +83,29 @@ def test_the_layout_is_chosen_where_something_is_run_or_measured(
     monkeypatch.setattr(jobs, "calibrate", lambda *given: calls.append(given) or [])
     job, _ = prepared(tmp_path, *arguments)
     work = find_work(job, Console(file=io.StringIO()))
-    choose_layout(job, work)
+    choose_layout(job, work, Console(file=io.StringIO()))
     assert (work.execution is not None, len(calls)) == (chosen, calibrated)
     assert work.per_trial == ONE
+
+
+@pytest.mark.parametrize(("options", "told"), [([], True), (["--gpus-per-trial", "0"], False)])
+def test_a_gpu_that_only_torch_sees_is_told(tmp_path, monkeypatch, options, told):
+    """Sweeps count GPUs by NVML: without the line, they would silently train on the CPU."""
+    monkeypatch.setattr(Execution, "unseen_gpus", lambda: 2)
+    options = parse([*SMALL[:-2], *options, "--out", str(tmp_path), "--serial"])
+    console, errors = (Console(file=io.StringIO(), width=200) for _ in range(2))
+    with contextlib.ExitStack() as resources:
+        job = prepare(options, resources, console)
+    choose_layout(job, find_work(job, errors), errors)
+    line = "PyTorch sees 2 GPUs, but the driver's NVML reports none"
+    assert (line in errors.file.getvalue()) is told
 
 
 def test_nothing_is_laid_out_where_nothing_is_missing(tmp_path):
     job, _ = prepared(tmp_path, "--dry-run", "--calibrate")
     work = find_work(job, Console(file=io.StringIO()))
     work.completed = {run.run_id for run in job.plan.runs}
-    choose_layout(job, work)
+    choose_layout(job, work, Console(file=io.StringIO()))
     assert work.execution is None
     screen = Console(file=io.StringIO(), width=200)
     pareto.announce(job, work, screen)

@@ -40,12 +40,12 @@ def test_on_a_gpu_as_many_as_pay_and_fit(digits, monkeypatch):
         return found.students
 
     monkeypatch.setattr(memory, "training_bytes", lambda *_, **__: 1000 * 10**6)
-    assert fit(141 * 10**9) == 8
+    assert fit(141 * 10**9) == 32  # as many as there are hardware queues
     assert fit(8 * 10**9) == 6  # 0.8 of it, less the images
     assert fit(16 * 10**9, gpus=0.5) == 6
     assert fit(10**9) == 1  # it may fit after all: whoever asks for it gets at least one
-    assert fit(None) == 8
-    assert fit(10**9, address="auto") == 8  # this machine's GPU is not the cluster's
+    assert fit(None) == 13
+    assert fit(10**9, address="auto") == 13  # this machine's GPU is not the cluster's
 
 
 def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatch):
@@ -70,7 +70,7 @@ def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatc
     assert fit(30 * gigabyte, 0, "live") == (2, 4)  # too many images stay away from it
     assert fit(0, gigabyte // (162 * 40), "table") == (3, 7)
     assert fit(0, gigabyte // (162 * 40), "live") == (4, 8)
-    assert fit(3 * gigabyte, 0, "live", "auto") == (5, 8)
+    assert fit(3 * gigabyte, 0, "live", "auto") == (5, 10)
 
 
 def test_what_a_training_keeps_grows_with_its_batch_and_network(digits):
@@ -111,3 +111,26 @@ def test_without_ray_a_training_has_all_cores(monkeypatch, machine, openmp, thre
     if openmp is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", openmp)
     assert execution_of(machine, Cluster(0, 0.0, 1)).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("nodes", "machine", "cores"),
+    [
+        ([(16, 1)], Machine(), 16),
+        ([(16, 4)], Machine(), 4),
+        ([(16, 1)], Machine(gpus_per_trial=0.5), 8),
+        ([(16, 4), (8, 4)], Machine(), 2),
+        ([(16, 4)], Machine(max_concurrent=1), 16),
+        ([(2, 1)], Machine(), 2),
+    ],
+)
+def test_a_gpu_is_fed_by_the_cores_of_its_share_of_the_machine(monkeypatch, nodes, machine, cores):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    cluster = Cluster.fit(nodes, machine)
+    execution = execution_of(machine, cluster)
+    assert (execution.threads, execution.workers) == (1, cores)
+
+
+def test_decoding_for_a_cpu_takes_the_cores_of_its_training():
+    machine = Machine(gpus_per_trial=0, cpus_per_trial=3)
+    assert execution_of(machine, Cluster.fit([(16, 1)], machine)).workers == 3

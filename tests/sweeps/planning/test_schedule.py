@@ -1,5 +1,7 @@
 """Steps of a schedule one by one, with what can be seen of it after each."""
 
+import pytest
+
 from rkd_core.specs import array_key
 from sweeps.planning.plan import Plan, PlannedRun, make_plan
 from sweeps.planning.schedule import Schedule
@@ -115,3 +117,27 @@ def test_shorter_runs_that_others_wait_for_go_before_longer_ones():
     runs = run("long", 9), run("short", 1), run("waits", 5, "short"), run("also long", 9)
     schedule = Schedule(Plan(runs))
     assert [taken(schedule)[0] for _ in range(3)] == ["short", "long", "also long"]
+
+
+@pytest.mark.parametrize(
+    ("fit", "arrays"), [(8, [6, 6, 6]), (12, [9, 9]), (18, [18]), (32, [18]), (1, [1] * 18)]
+)
+def test_students_of_a_teacher_are_divided_into_equal_arrays(fit, arrays):
+    """Eight, eight and two would take as long as three arrays of eight."""
+    schedule, found = Schedule(tree([[] for _ in range(18)])), []
+    while runs := taken(schedule, fit):
+        found.append(len(runs))
+    assert found == arrays
+
+
+def test_runs_that_are_retried_alone_do_not_count_in_the_division():
+    schedule = Schedule(tree([[] for _ in range(5)]))
+    assert taken(schedule, 9) == ["0", "1", "2", "3", "4"]
+    for run_id in "01":
+        schedule.retry(run_id)
+    for run_id in "234":
+        schedule.go_on(run_id)
+    sizes = []
+    while runs := taken(schedule, 2):
+        sizes.append(len(runs))
+    assert sorted(sizes) == [1, 1, 1, 2]
