@@ -21,8 +21,8 @@ class FoldedNetwork:
 
     Args:
         network: Network of the copy. It must be possible to trace it.
-        shape: Shape of an image or array, channels first, for a comparison of both networks: tracing
-            fixes the branches that a network takes.
+        shape: Shape of an image or array, channels first, for a comparison of both networks:
+            tracing fixes the branches that a network takes.
 
     Attributes:
         module: The copy, with the weights of the last ``refresh``.
@@ -46,7 +46,8 @@ class FoldedNetwork:
                 continue
             if len(before.users) > 1 or calls[before.target] > 1:
                 continue
-            layer.bias = nn.Parameter(torch.zeros_like(norm.running_mean), requires_grad=False)
+            zeros = layer.weight.new_zeros(len(layer.weight))
+            layer.bias = nn.Parameter(zeros, requires_grad=False)
             pair = originals[str(before.target)], originals[str(node.target)]
             self._pairs.append((*pair, layer))
             node.replace_all_uses_with(before)

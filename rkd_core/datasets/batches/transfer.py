@@ -14,7 +14,8 @@ from torch import Tensor
 
 __all__ = ["ahead", "to_device"]
 
-Argument, Result = TypeVar("Argument"), TypeVar("Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def ahead(
