@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from rkd_core.datasets import from_data, load
 from rkd_core.errors import UserError
@@ -263,3 +264,25 @@ def test_kept_logits_are_repaired_and_read_again(folder, tmp_path):
     given_logits.keep(out, given)
     kept = given_logits.load(out, digest)
     assert all(np.array_equal(kept[part].numpy(), given.tables[part]) for part in given.tables)
+
+
+def test_images_that_are_left_out_keep_their_rows(tmp_path):
+    for split, count in (("train", 6), ("test", 4)):
+        for row in range(count):
+            path = tmp_path / "images" / split / "ab"[row % 2] / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 20 * row, np.uint8)).save(path)
+    (tmp_path / "images" / "train" / "a" / "2.png").write_bytes(b"not an image")
+    folder = tmp_path / "logits"
+    folder.mkdir()
+    values = {"train": logits(6, 2), "test": logits(4, 2)}
+    values["train"][1] = np.nan  # a/0, a/2, a/4, b/1, ...
+    for split, table in values.items():
+        np.save(folder / f"{split}.npy", table)
+    dataset = load(str(tmp_path / "images"), DataOptions(), skip_bad_images=True)
+    table = given_logits.read(folder, dataset).tables["train"]
+    assert np.array_equal(table, values["train"][[0, 2, 3, 4, 5]].astype(np.float32))
+    np.save(folder / "train.npy", values["train"][:5])
+    assert "train.npy has 5 rows, but the training set of images has 6 images" in refusal(
+        folder, dataset
+    )
