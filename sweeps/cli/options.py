@@ -350,8 +350,8 @@ class Extensions:
     """Code of users that adds networks, data sets, methods and the like by name."""
 
     plugin: Plugins = ()
-    """import this module or file, which registers networks, data sets, methods, objectives or
-    search strategies by name; repeatable; see docs/extend.md"""
+    """import this module or file, which registers networks, data sets, methods, objectives,
+    selection rules or search strategies by name; repeatable; see docs/extend.md"""
 
 
 @dataclass(frozen=True)

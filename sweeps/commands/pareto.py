@@ -167,7 +167,7 @@ def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
     starting = missing if work.search is None else job.plan.runs
     if missing:
         keep_networks(job.networks, job.out)
-        keep_plugins(missing, job.out)
+    keep_plugins(work.plan.runs, job.out)
     keep_teacher(job.options.training, job.dataset, job.out, job.settings.given_logits)
     keep_weights(
         job.options.training, job.dataset, job.networks, job.out, starting if missing else ()

@@ -9,6 +9,8 @@ import pytest
 
 from analysis.select import main as select
 from rkd_core import plugins, records
+from rkd_core.errors import UserError
+from sweeps import Sweep
 from sweeps.export import main as export
 from sweeps.pareto import main as pareto
 
@@ -99,6 +101,16 @@ def test_edited_code_gives_new_ids_also_on_ray(monkeypatch, tmp_path, capsys):
     assert "2 are trained already, 2 to go" in capsys.readouterr().out
     new = {row["run_id"] for row in records.read(tmp_path / "out" / "records").to_pylist()}
     assert len(new - old) == 3  # a teacher, and students by the method and the objective
+
+
+def test_from_python(capsys):
+    given = {"methods": "root", "epochs": 1, "serial": True, "temperatures": 1}
+    Sweep("digits-lt", plugins=["mine.py"], **given).plan()
+    assert "Methods: root" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"plugin nowhere\.py does not exist"):
+        Sweep("digits-lt", plugins=["nowhere.py"], **given).plan()
+    with pytest.raises(UserError, match="give plugins or plugin, not both"):
+        Sweep("digits-lt", plugins=["mine.py"], plugin=["mine.py"])
 
 
 @pytest.mark.parametrize(

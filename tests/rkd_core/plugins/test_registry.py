@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rkd_core import plugins
+from rkd_core import methods, plugins
 from rkd_core.errors import UserError
 from rkd_core.models import registry as architectures
 from rkd_core.models import resolve_reference
@@ -17,8 +17,11 @@ HEAD = "from rkd_core.plugins import datasets, networks\n"
 def own_state(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
-    for one in (plugins.networks, plugins.datasets):
+    for one in (plugins.networks, plugins.datasets, plugins.methods):
         monkeypatch.setattr(one, "_entries", {})
+        monkeypatch.setattr(one, "_copies", {})
+    for state in ("_kept", "_codes"):
+        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
 
 
 def write(path, text):
@@ -119,3 +122,47 @@ def test_entry_points_are_found_by_name(tmp_path):
     plugins.networks._entries.clear()
     with pytest.raises(UserError, match="'wide' is an entry point of several packages"):
         networks.get("wide")
+
+
+METHOD = """
+from rkd_core.methods.common.protocol import Method
+from method_pkg_of_test.options import DEFAULT
+
+
+class Mine(Method):
+    weight: float = DEFAULT
+"""
+
+
+def test_code_of_an_entry_point_is_kept_and_found_without_the_package(tmp_path, monkeypatch):
+    installed, out = tmp_path / "site", tmp_path / "out"
+    package(installed, "method_pkg", "methods", "mine_of_test = method_pkg_of_test.parts:Mine")
+    (installed / "method_pkg_of_test").mkdir()
+    for name, text in (("__init__", ""), ("options", "DEFAULT = 7\n"), ("parts", METHOD)):
+        (installed / "method_pkg_of_test" / f"{name}.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(installed)])
+    digest = methods.digest("mine_of_test")
+    assert digest is not None
+    assert methods.digest("kd") is None
+    plugins.keep(out, [(plugins.methods, "mine_of_test")])
+
+    sys.path.remove(str(installed))
+    for name in [name for name in sys.modules if name.startswith("method_pkg_of_test")]:
+        del sys.modules[name]
+    monkeypatch.setattr(plugins.methods, "_entries", {})
+    monkeypatch.setattr(plugins.methods, "_copies", {})
+    for state in ("_kept", "_codes"):
+        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
+    with pytest.raises(UserError, match=r"the code of the method 'mine_of_test' .* is not here"):
+        methods.find("mine_of_test", digest)
+    plugins.search(out)
+    assert plugins.methods.known() == ["mine_of_test"]
+    assert methods.create("mine_of_test", {}, digest).weight == 7
+    assert methods.digest("mine_of_test") == digest
+
+
+def test_a_damaged_list_of_names_is_refused(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "names.json").write_text("{")
+    with pytest.raises(UserError, match=r"names.json is damaged"):
+        plugins.search(tmp_path)
