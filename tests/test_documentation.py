@@ -22,6 +22,7 @@ EXAMPLES = {  # files that the pages tell a reader to write
 }
 RESULTS = {"plan.json", "selection.json", "report.html", "dataset.json", "inventory.json"}
 RESULTS |= {"preprocess.py", "labels.json", ".in-use.json", ".answer.json"}
+RESULTS |= {"plugins/names.json"}
 """Files of a results folder or of an export, which the repository does not have."""
 
 
