@@ -127,6 +127,7 @@ def run(
         key, stands = "", False
     outcome = rule.assess(runs)
     content, advised = _settled(outcome, target_regret, results)
+    content["missing_trainings"] = runs.missing
     lines, failure = [], None
     try:  # write files first, so that they exist even if printing fails
         if not stands:

@@ -58,6 +58,7 @@ class Runs:
         shifted: Shifted students, with a teacher or without one, in the columns of records and
             ``shift``, with the run ids of the trained students; validation counts are cross-fitted.
         results: Results folder that they were read from.
+        missing: Number of the given or planned runs without a record.
     """
 
     students: pa.Table
@@ -67,6 +68,7 @@ class Runs:
     every: pa.Table = field(default_factory=records.SCHEMA.empty_table)
     shifted: pa.Table | None = None
     results: Location | None = None
+    missing: int = 0
 
     @property
     def candidates(self) -> pa.Table:
@@ -116,7 +118,8 @@ def load(
         run_ids = planned(results / "plan.json")
 
     plugins.search(results)
-    table = records.read(folder, run_ids)
+    wanted = {*(run_ids or ())}
+    table = records.read(folder, run_ids if run_ids is None else wanted)
     if len(table) == 0:
         which = "" if run_ids is None else " of the planned runs"
         raise UserError(f"{folder} holds no records{which}; run the sweep first")
@@ -154,7 +157,10 @@ def load(
     shifted, missing = _shifted(results, own)
     if missing and shifted is not None:
         notes.append(f"{_runs(missing, 'student')} without shifts: the same sweep computes them")
-    return Runs(students, variants, teachers, tuple(notes), table, shifted, results)
+    absent = 0 if run_ids is None else len(wanted) - len(table)
+    if absent:
+        notes.append(f"{absent} of {len(wanted)} planned trainings have no record yet")
+    return Runs(students, variants, teachers, tuple(notes), table, shifted, results, absent)
 
 
 def _undistilled(variants: pa.Table) -> pa.Table:

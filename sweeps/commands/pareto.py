@@ -55,6 +55,7 @@ from sweeps.folder.ownership import check_space, open_folder, write_plan
 from sweeps.planning.cluster import Cluster
 from sweeps.planning.plan import Plan
 from sweeps.planning.settings import GivenData
+from sweeps.running.interim_answer import InterimAnswer
 from sweeps.running.on_ray.limits import Allowance
 from sweeps.running.on_ray.liveness import watched
 from sweeps.running.on_ray.trackers import connect_trackers, publish_answer
@@ -298,7 +299,8 @@ def _run_sweep(
         slots=cluster.slots,
         criterion=job.criterion,
     )
-    with display_for(tally, shown, quiet) as display:
+    interim = InterimAnswer(job.out, job.options.selection)
+    with display_for(tally, shown, quiet) as display, interim:
         sweep = Sweep(
             work.plan,
             work.completed,
@@ -306,6 +308,7 @@ def _run_sweep(
             job.dataset.fingerprint,
             tally,
             display,
+            interim,
             per_trial=work.per_trial,
             slots=cluster.slots,
             max_failures=machine.max_failures,

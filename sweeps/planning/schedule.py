@@ -15,8 +15,10 @@ __all__ = ["Schedule"]
 class Schedule:
     """Schedule of the runs of a plan, each of which starts when its dependencies are completed.
 
-    Runs that others depend on come first, so that no slot waits for them at the end; then longer
-    runs; ties keep the order of the plan. There is no barrier between teachers and students.
+    Standard distillation of the first seed and its teacher come first, because every answer needs
+    them. Then the seeds follow in the order of the plan, so that a whole grid is there early. In a
+    seed, runs that others depend on come first, so that no slot waits for them at the end; then
+    longer runs; ties keep the order of the plan. There is no barrier between teachers and students.
 
     Args:
         plan: The whole plan.
@@ -25,7 +27,8 @@ class Schedule:
 
     def __init__(self, plan: Plan, completed: Collection[str] = ()) -> None:
         self._completed = set(completed)
-        self._rank: dict[str, tuple[bool, float, int]] = {}
+        self._rank: dict[str, _Rank] = {}
+        self._seeds: dict[int, int] = {}  # place of each seed in the plan
         self._runs: dict[str, PlannedRun] = {}
         self._waiting: dict[str, list[PlannedRun]] = {}  # by the run that they wait for
         self._unmet: dict[str, set[str]] = {}  # uncompleted dependencies of each waiting run
@@ -41,9 +44,12 @@ class Schedule:
     def add(self, runs: Sequence[PlannedRun]) -> None:
         """Add runs; their dependencies must be known or among them."""
         awaited = {needed for run in runs for needed in run.depends_on}
+        first = self._first(runs) if not self._rank else set()
         for run in runs:
             place = len(self._rank)
-            self._rank[run.run_id] = (run.run_id not in awaited, -run.work, place)
+            seed = self._seeds.setdefault(run.spec.seed, len(self._seeds))
+            last = run.run_id not in awaited
+            self._rank[run.run_id] = (run.run_id not in first, seed, last, -run.work, place)
             self._runs[run.run_id] = run
         for run in runs:
             if run.run_id in self._completed:
@@ -55,6 +61,16 @@ class Schedule:
             self._unmet[run.run_id] = unmet
             for needed in unmet:
                 self._waiting.setdefault(needed, []).append(run)
+
+    @staticmethod
+    def _first(runs: Sequence[PlannedRun]) -> set[str]:
+        """Return the run ids of the first standard distillation, and of what it depends on."""
+        for run in runs:
+            spec = run.spec
+            standard = spec.teacher is not None and spec.teacher.objective == "standard"
+            if standard and spec.objective == "standard" and spec.variant is None:
+                return {run.run_id, *run.depends_on}
+        return set()
 
     @property
     def ready(self) -> int:
@@ -167,4 +183,5 @@ class Schedule:
         return None
 
 
-_Heap = list[tuple[tuple[bool, float, int], str]]
+_Rank = tuple[bool, int, bool, float, int]
+_Heap = list[tuple[_Rank, str]]

@@ -290,6 +290,25 @@ def test_a_student_without_a_teacher_goes_with_students():
     assert sorted(len(runs) for runs in taken) == [1, 1, 3, 3]
 
 
+def test_the_first_candidate_needs_two_trainings_and_the_first_grid_comes_before_the_second():
+    settings = dataclasses.replace(
+        SETTINGS, alphas=(0.0, 1.0), temperatures=(1.0, 3.0), seeds=(1, 0)
+    )
+    plan = make_plan(settings, "data")
+    schedule, order = Schedule(plan), []
+    while not schedule.finished:
+        (run,) = schedule.take()
+        order.append(run.spec)
+        schedule.complete(run.run_id)
+    teacher, student = order[:2]
+    assert (teacher.stage, teacher.objective, teacher.seed) == ("teacher", "standard", 1)
+    assert (student.stage, student.objective, student.temperature) == ("student", "standard", 1.0)
+    assert student.teacher.objective == "standard"
+    assert [spec.seed for spec in order] == sorted((spec.seed for spec in order), reverse=True)
+    of_seed = [spec.stage for spec in order if spec.seed == 1][2:]
+    assert of_seed == sorted(of_seed, reverse=True)  # the other teachers, then the other students
+
+
 def tree(parents):
     """A plan of runs ``0, 1, ...``; ``parents[i]`` are earlier runs."""
     spec = make_plan(SETTINGS, "data").runs[0].spec
