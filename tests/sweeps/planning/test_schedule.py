@@ -96,12 +96,13 @@ def test_runs_that_are_taken_together_share_batches_and_teacher():
     assert ids(teachers) == ids(plan.teachers[:2])
     for run in teachers:
         schedule.complete(run.run_id)
-    rest = schedule.take(teachers=9, students=50)
-    assert ids(rest) == ids(plan.teachers[2:])  # teachers go first, for students wait for them
     students = schedule.take(teachers=1, students=5)
     assert len(students) == 5
+    assert students[0].spec.objective == "standard"  # standard distillation goes first
     assert len({array_key(run.spec) for run in students}) == 1
     assert {run.spec.teacher.run_id for run in students} == {plan.teachers[0].run_id}
+    rest = schedule.take(teachers=9, students=50)
+    assert ids(rest) == ids(plan.teachers[2:])  # then teachers, for students wait for them
     more = schedule.take(teachers=1, students=50)
     assert len(more) == 13  # of 6 objectives at 3 temperatures
     assert {run.spec.teacher.run_id for run in more} == {plan.teachers[0].run_id}
