@@ -68,5 +68,5 @@ def _select(out: Location, rule: Rule) -> None:
     from rkd_core.text.console import Console
 
     os.nice(19)
-    with contextlib.suppress(UserError), Path(os.devnull).open("w") as nowhere:
+    with contextlib.suppress(UserError), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         run(out, rule, figures=False, console=Console(file=nowhere))
