@@ -62,7 +62,7 @@ def select(
     runs = load(records)
     candidates = combine(runs.candidates)
     if estimate == "shrunk":
-        candidates, _ = with_outcomes(candidates, runs.results)
+        candidates, _ = with_outcomes(candidates, runs)
     return choose(candidates, criterion, estimate)
 
 

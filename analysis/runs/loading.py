@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.runs.columns import FloatArray
 from rkd_core import plugins, records
 from rkd_core.errors import UserError
 from rkd_core.metrics import shift_family
@@ -57,8 +58,10 @@ class Runs:
         every: All records that were considered, whether completed or not.
         shifted: Shifted students, with a teacher or without one, in the columns of records and
             ``shift``, with the run ids of the trained students; validation counts are cross-fitted.
-        results: Results folder that they were read from.
+        results: Results folder that they were read from; None for none.
         missing: Number of the given or planned runs without a record.
+        shift_vectors: Shifts of the students' logits by run id, ``(strengths, classes)``, in the
+            order of ``rkd_core.metrics.shift_family.ALPHAS``.
     """
 
     students: pa.Table
@@ -69,6 +72,7 @@ class Runs:
     shifted: pa.Table | None = None
     results: Location | None = None
     missing: int = 0
+    shift_vectors: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def candidates(self) -> pa.Table:
@@ -154,13 +158,15 @@ def load(
     for count in sorted(ended.value_counts().to_pylist(), key=lambda c: str(c["values"])):
         notes.append(f"{_runs(count['counts'], count['values'] + ' run')} left out")
     own = pa.concat_tables([students, _undistilled(variants)])
-    shifted, missing = _shifted(results, own)
+    shifted, missing, vectors = _shifted(results, own)
     if missing and shifted is not None:
         notes.append(f"{_runs(missing, 'student')} without shifts: the same sweep computes them")
     absent = 0 if run_ids is None else len(wanted) - len(table)
     if absent:
         notes.append(f"{absent} of {len(wanted)} planned trainings have no record yet")
-    return Runs(students, variants, teachers, tuple(notes), table, shifted, results, absent)
+    return Runs(
+        students, variants, teachers, tuple(notes), table, shifted, results, absent, vectors
+    )
 
 
 def _undistilled(variants: pa.Table) -> pa.Table:
@@ -171,15 +177,17 @@ def _undistilled(variants: pa.Table) -> pa.Table:
     return alone.set_column(place, alone.schema.field(place), named)
 
 
-def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, int]:
-    """Return the shifted students, None if there are none, and the number of those without shifts.
+def _shifted(
+    results: Location, students: pa.Table
+) -> tuple[pa.Table | None, int, dict[str, FloatArray]]:
+    """Return the shifted students, the number of those without shifts, and the shifts by run id.
 
     Raises:
         UserError: A file of shifts is damaged, or is of other data.
     """
     found = shifts.read(results, students["run_id"].to_pylist())
     if len(found) == 0:
-        return None, len(students)
+        return None, len(students), {}
     without = len(students) - pc.count_distinct(found["base_run_id"]).as_py()
     place = pc.index_in(found["base_run_id"], value_set=students["run_id"].combine_chunks())
     base = students.select(_OF_STUDENT).take(place)
@@ -195,11 +203,16 @@ def _shifted(results: Location, students: pa.Table) -> tuple[pa.Table | None, in
     images = np.array(found["val_class_total"][0].as_py())
     offered = shift_family.offered(float(images[images > 0].mean()))
     if not offered:
-        return None, 0
+        return None, 0, {}
     for name in ("val_class_correct", "test_class_correct"):
         base = base.set_column(base.schema.get_field_index(name), base.field(name), found[name])
     base = base.append_column("shift", found["alpha"])
-    return base.filter(pc.field("shift").isin(offered)), without
+    values = np.array(found["shift"].to_pylist(), dtype=np.float64)
+    rows: dict[str, list[int]] = {}
+    for row, run_id in enumerate(found["base_run_id"].to_pylist()):
+        rows.setdefault(run_id, []).append(row)
+    vectors = {run_id: values[places] for run_id, places in rows.items()}
+    return base.filter(pc.field("shift").isin(offered)), without, vectors
 
 
 def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:

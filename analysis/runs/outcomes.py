@@ -12,13 +12,13 @@ from analysis.runs.columns import IntArray
 from analysis.runs.predictions import load_outcomes
 from rkd_core.errors import UserError
 from rkd_core.metrics.shift_family import ALPHAS
-from rkd_core.records import predictions, shifts
+from rkd_core.records import predictions
 from rkd_core.storage import files
-from rkd_core.storage.files import Location
 from rkd_core.text.numbers import plural
 
 if TYPE_CHECKING:
     from analysis.runs.combinations import Combinations
+    from analysis.runs.loading import Runs
 
 __all__ = ["Outcomes", "with_outcomes"]
 
@@ -51,7 +51,7 @@ class Outcomes:
         return (self.bits[self.row] >> self.bit.astype(np.uint8)[:, None] & 1).astype(np.bool_)
 
 
-def with_outcomes(combinations: Combinations, results: Location | None) -> tuple[Combinations, str]:
+def with_outcomes(combinations: Combinations, runs: Runs) -> tuple[Combinations, str]:
     """Return combinations with the outcomes of their runs on validation images.
 
     Of many images, an evenly spaced sample of each class is used. Outcomes only tell how much the
@@ -60,7 +60,7 @@ def with_outcomes(combinations: Combinations, results: Location | None) -> tuple
 
     Args:
         combinations: Students, shifted or not.
-        results: The results folder with their predictions; None if there is none.
+        runs: The runs that they are from, with their results folder.
 
     Returns:
         The combinations with outcomes and an empty string; or, without predictions of all runs,
@@ -69,7 +69,7 @@ def with_outcomes(combinations: Combinations, results: Location | None) -> tuple
     Raises:
         UserError: Predictions or shifts are damaged, or are of other data.
     """
-    c = combinations
+    c, results = combinations, runs.results
     if results is None:
         return c, ""
     run_ids = list(dict.fromkeys(c.run_id.to_pylist()))
@@ -80,7 +80,16 @@ def with_outcomes(combinations: Combinations, results: Location | None) -> tuple
             f"estimates from counts alone: {plural(missing, 'student')} without predictions, which "
             "python -m sweeps.predict computes"
         )
-    found = load_outcomes(results, run_ids, {} if c.unshifted.all() else _shifts(results, run_ids))
+    of_shifts = (
+        {}
+        if c.unshifted.all()
+        else {
+            run_id: runs.shift_vectors[run_id].astype(np.float32)
+            for run_id in run_ids
+            if run_id in runs.shift_vectors
+        }
+    )
+    found = load_outcomes(results, run_ids, of_shifts)
     places = _sample(found.label, min(_MOST, max(_NUMBERS // len(c.run_id), 1)))
     _, images = np.unique(found.label[places], return_counts=True)
     present = np.flatnonzero(c.class_total[0])
@@ -99,14 +108,6 @@ def with_outcomes(combinations: Combinations, results: Location | None) -> tuple
         bit=np.array(bit, dtype=np.int64),
     )
     return replace(c, outcomes=outcomes), ""
-
-
-def _shifts(results: Location, run_ids: list[str]) -> dict[str, NDArray[np.float32]]:
-    """Return the shifts of students that have any, ``(strengths, classes)`` by run id."""
-    table = shifts.read(results, run_ids)
-    values = np.array(table["shift"].to_pylist(), dtype=np.float32)
-    names = table["base_run_id"].to_pylist()
-    return {name: values[[n == name for n in names]] for name in dict.fromkeys(names)}
 
 
 def _sample(label: NDArray[np.int32], most: int) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ _LENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Candidate length scales of the kernel over combinations, in units of alpha."""
 _OWN_SHARES = (0.05, 0.2, 0.5, 1.0)
 """Candidate shares of variance that is independent for each combination; 1 disables the kernel."""
+_KERNELS = [(s, n) for s in _OWN_SHARES for n in (_LENGTHS if s < 1 else _LENGTHS[:1])]
 _FACTORS = 4
 """Maximum number of estimated directions."""
 _PENALTY = 0.35
@@ -58,6 +59,10 @@ class Effects:
     """Variance of each class's independent part on the logit scale."""
     loadings: FloatArray
     """Directions in which classes move together, ``(factors, classes)``."""
+    kernel: tuple[float, float] | None = None
+    """Share of variance that is independent for each combination, and length of the kernel."""
+    known: int = 0
+    """Number of known directions among ``loadings``, which are the first ones."""
 
     def covariance(self) -> FloatArray:
         """Return the dense covariance ``L`` of the classes, ``(classes, classes)``."""
@@ -179,6 +184,7 @@ def fit_effects(
     settings: FloatArray,
     slope: FloatArray,
     hardness: FloatArray,
+    start: Effects | None = None,
 ) -> Effects:
     """Fit the kernel over combinations and the covariance of classes by maximum likelihood.
 
@@ -188,26 +194,34 @@ def fit_effects(
         settings: Coordinates of the combinations, ``(combinations, axes)``.
         slope: Change per unit of effect on the logit scale, for each class of ``white``.
         hardness: Standardized levels of the classes, for the second known direction.
+        start: Effects of the same combinations in other circumstances, to take the kernel and the
+            number of directions from; None to choose them.
     """
     distance = np.sqrt(((settings[:, None] - settings) ** 2).sum(axis=-1))
     known = _known(slope, hardness)
-    start = np.sqrt(_PRIOR_VARIANCE) * known
+    first = np.sqrt(_PRIOR_VARIANCE) * known
     found = int(min(white.shape) > 2)
     if len(white) == 1:  # one combination has no effect besides the levels
-        return Effects(np.zeros((1, 0)), np.zeros(0), slope, _PRIOR_VARIANCE, start)
+        return Effects(np.zeros((1, 0)), np.zeros(0), slope, _PRIOR_VARIANCE, first)
+    if start is not None and start.kernel is not None:
+        variance, rotation = _likeness(distance, root, *start.kernel)
+        loadings = start.loadings * (slope / start.slope)
+        effects = replace(
+            start, rotation=rotation, variance=variance, slope=slope, loadings=loadings
+        )
+        return _maximize(effects, rotation.T @ white, known[: start.known], _FINE)[0]
     best: tuple[float, Effects] | None = None
     own = _PRIOR_VARIANCE
-    for share in _OWN_SHARES:
-        for length in _LENGTHS if share < 1 else _LENGTHS[:1]:
-            variance, rotation = _likeness(distance, root, share, length)
-            rotated = rotation.T @ white
-            effects = Effects(rotation, variance, slope, own, start)
-            if len(start) < len(known) + found:
-                effects = _with_another(effects, rotated)
-            effects, likelihood = _maximize(effects, rotated, known, _COARSE)
-            own, start = effects.own, effects.loadings
-            if best is None or likelihood > best[0]:
-                best = likelihood, effects
+    for share, length in _KERNELS:
+        variance, rotation = _likeness(distance, root, share, length)
+        rotated = rotation.T @ white
+        effects = Effects(rotation, variance, slope, own, first, (share, length))
+        if len(first) < len(known) + found:
+            effects = _with_another(effects, rotated)
+        effects, likelihood = _maximize(effects, rotated, known, _COARSE)
+        own, first = effects.own, effects.loadings
+        if best is None or likelihood > best[0]:
+            best = likelihood, effects
     assert best is not None
     return _with_best_directions(best[1], best[1].rotation.T @ white, known)
 
@@ -245,7 +259,7 @@ def _with_best_directions(effects: Effects, rotated: FloatArray, known: FloatArr
     """
     best: tuple[float, Effects] | None = None
     for kept in range(min(len(known), 1), len(known) + 1):
-        start = replace(effects, loadings=effects.loadings[:kept])
+        start = replace(effects, loadings=effects.loadings[:kept], known=kept)
         found = _with_best_factors(start, rotated, known[:kept])
         if best is None or found[0] > best[0]:
             best = found

@@ -137,7 +137,7 @@ def assess(
     """
     candidates, unpaired = combine(runs.candidates), ""
     if estimate != "counts":
-        candidates, unpaired = with_outcomes(candidates, runs.results)
+        candidates, unpaired = with_outcomes(candidates, runs)
     selection, uncertainty, unsaid = decide(candidates, criterion, estimate)
     worst_k = selection.criterion.worst_k
     tables = [runs.students, runs.variants, *([runs.shifted] if runs.shifted is not None else [])]

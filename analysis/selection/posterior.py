@@ -231,10 +231,14 @@ def _worst_k(y: FloatArray, k: int) -> FloatArray:
     return np.asarray((np.sin(lowest) ** 2).mean(axis=-1))
 
 
-def fit(combinations: Combinations) -> Posterior | None:
+def fit(combinations: Combinations, start: Effects | None = None) -> Posterior | None:
     """Fit the model; return None if the runs were measured on different numbers of images.
 
     The cost is that of a few eigendecompositions of a ``(combinations, combinations)`` matrix.
+
+    Args:
+        combinations: Combinations, all trained or all with the same shift.
+        start: Effects of the same combinations with another shift, see ``fit_effects``.
     """
     c = combinations
     if (c.class_total != c.class_total[0]).any():
@@ -256,7 +260,7 @@ def fit(combinations: Combinations) -> Posterior | None:
     root, scale = np.sqrt(weight), np.sqrt(noise)
     white = root[:, None] * (y - counted) / scale
     slope = np.maximum(np.sin(2 * np.clip(level, 0, np.pi / 2)), 0.2) / 4
-    effects = fit_effects(white, root, _settings(c), slope / scale, _hardness(level))
+    effects = fit_effects(white, root, _settings(c), slope / scale, _hardness(level), start)
 
     rows = effects.rotation / root[:, None]
     rotated = effects.rotation.T @ white

@@ -104,12 +104,18 @@ class ShiftLevels:
 def fit_levels(combinations: Combinations) -> Posterior | ShiftLevels | None:
     """Fit a posterior to each strength of the shift.
 
+    With outcomes, all strengths have joint noise, and the kernel and the number of directions that
+    are chosen for the trained students.
+
     Returns:
         The posterior of all combinations if no student is shifted; None if the runs were measured
         on different numbers of images.
     """
-    parts = [fit(combinations.part(level)) for level in combinations.levels()]
-    known = tuple(part for part in parts if part is not None)
-    if len(known) < len(parts):
-        return None
-    return known[0] if len(known) == 1 else ShiftLevels(known, pairing(combinations))
+    known: list[Posterior] = []
+    for level in combinations.levels():
+        start = known[0].effects if known and combinations.outcomes is not None else None
+        found = fit(combinations.part(level), start)
+        if found is None:
+            return None
+        known.append(found)
+    return known[0] if len(known) == 1 else ShiftLevels(tuple(known), pairing(combinations))

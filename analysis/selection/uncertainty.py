@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -12,7 +15,7 @@ from analysis.runs.combinations import Combinations, Means
 from analysis.selection import Selection, select
 from analysis.selection.criteria import Accuracies, Criterion
 from analysis.selection.intervals import CONFIDENCE, Interval, Outlook, Prospect, interval
-from analysis.selection.posterior import Posterior
+from analysis.selection.posterior import Draw, Posterior
 from analysis.selection.shift_levels import ShiftLevels, fit_levels
 
 __all__ = [
@@ -32,6 +35,8 @@ _NUMBERS = 10_000_000
 """Approximate product of the numbers of draws, combinations and classes."""
 _DRAWS = 300, 1000
 """Minimum and maximum number of draws."""
+_KEPT = 20_000_000
+"""Maximum number of accuracies to keep in memory for further use."""
 _MOST_OF_LEVELS = 400
 """Maximum number of draws if students are candidates at several strengths of a shift."""
 
@@ -104,10 +109,11 @@ def decide(
     if posterior is None:
         return selection, None, "no intervals: the runs have different numbers of validation images"
     counted, rule = selection.seen, selection.criterion
-    accuracies, worst_k, average = expected_accuracies(posterior, counted, rule)
+    draws = _draws(posterior, rule)
+    accuracies, worst_k, average = expected_accuracies(posterior, counted, rule, draws)
     if estimate != "raw":
         selection = select(combinations, rule, accuracies)
-    sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average)
+    sure = _assess(posterior, selection, counted, accuracies.means, worst_k, average, draws)
     return selection, sure, ""
 
 
@@ -147,18 +153,46 @@ class _Draws:
     """Recalls of the selected combination, ``(draws, classes)``."""
 
 
+def _draws(posterior: Posterior | ShiftLevels, rule: Criterion) -> Iterable[Draw]:
+    """Return blocks of draws, which are kept if they are few enough to be used again."""
+    number = _number(posterior)
+    draws = posterior.many(number, rule.worst_k)
+    if number * posterior.mean.size <= _KEPT:
+        return list(draws)
+    return _Again(partial(posterior.many, number, rule.worst_k))
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Draws that are made again whenever they are used."""
+
+    make: Callable[[], Iterator[Draw]]
+
+    def __iter__(self) -> Iterator[Draw]:
+        return self.make()
+
+
 def expected_accuracies(
-    posterior: Posterior | ShiftLevels, counted: Accuracies, rule: Criterion
+    posterior: Posterior | ShiftLevels,
+    counted: Accuracies,
+    rule: Criterion,
+    draws: Iterable[Draw] | None = None,
 ) -> tuple[Accuracies, FloatArray, FloatArray]:
     """Return posterior means, and draws of worst-k and average accuracy ``(draws, combinations)``.
 
     Each expected average lies within one standard error of its count.
+
+    Args:
+        posterior: The posterior.
+        counted: Accuracies as counted.
+        rule: The rule, for its ``worst_k``.
+        draws: Blocks of draws; None to make them.
     """
     number, share = _number(posterior), counted.combinations.share
     worst_k = np.empty((number, len(counted.combinations)))
     average = np.empty_like(worst_k)
-    blocks = zip(posterior.blocks(number), posterior.many(number, rule.worst_k), strict=True)
-    for block, many in blocks:
+    draws = posterior.many(number, rule.worst_k) if draws is None else draws
+    for block, many in zip(posterior.blocks(number), draws, strict=True):
         worst_k[block] = many.worst_k
         average[block] = many.average(share)
     raw, recalls = counted.means, posterior.recalls()
@@ -175,6 +209,7 @@ def _assess(
     expected: Means,
     worst_k: FloatArray,
     average: FloatArray,
+    draws: Iterable[Draw],
 ) -> Uncertainty:
     """Apply the criterion to every draw; its reference and margins stay those of the selection."""
     rule, reference, chosen = selection.criterion, selection.reference, selection.selected
@@ -183,7 +218,7 @@ def _assess(
     admissible = np.zeros_like(best)
     regret, objective = np.zeros(number), np.zeros(number)
     recalls = np.empty((number, posterior.present.size))
-    for i, draw in enumerate(posterior.draws(number, rule.worst_k)):
+    for i, draw in enumerate(chain.from_iterable(draws)):
         accuracies = Accuracies.of_draw(draw, counted)
         values = rule.objective(accuracies)
         admitted = rule.shortfall(accuracies, reference) <= 0

@@ -74,7 +74,7 @@ def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistil
     own = combine(alone)
     joint = combine(pa.concat_tables([runs.candidates, alone], promote_options="default"))
     if selection.combinations.outcomes is not None:
-        joint, _ = with_outcomes(joint, runs.results)
+        joint, _ = with_outcomes(joint, runs)
     of_grid = joint.variant.is_null().to_numpy(zero_copy_only=False)
     grid, others = np.flatnonzero(of_grid), np.flatnonzero(~of_grid)  # both in their own order
     rule, selected, reference = (

@@ -88,7 +88,7 @@ def test_outcomes_are_those_of_every_student_and_shift(
     tmp_path: Path, kept: predictions.Kept
 ) -> None:
     runs = load(write(tmp_path, kept, seeds=2))
-    c, why = with_outcomes(combine(runs.candidates), runs.results)
+    c, why = with_outcomes(combine(runs.candidates), runs)
     assert why == ""
     assert c.outcomes is not None
     found = c.outcomes.correct()
@@ -109,11 +109,11 @@ def test_of_many_images_a_sample_of_each_class(
 ) -> None:
     runs = load(write(tmp_path))
     monkeypatch.setattr(outcomes, "_MOST", 60)
-    c, _ = with_outcomes(combine(runs.students), runs.results)
+    c, _ = with_outcomes(combine(runs.students), runs)
     assert c.outcomes is not None
     assert c.outcomes.images.tolist() == [20] * 3
     monkeypatch.setattr(outcomes, "_MOST", 1)
-    c, _ = with_outcomes(combine(runs.students), runs.results)
+    c, _ = with_outcomes(combine(runs.students), runs)
     assert c.outcomes is not None
     assert c.outcomes.images.tolist() == [10] * 3
 
@@ -125,10 +125,10 @@ def test_outcomes_are_cached_and_shifts_that_change_are_read_again(
     runs, read = load(write(tmp_path)), []
     parse = predictions.parse
     monkeypatch.setattr(predictions, "parse", lambda *a: read.append(a[0].stem) or parse(*a))
-    first, _ = with_outcomes(combine(runs.candidates), runs.results)
+    first, _ = with_outcomes(combine(runs.candidates), runs)
     assert len({*read}) == len(STUDENTS)
     read.clear()
-    again, _ = with_outcomes(combine(runs.candidates), runs.results)
+    again, _ = with_outcomes(combine(runs.candidates), runs)
     assert read == []
     assert first.outcomes is not None
     assert again.outcomes is not None
@@ -139,7 +139,7 @@ def test_outcomes_are_cached_and_shifts_that_change_are_read_again(
     moved = [row | {"shift": [9.0, 0.0, 0.0]} for row in rows]
     shifts.write(tmp_path, pa.Table.from_pylist(moved, shifts.SCHEMA))
     runs = load(tmp_path)
-    changed, _ = with_outcomes(combine(runs.candidates), runs.results)
+    changed, _ = with_outcomes(combine(runs.candidates), runs)
     assert {*read} == {"0.5-0"}
     assert changed.outcomes is not None
     assert (changed.outcomes.bits != again.outcomes.bits).any(axis=1).sum() == 1
@@ -216,4 +216,4 @@ def test_selection_from_python_is_that_of_the_command(tmp_path: Path) -> None:
 def test_without_a_results_folder_there_are_no_outcomes(tmp_path: Path) -> None:
     runs = replace(load(write(tmp_path)), results=None)
     c = combine(runs.candidates)
-    assert with_outcomes(c, runs.results) == (c, "")
+    assert with_outcomes(c, runs) == (c, "")

@@ -215,9 +215,9 @@ def test_slopes_are_derivatives_by_the_logit_and_never_quite_flat(
     c = combine(worlds.table(rows))
     given = {}
 
-    def keep(white, root, settings, slope, hardness):  # type: ignore[no-untyped-def]
+    def keep(white, root, settings, slope, hardness, start):  # type: ignore[no-untyped-def]
         given.update(white=white, root=root, slope=slope, hardness=hardness)
-        return real(white, root, settings, slope, hardness)
+        return real(white, root, settings, slope, hardness, start)
 
     real = posterior.fit_effects
     monkeypatch.setattr(posterior, "fit_effects", keep)
