@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.selection import Selection
-from analysis.selection.choose import best_first
+from analysis.selection.choose import preferred
 from analysis.selection.criteria import Constrained
 
 __all__ = ["Choice", "Slider", "asked", "choices", "rule_of", "slider"]
@@ -57,14 +57,15 @@ def choices(selection: Selection) -> list[Choice]:
     Returns:
         Choices by margin; the first one has the highest constrained accuracy.
     """
-    c, seen, rule = selection.combinations, selection.seen, rule_of(selection)
+    seen, rule = selection.seen, rule_of(selection)
     needed = rule.shortfall(seen, selection.reference)
     objective = rule.objective(seen)
     order = np.argsort(needed, kind="stable")
     best_before = np.r_[-np.inf, np.maximum.accumulate(objective[order])[:-1]]
     found: list[Choice] = []
-    for margin in np.unique(needed[order][objective[order] >= best_before - _ROUNDING]):
-        index = best_first(c, seen.means, objective, needed <= margin)
+    least = best_before - rule.tolerance - _ROUNDING
+    for margin in np.unique(needed[order][objective[order] >= least]):
+        index = preferred(rule, seen, objective, needed <= margin)
         if not found or found[-1].index != index:
             found.append(Choice(float(margin), index))
     return found

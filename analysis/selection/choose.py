@@ -16,6 +16,7 @@ from rkd_core.errors import UserError
 __all__ = [
     "Selection",
     "best_first",
+    "preferred",
     "select",
 ]
 
@@ -48,14 +49,20 @@ class Selection:
     """Pareto frontier of both validation accuracies."""
 
     @cached_property
+    def runners_up(self) -> tuple[int, ...]:
+        """The second- and third-best feasible combinations, as far as there are any."""
+        others, found = self.admitted.copy(), []
+        others[self.selected] = False
+        objective = self.criterion.objective(self.seen)
+        while others.any() and len(found) < 2:
+            found.append(preferred(self.criterion, self.seen, objective, others))
+            others[found[-1]] = False
+        return tuple(found)
+
+    @property
     def runner_up(self) -> int | None:
         """The second-best feasible combination; None without one."""
-        others = self.admitted.copy()
-        others[self.selected] = False
-        if not others.any():
-            return None
-        objective = self.criterion.objective(self.seen)
-        return best_first(self.combinations, self.seen.means, objective, others)
+        return self.runners_up[0] if self.runners_up else None
 
     @cached_property
     def shifted_standard(self) -> int | None:
@@ -118,7 +125,7 @@ def select(
     admitted = shortfall <= _ROUNDING
     feasible = bool(admitted.any())
     if feasible:
-        selected = best_first(combinations, seen.means, criterion.objective(seen), admitted)
+        selected = preferred(criterion, seen, criterion.objective(seen), admitted)
     else:
         fallback = criterion.fallback(seen, reference)
         selected = best_first(combinations, seen.means, fallback, np.ones_like(admitted))
@@ -135,6 +142,23 @@ def select(
         feasible=feasible,
         frontier=means.frontier(),
     )
+
+
+def preferred(
+    criterion: Criterion, seen: Accuracies, objective: FloatArray, among: NDArray[np.bool_]
+) -> int:
+    """Return the index of the largest objective, or of the best average within its tolerance.
+
+    Args:
+        criterion: The rule.
+        seen: Accuracies that it is applied to.
+        objective: Its objective.
+        among: Mask of the candidates, shape ``(combinations,)``; at least one is True.
+    """
+    if isinstance(criterion, Constrained) and criterion.tolerance:
+        least = objective[among].max() - criterion.tolerance - _ROUNDING
+        objective, among = seen.means.average, among & (objective >= least)
+    return best_first(seen.combinations, seen.means, objective, among)
 
 
 def best_first(

@@ -134,9 +134,11 @@ class Constrained:
         reference: Reference of the constraint: ``standard`` distillation, the ``best`` candidate,
             or a fraction.
         group: Classes whose mean recall is maximized instead of the worst-k accuracy.
+        tolerance: Accuracy below the best that may be given up for the highest average.
 
     Raises:
-        UserError: ``margin`` or ``reference`` is not a fraction, or ``errors`` not a number.
+        UserError: ``margin``, ``reference`` or ``tolerance`` is not a fraction, or ``errors`` not a
+            number.
     """
 
     worst_k: int = 1
@@ -145,8 +147,11 @@ class Constrained:
     keep: Literal["average", "balanced"] = "average"
     reference: Literal["standard", "best"] | float = "standard"
     group: Group | None = None
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise UserError(f"tolerance must be a fraction, not {self.tolerance:g}")
         if self.margin is not None and not abs(self.margin) <= 1:
             raise UserError(f"margin must be a fraction, such as 0.005, not {self.margin:g}")
         if not np.isfinite(self.errors):
@@ -200,7 +205,8 @@ class Constrained:
         if isinstance(self.reference, str):
             least += f" ({names[self.reference]} less {percent(margin)})"
         what = _worst_name(self.worst_k) if self.group is None else self.group.name
-        return f"{what} accuracy", least
+        near = f" (or a higher average within {percent(self.tolerance)} points)"
+        return f"{what} accuracy{near if self.tolerance else ''}", least
 
     def shortfall(self, accuracies: Accuracies, reference: int) -> FloatArray:
         """Return the required accuracy minus the accuracy, shape ``(combinations,)``."""

@@ -81,7 +81,11 @@ class Rule:
         metavar="A,B",
     )
     tolerance: float = _option(
-        0.0, "accuracy that each step of --order may give up (0)", type=float, metavar="M"
+        0.0,
+        "accuracy that may be given up for a higher one of the next step of --order; without it, "
+        "worst-k accuracy for a higher average (0)",
+        type=float,
+        metavar="M",
     )
     criterion: str | None = _option(
         None, "apply the rule that a plug-in registers under this name", metavar="NAME"
@@ -179,6 +183,8 @@ class Rule:
         rules = [name for name, is_given in given.items() if is_given]
         if len(rules) > 1:
             raise UserError(f"{' and '.join(rules)} exclude each other; give one of them")
+        if self.tolerance and rules and rules != ["--order"]:
+            raise UserError(f"{rules[0]} excludes --tolerance")
         constrained = self.margin, self.keep, self.reference, self._grouped
         if rules and constrained != (None, "average", "standard", False):
             raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
@@ -197,7 +203,7 @@ class Rule:
         else:
             against = _fraction(self.reference, "--reference")
         group = self._group(names) if self._grouped and names is not None else None
-        return Constrained(self.worst_k, fixed, errors, self.keep, against, group)
+        return Constrained(self.worst_k, fixed, errors, self.keep, against, group, self.tolerance)
 
     def _floors(self) -> dict[str, float]:
         """Return the minimum recalls by class name, as written."""

@@ -75,6 +75,8 @@ class Uncertainty:
     """Lower bound of the share of image noise that runs have in common; NaN with one seed."""
     outlook: Outlook
     """Predictive distribution of the selected combination's counts on a test set of any size."""
+    runners_up: tuple[Prospect, ...]
+    """Accuracies of ``Selection.runners_up`` minus those of the selected combination."""
     beyond_shift: Prospect | None
     """Accuracies of the selected combination minus those of the best shift of standard
     distillation; None without shifts."""
@@ -253,17 +255,16 @@ def _assess(
         interval=_interval(wide.objective),
         shared=posterior.shared,
         outlook=Outlook(wide.recalls, seed, float(np.nan_to_num(posterior.shared))),
-        beyond_shift=_beyond_shift(selection, worst_k, average),
+        runners_up=tuple(_minus(place, chosen, worst_k, average) for place in selection.runners_up),
+        beyond_shift=None
+        if selection.shifted_standard is None
+        else _minus(chosen, selection.shifted_standard, worst_k, average),
     )
 
 
-def _beyond_shift(
-    selection: Selection, worst_k: FloatArray, average: FloatArray
-) -> Prospect | None:
-    place, chosen = selection.shifted_standard, selection.selected
-    if place is None:
-        return None
-    gains = (draws[:, chosen] - draws[:, place] for draws in (worst_k, average))
+def _minus(one: int, other: int, worst_k: FloatArray, average: FloatArray) -> Prospect:
+    """Return the accuracies of one combination minus those of another one."""
+    gains = (draws[:, one] - draws[:, other] for draws in (worst_k, average))
     return Prospect(*(Interval.of(float(gain.mean()), interval(gain)) for gain in gains))
 
 

@@ -38,7 +38,7 @@ def answer(outcome: Outcome, width: int = 80) -> list[Text]:
     if selection.selected == selection.reference:
         lines.append(Text("This is standard distillation: nothing else is better by this rule."))
     lines.append(_on_test(outcome))
-    return [*lines, *_beside(outcome), *_beyond_shift(outcome), *_runner_up(outcome)]
+    return [*lines, *_beside(outcome), *_beyond_shift(outcome), *_runners_up(outcome)]
 
 
 def miss(outcome: Outcome, width: int) -> str:
@@ -137,22 +137,24 @@ def _gain(beside: Undistilled) -> str:
     return f"; distillation gains {points(gain.value)} points ({ends}, estimated from validation)"
 
 
-def _runner_up(outcome: Outcome) -> Iterator[Text]:
-    """Yield the second-best combination by the rule, and how it compares on validation."""
+def _runners_up(outcome: Outcome) -> Iterator[Text]:
+    """Yield the next combinations by the rule, and why they were not chosen."""
     selection, sure = outcome.selection, outcome.uncertainty
-    place = selection.runner_up
-    if place is None:
-        return
-    name, means = combination_name(selection.combinations, place), selection.seen.means
-    average = means.average[place] - means.average[selection.selected]
-    line = f"Runner-up: {name}; average {_more(average)}"
-    if sure is None:
-        worst = means.worst_k[place] - means.worst_k[selection.selected]
-        yield Text(f"{line}, {_worst(outcome).lower()} {_more(worst)} on validation, as counted")
-    else:
-        chance = _chance(sure.probability_lower[place])
-        line += f", {_worst(outcome).lower()} lower with probability {chance}"
-        yield Text(f"{line} (estimated from validation)")
+    means, worst_name = selection.seen.means, _worst(outcome).lower()
+    for rank, place in enumerate(selection.runners_up):
+        name = combination_name(selection.combinations, place)
+        average = means.average[place] - means.average[selection.selected]
+        line = f"{('Runner-up', 'Third')[rank]}: {name}; average {_more(average)}"
+        if sure is None:
+            worst = means.worst_k[place] - means.worst_k[selection.selected]
+            yield Text(f"{line}, {worst_name} {_more(worst)} on validation, as counted")
+        else:
+            gain = sure.runners_up[rank].worst_k
+            yield Text(
+                f"{line}, {worst_name} lower with probability "
+                f"{_chance(sure.probability_lower[place])}: {points(gain.value)} points "
+                f"({points(gain.low)} to {points(gain.high)}), estimated from validation"
+            )
 
 
 def _worst(outcome: Outcome) -> str:

@@ -37,6 +37,9 @@ def document(outcome: Outcome) -> dict[str, Any]:
     shifted standard distillation among ``combinations``, and what the selected student gains over
     it.
 
+    ``runners_up`` are the indices of the next two by the rule among ``combinations``, with their
+    ``gain`` over the selected student, whose intervals are paired with ``paired`` estimates.
+
     ``methods`` are students of other methods, on validation and on test; none of them is selected.
     ``recommendation`` says whether the selected student can be shipped, and if not, why and what to
     change; ``selected`` holds it in either case. ``optimism`` is the excess of its validation
@@ -87,6 +90,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "standard_distillation": _figures(outcome, reference),
         "combinations": rows,
         "frontier": selection.frontier.tolist(),
+        "runners_up": _runners_up(outcome),
         "undistilled": _undistilled(outcome),
         "beyond_shift": _beyond_shift(outcome),
         "methods": _methods(outcome),
@@ -111,6 +115,13 @@ def _uncertainty(outcome: Outcome) -> dict[str, Any]:
         "interval": _numbers(sure.interval),
         "shared_image_noise": _number(sure.shared),
     }
+
+
+def _runners_up(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the next combinations by the rule, with their accuracies less the selected one's."""
+    sure, places = outcome.uncertainty, outcome.selection.runners_up
+    gains = [None] * len(places) if sure is None else [asdict(one) for one in sure.runners_up]
+    return [{"combination": p, "gain": gain} for p, gain in zip(places, gains, strict=True)]
 
 
 def _chances(sure: Uncertainty) -> list[dict[str, Any]]:

@@ -79,8 +79,9 @@ def test_the_slider_reaches_every_step() -> None:
         Constrained(2, errors=2.0),
         Constrained(keep="balanced", reference="best"),
         Constrained(reference=0.9, group=Group("rare", (0, 1))),
+        Constrained(tolerance=0.02),
     ],
-    ids=["worst-2", "balanced", "group"],
+    ids=["worst-2", "balanced", "group", "tolerance"],
 )
 def test_the_slider_has_the_selections_own_objective_and_constraint(rule: Constrained) -> None:
     rows = worlds.sweep(seeds=2, images=200, recall=worlds.trading)

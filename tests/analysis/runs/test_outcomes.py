@@ -217,3 +217,22 @@ def test_without_a_results_folder_there_are_no_outcomes(tmp_path: Path) -> None:
     runs = replace(load(write(tmp_path)), results=None)
     c = combine(runs.candidates)
     assert with_outcomes(c, runs) == (c, "")
+
+
+def test_runners_up_have_paired_differences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write(tmp_path)
+    widths = {}
+    for estimate in ("shrunk", "counts"):
+        found = select_in(out, "--estimate", estimate, "--no-shifts")
+        runners = found["runners_up"]
+        assert isinstance(runners, list)
+        assert [*runners[0]] == ["combination", "gain"]
+        widths[estimate] = [
+            g["gain"]["average"]["high"] - g["gain"]["average"]["low"] for g in runners
+        ]
+        text = " ".join(capsys.readouterr().out.split())
+        assert "Runner-up: " in text
+        assert "Third: " in text
+    assert np.mean(widths["shrunk"]) < np.mean(widths["counts"])

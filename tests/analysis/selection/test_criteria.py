@@ -54,6 +54,12 @@ def choose(criterion: Criterion) -> tuple[str, Selection]:
         ({"margin": 0.0, "group": Group("cat", (0,))}, "lofty"),
         ({"errors": 0.0, "reference": "best"}, "lofty"),
         ({"errors": 1.0, "reference": "best"}, "narrow"),
+        (
+            {"margin": 0.1, "tolerance": 0.19},
+            "narrow",
+        ),  # worst classes 70 and 50, averages 85, 87.5
+        ({"margin": 0.1, "tolerance": 0.2}, "lofty"),
+        ({"margin": -0.02, "tolerance": 0.19}, "narrow"),
     ],
 )
 def test_constrained(options: dict[str, Any], expected: str) -> None:

@@ -226,10 +226,12 @@ def test_the_answer_is_four_lines_with_their_own_intervals() -> None:
     ]
     assert re.fullmatch(
         r"Runner-up: α_t = 1, α_s = 0, T = 1; average [\d.]+ points \w+, worst class lower with "
-        r"probability \d\d% \(estimated from validation\)",
+        r"probability \d\d%: [+−][\d.]+ points \([+−][\d.]+ to [+−][\d.]+\), "
+        r"estimated from validation",
         lines[4],
     )
-    assert lines[5:] == ["1 failed run left out"]
+    assert lines[5].startswith("Third: ")
+    assert lines[6:] == ["1 failed run left out"]
 
 
 def test_the_long_form_begins_with_the_answer() -> None:

@@ -17,6 +17,7 @@ RULES = {
     "": Constrained(),
     "--worst-k 2 --margin 0.01": Constrained(2, 0.01),
     "--margin 2se --keep balanced --reference 0.8": Constrained(1, None, 2.0, "balanced", 0.8),
+    "--tolerance 0.02": Constrained(tolerance=0.02),
     "--group g=cat --group g=dog": Constrained(group=Group("g", (0, 1))),
     "--floor cat=0.8 --floor fox=0.5": Floors({0: 0.8, 2: 0.5}, NAMES),
     "--weight 0.25": WeightedSum(1, 0.25),
@@ -41,6 +42,10 @@ def test_both_commands_read_the_same_rule(line, criterion):
         ("--weight 2", "--weight must be a fraction"),
         ("--weight 0.5 --floor cat=0.5", "--weight and --floor exclude each other"),
         ("--floor cat", "--floor must be like cat=0.8"),
+        ("--floor cat=0.5 --tolerance 0.01", "--floor excludes --tolerance"),
+        ("--weight 0.5 --tolerance 0.01", "--weight excludes --tolerance"),
+        ("--tolerance 2", "--tolerance must be a fraction, not 2"),
+        ("--tolerance nan", "--tolerance must be a fraction, not nan"),
         ("--order best", "--order must name some of worst_k"),
         ("--reference worst", "--reference must be a fraction"),
     ],
@@ -53,7 +58,7 @@ def test_a_rule_without_sense_is_refused_before_the_data_are_read(line, named):
 @pytest.mark.parametrize("line", list(RULES))
 def test_searches_follow_a_constraint_on_the_average(line):
     criterion = parse(line.split()).selection.resolve(NAMES)
-    if line in ("", "--worst-k 2 --margin 0.01"):
+    if line in ("", "--worst-k 2 --margin 0.01", "--tolerance 0.02"):
         assert average_constraint(criterion, "--search") == criterion
     else:
         with pytest.raises(UserError, match=r"--search follows .*leave out --weight"):
