@@ -34,6 +34,7 @@ WITHOUT_DATA = (
     "sweep/simulate",
     "selection/million_records",
     "selection/truth",
+    "selection/paired",
     "search/replay",
     "sweep/engine",
     "sweep/makespan",

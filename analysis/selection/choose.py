@@ -51,7 +51,8 @@ class Selection:
     @cached_property
     def runners_up(self) -> tuple[int, ...]:
         """The second- and third-best feasible combinations, as far as there are any."""
-        others, found = self.admitted.copy(), []
+        others = self.admitted.copy()
+        found: list[int] = []
         others[self.selected] = False
         objective = self.criterion.objective(self.seen)
         while others.any() and len(found) < 2:

@@ -23,6 +23,12 @@ ROWS = {
     "training/packing": {"packing"},
     "training/precision": {"precision_average", "precision_worst_class"},
     "selection/million_records": {"select_million"},
+    "selection/paired": {
+        "paired_coverage_of_gains",
+        "paired_regret",
+        "paired_stated_regret",
+        "paired_width_of_gains",
+    },
     "selection/shifts": {"shift_average", "shift_worst_class"},
     "selection/truth": {
         "chances",
@@ -43,6 +49,7 @@ ROWS = {
 WITHOUT_DATA = {
     "search/replay",
     "selection/million_records",
+    "selection/paired",
     "selection/truth",
     "sweep/engine",
     "sweep/makespan",

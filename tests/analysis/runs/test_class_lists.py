@@ -19,7 +19,7 @@ FISH = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark,
 
 
 def group(names: Sequence[str], *texts: str, file: Path | None = None) -> Group:
-    rule = Rule(group=texts, groups_file=file).criterion(names)
+    rule = Rule(group=texts, groups_file=file).resolve(names)
     assert isinstance(rule, Constrained)
     assert rule.group is not None
     return rule.group

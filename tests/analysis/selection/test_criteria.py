@@ -107,13 +107,13 @@ def test_lexicographic() -> None:
 
 
 def test_options_make_the_criterion() -> None:
-    assert Rule().criterion(NAMES) == Constrained()
-    given = Rule(2, "2se", "balanced", "best", "pets=cat,dog").criterion(NAMES)
+    assert Rule().resolve(NAMES) == Constrained()
+    given = Rule(2, "2se", "balanced", "best", "pets=cat,dog").resolve(NAMES)
     assert given == Constrained(2, None, 2.0, "balanced", "best", Group("pets", (0, 1)))
-    assert Rule(margin="0.01", reference="0.8").criterion(NAMES) == Constrained(1, 0.01, 1.0, reference=0.8)  # fmt: skip  # noqa: E501
-    assert Rule(floor=["cat=0.8", "fox=0.5"]).criterion(NAMES) == Floors({0: 0.8, 2: 0.5}, NAMES)
-    assert Rule(weight=0.25).criterion(NAMES) == WeightedSum(1, 0.25)
-    found = Rule(order="average,worst_k", tolerance=0.1).criterion(NAMES)
+    assert Rule(margin="0.01", reference="0.8").resolve(NAMES) == Constrained(1, 0.01, 1.0, reference=0.8)  # fmt: skip  # noqa: E501
+    assert Rule(floor=["cat=0.8", "fox=0.5"]).resolve(NAMES) == Floors({0: 0.8, 2: 0.5}, NAMES)
+    assert Rule(weight=0.25).resolve(NAMES) == WeightedSum(1, 0.25)
+    found = Rule(order="average,worst_k", tolerance=0.1).resolve(NAMES)
     assert found == Lexicographic(1, ("average", "worst_k"), 0.1)
 
 
@@ -140,7 +140,7 @@ def test_options_make_the_criterion() -> None:
 )
 def test_what_makes_no_sense_is_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Rule(**options).criterion(NAMES)
+        Rule(**options).resolve(NAMES)
 
 
 @pytest.mark.parametrize(
