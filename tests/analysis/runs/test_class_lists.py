@@ -134,16 +134,16 @@ def test_an_invalid_groups_file_is_one_line(
 
 
 def test_floors_of_names_with_commas_and_equal_signs() -> None:
-    rule = Rule(floor=["tench, Tinca tinca=0.5", "a=b=0.25"]).criterion((*FISH, "a=b"))
+    rule = Rule(floor=["tench, Tinca tinca=0.5", "a=b=0.25"]).resolve((*FISH, "a=b"))
     assert isinstance(rule, Floors)
     assert rule.floors == {0: 0.5, 3: 0.25}
     with pytest.raises(UserError, match="--floor names a=b twice"):
-        Rule(floor=["a=b=0.5", " a=b=0.25"]).criterion(("a=b",))
+        Rule(floor=["a=b=0.5", " a=b=0.25"]).resolve(("a=b",))
 
 
 def test_a_file_excludes_what_a_group_excludes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--weight excludes --margin"):
-        Rule(weight=0.5, groups_file=tmp_path / "g.json").criterion(FISH)
+        Rule(weight=0.5, groups_file=tmp_path / "g.json").resolve(FISH)
 
 
 def test_a_file_that_changes_is_another_answer(tmp_path: Path) -> None:
