@@ -1,4 +1,4 @@
-"""Specs and helpers of the GPU checks and measurements, to be run in the repository root.
+"""Specs and helpers of the GPU checks and measurements.
 
 Without a GPU (or with TINY=1) everything is tiny and ``PlainRecorder`` replaces CUDA graphs.
 """
@@ -9,12 +9,10 @@ import itertools
 import json
 import logging
 import os
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ import torch
 from rkd_core.datasets import Dataset, ImageSet
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
+from rkd_core.device.hardware import use_all_queues
 from rkd_core.specs import (
     DataOptions,
     MultiplierOptions,
@@ -34,12 +33,13 @@ from rkd_core.specs import (
 from rkd_core.training.run import Run
 from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 
+use_all_queues()
 GPU = torch.cuda.is_available()
 TINY = not GPU or bool(os.environ.get("TINY"))
 DEVICE = "cuda" if GPU else "cpu"
 NETWORK = "resnet8" if TINY else "resnet56"
 SIDE = 16 if TINY else 32
-OUT = Path(os.environ.get("OUT", "/tmp/rkd-gpu-out"))
+OUT = Path(os.environ.get("OUT") or Path(tempfile.gettempdir()) / "rkd-gpu")
 OUT.mkdir(parents=True, exist_ok=True)
 BATCH = 128 if not TINY else 16
 
@@ -152,7 +152,7 @@ class StubTeacher:
 
 def execution(precision: str = "bfloat16") -> Execution:
     """Return the execution of all checks and measurements."""
-    return Execution(DEVICE, precision, 1)
+    return Execution(DEVICE, precision, 1).prepared((SIDE, SIDE))
 
 
 def recorder(branches: int) -> Any:

@@ -1,7 +1,10 @@
 """Measure speeds on a GPU, with one process per stage.
 
-``python measure.py`` runs all stages, ``measure.py STAGE [ARG]`` one. Every stage prints lines of
-JSON; a stage that exceeds its limit loses only its own lines.
+    python -m benchmarks.gpu.measure [STAGE [ARGUMENT ...]]
+
+Every stage prints lines of JSON, which docs/gpu.md explains, and a stage that exceeds its limit
+loses only its own. Images are made up. Without a GPU everything is tiny, and no figure means
+anything.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import (
+from torch.nn import functional as F
+
+from benchmarks.gpu.common import (
     BATCH,
     DEVICE,
     GPU,
@@ -36,7 +41,6 @@ from common import (
     teacher_spec,
     torch,
 )
-from torch.nn import functional as F
 
 
 def median(values):
@@ -111,9 +115,8 @@ def ceilings() -> None:
 
 def layers() -> None:
     """Measure a layer's parts by stage of the network: alone, 8 in branches, 8 as groups."""
-    sys.path.insert(0, str(Path(__file__).parent))
     students = 2 if TINY else 8
-    torch.backends.cudnn.benchmark = bool(os.environ.get("BENCHMARK"))
+    torch.backends.cudnn.benchmark = not os.environ.get("NO_BENCHMARK")
     for C, side in ((16, SIDE), (32, SIDE // 2), (64, SIDE // 4)):
 
         def like(channels, dtype=torch.bfloat16):
@@ -169,7 +172,7 @@ def layers() -> None:
             took["bn+relu fp16 (cudnn) branches"] = microseconds(
                 graphed(norms(torch.float16), students)
             )
-            import fused
+            from benchmarks.gpu import fused
 
             def ours(many):
                 kept = [
@@ -205,6 +208,14 @@ def layers() -> None:
         )
 
 
+LIMITS = {
+    "by_arithmetic": 790e12 / 0.752e9,
+    "by_unfused_traffic": 4.3e12 / 3.0e9 * 128,
+}
+"""Images per second of ResNet-56 on an H200: 0.752 GFLOP per trained image at 790 TFLOP/s, and 3.0 GB
+per step of 128 at 4.3 TB/s, which fused kernels would reduce."""
+
+
 # ---- Steps ---------------------------------------------------------------------------------------
 
 
@@ -229,7 +240,7 @@ class LeanRun:
         return self.run.changing()
 
     def _norm(self, x, bn, other=None, relu=True):
-        import fused
+        from benchmarks.gpu import fused
 
         w, b = bn.weight[None], bn.bias[None]
         return fused.norm(
@@ -239,7 +250,7 @@ class LeanRun:
     def _conv(self, x, m):
         return F.conv2d(x, self.half[m], None, m.stride, m.padding)
 
-    def step(self, images, labels, logits):
+    def step(self, images, labels, logits, mix=None):
         net, run = self.run.model, self.run
         with torch.no_grad():
             torch._foreach_copy_(self.narrow, self.wide)
@@ -255,7 +266,7 @@ class LeanRun:
         from rkd_core.objectives import margin_loss
 
         loss = margin_loss(out, run._targets(labels, logits), run._costs)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         for half in self.narrow:
             half.grad = None
         loss.backward()
@@ -274,8 +285,8 @@ def variant(name: str):
     from rkd_core.training import run as runs_module
 
     make, undo = Run, []
-    if name == "cudnn_benchmark":
-        torch.backends.cudnn.benchmark = True
+    if name == "no_cudnn_benchmark":
+        torch.backends.cudnn.benchmark = False
     elif name == "uncounted":
 
         class make(Run):  # noqa: N801
@@ -308,7 +319,6 @@ def variant(name: str):
     elif name == "lean":
         if not GPU:
             os.environ["TRITON_INTERPRET"] = "1"
-        sys.path.insert(0, str(Path(__file__).parent))
         make = LeanRun
     try:
         yield make
@@ -323,10 +333,11 @@ def steps(name: str = "baseline", *counts: str) -> None:
     data = made()
     of = teacher_spec(NETWORK)
     spec = student_spec(of, data)
-    array_data = ArrayData(spec, data, execution())
+    run = execution()  # before the variant, which changes its settings
+    array_data = ArrayData(spec, data, run)
     teacher, warned, found = StubTeacher(array_data), Warnings(), {}
     with variant(name) as make:
-        if name in ("baseline", "cudnn_benchmark"):
+        if name in ("baseline", "no_cudnn_benchmark"):
             _, eager = steps_of([spec], array_data, teacher, recorded=False, make=make)
             found["eager"] = round(median([speed(eager, array_data, teacher, 1) for _ in range(3)]))
         for count in counts:
@@ -342,9 +353,12 @@ def steps(name: str = "baseline", *counts: str) -> None:
                 found[f"{count} MiB"] = round(torch.cuda.max_memory_reserved() / 2**20)
             found[f"{count} ready s"] = round(ready, 1)
             del runs, recorded, first
+    best = max(found[count] for count in counts)
     emit(
         "steps",
         variant=name,
+        over_eager={k: round(found[k] / found["eager"], 2) for k in counts if "eager" in found},
+        share_of_the_limits={k: round(best / limit, 4) for k, limit in LIMITS.items()},
         connections=os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS"),
         images_per_second=found,
         losses=losses[:2],
@@ -392,9 +406,8 @@ def kernels() -> None:
 
 def evaluations() -> None:
     """Measure milliseconds of evaluating 4,096 images: plain, folded, ReLU fused, compiled."""
-    from torch.fx.experimental.optimization import fuse
-
-    from rkd_core.models.inference import predictions_of
+    from rkd_core.models.fold import FoldedNetwork
+    from rkd_core.models.inference import predictions_of_all
 
     data = made()
     spec = teacher_spec(NETWORK)
@@ -415,11 +428,14 @@ def evaluations() -> None:
             times.append((time.perf_counter() - start) * 1e3)
         took[name] = round(median(times), 2)
 
-    clock("as it is", lambda: predictions_of(run.model, [batch], array_data.execution))
-    folded = fuse(run.model.eval()).to(torch.bfloat16).to(memory_format=torch.channels_last)
+    clock("as it is", lambda: predictions_of_all([run.model], [batch], run.data.execution))
+    copied = FoldedNetwork(run.model, (3, SIDE, SIDE))
+    clock("refresh of the folded copy", copied.refresh)
+    clock("folded", lambda: predictions_of_all([copied.module], [batch], run.data.execution))
+    folded = copied.module.to(torch.bfloat16).to(memory_format=torch.channels_last)
     images = batch.images.bfloat16()
     with torch.no_grad():
-        clock("folded", lambda: folded(images).argmax(1))
+        clock("folded, bfloat16 weights", lambda: folded(images).argmax(1))
         if GPU:
             try:
                 compiled = torch.compile(folded, dynamic=False)
@@ -464,7 +480,7 @@ def evaluations() -> None:
 
 
 def grid() -> None:
-    """Estimate minutes of the whole grid from a few epochs of its arrays: 6 teachers, 8 and 2 students.
+    """Estimate minutes of the whole grid from a few epochs of its arrays: 6 teachers, 18 students.
 
     Runs ``train`` with the paper's multipliers and with teacher logits on all views.
     """
@@ -509,13 +525,12 @@ def grid() -> None:
             for t in (1.0, 3.0, 5.0)
             for o, a in objectives
         ]
-        array("8 students", students[: 2 if TINY else 8])
-        array("2 students", students[-2:])
+        array("18 students", students[: 2 if TINY else 18])
         array(
-            "8 students without multipliers",
+            "18 students without multipliers",
             [
                 student_spec(teachers[0], data, temperature=1.5 + k / 8)
-                for k in range(2 if TINY else 8)
+                for k in range(2 if TINY else 18)
             ],
         )
 
@@ -523,9 +538,7 @@ def grid() -> None:
         return (part["before"] + 200 * part["epoch"] + part["after"]) / 60
 
     asks = parts["ask"]["before"] / 60
-    whole = minutes(parts["teachers"]) + 6 * (
-        asks + 2 * minutes(parts["8 students"]) + minutes(parts["2 students"])
-    )
+    whole = minutes(parts["teachers"]) + 6 * (asks + minutes(parts["18 students"]))
     emit(
         "grid",
         seconds={n: {k: round(v, 3) for k, v in p.items()} for n, p in parts.items()},
@@ -536,28 +549,31 @@ def grid() -> None:
 
 STAGES = [  # name, arguments, limit in seconds, environment
     ("ceilings", [], 30, {}),
-    ("steps", ["baseline", "1", "2", "4", "8", "16"], 70, {}),
-    ("kernels", [], 40, {}),
+    ("steps", ["baseline", "1", "4", "8", "18"], 80, {}),
     ("grid", [], 130, {}),
+    ("kernels", [], 40, {}),
+    ("steps", ["compile", "1", "8"], 130, {}),
+    ("evaluations", [], 70, {}),
     ("layers", [], 60, {}),
     ("steps", ["lean"], 60, {}),
-    ("steps", ["compile"], 130, {}),
-    ("evaluations", [], 70, {}),
-    ("steps", ["cudnn_benchmark"], 50, {}),
+    ("steps", ["no_cudnn_benchmark", "1", "8"], 50, {}),
     ("steps", ["uncounted"], 40, {}),
+    ("steps", ["baseline", "8", "18"], 60, {"CUDA_DEVICE_MAX_CONNECTIONS": "8"}),
     ("steps", ["fp16"], 40, {}),
-    ("ceilings", [], 30, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    ("steps", ["baseline", "8", "16"], 50, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    ("steps", ["lean", "8", "16"], 60, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    ("layers", [], 60, {"BENCHMARK": "1"}),
+    ("layers", [], 60, {"NO_BENCHMARK": "1"}),
 ]
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        globals()[sys.argv[1]](*sys.argv[2:])
+        stages = {name: globals()[name] for name, *_ in STAGES}
+        if sys.argv[1] not in stages:
+            raise SystemExit(f"usage: python -m benchmarks.gpu.measure [{' | '.join(stages)}]")
+        stages[sys.argv[1]](*sys.argv[2:])
         return
-    limit, began = float(os.environ.get("LIMIT", 400)), time.perf_counter()
+    if GPU:
+        emit("device", device=torch.cuda.get_device_name(), torch=torch.__version__)
+    limit, began = float(os.environ.get("LIMIT", 400 if GPU else 6000)), time.perf_counter()
     for name, arguments, most, extra in STAGES:
         left = limit - (time.perf_counter() - began)
         what = " ".join([name, *arguments, *(f"{k}={v}" for k, v in extra.items())])
@@ -569,7 +585,7 @@ def main() -> None:
             arguments, most = [a for a in arguments if not a.isdigit()], 600
         try:
             done = subprocess.run(
-                [sys.executable, __file__, name, *arguments],
+                [sys.executable, "-m", "benchmarks.gpu.measure", name, *arguments],
                 timeout=min(left, most),
                 capture_output=True,
                 text=True,

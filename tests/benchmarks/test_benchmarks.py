@@ -7,16 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.selection import truth_figure
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = {
-    "gpu/students_together": {"array"},
     "training/batches": {"batches"},
     "sweep/engine": {"engine"},
-    "gpu/whole_grid": {"grid"},
     "sweep/makespan": {"makespan"},
     "training/method_cost": {"method_cost"},
     "sweep/mini_sweep": {"mini_sweep"},
@@ -42,7 +39,6 @@ ROWS = {
     "search/replay": {"prune_drops_winner", "search_cost", "search_vs_random"},
     "sweep/simulate": {"simulate"},
     "sweep/start": {"start"},
-    "gpu/single_student": {"step"},
     "training/teacher_cache": {"teacher_cache_resnet20", "teacher_cache_resnet56"},
     "training/train_core": {"train_core_resnet20", "train_core_resnet56"},
 }
@@ -57,7 +53,6 @@ WITHOUT_DATA = {
     "sweep/start",
     "training/method_cost",
 }
-ON_A_GPU = {"gpu/single_student", "gpu/students_together", "gpu/whole_grid"}
 
 
 def quickly(name, *arguments, folder, **options):
@@ -127,17 +122,7 @@ def test_every_script_is_in_the_table_and_in_the_docs():
 
 def test_one_script_runs_all_benchmarks():
     text = (ROOT / "benchmarks" / "all.py").read_text()
-    assert [name for name in set(ROWS) - ON_A_GPU if f'"{name}"' not in text] == []
-
-
-@pytest.mark.benchmark
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
-@pytest.mark.parametrize("name", sorted(ON_A_GPU))
-def test_gpu_benchmarks_report_a_missing_gpu(name, tmp_path):
-    done = quickly(name, folder=tmp_path)
-    assert done.returncode == 1
-    assert "there is none" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert [name for name in ROWS if f'"{name}"' not in text] == []
 
 
 def test_the_figure_of_selection_is_drawn():
