@@ -38,7 +38,7 @@ def test_the_runs_of_the_plan_are_compared_and_their_teachers_found(tmp_path: Pa
     runs = load(worlds.write(tmp_path, rows, planned=["a", "b", "never-run"]))
     assert ids(runs.students) == ["a", "b"]
     assert ids(runs.teachers) == ["t1"]
-    assert runs.notes == ()
+    assert runs.notes == ("1 of 3 planned trainings have no record yet",)
     assert ids(load(tmp_path, run_ids=["b"]).students) == ["b"]
 
 
