@@ -1,13 +1,14 @@
 """Every example of docs/extend.md runs as it stands, with the command below it."""
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sweeps.commands.rkd import main
+from tests.extensions.state import forget
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "extend.md").read_text()
@@ -19,34 +20,27 @@ EXAMPLES = re.findall(
 SMALL = ["--epochs", "2", "--alphas", "1", "--temperatures", "1", "--serial"]
 
 
-def run(line, folder, more=()):
-    """Run a line of the page; return what it prints."""
-    words = shlex.split(line)
-    assert words[0] == "rkd"
-    more = [word for word in more if words[1] == "sweep"]
-    done = subprocess.run(
-        [sys.executable, "-m", "sweeps.commands.rkd", *words[1:], *more],
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     ("title", "name", "text", "commands"), EXAMPLES, ids=lambda value: value[:20]
 )
-def test_an_example(title, name, text, commands, tmp_path):
+def test_an_example(title, name, text, commands, tmp_path, monkeypatch, capsys):
+    def run(line):
+        program, command, *words = shlex.split(line)
+        assert program == "rkd"
+        forget(monkeypatch)
+        assert main([command, *words, *(SMALL if command == "sweep" else ())]) == 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / name).write_text(text)
     lines = commands.strip().splitlines()
     for line in lines:
-        run(line, tmp_path, SMALL)
+        run(line)
     (results,) = (tmp_path / "results").iterdir()
     assert (results / "selection.json").is_file()
-    again = run(lines[0], tmp_path, SMALL)
+    capsys.readouterr()
+    run(lines[0])
+    again = capsys.readouterr().out
     assert "are trained already" in again or "No training is needed" in again
     assert len(text.splitlines()) <= 24
 

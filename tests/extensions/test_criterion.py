@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from analysis.select import main as select
-from rkd_core import plugins, records
+from rkd_core import records
 from sweeps.pareto import main as pareto
 from tests.analysis.worlds import sweep, table
+from tests.extensions.state import forget
 
 RULE = """
 from analysis.selection.criteria import Constrained
@@ -33,15 +34,6 @@ def own_state(monkeypatch, tmp_path):
     (tmp_path / "rule.py").write_text(RULE)
     for row in table(sweep()).to_pylist():
         records.write(tmp_path / "out" / "records", row)
-
-
-def forget(monkeypatch):
-    """Bring the registry into the state of a new process."""
-    sys.modules.pop("_of_user_rule", None)
-    monkeypatch.setattr(plugins.criteria, "_entries", {})
-    monkeypatch.setattr(plugins.criteria, "_copies", {})
-    for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
 
 
 def answer():

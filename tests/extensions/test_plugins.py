@@ -2,17 +2,17 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from analysis.select import main as select
-from rkd_core import plugins, records
+from rkd_core import records
 from rkd_core.errors import UserError
 from sweeps import Sweep
 from sweeps.export import main as export
 from sweeps.pareto import main as pareto
+from tests.extensions.state import forget
 
 MINE = '''
 from rkd_core.methods.common.protocol import Method
@@ -46,16 +46,6 @@ def own_state(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     forget(monkeypatch)
     (tmp_path / "mine.py").write_text(MINE)
-
-
-def forget(monkeypatch):
-    """Bring the registries into the state of a new process."""
-    sys.modules.pop("_of_user_mine", None)
-    for registry in (plugins.networks, plugins.datasets, plugins.methods, plugins.objectives):
-        monkeypatch.setattr(registry, "_entries", {})
-        monkeypatch.setattr(registry, "_copies", {})
-    for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
 
 
 def rows():

@@ -9,6 +9,7 @@ from rkd_core.errors import UserError
 from rkd_core.models import registry as architectures
 from rkd_core.models import resolve_reference
 from rkd_core.plugins import networks
+from tests.extensions.state import forget
 
 HEAD = "from rkd_core.plugins import datasets, networks\n"
 
@@ -17,11 +18,7 @@ HEAD = "from rkd_core.plugins import datasets, networks\n"
 def own_state(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
-    for one in (plugins.networks, plugins.datasets, plugins.methods):
-        monkeypatch.setattr(one, "_entries", {})
-        monkeypatch.setattr(one, "_copies", {})
-    for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
+    forget(monkeypatch)
 
 
 def write(path, text):
@@ -149,10 +146,7 @@ def test_code_of_an_entry_point_is_kept_and_found_without_the_package(tmp_path, 
     sys.path.remove(str(installed))
     for name in [name for name in sys.modules if name.startswith("method_pkg_of_test")]:
         del sys.modules[name]
-    monkeypatch.setattr(plugins.methods, "_entries", {})
-    monkeypatch.setattr(plugins.methods, "_copies", {})
-    for state in ("_kept", "_codes"):
-        monkeypatch.setattr(f"rkd_core.plugins.kept.{state}", {})
+    forget(monkeypatch)
     with pytest.raises(UserError, match=r"the code of the method 'mine_of_test' .* is not here"):
         methods.find("mine_of_test", digest)
     plugins.search(out)
