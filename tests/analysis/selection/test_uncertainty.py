@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -243,14 +242,9 @@ def test_chances_and_regret_of_four_draws_by_hand() -> None:
     assert fitted is not None
     worst_k, average = recalls.min(axis=2), recalls.mean(axis=2)
 
-    class Drawn(posterior.Posterior):
-        def draws(self, number: int, worst_k: int) -> Iterator[posterior.Draw]:
-            assert (number, worst_k) == (4, 1)
-            return iter(posterior.Draw(recalls, recalls.min(axis=2)))
-
-    values = {field.name: getattr(fitted, field.name) for field in dataclasses.fields(fitted)}
-    drawn = Drawn(**values | {"untold": np.zeros(2)})
-    sure = uncertainty._assess(drawn, selection, selection.seen, selection.means, worst_k, average)
+    told = dataclasses.replace(fitted, untold=np.zeros(2))
+    given = selection, selection.seen, selection.means, worst_k, average
+    sure = uncertainty._assess(told, *given, [posterior.Draw(recalls, worst_k)])
     assert sure.probability_best.tolist() == [0.25, 0.25, 0.5]
     assert sure.probability_admitted.tolist() == [1, 0.5, 0.5]
     assert sure.expected_regret == pytest.approx((0 + 0.4 + 0.05 + 0) / 4)
