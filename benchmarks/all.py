@@ -31,6 +31,7 @@ WITH_DATA = (
 )
 WITHOUT_DATA = (
     "training/method_cost",
+    "training/stacked",
     "sweep/simulate",
     "selection/million_records",
     "selection/truth",

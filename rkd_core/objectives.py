@@ -45,22 +45,24 @@ def margin_loss(
     ``-sum_y q_y log_softmax(f - log c)_y``; the second form cannot overflow.
 
     Args:
-        logits: Scores f, ``(batch, classes)``.
-        targets: Labels q as probabilities, one-hot or a teacher's, ``(batch, classes)``.
-        costs: Positive costs c, ``(classes,)``; only their ratios matter.
+        logits: Scores f, ``(batch, classes)``, or ``(n, batch, classes)`` of n networks.
+        targets: Labels q as probabilities, one-hot or a teacher's, of the same shape.
+        costs: Positive costs c, ``(classes,)`` or ``(n, classes)``; only their ratios matter.
         scale_by_classes: Whether to multiply by the 1/m of eq. 9. The learning rates of the
             papers assume the plain batch mean.
 
     Returns:
-        Mean over the batch, a scalar in float32 or in the precision of the logits if it is higher,
-        even under autocast: half precision would round the sum of logits and log costs coarsely.
+        Mean over the batch, a scalar or ``(n,)``, in float32 or in the precision of the logits if
+        it is higher, even under autocast: half precision would round the sum of logits and log
+        costs coarsely.
 
     Raises:
         ValueError: The shapes do not match.
     """
     import torch  # not at the top: plans and analysis read the registry below without torch
 
-    if logits.ndim != 2 or targets.shape != logits.shape or costs.shape != logits.shape[1:]:
+    of_costs = (*logits.shape[:-2], *logits.shape[-1:])
+    if logits.ndim not in (2, 3) or targets.shape != logits.shape or costs.shape != of_costs:
         raise ValueError(
             f"margin_loss takes logits (batch, classes), targets alike and costs (classes,), not "
             f"{tuple(logits.shape)}, {tuple(targets.shape)}, {tuple(costs.shape)}"
@@ -68,9 +70,9 @@ def margin_loss(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     with torch.autocast(device_type=logits.device.type, enabled=False):
         log_costs = costs.double().log().to(dtype)
-        log_probabilities = (logits.to(dtype) - log_costs).log_softmax(dim=1)
-        loss = -(targets.to(dtype) * log_probabilities).sum(dim=1).mean()
-        return loss / logits.shape[1] if scale_by_classes else loss
+        log_probabilities = (logits.to(dtype) - log_costs.unsqueeze(-2)).log_softmax(dim=-1)
+        loss = -(targets.to(dtype) * log_probabilities).sum(dim=-1).mean(dim=-1)
+        return loss / logits.shape[-1] if scale_by_classes else loss
 
 
 def class_costs(

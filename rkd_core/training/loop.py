@@ -6,7 +6,8 @@ epochs, measure, commit. Every random choice is a pure function of the spec.
 Trainings with the same batches (one stage, seed, recipe and teacher) run side by side as an array.
 They share a data stream and the logits of the teacher; each has its own weights, optimizer state,
 costs and multipliers. On one CPU core, this takes as long as training them one after the other and
-gives the same records; on a GPU, it makes better use of the device.
+gives the same records, except for small networks, which are stacked (``stacked_steps``); on a GPU,
+it makes better use of the device.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from rkd_core.training.measurement import Measurement, measure
 from rkd_core.training.optimizer import learning_rate
 from rkd_core.training.run import Run
 from rkd_core.training.saving import Saving
+from rkd_core.training.stacked_steps import GroupedSteps
 from rkd_core.training.steps import CudaRecorder, EagerSteps, RecordedSteps, Steps
 
 __all__ = ["train"]
@@ -347,9 +349,9 @@ def _needed(out: Location | None) -> Location:
 
 
 def _steps(runs: Sequence[Run], rate: Tensor | None, array_data: ArrayData) -> Steps:
-    """Return recorded steps if the trainings read a rate tensor, else eager steps."""
+    """Return recorded steps if the trainings read a rate tensor, else steps on the CPU."""
     if rate is None:
-        return EagerSteps(runs)
+        return EagerSteps(runs) if len(runs) == 1 else GroupedSteps(runs)
     recorder = CudaRecorder(array_data.execution.device, len(runs))
     return RecordedSteps(runs, rate, array_data.recipe.batch_size, recorder)
 

@@ -19,7 +19,15 @@ from torch.optim.sgd import sgd
 
 from rkd_core.specs import Recipe
 
-__all__ = ["SGD", "AdamW", "Group", "Optimizer", "learning_rate", "optimizer_for"]
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Group",
+    "Optimizer",
+    "learning_rate",
+    "optimizer_for",
+    "optimizer_of_groups",
+]
 
 # Rates of the one-cycle schedule at the start and at the end, as in
 # ``torch.optim.lr_scheduler.OneCycleLR``.
@@ -233,7 +241,13 @@ def optimizer_for(model: nn.Module, recipe: Recipe, rate: Tensor | None = None) 
         Group(tuple(p for p in parameters if decays(p)), recipe.weight_decay),
         Group(tuple(p for p in parameters if not decays(p)), 0.0),
     )
-    groups = [group for group in both if group.parameters]
+    return optimizer_of_groups([group for group in both if group.parameters], recipe, rate)
+
+
+def optimizer_of_groups(
+    groups: Sequence[Group], recipe: Recipe, rate: Tensor | None = None
+) -> Optimizer:
+    """Return the optimizer of a recipe for groups of parameters; see ``optimizer_for``."""
     first = recipe.learning_rate if rate is None else rate
     if recipe.optimizer == "adamw":
         return AdamW(groups, first, recipe.betas, recipe.epsilon)

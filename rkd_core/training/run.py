@@ -101,7 +101,7 @@ class Run:
         self.optimizer = optimizer_for(self._trained, spec.recipe, rate)
         decay = spec.recipe.ema_decay if spec.recipe.epochs else None
         self._average = None if decay is None else WeightAverage(self.model, decay)
-        self._targets: Targets = (
+        self.targets: Targets = (
             OneHotTargets(dataset, device, spec.recipe.label_smoothing)
             if teacher is None or spec.temperature is None
             else TeacherTargets(teacher, spec.temperature)
@@ -109,10 +109,10 @@ class Run:
         self.ascent: Ascent | None = None
         if spec.multipliers is not None:
             true = teacher is None or spec.multipliers.val_labels == "true"
-            labels = true_probabilities(dataset, device) if true else self._targets.validation
+            labels = true_probabilities(dataset, device) if true else self.targets.validation
             self.ascent = Ascent(spec.multipliers, labels, data)
         # Costs are updated in place, because recorded steps read the same memory.
-        self._costs = self._current_costs()
+        self.costs = self._current_costs()
         self._iterates: list[dict[str, Tensor]] = []
         self.position = 0, 0
         self._validations: dict[int, list[int]] = {}  # correct predictions by class, by epochs done
@@ -156,10 +156,10 @@ class Run:
         with self.data.execution.autocast(), self._drawing():
             own = forward(self.model, images, self._needs)
         if self.loss is None:
-            wanted = self._targets(labels, logits)
+            wanted = self.targets(labels, logits)
             if mix is not None:
-                wanted = torch.lerp(self._targets(mix.labels, logits), wanted, mix.share)
-            loss = margin_loss(own.logits, wanted, self._costs, self.spec.scale_by_classes)
+                wanted = torch.lerp(self.targets(mix.labels, logits), wanted, mix.share)
+            loss = margin_loss(own.logits, wanted, self.costs, self.spec.scale_by_classes)
         else:
             other = None if self._teacher is None else self._teacher.outputs(images, self._needs)
             inputs = LossInputs(
@@ -333,12 +333,12 @@ class Run:
 
     def update_costs(self) -> None:
         """Compute the class costs from the current multipliers."""
-        self._costs.copy_(self._current_costs())
+        self.costs.copy_(self._current_costs())
 
     def _current_costs(self) -> Tensor:
         """Return the current class costs, float64 ``(classes,)``."""
         multipliers = None if self.ascent is None else self.ascent.log_multipliers.exp()
-        named, priors = self.spec.objective, self._targets.priors
+        named, priors = self.spec.objective, self.targets.priors
         digest = self.spec.objective_digest
         return class_costs(named, priors, multipliers, self.spec.alpha, digest)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ONE", "PerTrial", "execution_of", "trainings_per_trial"]
 
 _SHARING = 4  # students that share the forward pass of their teacher on a CPU
+_STACKED = 64  # small networks that take their steps together on a CPU
 _UNKNOWN_GPU = 16 * 2**30  # memory assumed for a GPU that cannot be queried
 _USABLE = 0.8  # usable share of the memory of a GPU
 
@@ -44,11 +45,22 @@ def trainings_per_trial(
     """Return ``--students-per-trial``, or as many as run in parallel and fit in memory.
 
     On a CPU, trainings side by side cost as much as one after the other, so there are several only
-    if they share the forward pass of their teacher.
+    if they share the forward pass of their teacher, or if their networks are small enough to be
+    stacked.
     """
     given = machine.students_per_trial
     if not cluster.gpus_per_trial:
-        return PerTrial(1, given or (1 if asked == "table" else _SHARING))
+        one = 1 if asked == "table" else _SHARING
+        if dataset.of_images:
+            return PerTrial(1, given or one)
+        from rkd_core.models.stacking import stacks
+
+        def together(architecture: str, least: int) -> int:
+            digest = settings.network_digests.get(architecture)
+            return _STACKED if stacks(architecture, dataset, digest) else least
+
+        teachers = together(settings.teacher_architecture, 1) if settings.teaching.epochs else 1
+        return PerTrial(teachers, given or together(settings.student_architecture, one))
     if given is not None:
         return PerTrial(given, given)
     from rkd_core.models.memory import training_bytes

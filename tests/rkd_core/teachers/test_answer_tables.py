@@ -99,7 +99,7 @@ def _loss(run, logits, labels, answers):
     """Return the loss of a student's logits, and its gradient with respect to them."""
     logits = logits.clone().requires_grad_()
     if run.loss is None:
-        loss = margin_loss(logits, run._targets(labels, answers), run._costs)
+        loss = margin_loss(logits, run.targets(labels, answers), run.costs)
     else:
         loss = run.loss(LossInputs(labels, logits, answers, epoch=run._epoch))
     return loss.item(), torch.autograd.grad(loss, logits)[0]
