@@ -153,7 +153,7 @@ def run(
 
 
 def _find_plugins(results: Location, rule: Rule) -> None:
-    """Let the rule be found in the results folder, if no plug-in of this process registers it."""
+    """Search the results folder for the rule if no plug-in of this process registers it."""
     if rule.criterion is not None:
         from rkd_core import plugins
 

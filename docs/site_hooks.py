@@ -23,7 +23,7 @@ _STARTS = re.compile(r"^ {1,2}(?:-{1,2}\w|\w+(?:  |$))", flags=re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return the text of a page, with the reference in its place."""
+    """Return the text of a page, with the reference in place of ``PLACE``."""
     if PLACE not in markdown:
         return markdown
     return markdown.replace(PLACE, "\n\n".join(map(reference, COMMANDS)))
@@ -50,7 +50,7 @@ def help_of(command: str) -> str:
 def reference(command: str) -> str:
     """Return the section of a command: usage, description, and a table for each group of options.
 
-    Groups that ``rkd sweep`` has, too, are named there alone.
+    Groups of options that ``rkd sweep`` also has are only named.
     """
     head, groups = _sections(help_of(command))
     usage, _, about = head.partition("\n\n")
@@ -74,7 +74,7 @@ def reference(command: str) -> str:
 
 
 def _sections(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return what stands above the first group of a help text, and the title and body of each."""
+    """Return the text above the first group of a help text, and title and body of each group."""
     first, *rest = re.split(r"^(\S.*):$", text, flags=re.MULTILINE)
     return first.strip(), [*zip(rest[::2], (body.strip("\n") for body in rest[1::2]), strict=True)]
 

@@ -54,9 +54,9 @@ class Outcomes:
 def with_outcomes(combinations: Combinations, runs: Runs) -> tuple[Combinations, str]:
     """Return combinations with the outcomes of their runs on validation images.
 
-    Of many images, an evenly spaced sample of each class is used. Outcomes only tell how much the
-    errors of runs have in common; accuracies are those of the counts. Those of a shifted student
-    are by the shift that was fitted to all images.
+    If there are many images, an evenly spaced sample of each class is used. Outcomes only show how
+    much the errors of runs have in common; accuracies are those of the counts. The outcomes of a
+    shifted student are those with the shift that was fitted to all images.
 
     Args:
         combinations: Students, shifted or not.
@@ -111,7 +111,7 @@ def with_outcomes(combinations: Combinations, runs: Runs) -> tuple[Combinations,
 
 
 def _sample(label: NDArray[np.int32], most: int) -> NDArray[np.int64]:
-    """Return the places of a sample of about ``most`` images by class, at least ten of each."""
+    """Return the positions of a sample of about ``most`` images, at least ten of each class."""
     order = np.argsort(label, kind="stable")
     stride = max(len(label) // most, 1)
     if stride == 1:

@@ -46,7 +46,7 @@ class Pairing:
     begun: IntArray
     """First image of each class."""
     target: FloatArray
-    """Standard deviation of the target in each class, ``(present,)``; 0 if ``z`` tells all."""
+    """Standard deviation of the target in each class, ``(present,)``; 0 if ``z`` suffices."""
     levels: FloatArray
     """Square root of the covariance of the common parts, ``(levels, levels)``."""
     own: FloatArray
@@ -56,7 +56,7 @@ class Pairing:
     effects: FloatArray
     """Square root of the correlation of the effects of a student's shifts, ``(levels, levels)``."""
     together: FloatArray
-    """Standard deviation of what seeds change in all trainings, ``(present,)``."""
+    """Standard deviation of the effect of a seed on all trainings, ``(present,)``."""
     level: IntArray
     student: IntArray
 
@@ -177,7 +177,7 @@ class _Luck:
     own: FloatArray
     """Variance of one training, ``(present,)``."""
     together: float
-    """Variance that a seed gives to all trainings."""
+    """Variance of the effect of a seed on all trainings."""
     seeds: int
     alike: float
     """Share of the image noise that the seeds of a combination have in common; NaN with one."""

@@ -151,8 +151,8 @@ class Posterior:
     def errors(self, rng: np.random.Generator, noise: FloatArray, normal: FloatArray) -> FloatArray:
         """Return errors of ``mean`` for draws of the noise, ``(draws, combinations, present)``.
 
-        The estimate is linear in the data. It takes the noise of combinations as independent, since
-        weights that rest on a whole covariance of so few images would do harm.
+        The estimate is linear in the data. It treats the noise of combinations as independent,
+        since weights from the whole covariance of so few images would make it worse.
         """
         weight = self.root**2 / (self.root @ self.root)
         level = np.einsum("c,dck->dk", weight, noise)[:, None]

@@ -138,7 +138,7 @@ def _gain(beside: Undistilled) -> str:
 
 
 def _runners_up(outcome: Outcome) -> Iterator[Text]:
-    """Yield the next combinations by the rule, and why they were not chosen."""
+    """Yield a line for each of the next combinations by the rule, with the difference."""
     selection, sure = outcome.selection, outcome.uncertainty
     means, worst_name = selection.seen.means, _worst(outcome).lower()
     for rank, place in enumerate(selection.runners_up):

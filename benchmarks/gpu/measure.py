@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu.measure [STAGE [ARGUMENT ...]]
 
-Every stage prints lines of JSON, which docs/gpu.md explains, and a stage that exceeds its limit
-loses only its own. Images are made up. Without a GPU everything is tiny, and no figure means
-anything.
+Every stage prints lines of JSON, which docs/gpu.md explains. A stage that exceeds its time limit
+loses only its own lines. Images are synthetic. Without a GPU, everything is tiny and the figures
+have no meaning.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Execution:
 
     @staticmethod
     def unseen_gpus() -> int:
-        """Return the number of GPUs that torch can use although the driver's library names none.
+        """Return the number of GPUs that torch can use although the driver's library reports none.
 
         Sweeps count GPUs by that library (NVML). Without device files there is no GPU, and torch is
         not imported.
@@ -99,7 +99,7 @@ class Execution:
             use_all_queues()
             torch.cuda.empty_cache()  # release memory that an earlier training reserved
             torch.backends.cudnn.benchmark = True  # all batches but the last have one size
-            # TF32 has the 10 bits of float16, so it is not what float32 asks for.
+            # TF32 has only the 10 mantissa bits of float16, so float32 excludes it.
             torch.backends.cudnn.allow_tf32 = execution.precision != "float32"
             torch.backends.cuda.matmul.allow_tf32 = execution.precision != "float32"
         return execution

@@ -20,7 +20,7 @@ class FoldedNetwork:
     """Copy of a network in evaluation mode, with batch norms folded into convolutions.
 
     Args:
-        network: Network of the copy. It must be possible to trace it.
+        network: Network to copy. It must be possible to trace it.
         shape: Shape of an image or array, channels first, for a comparison of both networks:
             tracing fixes the branches that a network takes.
 

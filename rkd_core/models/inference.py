@@ -75,8 +75,8 @@ def predictions_of_all(
     """Predict labels with several models, which share each batch; never wait for a GPU.
 
     Returns:
-        Predicted labels ``(n,)`` in the order of the batches, and whether all logits are finite, a
-        boolean scalar, for each model; all on the device.
+        For each model, the predicted labels ``(n,)`` in the order of the batches, and a boolean
+        scalar that says whether all logits are finite; all on the device.
     """
     labels: list[list[Tensor]] = [[] for _ in models]
     finite: list[list[Tensor]] = [[] for _ in models]

@@ -53,5 +53,5 @@ class Mlp(Network):
         raise UserError("mlp and linear have no maps, which the method compares with the teacher's")
 
     def run_stages(self, x: Tensor) -> Iterator[Stage]:
-        """Refuse, as ``activations``."""
+        """Refuse, as ``activations`` does."""
         raise UserError("mlp and linear have no maps")

@@ -17,7 +17,7 @@ __all__ = ["has_small_layers_only", "stacks"]
 def has_small_layers_only(network: nn.Module) -> bool:
     """Return whether linear layers and normalizations hold all parameters and buffers.
 
-    Stacked convolutions are hardly faster than one after the other.
+    Stacking hardly speeds up convolutions.
     """
     from torch import nn
 

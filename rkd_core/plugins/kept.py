@@ -35,7 +35,7 @@ class Use(NamedTuple):
     name: str
     digest: str
     attribute: str | None
-    """Name in its module if the module does not register it."""
+    """Name of the object in its module if the module does not register it."""
 
 
 def search(out: Location, *, again: bool = True) -> None:

@@ -78,7 +78,7 @@ def load_module(place: str) -> ModuleType:
 
 
 def place_of(module: str, file: str | None) -> str:
-    """Return the place that ``load_module`` imports a module from, which may be a file's.
+    """Return the text from which ``load_module`` imports a module: a name or a path.
 
     Raises:
         UserError: It is a notebook or the program that runs, which no other process can import.
@@ -94,7 +94,7 @@ def place_of(module: str, file: str | None) -> str:
 
 @contextlib.contextmanager
 def copied(digest: str) -> Iterator[None]:
-    """Attribute what is registered meanwhile to the stored code with this digest."""
+    """Attribute registrations in this context to the stored code with this digest."""
     _copies.append(digest)
     try:
         yield

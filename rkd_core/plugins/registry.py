@@ -1,7 +1,7 @@
 """Registries of the objects that plug-ins add by name, one for each kind.
 
-The code of methods, objectives and criteria is part of what they define: its digest enters run ids,
-and results folders keep it, see ``rkd_core.plugins.kept``.
+The code of methods and objectives is part of what they define, so its digest enters run ids; that
+of a criterion enters the selection. Results folders keep the code, see ``rkd_core.plugins.kept``.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _NAME = re.compile(r"[^\W\d][\w.-]*")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered object, and where it was registered."""
+    """A registered object and the place of its registration."""
 
     target: Any
     module: str
     file: str | None
     line: int = 0
     attribute: str | None = None
-    """Name in its module, of an entry point."""
+    """Name of the object in its module, for an entry point."""
 
     @property
     def where(self) -> str:
-        """Text for messages."""
+        """Place of the registration, for messages."""
         return f"{self.file or self.module} line {self.line}" if self.line else self.module
 
     @cached_property
@@ -61,7 +61,7 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the code that defines the object, which is found again by this digest."""
+        """Digest of the code that defines the object; the code is found by this digest."""
         return kept.collect(self.place)
 
 
@@ -86,7 +86,7 @@ class Registry:
         names: Callable[[], Iterable[str]],
         check: Callable[[str, Any], object] | None = None,
     ) -> None:
-        """Declare the names that plug-ins cannot take, and how an object is checked.
+        """Declare the names that plug-ins cannot take, and the check of an object.
 
         Args:
             names: Function that returns the names.
@@ -179,7 +179,7 @@ class Registry:
         return f"{entry.place}:{name_there}"
 
     def attribute(self, name: str) -> str | None:
-        """Return the name in its module of an object of an entry point; None for any other."""
+        """Return the name of an entry point's object in its module; None for other objects."""
         entry = self._entries.get(name)
         return None if entry is None else entry.attribute
 

@@ -323,7 +323,7 @@ def _read_parquet(path: Path) -> _Content:
             require(schema.names.count(name) == 1, f"{path} has two columns `{name}`")
         table = pq.read_table(path, columns=columns, partitioning=None)
     except pa.ArrowException as error:
-        raise UserError(f"{path} is no Parquet file: {first_line(error)}") from error
+        raise UserError(f"{path} is not a Parquet file: {first_line(error)}") from error
     kind = table.schema.field("logits").type
     lists = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
     require(

@@ -164,7 +164,7 @@ def _compared_with_teacher(
 def validate(models: Sequence[nn.Module], data: ArrayData) -> list[dict[str, Any] | None]:
     """Return columns with counts and accuracies on validation, without storing all logits.
 
-    The models share each batch. A model has None if one of its logits is not finite.
+    The models share each batch. The entry of a model is None if one of its logits is not finite.
     """
     found = predictions_of_all(models, data.validation, data.execution)
     return [_counts(p, data.dataset, "val") if finite else None for p, finite in found]

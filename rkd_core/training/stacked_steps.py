@@ -20,7 +20,7 @@ __all__ = ["GroupedSteps", "StackedSteps"]
 
 log = logging.getLogger(__name__)
 
-_CLOSE = 1e-4  # relative difference of logits together from those of each network alone
+_CLOSE = 1e-4  # relative difference between stacked logits and those of each network alone
 
 
 class StackedSteps:
@@ -115,11 +115,11 @@ class StackedSteps:
 
 
 class GroupedSteps:
-    """Steps at once of trainings that can take them together, and of the others one by one.
+    """Steps of an array of trainings, stacked where possible and one by one otherwise.
 
-    Together are trainings of one network of linear layers, normalizations and functions without
-    parameters, with the margin loss. Networks that draw random numbers, as for dropout, and those
-    with an operation that has no batched form, train one by one.
+    Trainings of one network are stacked if it has only linear layers, normalizations and functions
+    without parameters, and they minimize the margin loss. Networks that draw random numbers, as for
+    dropout, and those with an operation that has no batched form, train one by one.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -159,7 +159,7 @@ def _is_plain(run: Run) -> bool:
 
 
 def _agree(runs: Sequence[Run]) -> bool:
-    """Return whether networks have the same logits together as each of them alone."""
+    """Return whether stacked networks have the same logits as each of them alone."""
     images = torch.randn(
         4, *runs[0].data.dataset.train.input_shape, generator=torch.Generator().manual_seed(0)
     )

@@ -32,7 +32,7 @@ class Sweep:
             ``val`` and ``test`` to arrays or map-style datasets. None for the default of the
             command.
         teacher: Network of the teachers; short for ``teacher_architecture``. A class or function
-            that returns a network, defined in a module, may be given itself.
+            that returns a network may be passed directly if it is defined in a module.
         student: Network of the students; short for ``student_architecture``, as above.
         name: Name of data in memory, in records and reports.
         class_names: Class names of data in memory, in label order.

@@ -69,7 +69,7 @@ def paragraphs(options: type) -> str:
 
 
 def printed_end(options: Any, program: str, hidden: int) -> str:
-    """Return the examples of a command as typed, and how to see hidden options."""
+    """Return the examples of a command as typed, and the command that shows hidden options."""
     command = program if program.startswith("rkd ") else f"python sweeps/{program}"
     examples = [f"  {command} {line}".rstrip() for line in getattr(options, "EXAMPLES", ())]
     lines = ["", "examples:", *examples] if examples else []

@@ -181,8 +181,8 @@ class TrainingChoice:
     --teacher-architecture. The classifier is replaced if the number of classes differs"""
     teacher_logits: OptionalPath = None
     """folder with the logits of a teacher without a network, such as an ensemble or a remote model:
-    train.npy, validation.npy and test.npy, or .parquet, a row for each image of the original
-    splits; see docs/teacher.md. It is the standard teacher, and shifted the other ones"""
+    train.npy, validation.npy and test.npy, or .parquet, with a row for each image of the original
+    splits. The logits are the standard teacher, shifted ones the others; see docs/teacher.md"""
     teacher_epochs: OptionalInt = None
     """epochs of the teachers (default: --epochs); 0 uses --teacher-weights without training, as
     the only, standard teacher"""
@@ -347,7 +347,7 @@ class Display:
 
 @dataclass(frozen=True)
 class Extensions:
-    """Code of users that adds networks, data sets, methods and the like by name."""
+    """User code that adds networks, data sets, methods and the like by name."""
 
     plugin: Plugins = ()
     """import this module or file, which registers networks, data sets, methods, objectives,

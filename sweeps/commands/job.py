@@ -213,7 +213,7 @@ def choose_layout(job: Job, work: Work, errors: Console) -> None:
         if unseen:
             errors.print(
                 f"PyTorch sees {counted(unseen, 'GPU')}, but the driver's NVML reports none: "
-                "training on the CPU; repair the driver, or pass --gpus-per-trial 0 to say so",
+                "training on the CPU; repair the driver, or pass --gpus-per-trial 0 to use the CPU",
                 style="yellow",
                 markup=False,
                 highlight=False,

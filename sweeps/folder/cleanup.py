@@ -100,7 +100,7 @@ def keep_weights(
     if wanted - found.keys():
         files = (training.teacher_weights, training.student_weights)
         changed = " or ".join(str(file) for file in files if file is not None)
-        raise UserError(f"the initial weights in {changed} have changed meanwhile")
+        raise UserError(f"the initial weights in {changed} have changed since the check")
     try:
         for digest in wanted & found.keys():
             initial_weights.keep(out, found[digest])
@@ -120,7 +120,7 @@ def keep_teacher(
     given = given_teacher(training, dataset)
     assert given is not None
     if given.digest != digest:
-        raise UserError(f"the logits in {training.teacher_logits} have changed meanwhile")
+        raise UserError(f"the logits in {training.teacher_logits} have changed since the check")
     try:
         given_logits.keep(out, given)
     except OSError as error:

@@ -16,9 +16,10 @@ class Schedule:
     """Schedule of the runs of a plan, each of which starts when its dependencies are completed.
 
     Standard distillation of the first seed and its teacher come first, because every answer needs
-    them. Then the seeds follow in the order of the plan, so that a whole grid is there early. In a
-    seed, runs that others depend on come first, so that no slot waits for them at the end; then
-    longer runs; ties keep the order of the plan. There is no barrier between teachers and students.
+    them. Then the seeds follow in the order of the plan, so that one whole grid is completed early.
+    In a seed, runs that others depend on come first, so that no slot waits for them at the end;
+    then longer runs; ties keep the order of the plan. There is no barrier between teachers and
+    students.
 
     Args:
         plan: The whole plan.

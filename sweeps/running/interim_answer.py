@@ -20,13 +20,13 @@ __all__ = ["InterimAnswer"]
 _SOON = 60.0
 """Seconds from the start to the first answer; a shorter sweep needs none."""
 _AGAIN = 600.0
-"""Seconds between two answers, of which each takes a few at the lowest priority."""
+"""Seconds between two answers; computing one takes a few seconds at the lowest priority."""
 
 
 class InterimAnswer(Watcher):
-    """Watcher that selects among the completed students now and then, in a process of its own.
+    """Watcher that selects among the completed students periodically, in a separate process.
 
-    A sweep that is watched or stopped early thus has a candidate as soon as its first student is
+    So a sweep that is watched or stopped early has a candidate soon after its first student is
     trained. Use it as a context manager, which ends the process.
 
     Args:

@@ -150,7 +150,7 @@ def _train_in_parts(
 
 
 def _probe(execution: Execution) -> None:
-    """Find out whether the GPU can still be used, since errors are reported late.
+    """Check that the GPU can still be used, since errors are reported late.
 
     Raises:
         torch.AcceleratorError: It cannot be used by this process.

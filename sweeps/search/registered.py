@@ -21,7 +21,7 @@ class RegisteredStrategy:
 
     Args:
         name: Registered name.
-        make: Class or function of a request.
+        make: Class or function that takes a request.
         request: The request.
 
     Raises:

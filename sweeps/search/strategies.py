@@ -73,7 +73,7 @@ def describe(name: str) -> str:
     """Return the students that a strategy trains; completes "Of these, ..."."""
     if name in STRATEGIES:
         return STRATEGIES[name].description
-    return f"what the strategy {name} proposes"
+    return f"those that the strategy {name} proposes"
 
 
 def create(name: str, request: Request) -> Strategy:
@@ -92,7 +92,7 @@ def create(name: str, request: Request) -> Strategy:
 
 def _check(name: str, target: object) -> None:
     if not callable(target):
-        raise UserError(f"{type(target).__name__} is not a class or function of a request")
+        raise UserError(f"{type(target).__name__} is not a class or function that takes a Request")
 
 
 plugins.search_strategies.built_in(lambda: (GRID, *STRATEGIES), _check)

@@ -65,7 +65,7 @@ def values_of(array: NDArray[Any], where: str) -> NDArray[np.float32]:
     """Return numbers as float32 ``(n, ...)``.
 
     Raises:
-        UserError: They have no second dimension, are not numbers, or not finite.
+        UserError: They have no second dimension, are not numbers, or are not finite.
     """
     if array.dtype.kind not in "fiub":
         raise UserError(f"{where} hold {array.dtype}; arrays hold numbers, one row for each label")
@@ -97,10 +97,10 @@ def read_archive(path: Path) -> tuple[Mapping[str, Any], Sequence[str] | None]:
 
     Its arrays are named ``x_train``, ``y_train``, ``x_test``, ``y_test`` and perhaps ``x_val``,
     ``y_val``; or ``train_images``, ``train_labels`` and so on, also with ``arrays``, ``features``
-    or ``embeddings`` in the place of ``images``.
+    or ``embeddings`` in place of ``images``.
 
     Raises:
-        UserError: The file is no such archive.
+        UserError: The file is not such an archive.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

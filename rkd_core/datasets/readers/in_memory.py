@@ -183,7 +183,7 @@ def _labeled(part: Any, where: str, columns: Columns, as_arrays: bool) -> _Label
 
 
 def _images(rows: NDArray[Any], where: str, as_arrays: bool) -> Images:
-    """Return rows as float arrays if they cannot be images or are said to be none."""
+    """Return rows as float arrays if they cannot be images or are declared not to be."""
     if as_arrays or (rows.ndim > 1 and arrays.is_surely_array(rows.ndim)):
         where = where.replace("images", "arrays")
         return FloatArrays(arrays.values_of(rows, where), where)
@@ -219,7 +219,7 @@ def _pixels(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
         hint = "; move the channels to the end: numpy.moveaxis(images, 1, -1)" if first else ""
         raise UserError(
             f"{where} have shape {array.shape}; images are (n, height, width, channels) with 1 or "
-            f"3 channels, or (n, height, width){hint}; for data that are no images, {_NO_IMAGES}"
+            f"3 channels, or (n, height, width){hint}; for data that are not images, {_NO_IMAGES}"
         )
     return np.ascontiguousarray(_bytes(array, where))
 
@@ -238,7 +238,7 @@ def _bytes(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if low < 0 or high > largest:
         raise UserError(
             f"{where} have values from {low:g} to {high:g}; pixels are uint8 from 0 to 255 or "
-            f"floats in [0, 1], not normalized: recipes normalize; for data that are no images, "
+            f"floats in [0, 1], not normalized: recipes normalize; for data that are not images, "
             f"{_NO_IMAGES}"
         )
     if array.dtype.kind == "f":

@@ -62,7 +62,7 @@ def from_object(target: Any, reference: Reference) -> Maker:
     It is given the number of classes, the number of channels and the image size, as far as its
     signature takes them under customary names: ``num_classes``; ``in_chans`` or ``in_channels``;
     ``img_size`` or ``image_size``, an int for square images, else ``(height, width)``. For rows
-    that are no images, it is also given ``in_features`` or ``input_dim``, their number of values,
+    that are not images, it is also given ``in_features`` or ``input_dim``, their number of values,
     and ``input_shape``, their shape.
 
     Raises:

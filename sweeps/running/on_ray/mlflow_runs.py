@@ -34,7 +34,7 @@ class ChildRuns(MLflowLoggerCallback):
 
 
 def parent_run(uri: str | None, experiment: str, results: str) -> tuple[Any, str]:
-    """Return the client and the id of the run of a sweep, which is made if it does not exist.
+    """Return the client and the id of the run of a sweep, which is created if it does not exist.
 
     Args:
         uri: Tracking URI; None for that of the environment.
