@@ -5,7 +5,8 @@
 18 students of a teacher, 6 objectives at 3 temperatures, are trained by ``rkd_core.training.train``
 on made-up embeddings in one thread: in one call, which stacks them, and in 18 calls. Both ways
 alternate; the row is the median of the ratios of their CPU times, with measurement, predictions and
-files in both. Both ways must count the same correct predictions.
+files in both. The sums of float32 products differ in their last bits, so that an image between two
+classes may be counted differently; the row has the number of such images over all students.
 
 It takes about 6 minutes.
 """
@@ -33,6 +34,7 @@ GOAL = ">= 5"
 FEATURES, CLASSES, OF_CLASS = 64, 10, 200
 ALPHAS = (None, 0.0, 0.25, 0.5, 0.75, 1.0)
 TEMPERATURES = (1.0, 3.0, 5.0)
+_FEW = 9  # of 18 x 500 validation images
 
 
 def embeddings() -> datasets.Dataset:
@@ -98,14 +100,18 @@ def main() -> None:
     repetitions, epochs = (1, 2) if quick else (3, 40)
     data = embeddings()
     for student in ("linear", "mlp(hidden=(32,), norm='layer')"):
-        ratios = []
+        ratios, changed = [], 0
         for repetition in range(repetitions):
             order = (True, False) if repetition % 2 else (False, True)
             found = {way: trained(data, student, epochs, together=way) for way in order}
-            correct = [[row["val_class_correct"] for row in rows] for _, rows in found.values()]
-            assert correct[0] == correct[1], "other counts together than alone"
+            together, alone = (
+                np.array([row["val_class_correct"] for row in found[way][1]])
+                for way in (True, False)
+            )
+            changed = max(changed, int(np.abs(together - alone).sum()))
+            assert changed <= _FEW, f"{changed} other counts together than alone"
             ratios.append(found[False][0] / found[True][0])
-        details = {"repetitions": repetitions, "epochs": epochs, "network": student}
+        details = {"repetitions": repetitions, "epochs": epochs, "counted_differently": changed}
         print_row(f"stacked, {student}", spread(ratios), GOAL, details)
 
 
