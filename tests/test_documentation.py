@@ -14,7 +14,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "benchmarks/**/*.md")
     for path in ROOT.glob(pattern)
 )
-TOP = ("rkd_core", "sweeps", "analysis", "benchmarks", "tests", "deploy", "docs")
+TOP = ("rkd_core", "sweeps", "analysis", "benchmarks", "examples", "tests", "deploy", "docs")
 SUFFIXES = r"(?:py|md|sh|yaml|sbatch|html|json|toml)"
 EXAMPLES = {  # files that the pages tell a reader to write
     "rkd_core/methods/logit_matching.py",
