@@ -34,10 +34,10 @@ def test_the_page_on_python(tmp_path):
     assert (tmp_path / "results" / "tones" / "report.html").is_file()
 
 
-def test_the_function_of_the_page_on_data(tmp_path):
-    (block,) = blocks("docs/data.md")
-    (tmp_path / "mine.py").write_text(block)
+@pytest.mark.parametrize("block", blocks("docs/data.md"))
+def test_the_functions_of_the_page_on_data(block, tmp_path):
     command = re.search(r"sweeps/pareto.py --dataset (\S+)", block)
+    (tmp_path / command[1].partition(":")[0]).write_text(block)
     options = ["--dataset", command[1], "--epochs", "1", "--alphas", "1", "--temperatures", "1"]
     printed = run([str(ROOT / "sweeps" / "pareto.py"), *options, "--serial"], tmp_path)
     assert "make, small scale: 2 teachers" in printed

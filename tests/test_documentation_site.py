@@ -23,6 +23,7 @@ EXECUTED = {  # by tests/test_documentation_examples.py, if not said otherwise
     "docs/predictions.md",
     "docs/python.md",
     "docs/results.md",
+    "docs/teacher.md",
     "docs/extend.md",  # by tests/test_documentation_extend.py
     "docs/add-a-method.md",  # by tests/rkd_core/methods/test_add_a_method.py
 }

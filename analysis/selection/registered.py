@@ -48,7 +48,7 @@ def registered(name: str, worst_k: int) -> RegisteredCriterion:
     missing = [one for one in _METHODS if not callable(getattr(made, one, None))]
     if missing or not isinstance(getattr(made, "worst_k", 1), int):
         raise UserError(
-            f"--criterion {name} is no criterion: "
+            f"--criterion {name} is not a criterion: "
             + (f"it has no {missing[0]}()" if missing else "its worst_k must be an integer")
             + "; derive it from one of analysis.selection.criteria"
         )

@@ -311,7 +311,7 @@ def _read_npy(path: Path) -> _Content:
     try:
         return _Content(path, np.lib.format.open_memmap(path, mode="r"))
     except (ValueError, OverflowError) as error:  # such as objects, which would be unpickled
-        raise UserError(f"{path} is no .npy file of floats: {first_line(error)}") from error
+        raise UserError(f"{path} is not a .npy file of floats: {first_line(error)}") from error
 
 
 def _read_parquet(path: Path) -> _Content:

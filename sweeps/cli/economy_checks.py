@@ -64,7 +64,7 @@ def check_given_logits(options: Options) -> None:
     kind = options.economy.teachers
     require(
         kind in ("trained", "shifted"),
-        f"--teachers {kind} trains a network, which --teacher-logits has not: leave it out, and "
+        f"--teachers {kind} trains a network, which --teacher-logits does not have: leave it out, and "
         "its teachers of other trade-offs are shifted",
     )
     for name in method_names.chosen(options.grid.methods):
@@ -82,7 +82,7 @@ def check_given_logits(options: Options) -> None:
             hint = f", or pass {name}:holdout=validation" if needs.holdout is not None else ""
             require(
                 reason is None,
-                f"{name} {reason}, which --teacher-logits has not: leave {name} out{hint}",
+                f"{name} {reason}, which --teacher-logits does not have: leave {name} out{hint}",
             )
 
 

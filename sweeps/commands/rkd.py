@@ -68,8 +68,8 @@ def _help() -> str:
         [
             "usage: rkd COMMAND [OPTION ...]",
             "",
-            "Search the teacher and student trade-offs that keep every class of a distilled",
-            "classifier working.",
+            "Search for the teacher and student trade-offs that keep every class of a",
+            "distilled classifier working.",
             "",
             "commands:",
             *lines,

@@ -108,7 +108,7 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     if settings.given_logits is not None:
         console.print(_views_of_given(settings), highlight=False)
     elif not settings.recipe.numbers_views and plan.students:
-        console.print("Augmented images cannot be listed, so teachers are asked on every batch")
+        console.print("Augmented images cannot be listed, so the teacher runs on every batch")
     if not settings.all_teachers and DEFAULT in settings.methods:
         console.print("The given weights are the standard teacher; alphas apply to students only")
     bad = f"; {counted(skipped, 'bad image')} skipped" if skipped else ""

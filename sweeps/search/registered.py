@@ -33,7 +33,7 @@ class RegisteredStrategy:
         self._asked: set[Point] = set()
         self._made = self._called("", lambda: make(request))
         if not callable(getattr(self._made, "ask", None)):
-            raise UserError(f"--search {name} is no search strategy: it has no ask()")
+            raise UserError(f"--search {name} is not a search strategy: it has no ask()")
 
     @property
     def cells(self) -> Iterable[Cell]:

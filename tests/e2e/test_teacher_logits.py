@@ -175,7 +175,7 @@ def test_a_sweep_in_python_takes_given_logits(tmp_path, trained):
         (["--teacher-epochs", "3"], "leave --teacher-epochs out"),
         (
             ["--teachers", "head"],
-            "--teachers head trains a network, which --teacher-logits has not",
+            "--teachers head trains a network, which --teacher-logits does not have",
         ),
         (["--methods", "review_kd"], "review_kd compares features of the teacher's network"),
         (["--methods", "cat_kd"], "cat_kd compares features of the teacher's network"),

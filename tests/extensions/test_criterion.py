@@ -75,7 +75,11 @@ def test_an_edited_rule_is_not_answered_from_the_cache(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("class Nearest(Constrained)", "class Nearest", r"nearest is no criterion: it has no desc"),
+        (
+            "class Nearest(Constrained)",
+            "class Nearest",
+            r"nearest is not a criterion: it has no desc",
+        ),
         ("return accuracies", "return 3 #", r"objective\(\) must return a number for each of the"),
         ("return accuracies", "return acuracies", r"objective\(\) raises: .*rule.py line 9: NameE"),
         ("accuracies.means.average", "float('nan')", r"objective\(\) returns NaN"),

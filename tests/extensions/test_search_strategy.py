@@ -91,7 +91,7 @@ def asking(*points):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda request: 3, r"--search mine is no search strategy: it has no ask\(\)"),
+        (lambda request: 3, r"--search mine is not a search strategy: it has no ask\(\)"),
         (lambda request: 1 / 0, r"--search mine raises: .*ZeroDivisionError"),
         (asking(), r"--search mine: ask\(\) raises: .*StopIteration"),
         (asking(3), r"ask\(\) must return None or Point\(cell, seed\) .* not 3"),

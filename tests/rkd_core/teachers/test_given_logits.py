@@ -140,7 +140,7 @@ def test_missing_files_are_named(tmp_path):
         (logits(1000)[:, 0], "train.npy has the shape (1000,): give (images, classes)"),
         (np.zeros((1000, 10), int), "train.npy has int64: give float16, float32 or float64"),
         (np.zeros((1000, 10), "c8"), "train.npy has complex64: give float16, float32 or float64"),
-        (np.full((1000, 10), None), "train.npy is no .npy file of floats: "),
+        (np.full((1000, 10), None), "train.npy is not a .npy file of floats: "),
         (np.full((1000, 10), np.nan), "train.npy: image {first} has logits that are not finite"),
         (np.full((1000, 10), 1e300), "train.npy: image {first} has logits that are not finite"),
         (np.full((1000, 10), 0.1), "train.npy has probabilities: give logits, such as "),
@@ -158,13 +158,13 @@ HUGE = b"\x93NUMPY\1\0" + len(HEADER).to_bytes(2, "little") + HEADER
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x80\x04N.", b"\x93NUMPY\1\0v\0{}", HUGE])
 def test_other_files_are_refused(folder, content):
     (folder / "train.npy").write_bytes(content)
-    assert "train.npy is no .npy file of floats" in refusal(folder)
+    assert "train.npy is not a .npy file of floats" in refusal(folder)
 
 
 def test_an_archive_is_refused(folder):
     with (folder / "train.npy").open("wb") as file:
         np.savez(file, a=good("train"))
-    assert "train.npy is no .npy file of floats" in refusal(folder)
+    assert "train.npy is not a .npy file of floats" in refusal(folder)
 
 
 KEYS = np.arange(1000)

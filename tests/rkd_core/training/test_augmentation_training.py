@@ -127,7 +127,7 @@ def test_the_command_trains_and_a_second_run_trains_nothing(tmp_path):
     options = ["--augmentation", text, "--methods", "tradeoff,kd"]
     ended = command(tmp_path, *options)
     assert ended.returncode == 0, ended.stderr
-    assert "teachers are asked on every batch" in ended.stdout
+    assert "the teacher runs on every batch" in ended.stdout
     rows = records.read(tmp_path / "out" / "records").to_pylist()
     for row in rows:
         recipe = TrainingSpec.model_validate_json(row["spec"]).recipe
