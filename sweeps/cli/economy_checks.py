@@ -64,8 +64,8 @@ def check_given_logits(options: Options) -> None:
     kind = options.economy.teachers
     require(
         kind in ("trained", "shifted"),
-        f"--teachers {kind} trains a network, which --teacher-logits does not have: leave it out, and "
-        "its teachers of other trade-offs are shifted",
+        f"--teachers {kind} trains a network, which --teacher-logits does not have: leave it out, "
+        "and its teachers of other trade-offs are shifted",
     )
     for name in method_names.chosen(options.grid.methods):
         for method in method_names.variants(name):

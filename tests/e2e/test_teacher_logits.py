@@ -206,4 +206,4 @@ def test_augmented_students_and_their_teacher_see_different_views(tmp_path, trai
     done = pareto(*SMALL, *more, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "teacher and student do not see the same view" in done.stdout
-    assert "asked on every batch" not in done.stdout
+    assert "on every batch" not in done.stdout
