@@ -19,6 +19,7 @@ from rkd_core.specs import DataOptions, HoldoutRule, Recipe
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
 from rkd_core.training import train
+from rkd_core.training.array import begin_step
 from rkd_core.training.run import Run
 from tests.rkd_core.training.test_loop import CPU, DATA, student_spec, teacher_spec
 from tests.rkd_core.training.test_variants import variant_spec
@@ -78,7 +79,7 @@ class Students:
         )
         run.set_rate(0.05)
         run.begin_epoch(0)
-        run.begin_step(0, 0)
+        begin_step([run], 0, 0)
         found = []
         batches = chain.from_iterable(map(array_data.batches.epoch, count()))
         for batch in islice(batches, steps):
