@@ -33,14 +33,16 @@ def advice(settling: Settling, combinations: Combinations, results: Location) ->
         results: Results folder, whose ``plan.json`` contains the command of the sweep.
     """
     now, target = (percent(regret, 2) for regret in (settling.regret, settling.target))
+    alike = "" if combinations.unshifted.all() else " among students with the selected shift"
     if settling.settled:
-        return [f"Settled: the expected regret is {now} points; the target is {target}"]
+        return [f"Settled: the expected regret{alike} is {now} points; the target is {target}"]
     after = percent(settling.after, 2)
     count, teachers = _trainings(settling, combinations)
     seeds = "a further seed" if settling.seeds == 1 else f"{settling.seeds} further seeds"
     lines = [
-        f"To reduce the expected regret from {now} points to {after} (target {target}): {seeds} "
-        f"of {len(settling.places)} combinations, {count} students and at most {teachers} teachers"
+        f"To reduce the expected regret{alike} from {now} points to {after} (target {target}): "
+        f"{seeds} of {len(settling.places)} combinations, {count} students and at most {teachers} "
+        "teachers"
     ]
     lines += _limits(settling, combinations, target)
     command = _command(settling, combinations, results)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 
 import numpy as np
 
-from benchmarks.report import one_core, print_row, quick_and_data_dir, spread
+from benchmarks.report import one_core, print_row, quick, spread
 from rkd_core import datasets
 from rkd_core.device.execution import Execution
 from rkd_core.records import Record
@@ -95,11 +95,11 @@ def trained(
 
 def main() -> None:
     """Train in turns and print a row for each network."""
-    quick, _ = quick_and_data_dir()
+    repetitions, epochs = (1, 2) if quick() else (3, 40)
     one_core()
-    repetitions, epochs = (1, 2) if quick else (3, 40)
     data = embeddings()
-    for student in ("linear", "mlp(hidden=(32,), norm='layer')"):
+    students = {"linear": "linear", "mlp": "mlp(hidden=(32,), norm='layer')"}
+    for name, student in students.items():
         ratios, changed = [], 0
         for repetition in range(repetitions):
             order = (True, False) if repetition % 2 else (False, True)
@@ -112,7 +112,7 @@ def main() -> None:
             assert changed <= _FEW, f"{changed} other counts together than alone"
             ratios.append(found[False][0] / found[True][0])
         details = {"repetitions": repetitions, "epochs": epochs, "counted_differently": changed}
-        print_row(f"stacked, {student}", spread(ratios), GOAL, details)
+        print_row(f"stacked_{name}", spread(ratios), GOAL, details)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def run(
     conclude = conclude or partial(select_student, verbose=options.display.verbose, shown=shown)
     code = conclude(work.plan, job.out, options.selection, failures, errors)
     if work.missing:
-        publish_answer(options.tracking, job.dataset.name, job.out, errors.print)
+        notify = partial(errors.print, markup=False, highlight=False)
+        publish_answer(options.tracking, job.dataset.name, job.out, notify)
     return code
 
 

@@ -18,6 +18,7 @@ ROWS = {
     "training/method_cost": {"method_cost"},
     "sweep/mini_sweep": {"mini_sweep"},
     "training/packing": {"packing"},
+    "training/stacked": {"stacked_linear", "stacked_mlp"},
     "training/precision": {"precision_average", "precision_worst_class"},
     "selection/million_records": {"select_million"},
     "selection/paired": {
@@ -52,6 +53,7 @@ WITHOUT_DATA = {
     "sweep/simulate",
     "sweep/start",
     "training/method_cost",
+    "training/stacked",
 }
 
 

@@ -130,9 +130,10 @@ def test_the_printed_command_trains_the_proposed_seeds(tmp_path):
     grid = ["--alphas", "0", "1", "--temperatures", "1", "--epochs", "12"]
     first = pareto("--dataset", "digits-lt", *grid, "--out", out, "--serial")
     assert first.returncode == 0, first.stderr
-    half = json.loads((out / "selection.json").read_text())["expected_regret"] / 2
+    # The proposal is for the students with the selected shift, whose regret is smaller.
+    target = json.loads((out / "selection.json").read_text())["expected_regret"] / 20
     told = subprocess.run(
-        [sys.executable, "-m", "analysis.select", str(out), "--target-regret", str(half)],
+        [sys.executable, "-m", "analysis.select", str(out), "--target-regret", str(target)],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -51,6 +51,7 @@ def test_mlflow_has_a_run_of_each_training(tmp_path):
 
 
 @needs("mlflow", "sqlalchemy", "alembic")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
 def test_mlflow_has_one_run_of_the_sweep_with_the_answer(tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 
@@ -115,7 +116,7 @@ class Client:
     def __init__(self, **places): pass
     def get_experiment_by_name(self, name): return SimpleNamespace(experiment_id="1")
     def search_runs(self, *sought, **few): return []
-    def create_run(self, **run): raise ConnectionError("the server has gone")
+    def create_run(self, *where, **run): raise ConnectionError("the server has gone")
 """
 FAKE = """
 from types import SimpleNamespace

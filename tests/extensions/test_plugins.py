@@ -12,6 +12,7 @@ from rkd_core.errors import UserError
 from sweeps import Sweep
 from sweeps.export import main as export
 from sweeps.pareto import main as pareto
+from tests.e2e.command import pareto as in_own_process
 from tests.extensions.state import forget
 
 MINE = '''
@@ -87,8 +88,9 @@ def test_edited_code_gives_new_ids_also_on_ray(monkeypatch, tmp_path, capsys):
     assert "All 4 are trained already" in capsys.readouterr().out
     (tmp_path / "mine.py").write_text(MINE.replace("priors.rsqrt()", "priors ** -0.3"))
     forget(monkeypatch)
-    assert pareto([*LINE, "--max-concurrent", "1"]) == 0
-    assert "2 are trained already, 2 to go" in capsys.readouterr().out
+    done = in_own_process(*LINE, "--max-concurrent", "1", cwd=tmp_path)  # with a Ray of its own
+    assert done.returncode == 0, done.stderr
+    assert "2 are trained already, 2 to go" in done.stdout
     new = {row["run_id"] for row in records.read(tmp_path / "out" / "records").to_pylist()}
     assert len(new - old) == 3  # a teacher, and students by the method and the objective
 

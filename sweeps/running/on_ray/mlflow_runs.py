@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -9,7 +10,8 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 __all__ = ["ChildRuns", "parent_run"]
 
-_PARENT, _NAME, _RESULTS = "mlflow.parentRunId", "mlflow.runName", "results_folder"
+_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+_RESULTS, _SWEEP = "results_folder", "sweep"
 """Tags: the first two are MLflow's own."""
 
 
@@ -45,9 +47,9 @@ def parent_run(uri: str | None, experiment: str, results: str) -> tuple[Any, str
 
     client = MlflowClient(tracking_uri=uri)
     number = client.get_experiment_by_name(experiment).experiment_id
-    quoted = results.replace("'", "\\'")
-    for run in client.search_runs([number], f"tags.{_RESULTS} = '{quoted}'", max_results=1):
+    key = hashlib.sha256(results.encode()).hexdigest()  # a path may have quotes
+    for run in client.search_runs([number], f"tags.{_SWEEP} = '{key}'", max_results=1):
         return client, run.info.run_id
     name = re.split(r"[/\\\\]", results.rstrip("/"))[-1]
-    made = client.create_run(number, tags={_NAME: name, _RESULTS: results})
+    made = client.create_run(number, tags={_NAME: name, _RESULTS: results, _SWEEP: key})
     return client, made.info.run_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,6 @@ from rkd_core.storage.files import Location, expanded, local_path
 from sweeps.cli.options import Tracking
 
 __all__ = ["Answer", "connect_trackers", "publish_answer"]
-
-log = logging.getLogger(__name__)
 
 _PATIENCE = {  # the sweep waits for each answer, by default for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -96,7 +93,6 @@ def publish_answer(
         try:
             send(answer)
         except Exception as error:  # the answer is in the results folder anyway
-            log.warning("%s", flag, exc_info=error)
             notify(f"{flag} failed ({first_line(error)}); the answer is in {out} alone")
 
 

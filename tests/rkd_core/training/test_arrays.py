@@ -228,7 +228,7 @@ def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
     runs = [Run(teacher_spec(recipe=RECIPE), str(i), array_data, None, rate) for i in range(2)]
     assert isinstance(loop._steps(runs, rate, array_data), RecordedSteps)
     assert made == {"n": 2}
-    assert isinstance(loop._steps(runs, None, array_data), EagerSteps)
+    assert not isinstance(loop._steps(runs, None, array_data), RecordedSteps)
     assert all(run.optimizer.rate is rate for run in runs)
 
 

@@ -1,5 +1,7 @@
 """Reports of a trial to Tune, and their frequency."""
 
+from pathlib import Path
+
 import pytest
 from ray import tune
 
@@ -27,7 +29,7 @@ def reports_of(monkeypatch):
 
         monkeypatch.setattr(trial, "carry_out", carry_out)
         config = {"specs": list(specs), "students": []}
-        trainable.train_trial(config, dataset=None, out="out", execution=None)
+        trainable.train_trial(config, dataset=None, out=Path("out"), execution=None)
         assert told[-1] == OUTCOME | {"timesteps_total": 3}
         return [(report["run_id"], report["timesteps_total"]) for report in told[:-1]]
 
