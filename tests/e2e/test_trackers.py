@@ -29,7 +29,8 @@ def completed(out):
 
 
 @needs("mlflow", "sqlalchemy", "alembic")
-def test_mlflow_has_a_run_of_each_training(tmp_path):
+def test_mlflow_has_a_run_of_each_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow keeps files there
     out, store = tmp_path / "out", tmp_path / "mlflow.db"
     done = pareto(*SMALL, "--out", out, "--mlflow", f"sqlite:///{store}")
     assert (done.returncode, done.stderr) == (0, "")
