@@ -22,7 +22,6 @@ __all__ = [
     "class_counts",
     "iterate_logits",
     "logits_of",
-    "predictions_of",
     "predictions_of_all",
     "regularization_samples",
 ]
@@ -61,12 +60,6 @@ def iterate_logits(
 def logits_of(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> Tensor:
     """Return float32 logits ``(n, classes)`` in the order of the batches, on the device."""
     return torch.cat([logits for _, logits in iterate_logits(model, batches, execution)])
-
-
-def predictions_of(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> Tensor:
-    """Return predicted labels ``(n,)`` in the order of the batches, on the device."""
-    parts = [logits.argmax(dim=1) for _, logits in iterate_logits(model, batches, execution)]
-    return torch.cat(parts)
 
 
 def predictions_of_all(

@@ -17,7 +17,24 @@ __all__ = ["ArrayClassifier", "Classifier", "classifier", "program"]
 _TOLERANCE = 1e-4  # relative; kernels may sum in another order
 
 
-class Classifier(nn.Module):
+class _Shifting(nn.Module):
+    """A network whose logits are shifted by a number for each class, if there is a shift."""
+
+    logit_shift: Tensor | None
+
+    def __init__(self, network: nn.Module, logit_shift: Sequence[float] | None) -> None:
+        super().__init__()
+        self.network = network
+        added = None if logit_shift is None else torch.tensor(logit_shift, dtype=torch.float32)
+        self.register_buffer("logit_shift", added)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """Return the shifted logits of normalized inputs."""
+        logits: Tensor = self.network(inputs)
+        return logits if self.logit_shift is None else logits + self.logit_shift
+
+
+class Classifier(_Shifting):
     """A network preceded by the normalization that it was trained with.
 
     Args:
@@ -29,7 +46,6 @@ class Classifier(nn.Module):
 
     scale: Tensor
     shift: Tensor
-    logit_shift: Tensor | None
 
     def __init__(
         self,
@@ -38,14 +54,11 @@ class Classifier(nn.Module):
         std: list[float],
         logit_shift: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, logit_shift)
         # The same operations as in rkd_core.datasets.batches.batches, so that results are equal.
         means, stds = (torch.tensor(v, dtype=torch.float32).double() for v in (mean, std))
         self.register_buffer("scale", (1 / (255 * stds)).float()[:, None, None])
         self.register_buffer("shift", (means / stds).float()[:, None, None])
-        added = None if logit_shift is None else torch.tensor(logit_shift, dtype=torch.float32)
-        self.register_buffer("logit_shift", added)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 ``(n, classes)``.
@@ -54,11 +67,10 @@ class Classifier(nn.Module):
             images: uint8 ``(n, height, width, channels)``.
         """
         pixels = images.permute(0, 3, 1, 2).float()
-        logits: Tensor = self.network(pixels * self.scale - self.shift)
-        return logits if self.logit_shift is None else logits + self.logit_shift
+        return self._logits(pixels * self.scale - self.shift)
 
 
-class ArrayClassifier(nn.Module):
+class ArrayClassifier(_Shifting):
     """A network preceded by the standardization that it was trained with.
 
     Args:
@@ -71,7 +83,6 @@ class ArrayClassifier(nn.Module):
 
     mean: Tensor
     std: Tensor
-    logit_shift: Tensor | None
 
     def __init__(
         self,
@@ -81,13 +92,10 @@ class ArrayClassifier(nn.Module):
         ndim: int,
         logit_shift: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, logit_shift)
         shape = (-1, *[1] * (ndim - 1))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(shape))
-        added = None if logit_shift is None else torch.tensor(logit_shift, dtype=torch.float32)
-        self.register_buffer("logit_shift", added)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 ``(n, classes)``.
@@ -95,8 +103,7 @@ class ArrayClassifier(nn.Module):
         Args:
             images: Arrays as they were given for training, ``(n, ...)``.
         """
-        logits: Tensor = self.network((images.float() - self.mean) / self.std)
-        return logits if self.logit_shift is None else logits + self.logit_shift
+        return self._logits((images.float() - self.mean) / self.std)
 
 
 def classifier(artifact: Artifact, logit_shift: Sequence[float] | None = None) -> nn.Module:

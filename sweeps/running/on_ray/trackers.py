@@ -61,9 +61,7 @@ def connect_trackers(
     if choice.wandb:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        # The default is Ray's session folder, from which the last files are not fetched.
-        folder = None if "WANDB_DIR" in os.environ else local_path(out)
-        own = {} if folder is None else {"dir": str(folder.resolve())}
+        own = _wandb_folder(out)
         group = _name(out)
         inner = WandbLoggerCallback(choice.wandb, group, upload_timeout=_UPLOAD_SECONDS, **own)
         found.append(Tracker(f"--wandb {choice.wandb}", inner, notify))
@@ -145,8 +143,6 @@ def _to_mlflow(choice: Tracking, experiment: str, out: Location, answer: Answer)
 def _to_wandb(project: str, out: Location, answer: Answer) -> None:
     import wandb
 
-    folder = local_path(out)
-    own = {} if folder is None or "WANDB_DIR" in os.environ else {"dir": str(folder.resolve())}
     name = _name(out)
     run = wandb.init(
         project=project,
@@ -154,7 +150,7 @@ def _to_wandb(project: str, out: Location, answer: Answer) -> None:
         name=name,
         job_type="sweep",
         config=dict(answer.parameters),
-        **own,
+        **_wandb_folder(out),
     )
     run.summary.update(dict(answer.figures))
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="sweep")
@@ -162,6 +158,15 @@ def _to_wandb(project: str, out: Location, answer: Answer) -> None:
         artifact.add_file(str(path))
     run.log_artifact(artifact)
     run.finish()
+
+
+def _wandb_folder(out: Location) -> dict[str, str]:
+    """Return the argument for the folder of Weights & Biases; empty for its own choice.
+
+    The default is Ray's session folder, from which the last files are not fetched.
+    """
+    folder = None if "WANDB_DIR" in os.environ else local_path(out)
+    return {} if folder is None else {"dir": str(folder.resolve())}
 
 
 def _name(out: Location) -> str:

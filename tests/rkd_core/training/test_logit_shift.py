@@ -10,7 +10,7 @@ from rkd_core.datasets import ImageSet
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import UserError
-from rkd_core.models.inference import class_counts, predictions_of
+from rkd_core.models.inference import class_counts, predictions_of_all
 from rkd_core.models.predictor import rebuild
 from rkd_core.results import artifacts
 from rkd_core.specs import Derivation, MultiplierOptions, Variant, family_id, run_id
@@ -157,7 +157,8 @@ def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path,
     assert row["val_class_correct"] == promised["correct"]
     array_data = ArrayData(spec, digits, execution)
     shipped = network(tmp_path, row["run_id"])
-    predictions = predictions_of(shipped, array_data.validation, execution)
+    ((predictions, finite),) = predictions_of_all([shipped], array_data.validation, execution)
+    assert finite
     assert class_counts(digits.val.labels, predictions, 10)[1] == promised["correct"]
 
 
