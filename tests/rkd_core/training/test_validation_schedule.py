@@ -3,7 +3,7 @@
 import pytest
 
 from rkd_core import records
-from rkd_core.models.inference import class_counts, predictions_of
+from rkd_core.models.inference import class_counts, predictions_of_all
 from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import MultiplierOptions, Recipe, run_id
 from rkd_core.training import train
@@ -63,7 +63,9 @@ def test_a_look_is_of_the_model_as_it_was_then(tmp_path):
     names = {k.removeprefix("model/"): v for k, v in state.items() if k.startswith("model/")}
     model.load_state_dict(names)
     array_data = ArrayData(spec(), data, CPU.prepared(data.image_size))
-    predictions = predictions_of(model.eval(), array_data.validation, array_data.execution)
+    ((predictions, _),) = predictions_of_all(
+        [model.eval()], array_data.validation, array_data.execution
+    )
     total, correct = class_counts(data.val.labels, predictions, data.classes)
     assert (total, correct) == (row["val_class_total"], row["val_class_correct"])
 
