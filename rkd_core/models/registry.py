@@ -121,7 +121,7 @@ def _mlp(
     description: str, hidden: tuple[int, ...], norm: Literal["none", "layer", "batch"]
 ) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.mlp import Mlp
+        from rkd_core.models.networks.mlp import Mlp
 
         return Mlp(classes, math.prod((channels, *image_size)), hidden, norm)
 
@@ -141,7 +141,7 @@ HEADS: dict[str, str] = {
 
 def _cifar_resnet(depth: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.cifar_resnet import CifarResNet
+        from rkd_core.models.networks.cifar_resnet import CifarResNet
 
         return CifarResNet(depth, classes, channels)
 
@@ -152,7 +152,7 @@ def _cifar_resnet(depth: int, parameters: int) -> Architecture:
 
 def _wider_resnet(depth: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.cifar_resnet import CifarResNet
+        from rkd_core.models.networks.cifar_resnet import CifarResNet
 
         return CifarResNet(depth, classes, channels, widths=(32, 64, 128, 256))
 
@@ -163,7 +163,7 @@ def _wider_resnet(depth: int, parameters: int) -> Architecture:
 
 def _google_resnet(depth: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.google_resnet import GoogleResNet
+        from rkd_core.models.networks.google_resnet import GoogleResNet
 
         return GoogleResNet(depth, classes, channels)
 
@@ -174,7 +174,7 @@ def _google_resnet(depth: int, parameters: int) -> Architecture:
 
 def _wide_resnet(widen: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.wide_resnet import WideResNet
+        from rkd_core.models.networks.wide_resnet import WideResNet
 
         return WideResNet(40, widen, classes, channels)
 
@@ -186,7 +186,7 @@ def _wide_resnet(widen: int, parameters: int) -> Architecture:
 
 def _vgg(convolutions: int, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.vgg_mobilenet_v1 import Vgg
+        from rkd_core.models.networks.vgg_mobilenet_v1 import Vgg
 
         return Vgg(convolutions, classes, channels, image_size)
 
@@ -196,14 +196,14 @@ def _vgg(convolutions: int, parameters: int) -> Architecture:
 
 
 def _mobilenet_v1(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-    from rkd_core.models.vgg_mobilenet_v1 import MobileNetV1
+    from rkd_core.models.networks.vgg_mobilenet_v1 import MobileNetV1
 
     return MobileNetV1(classes, channels)
 
 
 def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.mobile import MobileNetV2Cifar
+        from rkd_core.models.networks.mobile import MobileNetV2Cifar
 
         return MobileNetV2Cifar(width, classes, channels)
 
@@ -211,7 +211,7 @@ def _mobilenet_v2_cifar(width: float, parameters: int) -> Architecture:
 
 
 def _shufflenet_v1(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-    from rkd_core.models.mobile import ShuffleNetV1
+    from rkd_core.models.networks.mobile import ShuffleNetV1
 
     return ShuffleNetV1(classes, channels)
 
@@ -227,7 +227,7 @@ def _torchvision_resnet(
     depth: int, parameters: int, stem: Literal["by_size", "cifar", "imagenet"]
 ) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.torchvision_nets import TorchvisionResNet
+        from rkd_core.models.networks.torchvision_nets import TorchvisionResNet
 
         return TorchvisionResNet(depth, classes, channels, image_size, stem)
 
@@ -238,7 +238,7 @@ def _torchvision_mobile(
     name: str, title: str, parameters: int, ends: tuple[int, ...], **options: float
 ) -> Architecture:
     def make(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-        from rkd_core.models.torchvision_nets import TorchvisionMobile
+        from rkd_core.models.networks.torchvision_nets import TorchvisionMobile
 
         return TorchvisionMobile(name, classes, channels, ends, **options)
 
@@ -246,7 +246,7 @@ def _torchvision_mobile(
 
 
 def _digits_cnn(classes: int, channels: int, image_size: tuple[int, ...]) -> Network:
-    from rkd_core.models.digits_cnn import DigitsCnn
+    from rkd_core.models.networks.digits_cnn import DigitsCnn
 
     return DigitsCnn(classes, channels)
 

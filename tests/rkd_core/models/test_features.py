@@ -12,9 +12,9 @@ from rkd_core.methods.common.protocol import Needs
 from rkd_core.models import build, outline
 from rkd_core.models.base import lower_precision
 from rkd_core.models.features import forward, shapes
-from rkd_core.models.mobile import MobileNetV2Cifar, ShuffleNetV1
+from rkd_core.models.networks.mobile import MobileNetV2Cifar, ShuffleNetV1
+from rkd_core.models.networks.wide_resnet import WideResNet
 from rkd_core.models.predictor import AveragedLogits
-from rkd_core.models.wide_resnet import WideResNet
 
 # One of each class and of each option; WRN-40 and the like only where depth tells.
 NAMES = [

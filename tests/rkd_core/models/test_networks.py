@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from rkd_core.errors import UserError
 from rkd_core.models import architectures, build, outline, parameters
 from rkd_core.models.base import Network
-from rkd_core.models.cifar_resnet import CifarResNet
-from rkd_core.models.google_resnet import GoogleResNet
+from rkd_core.models.networks.cifar_resnet import CifarResNet
+from rkd_core.models.networks.google_resnet import GoogleResNet
+from rkd_core.models.networks.wide_resnet import WideResNet
 from rkd_core.models.registry import HEADS
-from rkd_core.models.wide_resnet import WideResNet
 
 ALL_NAMES = sorted(architectures())
 NAMES = [name for name in ALL_NAMES if name not in HEADS]  # those are for arrays: test_mlp.py

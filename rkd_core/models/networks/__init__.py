@@ -1,0 +1,1 @@
+"""Networks of the papers, and small ones for digits and arrays."""
