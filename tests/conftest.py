@@ -27,7 +27,7 @@ def cache_folder(tmp_path_factory):
 
 
 def pytest_sessionfinish(session):
-    """Workers hand what they counted to who reports it."""
+    """Send the counts of a worker to the controller."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["fuzz"] = dict(COUNT)
 

@@ -1,4 +1,4 @@
-"""The rooms and the one direction in which they import each other."""
+"""The layers and the direction of their imports."""
 
 import ast
 import functools

@@ -145,11 +145,11 @@ def test_pages_are_found():
         (lambda text: broken_links("README.md", text), "[part](docs/run-ids.md#nothing)"),
     ],
 )
-def test_what_does_not_exist_is_noticed(check, text):
+def test_missing_names_are_detected(check, text):
     assert len(check(text)) == 1
 
 
-def test_what_exists_is_accepted():
+def test_existing_names_are_accepted():
     text = "`rkd_core/training/loop.py`, `loop.py`, `rkd_core.training.train`, docs/selection.md"
     assert missing_paths(text) == missing_names(text) == missing_modules(text) == []
     assert broken_links("docs/budget.md", "[a](selection.md), [b](https://example.org)") == []

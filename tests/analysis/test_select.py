@@ -1,4 +1,4 @@
-"""The command, as a person runs it."""
+"""Tests of the typed command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report, served while records land."""
+"""The report server while records arrive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(address: str, path: str, **headers: str) -> tuple[int, str]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every question is a look into the folder."""
+    """Read the folder for every request."""
     monkeypatch.setattr(watch, "_PAUSE", 0.0)
     monkeypatch.setattr(watch, "_IDLE", 0.0)
 
@@ -73,7 +73,7 @@ def test_a_failure_that_is_mended_is_noticed(tmp_path: Path) -> None:
         assert ask(address, "/version") != before
 
 
-def test_nobody_asks_too_often(tmp_path: Path) -> None:
+def test_the_folder_is_read_at_most_once_per_interval(tmp_path: Path) -> None:
     teacher, plain, other = rows()
     worlds.write(tmp_path, [teacher, plain])
     with serving(tmp_path) as address:
@@ -100,7 +100,7 @@ def test_another_name_for_this_machine_is_refused(tmp_path: Path) -> None:
         assert ask(address, "/", Host=f"localhost:{port}")[0] == 200
 
 
-def test_a_damaged_record_is_said_in_the_page(tmp_path: Path) -> None:
+def test_the_page_names_a_damaged_record(tmp_path: Path) -> None:
     worlds.write(tmp_path, rows())
     (tmp_path / "records" / "x.parquet").write_bytes(b"<b>")
     with serving(tmp_path) as address:
@@ -143,7 +143,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("soon")
-def test_many_ask_at_once(tmp_path: Path) -> None:
+def test_many_concurrent_requests(tmp_path: Path) -> None:
     worlds.write(tmp_path, rows())
     answers: list[int] = []
     with serving(tmp_path) as address:

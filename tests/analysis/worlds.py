@@ -169,7 +169,7 @@ def concave(a_t: float, a_s: float, temperature: float) -> tuple[float, float]:
 
 
 def trading(a_t: float, a_s: float, temperature: float) -> tuple[float, float]:
-    """Every step towards robust costs average accuracy, so margins differ in their best."""
+    """Return a sweep in which each step toward robust costs average accuracy."""
     amount = (a_t + a_s + 0.8) / 2.8
     return 0.95 - 0.06 * amount**2, 0.6 + 0.2 * amount - 0.01 * abs(temperature - 3)
 

@@ -1,4 +1,4 @@
-"""The plain implementation has our mathematics, views and counts, and similar results."""
+"""The plain implementation has the same mathematics, views and counts, and similar results."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def dataset(train):
 
 
 def test_both_see_the_same_views_about_equally_often():
-    """Padded by one pixel, a crop has 9 places, and each may be mirrored."""
+    """A crop of an image padded by one pixel has 9 positions, each of which may be mirrored."""
     copies = 1800
     recipe = recipes.get("small-images").model_copy(update={"crop_padding": 1, "batch_size": 100})
     data = dataset(image_set(copies, copies=True))

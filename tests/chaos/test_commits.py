@@ -1,4 +1,4 @@
-"""Processes that commit are killed or race for the same keys while others read."""
+"""Processes that commit are killed or compete for the same keys while others read."""
 
 import concurrent.futures
 import contextlib
@@ -18,7 +18,7 @@ from tests.chaos.sweeping import seeded
 
 @pytest.fixture(scope="module")
 def context():
-    """A context whose processes have imported everything, so that they start at once."""
+    """Return a context whose processes have imported everything, so that they start at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.chaos.committing"])
     return context

@@ -103,7 +103,7 @@ def test_only_what_failed_is_trained_again(results, capsys):
 
 
 def test_students_without_a_teacher_are_added(results, capsys):
-    """The one of the standard objective is there already."""
+    """The student of the standard objective exists already."""
     new, _ = train_the_rest(results, EVERY_METHOD, capsys, undistilled=True)
     found = [rows(results)[key] for key in new]
     added = sorted(row["alpha_s"] for row in found if row["method"] == "one_hot")

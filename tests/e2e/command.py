@@ -1,4 +1,4 @@
-"""The command as a subprocess, and the records that it leaves."""
+"""The command as a subprocess, and its records."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def pareto(*arguments, cwd=None, timeout=900):
 
 
 def answer(text):
-    """Return the printed text from the answer on, which may be that there is nothing to ship."""
+    """Return the printed text from the answer on, which may be "Nothing to ship"."""
     _, said = re.split(r"^(?=Ship  |Nothing to ship: )", text, flags=re.MULTILINE)
     return said
 

@@ -45,7 +45,9 @@ def saved(out):
         pytest.param(signal.SIGINT, ["--serial"], id="serial-2", marks=pytest.mark.chaos),
     ],
 )
-def test_interrupted_it_says_how_to_continue_and_loses_nothing(tmp_path, signal_number, engine):
+def test_an_interrupted_command_loses_nothing_and_prints_how_to_continue(
+    tmp_path, signal_number, engine
+):
     out = tmp_path / "out"
     arguments = ["--dataset", "digits-lt", *GRID, "--out", str(out), *engine]
     arguments += ["--epochs", "400", "--checkpoint-every", "60"]

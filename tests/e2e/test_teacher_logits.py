@@ -186,7 +186,7 @@ def test_a_sweep_in_python_takes_given_logits(tmp_path, trained):
         (["--imbalance", "2"], "training images have no logits, the first of them image"),
     ],
 )
-def test_what_needs_a_network_is_refused_in_one_line(tmp_path, trained, options, line):
+def test_options_that_need_a_network_are_refused_in_one_line(tmp_path, trained, options, line):
     done = pareto(*SMALL, "--teacher-logits", trained[1], *options, "--out", tmp_path / "out")
     assert done.returncode == 2
     (said,) = done.stderr.strip().splitlines()

@@ -1,4 +1,4 @@
-"""A sweep on a poor screen, or one that closes, completes its work and writes its files."""
+"""A sweep whose terminal is limited or closes completes its work and writes its files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ TINY = [*NETWORKS, "--alphas", "0", "--temperatures", "1", "--epochs", "1", "--s
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
-def test_an_ascii_screen_whose_reader_ends(tmp_path):
+def test_an_ascii_screen_that_is_closed(tmp_path):
     """Read the first line, then close the pipe; the log has the rest."""
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     image_folder(pictures)

@@ -21,7 +21,7 @@ from tests.rkd_core.datasets.on_disk import image_folder
 
 
 class Patches(Network):
-    """One convolution of 4x4 patches; it is the only stage."""
+    """A convolution of 4x4 patches as the only stage."""
 
     def __init__(self, classes, channels):
         super().__init__()

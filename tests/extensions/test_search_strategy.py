@@ -83,7 +83,7 @@ POINT = Point(SPACE.cells[0], 0)
 
 
 def asking(*points):
-    """A strategy that proposes these points."""
+    """Return a strategy that proposes these points."""
     left = iter(points)
     return lambda request: type("Asking", (), {"ask": lambda self: next(left)})()
 

@@ -1,4 +1,4 @@
-"""UCI Adult's two files: rows as written, or one line with the file; whatever they hold."""
+"""UCI Adult's two files with arbitrary content: rows as written, or one line with the file."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Image lists: the images that the lines name, or one line with the list; whatever they hold."""
+"""Image lists with arbitrary content: the named images, or one line with the list."""
 
 import shutil
 

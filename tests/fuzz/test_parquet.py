@@ -51,7 +51,7 @@ def prepared(folder, options=PLAIN):
 
 
 def check_against_plain(found, path, image="img", label="label"):
-    """The training set, where nothing was skipped, is what the file holds."""
+    """Check that the training set is the content of the file if nothing was skipped."""
     table = pq.ParquetFile(path).read()
     if pa.types.is_string(table[image].type):  # which is no image; the other is flattened
         image = f"{image}.bytes"
@@ -184,7 +184,7 @@ def test_other_tables(folder, columns, sound, rows, group, features, split):
 
 @fuzz(200, changes=json_changes, form=json_forms)
 def test_other_descriptions(folder, changes, form):
-    """Of the columns, in the metadata of the schema."""
+    """Change the descriptions of columns in the metadata of the schema."""
     path = folder / "train.parquet"
     table = pq.read_table(path)
     described = {b"huggingface": changed_json(FEATURES, changes, form)}

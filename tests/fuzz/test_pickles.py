@@ -1,4 +1,4 @@
-"""No pickle is ever loaded from a results folder, whatever lies in it."""
+"""No pickle is ever loaded from a results folder."""
 
 import io
 import os
@@ -24,7 +24,7 @@ from tests.rkd_core.training.test_loop import student_spec, teacher_spec
 
 
 class Runs:
-    """Would make a folder on being unpickled."""
+    """A class whose unpickling would create a folder."""
 
     def __init__(self, proof):
         self.proof = proof

@@ -1,4 +1,4 @@
-"""Files of weights: the tensors of a network, all finite, or one line that names the file."""
+"""Files of weights: finite tensors of a network, or one line that names the file."""
 
 import io
 import json
@@ -45,7 +45,7 @@ formats = st.sampled_from(sorted(FORMATS))
 
 
 def check(path):
-    """Both readers agree on what is a network's weights."""
+    """Check that both readers accept the same weights."""
     found = attempt(lambda: read_pretrained(path, *NETWORK), path)
     network = attempt(lambda: load_pretrained(path, *NETWORK), path)
     if found is REFUSED:
@@ -199,7 +199,7 @@ def test_no_pickled_code_is_run(tmp_path, protocol):
     assert proof.exists()  # had it been unpickled, it would have shown
 
 
-def test_what_is_no_file(tmp_path):
+def test_paths_that_are_not_files(tmp_path):
     (tmp_path / "folder.pth").mkdir()
     (tmp_path / "empty.pth").touch()
     (tmp_path / "empty.safetensors").touch()

@@ -1,4 +1,4 @@
-"""Specs as JSON: another library parses them; what it lets through must be whole and usable."""
+"""Specs as JSON: every text that the parser accepts is complete and usable."""
 
 import json
 

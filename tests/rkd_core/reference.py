@@ -1,4 +1,4 @@
-"""The mathematics once more, in plain float64 loops, written from the papers' formulas alone.
+"""Reference implementation of the mathematics in plain float64 loops, from the papers' formulas.
 
 Slow and literal on purpose: each function is the formula in its docstring, one sum at a time.
 Arguments are nested lists or numpy arrays. Wang et al. is "Robust Distillation for Worst-class

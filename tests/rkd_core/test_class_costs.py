@@ -1,4 +1,4 @@
-"""The class costs against the table of the paper, and what they make of the margin loss."""
+"""The class costs against the table of the paper, and their effect on the margin loss."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.rkd_core.problems import draw, gradient, property_test, simplex, tens
 
 
 def shares(costs: torch.Tensor) -> np.ndarray:
-    """Costs up to scale."""
+    """Return costs up to scale."""
     return reference.normalized(costs.double().numpy())
 
 

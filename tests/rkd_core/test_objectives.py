@@ -27,7 +27,7 @@ def test_margin_loss_is_equation_9(problem):
 
 @property_test
 @given(problem=problems)
-def test_one_over_m_only_if_asked(problem):
+def test_costs_are_divided_by_m_only_on_request(problem):
     plain = margin_loss(*tensors(*problem)).item()
     scaled = margin_loss(*tensors(*problem), scale_by_classes=True).item()
     assert scaled == pytest.approx(plain / len(problem[2]), rel=1e-12, abs=1e-300)

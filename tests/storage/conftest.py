@@ -31,7 +31,7 @@ def server():
 
 @pytest.fixture
 def url(server):
-    """A prefix that nothing is in, in a bucket of its own."""
+    """Return an empty prefix in a new bucket."""
     bucket = f"bucket-{uuid.uuid4().hex}"
     url = f"s3://{bucket}/some/results?endpoint_override={server.address}&scheme=http"
     files.location(url).fs.mkdir(bucket)
@@ -50,7 +50,7 @@ def gcs_server():
 
 @pytest.fixture(params=["local", "s3", "gs"])
 def out(request, tmp_path):
-    """A results folder that is not there yet, here and in stores."""
+    """Return a results folder that does not exist yet, on disk or in a store."""
     if request.param == "local":
         return tmp_path / "results"
     if request.param == "s3":

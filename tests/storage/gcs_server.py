@@ -11,7 +11,7 @@ from gcp_storage_emulator.handlers import objects
 
 
 def conditional(handler, name_of):
-    """Answer 412 unless the object is of the generation that is asked for; 0 is none."""
+    """Answer 412 unless the object has the requested generation; 0 means that it does not exist."""
 
     def handle(request, response, storage, *rest, **more):
         wanted = request.query.get("ifGenerationMatch")

@@ -102,7 +102,7 @@ def test_a_failure_never_takes_the_place_of_a_success(out):
 
 
 def test_a_success_that_comes_while_a_failure_is_written_stands(out, monkeypatch):
-    """The moment between a look at what is there and the write."""
+    """Commit the success between the check for existing records and the write."""
     records.write(out / "records", FAILED)
     parse = records.parse
 

@@ -52,7 +52,7 @@ def process(*arguments):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_what_is_under_way_saves_first(number):
+def test_running_trainings_save_first(number):
     with process("at once", 60, 60) as command:
         command.send_signal(number)
         assert command.communicate(timeout=600)[0] == f"saved\ninterrupted {number:d} interrupted\n"
@@ -68,13 +68,13 @@ def test_under_nohup_the_end_of_the_terminal_stops_nothing():
         assert command.communicate(timeout=600)[0] == "saved\ninterrupted 15 interrupted\n"
 
 
-def test_what_takes_too_long_is_interrupted():
+def test_a_preparation_that_takes_too_long_is_interrupted():
     with process("never", 0.5, 60) as command:
         command.send_signal(signal.SIGINT)
         assert command.communicate(timeout=600)[0] == "interrupted 2 interrupted\n"
 
 
-def test_the_second_signal_waits_for_nobody():
+def test_the_second_signal_ends_the_process_at_once():
     with process("never", 60, 60) as command:
         command.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -96,7 +96,7 @@ def test_it_ends_whatever_is_waited_for():
         assert command.returncode == 128 + signal.SIGTERM
 
 
-def test_the_first_reason_counts_and_everybody_is_told_once():
+def test_the_first_reason_counts_and_listeners_are_called_once():
     stop, told = Stop(), []
     stop.on_asked(lambda: told.append(stop.cause))
     stop.ask("the disk is full")

@@ -93,7 +93,7 @@ def test_interval_over_seeds() -> None:
 
 
 def test_interval_of_rows() -> None:
-    """Against the formula of Agresti and Min with the four cells of a paired table."""
+    """Compare with the formula of Agresti and Min on the four cells of a paired table."""
     cells = [
         (50, 12, 3, 35),
         (3, 0, 0, 0),
@@ -120,7 +120,7 @@ def test_interval_of_rows() -> None:
     assert math.isnan(high[4])
 
 
-def test_more_seeds_of_the_same_rows_say_no_more_of_them(tally: Tally) -> None:
+def test_seeds_do_not_add_information_about_shared_rows(tally: Tally) -> None:
     one = stack([Tally(**{name: counts[1] for name, counts in vars(tally).items()})])
     twice = stack([Tally(**{name: counts[1] for name, counts in vars(tally).items()})] * 2)
     np.testing.assert_allclose(over_rows(one), over_rows(twice))
@@ -153,7 +153,7 @@ def test_tables_fit_80_columns_and_say_what_they_are(tally: Tally, seeds: int) -
 
 
 def test_the_papers_tables_are_whole_numbers_of_rows_of_adult_test() -> None:
-    """So its test set was the published one; and Table 9 adds up to Table 8 and the text."""
+    """Check that the test set is the published one and that Table 9 adds up to Table 8."""
     counts = [3, 202, 69, 42, 6585, 671, 711, 145, 3871, 41, 514, 63, 77, 26, 2976, 137, 20, 107]
     nine = dict(zip([g for g in GROUPS if g.race], [*counts, 5, 16], strict=True))
     assert sum(nine.values()) == 16_281

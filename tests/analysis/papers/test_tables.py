@@ -58,7 +58,7 @@ def test_every_table_is_whole(name: str, dataset: str) -> None:
     ],
 )
 def test_the_papers_findings_hold_for_the_papers_figures(name: str, dataset: str) -> None:
-    """Where the paper draws a conclusion from a table, its numbers say the same."""
+    """Check that the conclusions of the papers follow from the numbers in their tables."""
     found = table(name, dataset)
     values = {(c.row, c.column, m): float(v) for c in found.cells for m, v in c.paper.items() if v}
     values |= {(c.row, c.column, m): 0.0 for c in found.cells for m, v in c.paper.items() if v == 0}
@@ -81,7 +81,7 @@ _EXCEPTIONS = {
 
 @pytest.mark.parametrize("name", ["wang-1", "wang-2"])
 def test_worst_10_is_of_long_tailed_tinyimagenet_alone(name: str) -> None:
-    """So say the caption of Wang et al.'s Table 1 and the columns' heads of Table 2."""
+    """See the caption of Table 1 and the column heads of Table 2 in Wang et al."""
     for dataset in (*SETS, "tiny-imagenet", "tiny-imagenet-lt"):
         worst = "worst-10" if dataset == "tiny-imagenet-lt" else "worst-1"
         assert set(table(name, dataset).metrics) == {"average", worst}
@@ -225,7 +225,7 @@ def test_initial_teachers_are_no_teachers_of_the_grid() -> None:
         assert figure.value == pytest.approx(60)
 
 
-def test_what_was_chosen_by_one_seed_alone_does_not_stand_for_all() -> None:
+def test_a_choice_made_for_one_seed_does_not_represent_all() -> None:
     """A temperature that lacks a seed is not compared with one that has all."""
     rows = [
         student("t1", 0, [50] * 3, temperature=1.0),

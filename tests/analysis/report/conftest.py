@@ -28,7 +28,7 @@ def chromium() -> Iterator[Any]:
 
 
 class Opened:
-    """A page, and all it complained of or asked for."""
+    """A page with its errors and its requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page

@@ -1,4 +1,4 @@
-"""The page as a person meets it, in a headless Chromium."""
+"""Tests of the page in a headless Chromium."""
 
 from __future__ import annotations
 

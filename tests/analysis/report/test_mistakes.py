@@ -107,7 +107,7 @@ def test_many_classes_have_their_most_confused_pairs_only(tmp_path: Path) -> Non
     assert len(found.pairs) == 20
 
 
-def test_galleries_show_what_they_say(tmp_path: Path) -> None:
+def test_galleries_match_their_captions(tmp_path: Path) -> None:
     found = found_in(tmp_path)
     lost, won, confident = found.galleries
     where, labels, one = drawn("better", 4)

@@ -1,4 +1,4 @@
-"""What stands in the file, without a browser."""
+"""Content of the page's file, read without a browser."""
 
 from __future__ import annotations
 

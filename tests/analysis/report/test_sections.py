@@ -1,4 +1,4 @@
-"""What the sections show, against plain loops over the rows; and what older records leave out."""
+"""Sections of the report against plain loops over the rows, also for older records."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_the_teachers_table_has_what_records_have() -> None:
     assert teaching(*assessed([worlds.student("plain")])) is None
 
 
-def test_the_sweep_is_told_from_its_records_and_its_plan(tmp_path: Path) -> None:
+def test_the_sweep_is_identified_by_its_records_and_plan(tmp_path: Path) -> None:
     rows = worlds.measured(worlds.sweep(("standard",), ("standard", 0.5), (1.0,), images=50))
     for row in rows:
         row["versions"] = json.dumps({"python": "3.11.7", "torch": "2.11", "own": None})
@@ -206,7 +206,7 @@ def test_the_sweep_is_told_from_its_records_and_its_plan(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("plan", [None, "{", "[]", '{"command": 3, "written_at": "today"}'])
-def test_a_plan_that_says_nothing_is_no_matter(tmp_path: Path, plan: str | None) -> None:
+def test_an_unreadable_plan_is_ignored(tmp_path: Path, plan: str | None) -> None:
     if plan is not None:
         (tmp_path / "plan.json").write_text(plan, encoding="utf-8")
     runs = runs_of(worlds.sweep(("standard",), ("standard",), (1.0,)))

@@ -1,4 +1,4 @@
-"""Class names with commas, equal signs, quotes and spaces, as people type them."""
+"""Typed class names with commas, equal signs, quotes and spaces."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_any_other_group_is_one_line(names: Sequence[str], texts: list[str], mes
     assert "\n" not in str(raised.value)
 
 
-def test_what_a_message_says_to_write_can_be_typed() -> None:
+def test_options_suggested_by_messages_can_be_typed() -> None:
     with pytest.raises(UserError) as raised:
         group(("it's", "b", "it's,b"), "g=it's,b")
     words = shlex.split(str(raised.value).partition("write ")[2].partition(", or --groups-file")[0])

@@ -260,7 +260,7 @@ def test_of_many_runs_the_two_that_are_the_same_are_named() -> None:
 
 
 def test_the_frontier_is_what_no_other_beats_in_both() -> None:
-    """As low, wide and tied points of (average, worst class), each of 10 images a class."""
+    """Draw low, wide and tied points of (average, worst class), each of 10 images a class."""
     points = {
         "standard": [10, 6],  # 0.8, 0.6
         0.0: [7, 7],  # 0.7, 0.7

@@ -19,7 +19,7 @@ def long_tailed(rows: list[worlds.Row], counts: list[int]) -> list[worlds.Row]:
 
 
 def test_the_file_has_the_accuracies_of_groups_of_classes() -> None:
-    """By plain loops over the records: a group's accuracy is the mean recall of its classes."""
+    """Compare with loops over the records: a group's accuracy is the mean recall of its classes."""
     counts = [5, 1280, 19, 100, 101, 20, 7, 30, 300, 9]
     rows = long_tailed(worlds.sweep(("standard", 0.5), ("standard", 0.5), (1.0,), seeds=3), counts)
     for row in rows:  # the last class has no validation image

@@ -80,7 +80,7 @@ def test_runs_that_did_not_complete_are_left_out_and_counted(tmp_path: Path) -> 
     assert runs.notes == ("3 failed runs left out", "1 pruned run left out")
 
 
-def test_what_cannot_be_compared(tmp_path: Path) -> None:
+def test_folders_without_comparable_records_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load(tmp_path / "absent")
     file = tmp_path / "file"

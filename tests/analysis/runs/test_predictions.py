@@ -1,4 +1,4 @@
-"""Matrices of predictions: their rows, their cache, and what is refused."""
+"""Matrices of predictions: rows, cache and refused files."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def expected(run_ids, split="val"):
 
 
 def age(out, monkeypatch):
-    """Let the files look old enough to be identified by their times."""
+    """Make the files old enough to be identified by their times."""
     monkeypatch.setattr("rkd_core.storage.local._YOUNG", -1.0)
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_or_unwritable_cache_costs_only_time(out, monkeypatch):
     assert (load(out).values == expected(RUNS)).all()
 
 
-def test_what_is_missing_is_named_with_the_command_that_computes_it(out):
+def test_missing_parts_are_named_with_the_command_that_computes_them(out):
     predictions.file_of(out, "val", "b").unlink()
     with pytest.raises(UserError, match=r"b\.parquet is missing; compute it with: python -m sweep"):
         load(out)

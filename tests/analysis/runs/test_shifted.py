@@ -23,7 +23,7 @@ MANY = {"val_class_total": [40, 40, 40], "test_class_total": [30, 30, 30]}
 
 
 def grid(images: int = 40, seeds: int = 1) -> list[worlds.Row]:
-    """Students whose first class is the worst, and a seed's noise."""
+    """Return students whose first class is the worst, with noise of seeds."""
     rng = np.random.default_rng(0)
     rows = []
     for seed in range(seeds):
@@ -214,7 +214,7 @@ def test_a_shift_of_standard_distillation_may_be_all_that_is_needed(tmp_path: Pa
     assert any("trade-offs gain nothing" in line.plain for line in answer(outcome))
 
 
-def test_without_shifts_nothing_is_said_of_them(tmp_path: Path) -> None:
+def test_without_shifts_they_are_not_mentioned(tmp_path: Path) -> None:
     outcome = rule(worlds.write(tmp_path, grid()))
     assert shift_gain(outcome) == ""
     assert outcome.uncertainty is not None

@@ -1,4 +1,4 @@
-"""Statistics of teachers, and what they foretell, against plain loops."""
+"""Statistics of teachers, and their correlation with students, against plain loops."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_statistics_are_those_of_the_record() -> None:
         assert 0 < found.floor[i] < 1
 
 
-def test_what_an_older_record_lacks_is_unknown() -> None:
+def test_columns_missing_from_older_records_are_unknown() -> None:
     teachers, students = split(worlds.sweep(seeds=2, images=100))
     found = measure(teachers)
     assert np.isfinite(found.values["average"]).all()

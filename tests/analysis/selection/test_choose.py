@@ -30,7 +30,7 @@ def selected_runs(selection: Selection) -> list[str]:
 
 @st.composite
 def grids(draw: st.DrawFn) -> list[worlds.Row]:
-    """Some cells of a small grid, each with some seeds; few images, so that ties are common."""
+    """Draw cells of a small grid with some seeds each, and few images, so that ties are common."""
     cells = draw(
         st.lists(
             st.tuples(
@@ -58,7 +58,7 @@ def grids(draw: st.DrawFn) -> list[worlds.Row]:
 
 
 def by_hand(rows: list[worlds.Row], worst_k: int, margin: float | None) -> tuple[set[str], bool]:
-    """The rule in exact arithmetic over plain lists, from the records alone."""
+    """Apply the rule in exact arithmetic to plain lists from the records."""
     cells: dict[tuple, list[worlds.Row]] = {}
     for row in rows:
         names = ("teacher_objective", "alpha_t", "student_objective", "alpha_s", "temperature")
@@ -146,7 +146,7 @@ def test_no_test_column_can_change_the_choice(rows: list[worlds.Row], data: st.D
     assert selected_runs(select(combine(blind))) == selected_runs(before)
 
 
-def test_what_selection_receives_holds_no_test_column() -> None:
+def test_the_input_of_the_selection_has_no_test_column() -> None:
     names = {field.name for kind in (Combinations, Selection) for field in dataclasses.fields(kind)}
     assert not [name for name in names if "test" in name or "held" in name]
     rows = [worlds.student("a", test_class_correct=[3, 3], test_class_total=[777, 777])]
@@ -219,7 +219,7 @@ def test_a_tie_is_a_tie_however_the_seeds_are_added_up() -> None:
     assert selected_runs(choose(rows))[0] == "1.0-0"
 
 
-def test_nothing_feasible_takes_the_highest_average_and_says_so() -> None:
+def test_without_a_feasible_combination_the_highest_average_is_selected() -> None:
     rows = [
         worlds.student("plain", val_class_correct=[9, 7]),
         worlds.student("robust", student=1.0, val_class_correct=[7, 8]),

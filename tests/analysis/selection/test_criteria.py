@@ -1,4 +1,4 @@
-"""Each rule by itself, on accuracies that can be read off; and rules as options."""
+"""Each rule by itself, on simple accuracies; and rules as options."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_options_make_the_criterion() -> None:
         ({"weight": 0.5, "margin": "0.1"}, "--weight excludes --margin"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(options: dict[str, Any], message: str) -> None:
+def test_nonsensical_options_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Rule(**options).resolve(NAMES)
 
@@ -180,8 +180,8 @@ def test_each_rule_as_plain_data() -> None:
     assert Floors({1: 0.5}, NAMES, 2).describe() == floors
 
 
-def test_what_is_out_of_the_running_stays_out() -> None:
-    """Averages 0.825, 0.75, 0.85, 0.875; balanced 0.8, 0.75, 0.8, 0.833; worst 0.6 to 0.5."""
+def test_excluded_combinations_stay_excluded() -> None:
+    """Use averages 0.825, 0.75, 0.85, 0.875; balanced 0.8, 0.75, 0.8, 0.833; worst 0.6 to 0.5."""
     order = ("average", "balanced", "worst_k")
     _, selection = choose(Lexicographic(order=order, tolerance=0.05))
     keys = selection.criterion.objective(selection.seen)

@@ -75,7 +75,7 @@ def test_the_covariance_of_classes_is_found() -> None:
     assert found.covariance() == pytest.approx(truth, rel=0.1, abs=0.8)
 
 
-def test_what_all_classes_have_in_common_is_known_from_all_of_them() -> None:
+def test_an_effect_common_to_all_classes_is_estimated_from_all_of_them() -> None:
     """A shift of the whole combination, far below the noise of a class, is not shrunk away."""
     rng = np.random.default_rng(2)
     combinations, classes = 12, 400
@@ -115,7 +115,7 @@ def aligned(slope: np.ndarray, hardness: np.ndarray, found: Effects) -> bool:
     return bool((np.abs(found.loadings @ direction) > 0.999 * sizes).any())
 
 
-def test_hard_classes_move_more_only_where_the_data_say_so() -> None:
+def test_hard_classes_move_more_only_if_the_data_show_it() -> None:
     """Otherwise their effects, and so those of the worst class, would be shrunk too little."""
     without = [simulated(0.0, seed) for seed in range(8)]
     assert sum(aligned(*each) for each in without) <= 1

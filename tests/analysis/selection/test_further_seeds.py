@@ -1,4 +1,4 @@
-"""What would settle a selection, worked out before it is trained."""
+"""Predictions of how many further seeds settle a selection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grid(**options: object) -> Combinations:
     return combine(worlds.table(row for row in rows if row["stage"] == "student"))
 
 
-def test_what_is_learnt_is_the_conditional_mean_of_the_joint_normal() -> None:
+def test_the_gain_of_seeds_is_the_conditional_mean_of_the_joint_normal() -> None:
     c = grid(seeds=2, images=60)
     posterior = fit(c)
     assert posterior is not None
@@ -74,7 +74,7 @@ def test_it_advises_the_fewest_that_reach_the_target() -> None:
     assert settle(selection, sure, now / 2) == some
 
 
-def test_no_more_is_proposed_than_the_grid_has_without_saying_so() -> None:
+def test_proposals_beyond_the_grid_are_reported() -> None:
     """One seed of few images, and a target that takes hundreds of students."""
     c = grid(seeds=1, images=40)
     selection, sure, _ = decide(c)
@@ -109,7 +109,7 @@ def test_two_seeds_may_be_repeated_more_than_once() -> None:
     assert "With one seed" not in text
 
 
-def test_what_is_sure_enough_is_settled() -> None:
+def test_a_selection_sure_enough_is_settled() -> None:
     selection, sure, _ = decide(grid(seeds=2, images=60))
     assert sure is not None
     settling = settle(selection, sure, 0.9)
@@ -119,7 +119,7 @@ def test_what_is_sure_enough_is_settled() -> None:
     assert line.startswith("Settled: the expected regret is ")
 
 
-def test_what_cannot_be_reached_is_said() -> None:
+def test_an_unreachable_target_is_reported() -> None:
     selection, sure, _ = decide(grid(seeds=2, images=60))
     settling = settle(selection, sure, 1e-9)
     assert not settling.reached
@@ -128,13 +128,13 @@ def test_what_cannot_be_reached_is_said() -> None:
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, 1.0, float("nan")])
-def test_a_target_that_is_none_is_refused(target: float) -> None:
+def test_an_invalid_target_is_refused(target: float) -> None:
     selection, sure, _ = decide(grid(images=60))
     with pytest.raises(UserError, match="target-regret must be a fraction above 0"):
         settle(selection, sure, target)
 
 
-def test_where_nothing_is_said_nothing_is_advised() -> None:
+def test_advice_needs_uncertainty_and_a_single_criterion() -> None:
     c = grid(images=60)
     selection, sure, _ = decide(c)
     with pytest.raises(UserError, match="uncertainty of the choice"):
@@ -213,7 +213,7 @@ def test_the_fewest_students_are_proposed_with_the_likeliest_first(
 
 
 def test_seeds_are_repeated_where_they_are_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three seeds reach the target however few places: three places, nine of twelve students."""
+    """Three seeds reach the target with any number of places: three places, nine students."""
     selection, sure = foretold(monkeypatch, lambda _, seeds: 0.02 / (1 + seeds))
     found = settle(selection, sure, 0.005)
     assert (len(found.places), found.seeds, found.students) == (3, 3, 9)
@@ -236,7 +236,7 @@ def test_with_one_seed_one_more_is_proposed_and_what_would_reach_the_target_beyo
     assert found.another_grid == pytest.approx(0.01)
 
 
-def test_a_proposal_is_never_said_to_make_it_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proposal_never_predicts_a_higher_regret(monkeypatch: pytest.MonkeyPatch) -> None:
     selection, sure = foretold(monkeypatch, lambda *_: 0.03)
     found = settle(selection, sure, 0.001)
     assert (found.regret, found.after) == (0.02, 0.02)
@@ -244,13 +244,13 @@ def test_a_proposal_is_never_said_to_make_it_worse(monkeypatch: pytest.MonkeyPat
     assert found.beyond is None
 
 
-def test_what_is_at_the_target_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_selection_at_the_target_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     selection, sure = foretold(monkeypatch, lambda *_: 0.0)
     assert settle(selection, sure, 0.02).settled
     assert not settle(selection, sure, 0.0199).settled
 
 
-def test_one_more_seed_takes_off_what_it_is_foretold_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_more_seed_reduces_regret_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     selection, sure = foretold(monkeypatch, lambda places, _: 0.03 if places == 0 else 0.021)
     found = one_more(selection, sure)
     assert set(found) == set(range(6))

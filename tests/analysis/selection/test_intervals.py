@@ -44,7 +44,7 @@ def test_a_class_without_images_takes_no_part() -> None:
     assert np.isfinite(average_interval(np.array([[8, 0]]), np.array([[10, 0]]))).all()
 
 
-def test_foretold_counts_have_the_noise_of_accuracy_and_of_images() -> None:
+def test_predicted_counts_have_the_noise_of_accuracy_and_of_images() -> None:
     rng = np.random.default_rng(1)
     recalls = np.clip(0.8 + 0.05 * rng.standard_normal((20_000, 1)), 0, 1)
     worst, average = Outlook(recalls, np.zeros(1), 0.0).counted(np.array([50]), 1, 1)
@@ -53,7 +53,7 @@ def test_foretold_counts_have_the_noise_of_accuracy_and_of_images() -> None:
     assert worst.std() == pytest.approx(np.hypot(0.05, np.sqrt(0.8 * 0.2 / 50)), rel=0.03)
 
 
-def test_foretold_minima_are_below_the_accuracies() -> None:
+def test_predicted_minima_are_below_the_accuracies() -> None:
     worst, _ = Outlook(np.full((4000, 2), 0.5), np.zeros(2), 0.0).counted(np.array([1, 1]), 1, 1)
     assert worst.mean() == pytest.approx(0.25, abs=0.02)  # both of two coins
 
@@ -70,13 +70,13 @@ def test_students_of_the_same_images_average_less_noise_away() -> None:
     assert spread(0.5, 4) == pytest.approx(one * np.sqrt(0.5 + 0.5 / 4), rel=0.03)
 
 
-def test_seeds_differ_in_foretold_counts() -> None:
+def test_predicted_counts_differ_between_seeds() -> None:
     outlook = Outlook(np.full((20_000, 1), 0.5), np.array([0.1]), 0.0)
     _, average = outlook.counted(np.array([10**6]), 1, 1)
     assert average.std() == pytest.approx(0.1, rel=0.03)  # the slope of sin^2 is 1 there
 
 
-def test_nothing_is_foretold_of_an_unknown_class() -> None:
+def test_no_prediction_for_an_unknown_class() -> None:
     outlook = Outlook(np.array([[0.5, np.nan]] * 10), np.zeros(2), 0.0)
     assert np.isnan(outlook.counted(np.array([5, 5]), 1, 1)[0]).all()
     assert np.isfinite(outlook.counted(np.array([5, 0]), 1, 1)[0]).all()
@@ -88,7 +88,7 @@ def test_an_interval_holds_nine_tenths_of_the_draws() -> None:
 
 
 def test_worst_k_ends_are_exact_ends_shared_out() -> None:
-    """Of two students: each of the two worst is missed below by half of 5%, any of three above."""
+    """Two students: lower ends of the two worst classes share 5%, upper ends of all three."""
     correct, total = [[9, 5, 8], [10, 6, 3]], [10, 10, 10]
     low, high = worst_k_interval(np.array(correct), np.array([total, total]), 2)
     lows, highs = [], []
@@ -109,7 +109,7 @@ def test_intervals_of_another_confidence() -> None:
         assert found == pytest.approx((expected.low, expected.high))
 
 
-def test_foretold_worst_classes_are_of_each_student_before_the_mean() -> None:
+def test_predicted_worst_classes_are_averaged_over_students() -> None:
     """Two students on two classes of one image: each worst class is one or none."""
     outlook = Outlook(np.full((20_000, 2), 0.5), np.zeros(2), 0.0)
     worst, average = outlook.counted(np.array([1, 1]), 2, 1)

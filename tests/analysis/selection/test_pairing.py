@@ -21,7 +21,7 @@ from tests.analysis import worlds
 
 
 def students(correct: np.ndarray, images: list[int], seeds: int = 1) -> Combinations:
-    """Students ``(runs, images)`` along alpha_s, the first one standard, with their outcomes."""
+    """Return students ``(runs, images)`` along alpha_s, the first one standard, and outcomes."""
     begun = np.cumsum(images) - images
     counts: np.ndarray = np.add.reduceat(correct, begun, axis=1, dtype=np.int64)
     number = len(correct) // seeds
@@ -44,7 +44,7 @@ def students(correct: np.ndarray, images: list[int], seeds: int = 1) -> Combinat
 
 
 def alike(rng: np.random.Generator, runs: int, images: list[int], share: float) -> np.ndarray:
-    """Correctness of runs that agree on this share of the images."""
+    """Return the correctness of runs that agree on this share of the images."""
     total = sum(images)
     easy, own = rng.random(total) < 0.8, rng.random((runs, total)) < 0.8
     return np.where(rng.random((runs, total)) < share, easy, own)
@@ -146,7 +146,7 @@ def test_runs_that_err_on_the_same_images_differ_more_certainly() -> None:
 
 
 def test_errors_are_those_of_the_linear_estimate() -> None:
-    """Against the estimate itself, computed from data with the drawn effects and noise."""
+    """Compare with the estimate itself, computed from data with the drawn effects and noise."""
     rng, images = np.random.default_rng(5), [60] * 3
     found = fit(students(alike(rng, 6, images, 0.5), images))
     assert found is not None
@@ -221,7 +221,7 @@ def test_a_student_and_its_shift_are_paired() -> None:
 
 
 def worlds_of_two_levels(one: Combinations, two: Combinations) -> Combinations:
-    """Students, and the same with a shift."""
+    """Return worlds of students with and without a shift."""
     assert one.outcomes is not None
     assert two.outcomes is not None
     pairs = {

@@ -175,7 +175,7 @@ def test_a_drawn_worst_k_accuracy_is_a_mean_over_seeds_and_their_opposites() -> 
                 assert draw.recalls[d, i, k] == pytest.approx(mean, abs=1e-6)
 
 
-def test_one_seed_leaves_untold_what_images_do_to_all() -> None:
+def test_one_seed_leaves_shared_image_noise_unknown() -> None:
     correct = np.random.default_rng(3).binomial(50, 0.8, (8, 3, 4))
     one, several = fit(counted(correct[:, :1], 50)[0]), fit(counted(correct, 50)[0])
     assert one is not None
@@ -189,7 +189,7 @@ def test_one_seed_leaves_untold_what_images_do_to_all() -> None:
     assert wide.std(axis=0).min() > 1.05 * told.std(axis=0).max() > 0
 
 
-def test_seeds_that_agree_say_that_runs_share_the_luck_of_their_images() -> None:
+def test_agreeing_seeds_imply_shared_image_noise() -> None:
     rng = np.random.default_rng(2)
     once = rng.binomial(50, 0.8, (12, 1, 3))
     same, _ = counted(np.repeat(once, 3, axis=1), 50)
@@ -203,7 +203,7 @@ def test_seeds_that_agree_say_that_runs_share_the_luck_of_their_images() -> None
     assert (apart.level < 0.4 / np.sqrt(4 * 50 + 2)).all()
 
 
-def test_one_seed_says_nothing_of_seeds() -> None:
+def test_one_seed_gives_no_variance_over_seeds() -> None:
     found = fit(counted(np.random.default_rng(3).binomial(50, 0.8, (8, 1, 4)), 50)[0])
     assert found is not None
     assert np.isnan(found.shared)

@@ -145,7 +145,7 @@ def test_angles_outside_are_folded_to_where_the_accuracy_is_the_same() -> None:
     assert np.sin(folded) ** 2 == pytest.approx(np.sin(y) ** 2)
 
 
-def test_an_average_weighs_classes_by_their_images_and_leaves_out_who_has_none() -> None:
+def test_an_average_weighs_classes_by_their_images() -> None:
     draw = Draw(np.array([[0.5, np.nan, 1.0], [0.2, np.nan, 0.4]]), np.array([0.5, 0.2]))
     assert draw.average(np.array([0.75, 0.0, 0.25])) == pytest.approx([0.625, 0.25])
 
@@ -164,7 +164,7 @@ def test_blocks_hold_each_draw_once(
 
 
 def test_calibrated_averages_stay_within_the_limit_of_their_counts() -> None:
-    """Against a root of the same equation found by halving in plain float64."""
+    """Compare with a root of the same equation found by bisection in plain float64."""
     c = uneven()
     found = fit(c)
     assert found is not None
@@ -238,7 +238,7 @@ def test_slopes_are_derivatives_by_the_logit_and_never_quite_flat(
     assert given["white"] == pytest.approx(math.sqrt(2) * np.array(apart) / found.scale)
 
 
-def test_half_of_the_luck_of_images_is_left_untold_by_one_seed() -> None:
+def test_one_seed_leaves_half_of_the_image_noise_unknown() -> None:
     rows = [
         worlds.student(str(a), student=a, val_class_total=[200] * 2, val_class_correct=[150, 160])
         for a in ("standard", 0.5, 1.0)

@@ -162,7 +162,7 @@ def test_teachers_that_learned_nothing_are_reported() -> None:
     assert "1 of 2 teachers learned nothing either." in text
 
 
-def test_what_works_is_shipped_as_ever() -> None:
+def test_students_above_chance_are_recommended() -> None:
     found = outcome(student("plain", [40, 41, 42]), student("other", [45, 45, 45], student=0.5))
     assert "Ship  standard teacher, α_s = 0.5, T = 1" in printed(found)
     assert document(found)["recommendation"] == {

@@ -44,7 +44,7 @@ def test_one_response_by_hand() -> None:
 
 
 @pytest.mark.parametrize("correct", [0, 3])
-def test_what_is_all_wrong_or_all_right_stays_within_reach(correct: int) -> None:
+def test_counts_of_none_or_all_have_finite_responses(correct: int) -> None:
     found = responses(
         np.full((4, 6), correct), np.full(6, 3), np.arange(4), np.ones(4, dtype=np.int64)
     )
@@ -55,7 +55,7 @@ def test_what_is_all_wrong_or_all_right_stays_within_reach(correct: int) -> None
 
 @pytest.mark.parametrize("extreme", [False, True])
 def test_responses_of_uneven_seeds_are_those_of_loops(extreme: bool) -> None:
-    """Of three combinations of 2, 1 and 3 runs, classes of 3, 10 and 40 images."""
+    """Use three combinations of 2, 1 and 3 runs with classes of 3, 10 and 40 images."""
     images, seeds = [3, 10, 40], [2, 1, 3]
     correct = [[2, 9, 30], [3, 8, 28], [1, 10, 33], [0, 7, 35], [2, 6, 36], [3, 9, 40]]
     if extreme:  # nothing is right but for a class

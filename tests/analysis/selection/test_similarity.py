@@ -15,7 +15,7 @@ from analysis.selection import effects
 def test_similarity_is_matern_with_a_share_of_its_own_without_what_all_have(
     share: float, length: float
 ) -> None:
-    """Of combinations with 1, 4 and 9 seeds and 1: the weighted mean belongs to the levels."""
+    """Use combinations with 1, 4, 9 and 1 seeds, whose weighted mean belongs to the levels."""
     places, seeds = [0.0, 0.5, 2.0, 3.0], [1, 4, 9, 1]
     size, total = 4, sum(seeds)
     dense = np.zeros((size, size))

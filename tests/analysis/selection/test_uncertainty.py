@@ -1,4 +1,4 @@
-"""How sure a selection is said to be."""
+"""Reported uncertainty of a selection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_expected_recalls_make_up_the_expected_average() -> None:
     assert selection.seen.recalls @ c.share == pytest.approx(selection.seen.means.average)
 
 
-def test_what_is_certain_is_said_to_be() -> None:
+def test_a_certain_selection_is_reported_as_certain() -> None:
     counts = {"standard": [8000, 5000], 0.5: [8000, 7000], 1.0: [7900, 3000]}
     total = {"val_class_total": [10000, 10000]}
     rows = [
@@ -88,10 +88,10 @@ def test_the_largest_of_many_that_are_alike_is_known_to_flatter() -> None:
 
 
 @pytest.mark.parametrize(("untold", "least", "most"), [(0.0, 0.85, 0.95), (None, 0.9, 1.0)])
-def test_intervals_hold_what_they_say(
+def test_intervals_have_the_stated_coverage(
     untold: float | None, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They do if images are independent; noise that one seed cannot tell only widens them."""
+    """The coverage holds for independent images; noise that one seed cannot reveal widens them."""
     if untold is not None:
         monkeypatch.setattr(posterior, "_UNTOLD", untold)
     covered = []
@@ -221,7 +221,7 @@ def test_the_choice_alone_is_the_same(estimate: uncertainty.Estimate) -> None:
 
 
 def test_chances_and_regret_of_four_draws_by_hand() -> None:
-    """The average of the standard one, first, is the least; the second is selected."""
+    """The first combination, standard, has the lowest average; the second one is selected."""
     recalls = np.array(
         [
             [[0.8, 0.6], [0.9, 0.7], [0.6, 0.6]],  # the third is not admitted; the second is best

@@ -62,7 +62,7 @@ def compared(
     return outcome, outcome.undistilled
 
 
-def test_what_distillation_gains_is_said_with_an_interval() -> None:
+def test_the_gain_of_distillation_has_an_interval() -> None:
     outcome, found = compared([*grid(), *alone(WORSE)])
     s = outcome.selection
     assert found.combinations.alpha_s[found.best] == 0.0

@@ -28,7 +28,7 @@ ROWS = worlds.sweep(("standard",), ("standard", 0.0, 0.5), (1.0,))
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the computed parts in order; stand-ins replace the figures and the report."""
+    """Return the names of the computed parts in order, with fakes for figures and report."""
     done: list[str] = []
     assess = outcome.assess
 
@@ -95,7 +95,9 @@ def test_the_same_question_has_the_same_answer_without_work(
     assert {name: (results / name).stat().st_mtime_ns for name in FILES} == before
 
 
-def test_a_sweep_and_the_command_ask_the_same(results: Path, computed: list[str]) -> None:
+def test_a_sweep_and_the_command_share_the_cached_answer(
+    results: Path, computed: list[str]
+) -> None:
     """Ask with the options of ``pareto.py`` and with those of ``analysis.select``."""
     parser = argparse.ArgumentParser()
     add_options(parser)
@@ -218,7 +220,7 @@ def test_a_file_that_is_missing_or_changed_is_written_again(
     assert path.read_bytes() == before
 
 
-def test_figures_that_are_not_asked_for_are_kept(results: Path, computed: list[str]) -> None:
+def test_figures_that_are_not_requested_are_not_redrawn(results: Path, computed: list[str]) -> None:
     (results / "pareto.png").unlink()
     answer(results, figures=False)
     assert computed == []

@@ -16,7 +16,7 @@ def test_the_best_so_far_beside_standard_distillation():
     assert words == "standard 30.0% worst, 60.0% average: standard distillation"
 
 
-def test_nothing_to_say_before_there_is_standard_distillation():
+def test_no_answer_before_standard_distillation_is_trained():
     assert best_so_far(table([])) is None
     assert best_so_far(table([student("a", "standard", 0.5)])) is None
 

@@ -46,7 +46,7 @@ def printed(outcome: Outcome, *, verbose: bool = True, width: int = 80) -> str:
 
 
 def small_world() -> list[worlds.Row]:
-    """Standard distillation, something better, and a class without images."""
+    """Return standard distillation, a better student, and a class without images."""
     total = [10, 10, 0]
     common = {
         "val_class_total": total,
@@ -91,7 +91,7 @@ def twins() -> list[worlds.Row]:
     return [*rows, worlds.student("far", student=1.0, **far)]
 
 
-def test_the_file_says_all_of_it_in_strict_json(tmp_path: Path) -> None:
+def test_the_file_holds_the_whole_selection_in_strict_json(tmp_path: Path) -> None:
     write_json(tmp_path / "selection.json", document(outcome_of(small_world(), margin=0.0)))
 
     def refuse(constant: str) -> None:
@@ -180,7 +180,7 @@ def test_balanced_and_trade_off_zero_are_one_cell() -> None:
     assert [c.run_ids(i) for i in nine_combinations(outcome).values()] == [["plain"], ["alpha"]]
 
 
-def test_the_table_says_first_what_to_ship() -> None:
+def test_the_table_starts_with_the_selection() -> None:
     text = printed(outcome_of(small_world(), margin=0.0))
     first = text.split("\n")[1]
     assert first == "Ship  α_t = 0.5, α_s = 0.25, T = 2   (digits, resnet20)"
@@ -242,7 +242,7 @@ def test_the_long_form_begins_with_the_answer() -> None:
     assert "gain in" not in short
 
 
-def test_what_is_unknown_is_left_out_of_the_answer() -> None:
+def test_unknown_figures_are_left_out_of_the_answer() -> None:
     text = printed(outcome_of(with_teachers(None), margin=0.0), verbose=False, width=200)
     assert "Its teacher: worst class 80.0%, average 85.0% on test\n" in text
     rows = [row for row in with_teachers() if row["stage"] == "student"][:2]
@@ -279,7 +279,7 @@ def test_the_table_fits_eighty_columns(seeds: int) -> None:
         assert ("1 of 32 combinations lack some seeds" in shown) == (seeds > 1)
 
 
-def test_the_table_says_when_nothing_is_better_and_when_nothing_is_feasible() -> None:
+def test_the_table_reports_that_nothing_is_better_or_feasible() -> None:
     plain = worlds.student("plain", val_class_correct=[9, 8])
     assert "This is standard distillation" in printed(outcome_of([plain]))
     text = printed(outcome_of(small_world(), margin=-0.5))
@@ -342,7 +342,7 @@ def _percent(means: Any) -> list[tuple[float, float]]:
 
 
 def with_methods() -> list[worlds.Row]:
-    """A sweep, and beside it methods that are better than all of it."""
+    """Return a sweep and methods that are better than all of its combinations."""
     good = {"val_class_correct": [498] * 10, "test_class_correct": [497] * 10}
     bad = {"val_class_correct": [490] * 10, "test_class_correct": [489] * 10}
     totals = {"val_class_total": [500] * 10, "test_class_total": [500] * 10}
@@ -384,7 +384,7 @@ def test_methods_are_rows_of_the_table() -> None:
     assert not any("fitted" in line for line in lines)
 
 
-def test_what_is_fitted_to_validation_says_so() -> None:
+def test_parts_fitted_to_validation_are_labeled() -> None:
     rows = with_methods()
     rows[-1] |= {"method": "post_shift", "variant": "post_shift", "epochs": 0}
     lines = printed(outcome_of(rows)).splitlines()

@@ -93,7 +93,7 @@ def test_every_combination_with_the_figures_of_its_records(tmp_path, seeds):
                     assert row[name] == ("" if runs[0][name] is None else str(runs[0][name]))
 
 
-def test_what_stands_out_is_noted(tmp_path):
+def test_notable_combinations_are_marked(tmp_path):
     outcome, folder = written(tmp_path, world())
     c, selection = outcome.selection.combinations, outcome.selection
     noted = {r["note"]: r["run_ids"].split() for r in read(folder, "combinations") if r["note"]}
@@ -169,7 +169,7 @@ def test_formulas_are_texts(text):
 
 
 @pytest.mark.parametrize("text", ["1=1", "a-b", "'=1", "0", "x@y"])
-def test_what_is_no_formula_stays(text):
+def test_text_that_is_not_a_formula_stays(text):
     assert csv_text(text) == text
 
 

@@ -16,7 +16,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def make_unreadable(monkeypatch, refused):
-    """Let the operating system refuse a path, as no mode makes it do for the superuser."""
+    """Make the operating system refuse a path, also for the superuser."""
 
     def guarded(function):
         def wrapper(path=".", *arguments, **keywords):

@@ -1,4 +1,4 @@
-"""The cache: hits, damage, changes, two processes at once, places that cannot be written."""
+"""The cache: hits, damage, changes, concurrent processes and folders that cannot be written."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def source(tmp_path):
 
 @pytest.fixture(name="decodings")
 def counter(monkeypatch):
-    """How often a source was decoded."""
+    """Count how often a source is decoded."""
     calls = []
 
     def counted(*arguments):
@@ -64,7 +64,7 @@ def test_the_second_load_is_memory_mapped(root, decodings):
 
 
 def test_mapped_images_are_read_only_and_pickle_out_of_band(root):
-    """So workers on a machine read one copy in Ray's object store."""
+    """Check that workers on a machine share one copy in Ray's object store."""
     images = load(root).train.images
     assert not images.flags.writeable
     buffers = []
@@ -140,7 +140,7 @@ def flip_last_byte(path):
         ("meta.json", Path.unlink),
     ],
 )
-def test_a_damaged_entry_is_built_anew(root, decodings, name, damage):
+def test_a_damaged_entry_is_rebuilt(root, decodings, name, damage):
     first = load(root)
     damage(entry(root) / name)
     second = load(root)
@@ -152,7 +152,7 @@ def test_a_damaged_entry_is_built_anew(root, decodings, name, damage):
 
 
 @pytest.mark.parametrize("name", ["train.bin", "train.offsets.npy"])
-def test_a_damaged_packed_entry_is_built_anew(root, name):
+def test_a_damaged_packed_entry_is_rebuilt(root, name):
     load(root, decode_limit=0)
     cut(entry(root) / name)
     again = load(root, decode_limit=0)
@@ -243,7 +243,7 @@ def test_bad_input_is_not_cached(root):
 
 
 @pytest.mark.parametrize("name", ["data_dir", "$RKD_DATA_DIR", "$RKD_CACHE_DIR", "dataset"])
-def test_the_home_of_a_user_who_is_not_known(tmp_path, monkeypatch, name):
+def test_the_home_of_an_unknown_user(tmp_path, monkeypatch, name):
     path = "~no-such-user/x"
     if name.startswith("$"):
         monkeypatch.setenv(name[1:], path)

@@ -76,7 +76,7 @@ def test_a_batch_of_python_3_is_read_too(tmp_path, load):
 
 
 class Runs:
-    """Would create a file on being unpickled."""
+    """A class whose unpickling would create a file."""
 
     def __init__(self, path):
         self.path = path
@@ -141,7 +141,7 @@ def test_labels_and_pixels_that_no_array_can_hold(tmp_path, load):
             load("cifar10", data_dir=tmp_path)
 
 
-def test_a_damaged_batch_is_all_that_is_said(tmp_path, load, caplog):
+def test_a_damaged_batch_is_the_only_message(tmp_path, load, caplog):
     cifar10_batches(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"")
     with pytest.raises(UserError):
@@ -195,7 +195,7 @@ def test_imagenet_as_parquet_prefers_the_labelled_validation_split(tmp_path, loa
 @pytest.mark.parametrize("layout", [image_folder, parquet_folder])
 @pytest.mark.parametrize("name", ["imagenet", "tiny-imagenet"])
 def test_by_name_validation_is_halved_and_by_path_both_are_used(tmp_path, load, layout, name):
-    """In both layouts, and though one cache serves both."""
+    """Use both layouts with the same cache."""
     root = tmp_path / name
     if layout is image_folder:
         image_folder(root, test=2, second="test")
@@ -210,7 +210,7 @@ def test_by_name_validation_is_halved_and_by_path_both_are_used(tmp_path, load, 
         assert (len(by_path.val), len(by_path.test)) == (12, 6)
 
 
-def test_found_nowhere_says_where_it_looked(tmp_path, load):
+def test_a_missing_data_set_lists_the_searched_folders(tmp_path, load):
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError) as caught:
         load("cifar10", data_dir=tmp_path / "data")

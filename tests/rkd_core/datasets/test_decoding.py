@@ -1,4 +1,4 @@
-"""Decoding by data set: scales of deep gray values, orientation, transparency, constant images."""
+"""Decoding of data sets: scale of deep gray values, orientation, transparency, constant images."""
 
 import hashlib
 import io
@@ -348,7 +348,7 @@ OPAQUE = {
 
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
 @pytest.mark.parametrize("name", OPAQUE)
-def test_what_is_decoded_as_before_keeps_its_fingerprint(tmp_path, load, name, layout):
+def test_unchanged_decoding_keeps_the_fingerprint(tmp_path, load, name, layout):
     contents = [OPAQUE[name](Image.fromarray(image)) for image in random_images(6)]
     if layout == "folder":
         dataset = load(folder(tmp_path / "a", contents))

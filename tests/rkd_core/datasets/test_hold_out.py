@@ -1,4 +1,4 @@
-"""Which training images are held out."""
+"""Choice of held-out training images."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_two_parts_are_disjoint_and_together_all(labels, by, seed):
     assert np.array_equal(held, again[1])
 
 
-def test_a_fifth_at_random_where_classes_are_alike():
+def test_a_random_fifth_is_held_out_of_balanced_classes():
     labels = np.arange(1000) % 10
     _, held = hold_out(labels, HoldoutRule())
     assert len(held) == 200
@@ -55,7 +55,7 @@ def test_up_to_a_ratio_of_two_classes_count_as_alike():
         assert len(hold_out(np.repeat([0, 1], counts), HoldoutRule())[1]) == size
 
 
-def test_the_rule_can_be_told():
+def test_the_hold_out_rule_can_be_chosen():
     labels = np.repeat([0, 1], [40, 40])
     per_class = hold_out(labels, HoldoutRule(by="per_class", per_class=5))[1]
     assert np.bincount(labels[per_class]).tolist() == [5, 5]

@@ -42,7 +42,7 @@ def images_of(root, entries):
 
 
 @pytest.mark.parametrize("options", [{}, {"decode_limit": 0}], ids=["decoded", "streamed"])
-def test_the_lists_say_what_is_trained_and_tested_on(tmp_path, load, lists, options):
+def test_the_lists_define_training_and_test_sets(tmp_path, load, lists, options):
     for _ in range(2):  # built, then found
         dataset = load(tmp_path / "images", DataOptions(image_size=8), **lists, **options)
         assert isinstance(dataset.train, StreamedImageSet) == bool(options)
@@ -64,7 +64,7 @@ def test_a_streamed_list_goes_to_a_worker(tmp_path, load, lists):
 
 
 @pytest.mark.parametrize("options", [{}, {"decode_limit": 0}], ids=["decoded", "streamed"])
-def test_the_fingerprint_is_of_what_the_lists_say(tmp_path, load, lists, options):
+def test_the_fingerprint_covers_the_listed_images(tmp_path, load, lists, options):
     def fingerprint(folder="images"):
         return load(tmp_path / folder, **lists, **options).fingerprint
 
@@ -85,7 +85,7 @@ def test_the_fingerprint_is_of_what_the_lists_say(tmp_path, load, lists, options
     assert fingerprint("elsewhere") == first
 
 
-def test_labels_of_one_size_are_seen_by_the_cache(tmp_path, load, lists):
+def test_the_cache_detects_changed_labels_of_equal_size(tmp_path, load, lists):
     """A list that is changed within its size is another list."""
     before = load(tmp_path / "images", **lists)
     write_list(lists["test_list"], [(image, 2 - label) for image, label in TEST])

@@ -1,4 +1,4 @@
-"""Images as they come: grey, deep, palettes, many sizes, damaged; all by way of Parquet."""
+"""Images in Parquet: gray, deep, with palettes, of many sizes, and damaged."""
 
 import io
 import warnings

@@ -17,7 +17,7 @@ def working_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("inner", ["pictures", "a/b/pictures"])
-def test_a_data_set_nested_once_more_is_looked_through(home, load, inner):
+def test_a_data_set_in_a_nested_folder_is_found(home, load, inner):
     plain = load("pictures").fingerprint
     shutil.copytree(home / "pictures", home / "archive" / inner)
     (home / "archive" / "__MACOSX").mkdir()
@@ -35,7 +35,7 @@ def test_splits_in_other_spellings(home, load):
 
 
 @pytest.mark.parametrize("inner", ["data", "default", ""])
-def test_a_copy_of_the_hub_is_looked_through(tmp_path, load, inner):
+def test_snapshots_of_the_hub_are_searched(tmp_path, load, inner):
     """Snapshots hold links to files named by their digests."""
     parquet_folder(tmp_path / "plain")
     hub = tmp_path / "datasets--me--pets"

@@ -215,7 +215,7 @@ def test_an_unreadable_folder_is_named(tmp_path, load, monkeypatch):
         load(tmp_path / "a")
 
 
-def test_color_and_size_are_judged_by_the_whole_set(tmp_path, load):
+def test_color_and_size_depend_on_the_whole_set(tmp_path, load):
     grey, color = random_images(300, channels=1), random_images(300)
     encoded = [encode(image) for image in (*grey, *color)]
     root = tmp_path / "a"
@@ -338,7 +338,7 @@ def test_a_column_that_is_there_twice(tmp_path, load, column):
         load(tmp_path / "a")
 
 
-def test_a_column_whose_name_begins_alike(tmp_path, load):
+def test_columns_with_a_common_prefix(tmp_path, load):
     """Parquet takes ``label.x`` for a part of ``label``."""
     images = parquet_folder(tmp_path / "a", metadata=False)
     path = tmp_path / "a" / "train.parquet"

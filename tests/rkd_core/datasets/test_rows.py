@@ -1,4 +1,4 @@
-"""Which rows go where: long-tail counts, subsets, the halving of the test set, the names."""
+"""Rows of splits: long-tail counts, subsets, halves of the test set, names."""
 
 import math
 from fractions import Fraction

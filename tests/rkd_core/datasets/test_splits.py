@@ -1,4 +1,4 @@
-"""Splits of a user's data set: which are used, where their classes are, what is not read."""
+"""Splits of a user's data set: names, folders of classes, ignored files."""
 
 import shutil
 
@@ -183,7 +183,7 @@ def test_images_that_splits_share_are_counted(tmp_path, load, caplog):
 
 
 @pytest.mark.parametrize("wrapper", ["{split}/images", "{split}/{split}", "{split}/a/b"])
-def test_a_single_folder_between_split_and_classes_is_looked_through(tmp_path, load, wrapper):
+def test_a_single_folder_between_split_and_classes_is_traversed(tmp_path, load, wrapper):
     image_folder(tmp_path / "plain", second="test")
     for split in ("train", "test"):
         target = tmp_path / "a" / wrapper.format(split=split)
@@ -194,7 +194,7 @@ def test_a_single_folder_between_split_and_classes_is_looked_through(tmp_path, l
     assert "train: the classes are the folders in train/" in dataset.provenance.remarks[0]
 
 
-def test_a_split_of_one_class_is_not_looked_through(tmp_path, load):
+def test_the_only_class_of_a_split_is_not_traversed(tmp_path, load):
     image_folder(tmp_path / "a", second="test")
     for name in ("dog", "owl"):
         shutil.rmtree(tmp_path / "a" / "test" / name)
@@ -253,7 +253,7 @@ FORMATS = {".gif": "GIF", ".avif": "AVIF", ".jfif": "JPEG", ".jp2": "JPEG2000", 
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_what_pillow_reads_is_read(tmp_path, load, caplog, ending):
+def test_images_that_pillow_reads_are_read(tmp_path, load, caplog, ending):
     image_folder(tmp_path / "a")
     gray = random_images(1, channels=1)[0]
     path = tmp_path / "a" / "train" / "cat" / f"more{ending}"
@@ -262,7 +262,7 @@ def test_what_pillow_reads_is_read(tmp_path, load, caplog, ending):
     assert "not read" not in caplog.text
 
 
-def test_what_is_not_read_is_counted_by_ending(tmp_path, load, caplog):
+def test_unread_files_are_counted_by_ending(tmp_path, load, caplog):
     image_folder(tmp_path / "a")
     before = load(tmp_path / "a").fingerprint
     folder = tmp_path / "a" / "train" / "cat"

@@ -1,4 +1,4 @@
-"""Device and precision: how a training runs, never what it is."""
+"""Device and precision of a training."""
 
 import os
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def test_auto_takes_bfloat16_where_the_hardware_has_it(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_what_is_asked_for_is_taken(monkeypatch, precision):
+def test_requested_options_are_used(monkeypatch, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     given = Execution("cpu", precision)
     assert given.prepared(DIGITS) == given

@@ -1,4 +1,4 @@
-"""Which GPUs are counted, by what the environment names."""
+"""Count of GPUs, given the environment."""
 
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def test_without_gpus_there_are_none(monkeypatch):
 @pytest.mark.parametrize(
     "failing", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", None]
 )
-def test_the_driver_is_asked_for_the_memory_of_each_gpu(monkeypatch, failing):
+def test_the_driver_reports_the_memory_of_each_gpu(monkeypatch, failing):
     ended = []
 
     def ask(name, answer):
@@ -64,7 +64,7 @@ def test_the_driver_is_asked_for_the_memory_of_each_gpu(monkeypatch, failing):
 @pytest.mark.parametrize(
     ("text", "threads"), [("3", 3), ("4,2", 4), ("", None), ("0", None), ("many", None)]
 )
-def test_threads_are_all_cores_unless_openmp_is_told(monkeypatch, text, threads):
+def test_threads_are_all_cores_unless_openmp_is_limited(monkeypatch, text, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     assert hardware.thread_count() == (threads or hardware.cpu_count())
     monkeypatch.delenv("OMP_NUM_THREADS")

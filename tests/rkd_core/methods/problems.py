@@ -9,7 +9,7 @@ from rkd_core.methods.common.protocol import Context, Features, HeldOut, LossInp
 
 
 def draw(seed: int, batch: int, classes: int, scale: float = 2.0):
-    """Student's logits, teacher's logits, labels: nested lists."""
+    """Draw logits of a student, logits of a teacher and labels as nested lists."""
     rng = np.random.default_rng(seed)
     f = scale * rng.standard_normal((batch, classes))
     z = scale * rng.standard_normal((batch, classes))
@@ -46,7 +46,7 @@ def features(rng: np.random.Generator, batch: int, shapes, width: int, dtype) ->
 
 
 def inputs(f, z, y, dtype=torch.float64, epoch: float = 12) -> LossInputs:
-    """All that any method could need."""
+    """Return all inputs that any method could need."""
     rng = np.random.default_rng(1)
     logits = torch.tensor(f, dtype=torch.float64).to(dtype)
     batch, classes = logits.shape
@@ -64,7 +64,7 @@ def inputs(f, z, y, dtype=torch.float64, epoch: float = 12) -> LossInputs:
 
 
 def value(method: Method, f, z, y, *, about: Context | None = None, epoch: float = 12) -> float:
-    """A fresh loss at one batch, in float64."""
+    """Return the value of a new loss on one batch, in float64."""
     given = inputs(f, z, y, epoch=epoch)
     loss = method.loss(about or context(len(f[0])))
     return loss(given).item()

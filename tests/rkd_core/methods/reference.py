@@ -1,4 +1,4 @@
-"""The methods' mathematics once more: plain lists, ``math.*`` and one sum at a time.
+"""Reference implementation of the methods' mathematics in plain lists and ``math``.
 
 Shares nothing with ``rkd_core``. Each function is the formula in its docstring; ``z`` are a
 teacher's logits, ``f`` a student's, ``y`` a label, ``t`` a temperature.

@@ -1,4 +1,4 @@
-"""The Ada methods: margins on a hold-out, and what they make of them (Lukasik et al. 2022)."""
+"""The Ada methods, which use margins on a hold-out (Lukasik et al. 2022)."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def held_out(z, y):
 
 
 def certain(labels, classes, hits):
-    """A teacher of these labels: right, or without an idea."""
+    """Return a teacher that is right about these labels, or uniform."""
     rows = [[1e3 if hits and j == y else 0.0 for j in range(classes)] for y in labels]
     return held_out(rows, labels)
 
@@ -141,7 +141,7 @@ def test_ablations_differ_from_ada_alpha_in_their_alphas_only():
         assert value(method, f, z, y) == pytest.approx(ref.ada_alpha(f, z, y, alpha, 2), rel=1e-9)
 
 
-def test_a_high_temperature_inside_alpha_would_trust_nobody():
+def test_a_high_temperature_inside_alpha_lowers_every_confidence():
     about = _with_confidences([0.9] * 8)
     warm = methods.create("ada_alpha", {"alpha_temperature": 50}).alphas(about)
     assert warm.max() < 0.1 < methods.create("ada_alpha").alphas(about).min()
@@ -170,7 +170,7 @@ def _with_confidences(confidences):
     share=st.floats(0.01, 0.999),
 )
 def test_distillation_costs_the_rarer_subgroup_more(sizes, share):
-    """Theorem 1: orthonormal subgroups, ridge regression, one round of self-distillation."""
+    """Theorem 1 with orthonormal subgroups, ridge regression and one round of self-distillation."""
     rare, common = sizes
     lam = share * (rare * common) ** 0.5
     gains = []

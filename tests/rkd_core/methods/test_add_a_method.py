@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "add-a-method.md"
 
 @pytest.fixture
 def blocks(tmp_path, monkeypatch):
-    """The page's code; the first block is a file where the registry looks."""
+    """Return the page's code; its first block is a file in a folder of the registry."""
     found = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "logit_matching.py").write_text(found[0])
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
@@ -38,5 +38,5 @@ def test_the_example_is_found_tried_and_right(blocks):
     assert methods.create("logit_matching").loss(context(5))(given).dtype == torch.float32
 
 
-def test_it_is_gone_without_its_file():
+def test_the_method_exists_only_with_its_file():
     assert "logit_matching" not in methods.descriptions()

@@ -1,4 +1,4 @@
-"""What holds for every loss: corners of arithmetic, precision, state, repeatability."""
+"""Properties of every loss: extreme values, precision, state, repeatability."""
 
 import dataclasses
 
@@ -210,7 +210,7 @@ def test_only_these_keep_state_and_only_this_one_is_trained():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_nothing_is_decided_on_values_or_brought_to_the_cpu(name):
-    """As a recorded step needs it: on a device that has no values, a step still runs."""
+    """Take a step on a device without values, as recorded steps require."""
     given = inputs(*draw(12, 4, 5), dtype=torch.float32)
     loss = made(name, context(5))
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -265,7 +265,7 @@ def test_needs_are_the_truth(name):
 
 
 @pytest.mark.parametrize("key", ["class_counts", "held_out", "student_shapes", "student_width"])
-def test_what_a_method_needs_before_the_first_step_is_asked_for(key):
+def test_inputs_that_a_method_needs_before_the_first_step_are_requested(key):
     name = {"class_counts": "ltkd", "held_out": "ada_alpha"}.get(key, "review_kd")
     with pytest.raises(ValueError, match="this method needs"):
         methods.create(name).loss(context(5, **{key: None}))

@@ -1,4 +1,4 @@
-"""review_kd and cat_kd: what they compare, and how."""
+"""The features that review_kd and cat_kd compare."""
 
 import dataclasses
 

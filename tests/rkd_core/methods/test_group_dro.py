@@ -1,4 +1,4 @@
-"""Group DRO: the weights' path, and its limits."""
+"""Group DRO: the sequence of weights and its limits."""
 
 import pytest
 import torch

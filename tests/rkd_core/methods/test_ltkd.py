@@ -125,7 +125,7 @@ def test_three_classes_are_three_groups_and_two_are_one():
 
 
 def test_three_classes_are_planned_by_number():
-    """Earlier runs have another run id; runs with other numbers of classes keep theirs."""
+    """Earlier runs have other run ids; runs with other numbers of classes keep theirs."""
     method = methods.create("ltkd", {"within_weight": 4})
     assert method.suited(3) == methods.create("ltkd", {"within_weight": 4, "groups": 3})
     assert [method.suited(classes) for classes in (2, 4, 1000)] == [method] * 3

@@ -14,7 +14,7 @@ from tests.rkd_core.methods.problems import property_test
 
 
 def scores_of(seed, n, classes, skew=1.0):
-    """Noisy scores of a model that favours the first classes; every class is there."""
+    """Return noisy scores of a model that favors the first classes; every class has images."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
     scores = rng.standard_normal((n, classes)) - skew * np.arange(classes)

@@ -152,7 +152,7 @@ def test_cells_of_the_grid():
     }
 
 
-def test_who_sees_what():
+def test_inputs_that_each_method_needs():
     needs = {name: methods.create(name).needs for name in NAMES}
     assert needs["one_hot"] == Needs()
     # Group DRO never sees validation: neither as a hold-out nor otherwise.
@@ -183,7 +183,7 @@ def test_needs_follow_the_options():
 @pytest.mark.parametrize(
     "name", ["balanced_student", "robust_student", "tradeoff", "repeated_distillation"]
 )
-def test_what_is_only_a_cell_has_no_second_implementation(name):
+def test_a_method_that_is_a_cell_of_the_grid_has_no_second_implementation(name):
     from tests.rkd_core.methods.problems import context
 
     with pytest.raises(TypeError, match=f"{name} has no loss of its own"):

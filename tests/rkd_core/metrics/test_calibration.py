@@ -1,4 +1,4 @@
-"""The calibration error of Theorem 2, against loops and where it is known exactly."""
+"""The calibration error of Theorem 2, against loops and known exact values."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from rkd_core.metrics.calibration import BINS, Bins, errors, fill_bins, noise_fl
 
 
 def by_hand(probabilities, labels, bins):
-    """The estimator as methods.md writes it, image by image."""
+    """Compute the estimator of methods.md image by image."""
     n, classes = len(labels), len(probabilities[0])
     bins = min(bins, n)
     edges = [round(k * n / bins) for k in range(bins + 1)]

@@ -83,7 +83,7 @@ def test_strengths_between_are_interpolated_and_exact_in_float32():
         assert abs(shift.mean()) < 1e-6
 
 
-def test_fits_raise_the_worst_recall_of_images_never_seen():
+def test_fits_raise_the_worst_recall_on_unseen_images():
     logits, labels = problem(images=4000, seed=5)
     shifts = fit(logits[:2000], labels[:2000])
     total = np.bincount(labels[2000:], minlength=5)

@@ -1,4 +1,4 @@
-"""What methods may know of a network: stages, the last map, class activation maps; and folding."""
+"""Features of networks for methods: stages, last map, class activation maps; and folding."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def images(batch, channels, height, width=None, seed=0):
 
 
 def lived(network, x):
-    """In evaluation mode, its batch norms no longer the identity."""
+    """Return the network in evaluation mode with batch norms that are not the identity."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim == 1 and "classifier" not in name:
@@ -107,7 +107,7 @@ def test_activations_are_those_on_the_way_to_the_logits(name, training):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_statistics_see_each_batch_once(name):
-    """A norm asked twice for the sake of a feature would count it twice."""
+    """A norm computed twice for a feature would count the batch twice."""
     network = build(name, 5, 1, (32, 32), seed=0)
     network.activations(images(4, 1, 32))
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -180,7 +180,7 @@ def test_a_hidden_layer_leaves_no_class_activation_maps():
 @pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 64)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_gradients_are_finite_in_either_precision(name, channels, size, precision):
-    """Through logits, stages and maps at once, in the layout that trainings have."""
+    """Differentiate logits, stages and maps together, in the memory layout of trainings."""
     network = build(name, 5, channels, (size, size), seed=0)
     network = network.to(memory_format=torch.channels_last)
     x = images(2, channels, size).to(memory_format=torch.channels_last)
@@ -236,7 +236,7 @@ def test_a_training_pass_draws_nothing_at_random(name):
 
 
 def test_the_largest_network():
-    """What the tests above say of the others, of EfficientNetV2-L in one go."""
+    """Check EfficientNetV2-L once for all that the tests above check of other networks."""
     network = build("efficientnet_v2_l", 5, 1, (32, 32), seed=0)
     network = network.to(memory_format=torch.channels_last)
     x = images(2, 1, 32).to(memory_format=torch.channels_last)

@@ -59,7 +59,7 @@ def test_cifar_resnet_parameter_counts(name, counts):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_registry_knows_how_large_each_network_is(name):
+def test_the_registry_has_the_size_of_each_network(name):
     assert parameters(name) == parameter_count(name, 10)
 
 
@@ -184,7 +184,7 @@ def test_cifar_resnet_halves_the_map_twice():
 
 
 def test_a_residual_block_adds_its_input():
-    """With the residual branch silenced, every block but the projecting ones is the identity."""
+    """With a zero residual branch, every block without a projection is the identity."""
     network = CifarResNet(20, 10, 3).eval()
     block = network.stages[1]
     nn.init.zeros_(block.residual[-1].weight)
@@ -238,7 +238,7 @@ def test_the_seed_alone_decides_the_weights(name):
     ],
 )
 def test_names_and_order_of_the_weights_are_those_of_artifacts_at_large(name, digest):
-    """Others would no longer load; another order would draw other weights from a seed."""
+    """Other names would not load; another order would draw other weights from a seed."""
     weights = [
         (key, tuple(v.shape)) for key, v in outline(name, 10, 3, (32, 32)).state_dict().items()
     ]

@@ -1,4 +1,4 @@
-"""Published weights from a local file: the very network, or one line that says why not."""
+"""Published weights from a local file: the same network, or one line with the reason."""
 
 import argparse
 import gzip
@@ -65,7 +65,7 @@ def test_torchvisions_files_give_torchvisions_logits(tmp_path, name, published, 
 
 
 def test_efficientnets_names_are_torchvisions(tmp_path):
-    """By names and shapes alone: its weights are half a gigabyte."""
+    """Compare names and shapes only, since its weights are half a gigabyte."""
     from rkd_core.models import outline, pretrained
 
     ours = outline("efficientnet_v2_l", 1000, 3, (480, 480))
@@ -104,7 +104,7 @@ def test_half_precision_and_older_files_are_brought_to_float32(tmp_path, state):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_a_file_is_can_be_read_for_any_number_of_classes(tmp_path, suffix):
+def test_the_kind_of_a_file_is_read_for_any_number_of_classes(tmp_path, suffix):
     torch.manual_seed(0)
     theirs = torchvision.models.mobilenet_v2(num_classes=7).eval()
     path = saved(theirs.state_dict(), tmp_path, "published" + suffix)
@@ -134,7 +134,7 @@ def test_torchvisions_stem_on_small_images_is_another_network(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_numbers_that_are_none_are_refused(tmp_path, state, value):
+def test_invalid_numbers_are_refused(tmp_path, state, value):
     state["classifier.bias"] = torch.full((5,), value, dtype=torch.float64)
     said = refusal(saved(state, tmp_path))
     assert said == " is damaged or diverged: not all values of classifier.bias are finite"
@@ -244,7 +244,7 @@ def test_endings_that_state_dicts_have(tmp_path, state, name):
         lambda s: {"epoch": 3, **s, "optimizer": {"x": torch.ones(1)}},
     ],
 )
-def test_what_wraps_a_state_dict_is_taken_off(tmp_path, state, wrapped):
+def test_wrappers_of_a_state_dict_are_removed(tmp_path, state, wrapped):
     found = read_pretrained(saved(wrapped(state), tmp_path), *SMALL)
     assert list(found.tensors) == list(state)
     half = {n: v.half().float() for n, v in state.items()}
@@ -311,7 +311,7 @@ ADVICE = "save only the state dict: torch.save(model.state_dict(), 'weights.pth'
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_what_is_pickled_beside_tensors_is_named(tmp_path, state, old):
+def test_objects_pickled_beside_tensors_are_named(tmp_path, state, old):
     def said(value):
         path = tmp_path / "w.pth"
         torch.save(value, path, _use_new_zipfile_serialization=not old)
@@ -369,7 +369,7 @@ def test_the_index_of_several_files_is_refused_with_their_names(tmp_path):
     assert refusal(path).startswith(" is an index of several files")
 
 
-def test_paths_that_are_none_are_refused(tmp_path):
+def test_invalid_paths_are_refused(tmp_path):
     assert refusal(tmp_path / "absent.pth").startswith(" does not exist")
     folder = tmp_path / "folder.pth"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Programs say what their models say, of images as they are decoded, however many."""
+"""Exported programs agree with their models on decoded images in batches of any size."""
 
 import io
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_the_normalisation_is_that_of_training_to_the_bit(channels):
     assert torch.equal(model(images), batch.images)
 
 
-def test_a_program_that_says_something_else_is_not_given_away(monkeypatch):
+def test_a_program_with_other_predictions_is_not_exported(monkeypatch):
     monkeypatch.setattr(torch.export, "load", lambda archive: Lying())
     with pytest.raises(RuntimeError, match="differs from the model on 1 images"):
         program(artifact("digits_cnn", 8, 1))

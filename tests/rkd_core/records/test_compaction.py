@@ -113,7 +113,7 @@ def test_a_failure_that_a_success_replaces_is_noticed(folder, parsed):
     assert parsed == ["run007"]
 
 
-def test_what_was_written_just_now_is_compared_by_content(folder, parsed, monkeypatch):
+def test_recently_written_files_are_compared_by_content(folder, parsed, monkeypatch):
     """A clock that does not advance would hide a change of the same length."""
     monkeypatch.setattr("rkd_core.storage.local._YOUNG", 3600.0)
     (folder / compaction.NAME).unlink()
@@ -181,7 +181,7 @@ def test_a_compaction_that_cannot_be_written_is_done_without(written, tmp_path, 
     assert not (folder / compaction.NAME).exists()
 
 
-def test_few_records_have_none(tmp_path):
+def test_few_records_have_no_compaction(tmp_path):
     for number in range(3):
         records.write(tmp_path, row(number))
     assert len(records.read(tmp_path)) == 3

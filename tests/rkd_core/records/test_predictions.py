@@ -1,4 +1,4 @@
-"""Files of predictions: what comes back, what is refused, and how much memory they need."""
+"""Files of predictions: content, refusals and memory."""
 
 import math
 import tracemalloc

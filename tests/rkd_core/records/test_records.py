@@ -111,7 +111,7 @@ def test_reading_some_and_their_ids(tmp_path):
 
 @pytest.mark.parametrize("run_id", ["../other/run", "no\0name", "x" * 5000, "", "/run", "\udcff"])
 def test_an_id_that_is_no_name_of_a_file_does_not_exist(tmp_path, run_id):
-    """They come from other records and from plans, so anything may stand there."""
+    """Ids come from other records and from plans, so they may be arbitrary text."""
     records.write(tmp_path / "other", ROW | {"run_id": "run"})
     assert len(records.read(tmp_path / "records", [run_id])) == 0
 
@@ -174,7 +174,7 @@ def test_an_older_file_without_a_newer_column_still_reads(tmp_path):
 
 
 def test_a_value_that_changed_is_noticed(tmp_path):
-    """Nothing in Parquet says so: a bit of a number, or of a column's name, reads as another."""
+    """Parquet itself does not detect a changed bit of a number or of a column's name."""
     records.write(tmp_path, ROW)
     path = tmp_path / f"{ROW['run_id']}.parquet"
     content = path.read_bytes()

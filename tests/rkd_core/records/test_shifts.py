@@ -1,4 +1,4 @@
-"""Files of shifts: whole or not at all, checked, and of one student each."""
+"""Files of shifts: complete, checked, and of one student each."""
 
 import numpy as np
 import pyarrow as pa

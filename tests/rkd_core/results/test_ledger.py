@@ -107,7 +107,7 @@ def test_no_byte_of_a_manifest_changes_unnoticed(tmp_path, old, new):
         artifacts.load(tmp_path / "artifacts", ID)
 
 
-def test_a_manifest_of_before_it_had_a_sum_still_serves(tmp_path):
+def test_a_manifest_without_a_sum_is_accepted(tmp_path):
     commit(tmp_path)
     path = tmp_path / "artifacts" / ID / "manifest.json"
     former = json.loads(path.read_bytes())
@@ -118,7 +118,7 @@ def test_a_manifest_of_before_it_had_a_sum_still_serves(tmp_path):
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "spec.json", "model.json"])
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 10**5], ids=repr)
-def test_what_is_whole_but_no_artifact_of_ours(tmp_path, name, content):
+def test_complete_folders_that_are_not_artifacts(tmp_path, name, content):
     commit(tmp_path)
     files = {p.name: p.read_bytes() for p in (tmp_path / "artifacts" / ID).iterdir()}
     del files["manifest.json"]

@@ -184,7 +184,7 @@ def test_defaults_never_change():
 
 
 def tuned(**changes):
-    """A student whose learning rate and step size are its own."""
+    """Return a student with its own learning rate and step size."""
     fields = dict(STUDENT) | {
         "objective": "tradeoff",
         "alpha": 0.5,
@@ -195,7 +195,7 @@ def tuned(**changes):
     return TrainingSpec(**fields | changes)
 
 
-def test_what_a_search_has_tuned_is_of_the_sweeps_family_and_a_training_of_its_own():
+def test_tuned_students_belong_to_the_family_of_the_sweep_and_have_their_own_ids():
     spec = tuned()
     assert family_id(spec, "data") == family_id(STUDENT, "data")
     plain = tuned(recipe=Recipe(epochs=3), multipliers=MultiplierOptions(), tuned=None)
@@ -218,7 +218,7 @@ def test_what_a_search_has_tuned_is_of_the_sweeps_family_and_a_training_of_its_o
         ({"stage": "teacher", "teacher": None, "temperature": None}, "a student of the grid"),
     ],
 )
-def test_what_cannot_be_tuned_is_refused(changes, line):
+def test_options_that_cannot_be_tuned_are_refused(changes, line):
     with pytest.raises(ValidationError, match=line):
         tuned(**changes)
 
@@ -315,7 +315,7 @@ def variant(method, teacher=STUDENT.teacher, **options):
     return TrainingSpec.model_validate(STUDENT.model_dump() | fields | {"teacher": teacher})
 
 
-def test_a_variant_says_only_what_differs_from_its_method():
+def test_a_variant_names_only_differences_from_its_method():
     spelt_out = variant("dkd", others_weight=8, temperature=4, target_weight=2)
     assert spelt_out == variant("dkd", target_weight=2.0)
     assert spelt_out.variant.options == {"target_weight": 2.0}
@@ -379,7 +379,7 @@ def test_variants_differ_from_the_grid_in_what_is_swept():
     assert alone[0] == alone[1] != family_id(STUDENT, "data")
 
 
-def test_what_changes_the_batches_is_another_array():
+def test_other_batches_are_another_array():
     assert array_key(variant("kd")) == array_key(STUDENT)
     assert array_key(variant("review_kd")) != array_key(STUDENT)
     alone = variant("one_hot", None)
@@ -412,7 +412,7 @@ def test_records_name_the_method_and_no_objective():
         ("standard", {"temperature": 1}, "standard is a cell of the grid"),
     ],
 )
-def test_variants_that_are_none_are_refused(method, changes, message):
+def test_invalid_variants_are_refused(method, changes, message):
     fields = {"temperature": 4} | changes
     fields["variant"] = {"method": method, "options": fields.pop("options", {})}
     with pytest.raises(ValidationError, match=message):

@@ -1,4 +1,4 @@
-"""UCI Adult made up, in the form in which it was published."""
+"""Synthetic UCI Adult files in the published form."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The reader of UCI Adult: what was published, as it was, or one line with file, line, column."""
+"""The reader of UCI Adult: the published content, or one line with file, line and column."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def test_unreadable_files_are_refused(folder: Path) -> None:
         adult.read(folder)
 
 
-def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searched_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RKD_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"was not found; looked for .* in .*cache/datasets/adult$"):
         adult.find()

@@ -50,7 +50,7 @@ def test_targets() -> None:
 
 
 def test_cross_fitted_scores_are_by_forests_that_have_not_seen_the_row() -> None:
-    """Labels without any sense: the teacher remembers them, a forest of other rows cannot.
+    """With random labels, the teacher memorizes them; a forest of other rows cannot.
 
     At alpha 1 a student without bootstrap, asked for its training rows, says what the scores were.
     """

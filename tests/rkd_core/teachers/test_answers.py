@@ -1,4 +1,4 @@
-"""A teacher is asked once, and what it said is what it would say."""
+"""Cached teacher logits equal those of the live teacher."""
 
 import dataclasses
 import time
@@ -52,7 +52,7 @@ def never(*_):
 
 
 @pytest.mark.parametrize("epochs", [FEW, MANY])
-def test_the_table_says_what_the_live_teacher_says_of_the_same_view(taught, epochs):
+def test_the_table_has_the_logits_of_the_live_teacher(taught, epochs):
     teacher, array_data, out = asked(taught, epochs=epochs)
     assert teacher.mode == "table"
     live = rebuild(artifacts.load(out / "artifacts", taught[1].teacher.run_id))
@@ -112,7 +112,7 @@ def test_without_augmentation_the_clean_pass_is_the_table(taught):
         assert torch.equal(teacher.logits(batch), teacher.clean[batch.indices])
 
 
-def test_damaged_answers_are_asked_for_again(taught, monkeypatch):
+def test_damaged_logits_are_computed_again(taught, monkeypatch):
     teacher, array_data, out = asked(taught, epochs=FEW)
     (path,) = (out / "teacher_logits").glob("*/logits.safetensors")
     content = bytearray(path.read_bytes())
@@ -152,7 +152,7 @@ def test_only_the_named_teachers_are_forgotten(taught):
     bundles.forget(folder, [student.teacher.run_id])  # nothing is there: nothing happens
 
 
-def test_two_who_want_the_same_answers_ask_once(taught, monkeypatch):
+def test_two_processes_compute_the_same_logits_once(taught, monkeypatch):
     data, student, out = taught
     student, asking = over(student, epochs=FEW), []
     compute = Teacher._compute
@@ -231,7 +231,7 @@ def test_folding_batch_norms_leaves_the_logits(taught):
         torch.testing.assert_close(teacher._network(batch.images), live(batch.images))
 
 
-def test_a_bfloat16_teacher_says_nearly_the_same(taught):
+def test_logits_of_a_bfloat16_teacher_are_close(taught):
     data, student, out = taught
     exact = Teacher(student.teacher, ArrayData(student, data, CPU), out)
     half = Teacher(student.teacher, ArrayData(student, data, Execution("cpu", "bfloat16")), out)
@@ -271,7 +271,7 @@ def test_sizes_of_the_papers_tables():
     assert way(Recipe(epochs=200), 10**7, 1000, in_memory=False) == "table"
 
 
-def test_a_full_disk_stops_nobody(taught, monkeypatch):
+def test_a_full_disk_does_not_stop_trainings(taught, monkeypatch):
     data, student, out = taught
 
     def full(*_):

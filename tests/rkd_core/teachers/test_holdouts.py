@@ -1,4 +1,4 @@
-"""Students that go by a hold-out: what their initial teacher sees, and what they are given."""
+"""Students with a hold-out: the data of their initial teacher, and their inputs."""
 
 import dataclasses
 import shutil
@@ -80,7 +80,7 @@ def test_it_is_trained_like_any_teacher_on_what_is_kept(digits, taught, tmp_path
     assert artifacts.load(tmp_path / "artifacts", plain["run_id"]).digest == ours.digest
 
 
-def test_the_hold_out_is_what_the_initial_teacher_says_of_what_it_did_not_see(digits, taught):
+def test_the_hold_out_has_logits_of_the_initial_teacher_on_unseen_images(digits, taught):
     spec = ada_spec(digits.fingerprint)
     array_data = ArrayData(spec, digits, CPU)
     found = Holdouts(array_data, Teacher(spec.teacher, array_data, taught), taught).of(spec)
@@ -128,7 +128,7 @@ def test_each_of_the_methods_is_trained(digits, taught, tmp_path, method):
     assert sum(row["train_class_total"]) == len(digits.train)  # the student sees all of them
 
 
-def test_who_is_judged_by_what_makes_a_difference(digits, taught):
+def test_the_kind_of_hold_out_changes_the_weights(digits, taught):
     by_rule = ada_spec(digits.fingerprint)
     on_validation = ada_spec(digits.fingerprint, options={"holdout": "validation"}, initial=None)
     rows = train([by_rule, on_validation], data=digits, out=taught, execution=CPU)
@@ -146,7 +146,7 @@ def test_distilling_from_the_initial_teacher(digits, taught):
     assert row["teacher_id"] == spec.initial.run_id
 
 
-def test_without_the_initial_teacher_it_says_so(digits, tmp_path):
+def test_a_missing_initial_teacher_is_an_error(digits, tmp_path):
     train([teacher_spec()], data=digits, out=tmp_path, execution=CPU)
     spec = ada_spec(digits.fingerprint)
     with pytest.raises(UserError, match=spec.initial.run_id):

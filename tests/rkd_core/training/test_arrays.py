@@ -78,7 +78,7 @@ def test_teachers_share_an_array_and_come_before_their_students(digits, tmp_path
     assert [r["teacher_id"] for r in rows] == [None, None, None, rows[1]["run_id"]]
 
 
-def test_the_stream_is_read_once_and_the_teacher_asked_once_for_all(digits, tmp_path, monkeypatch):
+def test_students_share_one_stream_and_one_pass_of_the_teacher(digits, tmp_path, monkeypatch):
     teacher = teacher_spec()
     train([teacher], data=digits, out=tmp_path, execution=CPU)
     epochs, answers = [], []
@@ -122,7 +122,7 @@ def test_one_that_diverges_takes_no_other_with_it(digits, tmp_path, monkeypatch)
 
 
 class Replay(PlainRecorder):
-    """The CPU's stand-in for a CUDA graph, with a count of what was asked of it."""
+    """A replacement for a CUDA graph on the CPU that counts its calls."""
 
     def __init__(self):
         self.branches, self.joined, self.warm, self.recorded = [], 0, 0, 0
@@ -233,7 +233,7 @@ def test_trainings_on_a_gpu_are_made_to_be_recorded(monkeypatch):
 
 
 def test_the_seed_of_the_weights_is_the_same_for_all(digits):
-    """Students of a seed start alike: pairs differ in what is asked, not in luck."""
+    """Students of a seed start from the same weights, so pairs differ in their settings alone."""
     array_data = ArrayData(teacher_spec(), digits, CPU)
     runs = [Run(teacher_spec(objective=o), o, array_data, None) for o in ("standard", "balanced")]
     states = [run.model.state_dict() for run in runs]

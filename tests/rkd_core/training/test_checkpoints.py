@@ -1,4 +1,4 @@
-"""A training that was cut off goes on, and ends in the record and weights of one that was not."""
+"""An interrupted training continues and has the record and weights of an uninterrupted one."""
 
 import itertools
 import shutil
@@ -22,7 +22,7 @@ ASCENT = MultiplierOptions(step_size=0.5, period=2, batch=20, averaged_iterates=
 
 
 class Cut(Exception):  # noqa: N818
-    """The power goes."""
+    """A power failure."""
 
 
 def cut_after(epoch, seen):
@@ -63,7 +63,7 @@ def world_with_a_teacher(tmp_path):
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_what_was_cut_off_ends_as_if_it_had_not_been(world, every):
+def test_interrupted_trainings_end_like_uninterrupted_ones(world, every):
     data, student, folder = world
     spec = student(objective="tradeoff", alpha=0.7, multipliers=ASCENT)
     (whole,) = train([spec], data=data, out=folder / "whole", execution=CPU)
@@ -134,7 +134,7 @@ def test_a_checkpoint_in_the_place_of_a_damaged_one_is_kept(world):
     assert seen == [4, 5, 6]
 
 
-def test_what_diverges_leaves_no_checkpoint(world, monkeypatch):
+def test_a_diverged_training_leaves_no_checkpoint(world, monkeypatch):
     data, student, folder = world
     end = Run.end_epoch
 
@@ -185,7 +185,7 @@ def test_checkpoints_that_take_long_are_rare(world, monkeypatch):
     [(RECIPE, step) for step in (1, STEPS - 1, STEPS, 2 * STEPS + 1, 6 * STEPS - 1)]
     + [(ADAMW, 1), (ADAMW, 2 * STEPS + 1), (AUGMENTED, 2 * STEPS + 1)],
 )
-def test_what_was_asked_to_stop_goes_on_from_that_very_step(world, recipe, step):
+def test_a_stopped_training_continues_from_the_same_step(world, recipe, step):
     data, student, folder = world
     averaged = None if recipe.ema_decay else 3
     multipliers = ASCENT.model_copy(update={"averaged_iterates": averaged})
@@ -209,7 +209,7 @@ def test_what_was_asked_to_stop_goes_on_from_that_very_step(world, recipe, step)
         assert weights[0] == weights[1]
 
 
-def test_what_stops_before_its_first_step_leaves_nothing(world):
+def test_a_training_stopped_before_its_first_step_leaves_nothing(world):
     data, student, folder = world
     with pytest.raises(StoppedError):
         train([student()], data=data, out=folder / "cut", execution=CPU, stop=lambda: True)
@@ -238,7 +238,7 @@ def test_names_that_are_no_steps_are_left_alone(tmp_path):
     assert saved.newest() == 2
 
 
-def test_a_state_that_is_none_is_refused_by_name(tmp_path):
+def test_an_invalid_state_is_refused_by_name(tmp_path):
     path = tmp_path / "checkpoints" / "run" / "step-2"
     bundles.write(path, "run", {"state.safetensors": b"no state"})
     with pytest.raises(UserError, match=r"state\.safetensors is of another version"):

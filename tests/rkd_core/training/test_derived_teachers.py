@@ -74,7 +74,7 @@ def test_robust_with_two_classes_is_the_best_threshold():
 
 
 def test_a_shift_is_what_the_margin_loss_asks_for():
-    """At log q + log c its gradient is zero: shifted logits are those of the other objective."""
+    """The gradient at log q + log c is zero: shifted logits are those of the other objective."""
     rng = np.random.default_rng(0)
     q = torch.from_numpy(rng.dirichlet(np.ones(4), size=50))
     priors, multipliers = q.mean(dim=0), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -177,7 +177,7 @@ def test_a_warm_start_begins_at_its_source(world):
 
 
 @pytest.mark.parametrize("by", ["head", "warm"])
-def test_cut_off_it_goes_on_to_the_record_it_would_have_had(world, by):
+def test_a_resumed_training_has_the_record_of_an_uninterrupted_one(world, by):
     data, out = world
     spec = derived(data.fingerprint, by)
     source = out / "artifacts" / spec.derived.source.run_id

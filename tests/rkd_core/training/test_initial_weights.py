@@ -40,7 +40,7 @@ def spec(digest, recipe=RECIPE, **changes):
 
 
 def kept(out, state, *network, name="w.pth"):
-    """Put a state dict into a results folder, by way of a file; what a spec calls it."""
+    """Put a state dict into a results folder by way of a file; return its digest."""
     path = out.with_name(name)
     torch.save(state, path)
     return keep(out, models.read_pretrained(path, *(network or SMALL)))
@@ -67,7 +67,7 @@ def test_as_it_is_a_teacher_is_measured_and_not_trained(world):
     assert timeless(train([wanted], data=data, out=out, execution=CPU)[0]) == timeless(row)
 
 
-def test_published_weights_as_they_are_see_what_they_were_trained_on(tmp_path):
+def test_published_weights_receive_their_own_normalization(tmp_path):
     """Counts and answers against torchvision's own network on images normalised in float64."""
     data, out = colourful(), tmp_path / "out"
     torch.manual_seed(3)
@@ -104,7 +104,7 @@ def test_published_weights_as_they_are_see_what_they_were_trained_on(tmp_path):
 
 
 def test_training_begins_with_the_weights(world):
-    """A step so small that nothing moves shows where it began."""
+    """Use steps so small that the weights show where the training began."""
     data, state, out = world
     still = Recipe(epochs=1, batch_size=32, learning_rate=1e-30, warmup=0.0)
     (row,) = train([spec(kept(out, state), still)], data=data, out=out, execution=CPU)
@@ -117,7 +117,7 @@ def test_training_begins_with_the_weights(world):
     assert other["run_id"] != row["run_id"]
 
 
-def test_a_classifier_of_other_classes_is_made_anew(world):
+def test_a_classifier_of_other_classes_is_initialized_again(world):
     data, _, out = world
     state = models.build("resnet8", 1000, 3, (12, 12), seed=5).state_dict()
     digest = kept(out, state)
@@ -171,7 +171,7 @@ def test_weights_that_are_not_there_damaged_or_of_another_network(world):
     train([spec(digest)], data=data, out=out, execution=CPU)
 
 
-def test_the_weights_are_told_apart_by_content_and_not_by_place(world):
+def test_weights_are_identified_by_content_and_not_by_path(world):
     _, state, out = world
     first = kept(out, state)
     moved = shutil.copy(out.with_name("w.pth"), out.with_name("elsewhere.pt"))
@@ -180,7 +180,7 @@ def test_the_weights_are_told_apart_by_content_and_not_by_place(world):
     assert kept(out, {name: value + 1 for name, value in state.items()}) != first
 
 
-def test_each_published_network_says_how_its_images_are_normalised():
+def test_each_published_network_states_its_normalization():
     checked = 0
     for name in models.architectures().keys() - HEADS.keys():
         if not (network := models.outline(name, 10, 3, (128, 128))).published_names:

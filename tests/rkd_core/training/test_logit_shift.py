@@ -38,7 +38,7 @@ def network(out, run):
     return rebuild(artifacts.load(out / "artifacts", run))
 
 
-def test_what_is_kept_is_the_teacher_plus_a_constant_for_each_class(digits, taught):
+def test_the_artifact_is_the_teacher_plus_a_constant_for_each_class(digits, taught):
     spec = shift_spec(digits.fingerprint)
     (row,) = train([spec], data=digits, out=taught, execution=CPU)
     images = torch.randn(5, digits.channels, *digits.image_size)
@@ -132,7 +132,7 @@ def test_half_precision_is_for_trainings(digits, taught):
 
 
 @pytest.mark.parametrize("kind", ["post_shift", "shifted teacher"])
-def test_what_a_shift_promises_in_bfloat16_is_what_is_measured(digits, tmp_path, monkeypatch, kind):
+def test_shifted_counts_in_bfloat16_are_those_measured(digits, tmp_path, monkeypatch, kind):
     """The logits used to find the shift, plus the shift, give the counts of the shipped network."""
     execution = Execution("cpu", "bfloat16", 1)
     train([teacher_spec()], data=digits, out=tmp_path, execution=execution)

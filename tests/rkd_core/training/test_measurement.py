@@ -1,4 +1,4 @@
-"""What is measured of a finished training, against plain loops over its network's outputs."""
+"""Measurements of a finished training, against plain loops over its network's outputs."""
 
 import math
 

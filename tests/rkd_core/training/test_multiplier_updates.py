@@ -31,7 +31,7 @@ def robust(**options):
 
 
 class Waits(TorchDispatchMode):
-    """Number of times that a value is read from the device."""
+    """A counter of values read from the device."""
 
     def __init__(self):
         super().__init__()

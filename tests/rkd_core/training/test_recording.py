@@ -36,7 +36,7 @@ class Stream:
 
 
 class Cuda:
-    """As much of ``torch.cuda`` as the recorder uses."""
+    """The part of ``torch.cuda`` that the recorder uses."""
 
     def __init__(self, monkeypatch):
         self.outer = self.current = Stream("outer")

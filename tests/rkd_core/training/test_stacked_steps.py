@@ -152,7 +152,7 @@ def test_a_network_of_the_user_with_normalization(data, tmp_path, monkeypatch, n
 
 
 @pytest.mark.parametrize("name", ["Head(dropout=0.5)", "Branching"])
-def test_what_cannot_be_stacked_trains_one_by_one(data, tmp_path, monkeypatch, name):
+def test_trainings_that_cannot_be_stacked_run_one_by_one(data, tmp_path, monkeypatch, name):
     (tmp_path / "nets.py").write_text(NETS)
     known = models.identify(f"{tmp_path}/nets.py:{name}", 3, 6, ())
     sizes = stacked(monkeypatch)

@@ -82,7 +82,7 @@ def test_validation_batches_are_shuffled_and_cycled():
     assert cycled_positions(10, 4, 0, seed=2).tolist() != stream[:4].tolist()
 
 
-def test_the_period_counts_anew_each_epoch():
+def test_the_period_restarts_each_epoch():
     def due(period, steps):
         options = MultiplierOptions(period=period)
         ascent = Ascent.__new__(Ascent)
@@ -93,11 +93,11 @@ def test_the_period_counts_anew_each_epoch():
     assert due(None, 97) == [0]
 
 
-def test_a_batch_is_measured_by_the_shares_of_the_whole_validation_set(digits):
-    """Its own would be near zero for some class: Algorithm 1's step, in loops."""
+def test_a_batch_uses_the_class_shares_of_the_whole_validation_set(digits):
+    """Compare with Algorithm 1 in loops; shares of the batch would be near zero for a class."""
 
     class Stuck(torch.nn.Module):
-        """Calls everything a 3."""
+        """A network that predicts class 3 for every image."""
 
         def forward(self, images):
             return F.one_hot(torch.full((len(images),), 3), 10).float()
@@ -119,7 +119,7 @@ def test_a_batch_is_measured_by_the_shares_of_the_whole_validation_set(digits):
 @pytest.mark.parametrize("size", [None, 7, 398, 10**6])
 def test_multipliers_rise_for_the_class_that_is_missed(digits, size):
     class Stuck(torch.nn.Module):
-        """Calls everything a 3."""
+        """A network that predicts class 3 for every image."""
 
         def forward(self, images):
             return F.one_hot(torch.full((len(images),), 3), 10).float()

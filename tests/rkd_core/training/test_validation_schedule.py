@@ -1,4 +1,4 @@
-"""What a record keeps of validation on the way, and trainings that stop early and go on."""
+"""Interim validations in records, and trainings that stop early and continue."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def spec(**changes):
     return teacher_spec(**({"architecture": "resnet8", "recipe": RECIPE} | changes))
 
 
-def test_looks_are_kept_by_epoch():
+def test_interim_validations_are_recorded_by_epoch():
     data = colourful()
     (row,) = train(
         [spec()], data=data, execution=CPU, validation_schedule=ValidationSchedule(every=2)
@@ -32,7 +32,7 @@ def test_looks_are_kept_by_epoch():
         assert all(0 <= c <= t for c, t in zip(correct, total, strict=True))
 
 
-def test_what_is_looked_at_changes_nothing():
+def test_interim_validations_do_not_change_training():
     data = colourful()
     robust = spec(objective="robust", multipliers=ASCENT)
     looked, not_looked = (
@@ -47,8 +47,8 @@ def test_what_is_looked_at_changes_nothing():
     assert apart_from_company(looked) == apart_from_company(not_looked)
 
 
-def test_a_look_is_of_the_model_as_it_was_then(tmp_path):
-    """Stopped there, the weights of the checkpoint say the same when they are asked again."""
+def test_interim_validations_measure_the_model_of_that_epoch(tmp_path):
+    """Measure the weights of a checkpoint of that epoch again."""
     from rkd_core.datasets.array_data import ArrayData
     from rkd_core.models import build
 
@@ -110,7 +110,7 @@ def test_one_that_stops_early_is_pruned_and_goes_on_to_the_record_of_one_that_di
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_looks_survive_a_death(tmp_path, cut):
+def test_interim_validations_survive_a_restart(tmp_path, cut):
     data = colourful()
     options = {"data": data, "execution": CPU, "validation_schedule": ValidationSchedule(every=1)}
     (whole,) = train([spec()], **options)

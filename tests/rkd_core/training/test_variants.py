@@ -1,4 +1,4 @@
-"""Methods in the trainer: side by side, cut off, recorded, and what they must not see."""
+"""Methods in the trainer: in arrays, interrupted, recorded, and without access to test data."""
 
 import copy
 import dataclasses
@@ -203,7 +203,7 @@ def test_a_student_can_teach(digits, tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])
-def test_what_was_cut_off_goes_on_from_that_very_step(tmp_path, projected, step):
+def test_an_interrupted_training_continues_from_the_same_step(tmp_path, projected, step):
     data = colourful()
     recipe = Recipe(epochs=3, batch_size=32, learning_rate=0.05, crop_padding=1, flip=True)
     fields = {"architecture": "resnet8", "recipe": recipe, "data": DataOptions()}
@@ -265,7 +265,7 @@ def test_recorded_steps_are_plain_steps(tmp_path, projected):
 
 @pytest.mark.parametrize("name", INSIDE)
 def test_features_and_maps_are_those_of_both_networks_on_the_same_view(tmp_path, monkeypatch, name):
-    """What the loss is given in the trainer, against both networks run by hand."""
+    """Compare the inputs of the loss in the trainer with both networks run separately."""
     data = colourful()
     recipe = Recipe(epochs=1, batch_size=32, learning_rate=0.05, crop_padding=1, flip=True)
     other = recipe.model_copy(update={"normalization": "centered"})
@@ -309,7 +309,7 @@ def test_features_and_maps_are_those_of_both_networks_on_the_same_view(tmp_path,
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_networks_may_differ_and_the_record_says_that_the_teacher_was_asked_live(digits, tmp_path):
+def test_networks_may_differ_and_the_record_names_live_teacher_logits(digits, tmp_path):
     teacher = teacher_spec(architecture="resnet8")
     specs = [variant_spec(teacher, digits.fingerprint, name) for name in INSIDE]
     rows = train([teacher, *specs], data=digits, out=tmp_path, execution=CPU)
@@ -321,7 +321,7 @@ def test_networks_may_differ_and_the_record_says_that_the_teacher_was_asked_live
     assert not bias.any()
 
 
-def test_a_loss_knows_the_epoch_after_a_break_too(digits, tmp_path, monkeypatch):
+def test_a_loss_receives_the_epoch_after_a_resume(digits, tmp_path, monkeypatch):
     seen = []
 
     class Watching(Projected):
@@ -361,7 +361,7 @@ def test_group_dro_never_sees_validation(digits, tmp_path):
 
 
 def test_no_method_sees_test_and_only_these_see_validation(digits, tmp_path):
-    """All methods once more with noise for both sets: what is not asked for changes no weight."""
+    """Train all methods with noise in both sets: unused data change no weight."""
     noise = np.random.default_rng(0)
 
     def noisy(images):
@@ -395,7 +395,7 @@ def test_no_method_sees_test_and_only_these_see_validation(digits, tmp_path):
     assert sorted(differ) == by_validation
 
 
-def test_a_variants_artifact_says_what_it_is(digits, tmp_path):
+def test_the_artifact_of_a_variant_holds_its_spec(digits, tmp_path):
     spec = variant_spec(None, "", "one_hot")
     (row,) = train([spec], data=digits, out=tmp_path, execution=CPU)
     assert artifacts.load(tmp_path / "artifacts", row["run_id"]).spec == spec

@@ -1,4 +1,4 @@
-"""What ``--methods`` names: lists, grids, options."""
+"""The option ``--methods``: lists, grids, options."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_a_name_is_a_grid_and_a_name_with_options_one_point():
     assert chosen("all") == tuple(methods.descriptions())
 
 
-def test_an_option_of_parts_is_said_part_by_part():
+def test_an_option_with_parts_is_set_part_by_part():
     """ImageNet-LT's hold-out of Lukasik et al. has 50 images a class, not 20."""
     (method,) = variants("ada_alpha:holdout.by=per_class:holdout.per_class=50:temperature=3")
     assert method.needs.holdout == HoldoutRule(by="per_class", per_class=50)
@@ -46,7 +46,7 @@ def test_an_option_of_parts_is_said_part_by_part():
         ("ada_alpha:.x=3", "unknown option of ada_alpha"),
     ],
 )
-def test_what_is_none_is_one_line(names, words):
+def test_invalid_values_are_one_line(names, words):
     with pytest.raises(UserError, match=words) as caught:
         chosen(names)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Words of a command line: a leading name, lists, help, and ``~`` in every path."""
+"""Arguments of a command line: a leading name, lists, help, and ``~`` in every path."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_options_that_are_paths(home, options, flags, joined):
     assert paths == {flag.replace("-", "_") for flag in flags}
 
 
-def test_a_user_who_is_not_known_is_one_line(home):
+def test_an_unknown_user_is_one_line(home):
     with pytest.raises(UserError, match=r"^~nobody-here/x: the home folder of ~nobody-here is not"):
         parse(["--data-dir=~nobody-here/x"])
     with pytest.raises(UserError, match="the home folder of ~nobody-here is not known"):

@@ -32,7 +32,7 @@ def test_a_text_is_a_combination_and_a_number():
         *("0/1/nan=1", "robust/1/3=1", "0/1/3=x", "0/1/3=1.5", "0/1/3/4=1", "nan/1/3=1"),
     ],
 )
-def test_what_is_none_is_refused_with_an_example(text):
+def test_invalid_values_are_refused_with_an_example(text):
     with pytest.raises(UserError, match="is not like standard/0"):
         repeats([text])
 

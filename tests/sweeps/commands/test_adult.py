@@ -1,4 +1,4 @@
-"""The command on made-up files: what it prints and writes, what it refuses, and in which way."""
+"""The command on synthetic files: its output, its files and its refusals."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def test_tables_beside_the_papers(run: Run) -> None:
     assert shown == [[g.race, g.sex, str(g.label)] for g in nine]
 
 
-def test_what_is_chosen_is_said(run: Run) -> None:
+def test_the_chosen_options_are_reported(run: Run) -> None:
     chosen = ["--split", "published", "--encoding", "one-hot", "--cross-fit", 3, "--no-bootstrap"]
     code, out, _ = run("--seeds", 3, *chosen, "--threshold", 0.25, "--alpha", 0.5, "--depth", 4)
     assert code == 0
@@ -102,7 +102,7 @@ def _is(row: dict[str, Any], rest: dict[str, str | None]) -> bool:
     return row["sex"] is not None and (row["race"] is None) == (rest["race"] is None)
 
 
-def test_alpha_0_changes_nobody(run: Run, tmp_path: Path) -> None:
+def test_alpha_0_changes_no_example(run: Run, tmp_path: Path) -> None:
     run("--seeds", 0, 1, "--alpha", 0, "--out", tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
     assert {row["delta"] for row in content["subgroups"]} <= {0.0, None}

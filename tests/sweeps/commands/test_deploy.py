@@ -1,4 +1,4 @@
-"""The files in deploy/, as far as one machine without Slurm or Kubernetes can try them."""
+"""The files in deploy/, as far as they can be tested without Slurm or Kubernetes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The export: what the folder holds, that it is right, and what is refused."""
+"""The export: content of the folder, and refusals."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def long_tailed_digits(tmp_path_factory):
 
 @pytest.fixture(name="runs", scope="module")
 def trained(digits, tmp_path_factory):
-    """A results folder, and the records of what was trained in it by name."""
+    """Return a results folder and its records by name."""
     out = tmp_path_factory.mktemp("trained") / "results"
     rows = {}
     for seed in (0, 1):
@@ -139,7 +139,7 @@ def test_worst_class_first_then_average(runs, monkeypatch, better, name):
 
 
 @pytest.mark.parametrize("name", ["student 0", "teacher 1", "averaged", "post_shift"])
-def test_the_program_says_of_real_images_what_the_model_says(runs, digits, tmp_path, name):
+def test_the_program_agrees_with_the_model_on_real_images(runs, digits, tmp_path, name):
     out, rows = runs
     row = rows[name]
     assert main([str(out), "--run-id", row["run_id"], "--to", str(tmp_path / "to")]) == 0
@@ -243,7 +243,7 @@ def test_the_card_shows_names_as_they_are_and_what_was_selected(runs):
     assert "used for selection, so biased upwards" in card
 
 
-def test_what_has_learned_nothing_is_exported_with_a_warning(runs, monkeypatch, tmp_path, capfd):
+def test_a_student_at_chance_is_exported_with_a_warning(runs, monkeypatch, tmp_path, capfd):
     out, rows = runs
     row = rows["student 0"]
     first = [row["val_class_total"][0], *[0] * (len(row["val_class_total"]) - 1)]
@@ -278,7 +278,7 @@ def test_preprocessing_and_labels(runs, results, digits):
     assert json.loads((results / "student" / "labels.json").read_text()) == list("0123456789")
 
 
-def test_what_was_resized_is_said(digits, tmp_path):
+def test_resized_images_are_reported(digits, tmp_path):
     data = DataOptions(imbalance=20, image_size=4)
     small = datasets.load("digits", data, cache_dir=tmp_path / "cache")
     (row,) = train([teacher_spec(data=data)], data=small, out=tmp_path / "out")
@@ -414,7 +414,7 @@ def test_an_export_is_replaced_by_another(runs, results):
 
 
 @pytest.mark.parametrize("what", ["stranger", "edited", "file", "artifact", "link", "missing"])
-def test_what_is_not_its_own_is_left_alone(results, tmp_path, capsys, what):
+def test_foreign_files_are_left_alone(results, tmp_path, capsys, what):
     to = tmp_path / "to"
     if what == "file":
         to.write_text("mine")
@@ -509,7 +509,7 @@ def test_without_its_teacher(runs, results):
 
 
 def test_images_are_numbers_that_differ(digits):
-    """Or the comparison above would see nothing."""
+    """Otherwise the comparison above would detect nothing."""
     assert len(np.unique(digits.test.images)) > 10
 
 

@@ -1,4 +1,4 @@
-"""The sweep of a part of a table: what the table states, and what the command line says."""
+"""The sweep of a part of a table: settings of the table and of the command line."""
 
 from dataclasses import fields
 
@@ -22,7 +22,7 @@ def said(*arguments: str) -> PaperOptions:
     return parse(arguments, "paper.py", PaperOptions)
 
 
-def test_what_the_table_states_goes_before_the_command_line() -> None:
+def test_settings_of_the_table_override_the_command_line() -> None:
     part = Part(
         "kd,dkd",
         alphas=(1.0,),
@@ -41,7 +41,7 @@ def test_what_the_table_states_goes_before_the_command_line() -> None:
         assert found.grid.temperatures == (1.0,)
 
 
-def test_what_it_leaves_open_is_the_command_lines() -> None:
+def test_settings_it_leaves_open_come_from_the_command_line() -> None:
     line = said("--imbalance", "50", "--alphas", "0.5", "--student-architecture", "vgg8")
     found = _options(line, Part("kd"), "paper")
     assert (found.data.imbalance, found.grid.alphas) == (50, (0.5,))
@@ -50,7 +50,7 @@ def test_what_it_leaves_open_is_the_command_lines() -> None:
 
 
 def test_every_other_option_is_forwarded() -> None:
-    """The trackers of the command line among them."""
+    """Among them are the trackers."""
     given = ("--mlflow", "sqlite:///a.db", "--wandb", "p", "--worst-k", "2", "--serial", "--quiet")
     line = said(*given)
     found = _options(line, Part("kd"), "small")
@@ -60,7 +60,7 @@ def test_every_other_option_is_forwarded() -> None:
 
 
 def test_every_table_names_methods_options_and_networks_that_there_are() -> None:
-    """And each of its cells is of a method that its part trains."""
+    """Check also that the part of each cell trains its method."""
     for name in TABLES:
         found = table(name, "cifar100-lt")
         for place, part in enumerate(found.parts):

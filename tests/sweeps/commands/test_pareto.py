@@ -89,7 +89,7 @@ def test_the_layout_is_chosen_where_something_is_run_or_measured(
 
 
 @pytest.mark.parametrize(("options", "told"), [([], True), (["--gpus-per-trial", "0"], False)])
-def test_a_gpu_that_only_torch_sees_is_told(tmp_path, monkeypatch, options, told):
+def test_a_gpu_that_nvml_does_not_see_is_reported(tmp_path, monkeypatch, options, told):
     """Sweeps count GPUs by NVML: without the line, they would silently train on the CPU."""
     monkeypatch.setattr(Execution, "unseen_gpus", lambda: 2)
     options = parse([*SMALL[:-2], *options, "--out", str(tmp_path), "--serial"])

@@ -1,4 +1,4 @@
-"""Predictions of sweeps that have kept none: the same that a sweep keeps."""
+"""Predictions computed after a sweep equal those that a sweep keeps."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_predictions_are_those_that_the_sweep_would_have_kept(tmp_path, options,
     assert len(kept(whole)) == 2 * count
 
 
-def test_what_exists_stays_and_damaged_trainings_are_named(tmp_path, capsys):
+def test_existing_files_stay_and_damaged_trainings_are_named(tmp_path, capsys):
     pareto([*SMALL, *NONE, "--out", str(tmp_path)])
     damaged, *others = records.read(tmp_path / "records")["run_id"].to_pylist()
     weights = tmp_path / "artifacts" / damaged / "weights.safetensors"

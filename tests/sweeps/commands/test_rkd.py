@@ -29,7 +29,7 @@ def test_the_help_has_a_line_for_each_subcommand_and_loads_no_torch():
         ([], "rkd: name a command (see rkd --help)"),
     ],
 )
-def test_what_is_no_subcommand_is_refused_in_one_line(given, line, capsys):
+def test_an_unknown_subcommand_is_refused_in_one_line(given, line, capsys):
     assert rkd.main(given) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith(line)

@@ -1,4 +1,4 @@
-"""What is damaged is named, and set aside so that the next run trains just that."""
+"""Damaged runs are named and set aside, so that the next sweep trains only them."""
 
 import json
 
@@ -42,7 +42,7 @@ def lines(capsys):
     return capsys.readouterr().out.splitlines()
 
 
-def test_what_is_whole_is_said_to_be(swept, capsys):
+def test_undamaged_runs_are_reported(swept, capsys):
     out, _, _ = swept
     assert main([str(out)]) == 0
     assert lines(capsys) == ["3 trainings are whole"]

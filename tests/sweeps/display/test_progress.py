@@ -48,7 +48,7 @@ def console(terminal):
     return Console(file=io.StringIO(), width=100, force_terminal=terminal)
 
 
-def test_plain_lines_say_what_ended_and_how_much_is_left(tmp_path):
+def test_plain_lines_name_finished_runs_and_the_remaining_number(tmp_path):
     screen = console(terminal=False)
     some = tally(tmp_path)
     with display_for(some, screen, quiet=False) as display:
@@ -215,7 +215,7 @@ def test_estimates_learn_from_what_was_completed_and_add_the_asking_to_teachers(
     assert costs.seconds_of(Kind("student", "resnet8", False), 1, 1) == 1.0
 
 
-def test_asking_costs_a_third_of_a_step_for_each_view_that_is_asked_about():
+def test_teacher_logits_cost_a_third_of_a_step_for_each_view():
     recipe = SETTINGS.recipe.model_copy(update={"crop_padding": 4, "flip": True})  # 162 views
     few, many = (recipe.model_copy(update={"epochs": n}) for n in (10, 324))
     assert asking_epochs(few, "table") == pytest.approx(10 / 3)
@@ -228,7 +228,7 @@ def test_asking_costs_a_third_of_a_step_for_each_view_that_is_asked_about():
     ("period", "batch", "images"),
     [(None, None, 300), (None, 100, 100), (4, 100, 300), (5, 1000, 600), (32, 100, 100)],
 )
-def test_multipliers_look_at_a_batch_of_validation_at_each_of_their_updates(period, batch, images):
+def test_each_multiplier_update_costs_a_batch_of_validation(period, batch, images):
     data = SimpleNamespace(train=range(1000), val=range(300))
     recipe = SETTINGS.recipe.model_copy(update={"batch_size": 100})  # 10 steps an epoch
     options = MultiplierOptions(period=period, batch=batch)

@@ -1,4 +1,4 @@
-"""One command trains in a folder at a time; who dies or goes silent loses it; workers know."""
+"""The lease of a folder: one holder, lost if it dies or is silent, and checked by workers."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_only_one_command_trains_in_a_folder(tmp_path, dataset):  # noqa: F811
         pass
 
 
-def test_who_dies_lets_go_at_once(tmp_path, somebody):
+def test_the_lease_of_a_dead_process_ends_at_once(tmp_path, somebody):
     refused(tmp_path, f"process {somebody.pid}")
     somebody.kill()
     somebody.wait()
@@ -95,7 +95,7 @@ def test_who_dies_lets_go_at_once(tmp_path, somebody):
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_without_locks_who_gives_signs_of_life_keeps_it(tmp_path):
+def test_without_locks_a_live_process_keeps_the_lease(tmp_path):
     said = []
     with (
         hold(tmp_path, Stop()),
@@ -107,7 +107,7 @@ def test_without_locks_who_gives_signs_of_life_keeps_it(tmp_path):
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_without_locks_who_is_silent_loses_it(tmp_path, monkeypatch):
+def test_without_locks_a_silent_process_loses_the_lease(tmp_path, monkeypatch):
     with ExitStack() as stack:
         with monkeypatch.context() as patch:
             patch.setattr(lease, "_BEAT", 3600.0)
@@ -149,7 +149,7 @@ def test_a_holder_on_another_machine_is_watched_even_where_our_lock_is_free(tmp_
     assert content(tmp_path)["token"] == "theirs"
 
 
-def test_who_wakes_up_and_finds_another_stops(tmp_path):
+def test_a_process_that_resumes_after_losing_the_lease_stops(tmp_path):
     stop = Stop()
     with hold(tmp_path, stop):
         theirs = content(tmp_path) | {"host": "elsewhere", "token": "theirs", "pid": 7}
@@ -169,7 +169,7 @@ def test_workers_learn_of_a_stop_and_of_the_end(tmp_path):
     assert taken_away(tmp_path, token)()
 
 
-def test_workers_look_once_a_second(tmp_path, monkeypatch):
+def test_workers_check_the_lease_once_a_second(tmp_path, monkeypatch):
     monkeypatch.setattr(local.Local, "poll_seconds", 1.0)
     now, looks, read = [0.0], [], lease._read
     monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])
@@ -183,7 +183,7 @@ def test_workers_look_once_a_second(tmp_path, monkeypatch):
     assert [look for look in looks if look in {1.0, 2.0, 3.0, 4.0}] == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_server_that_is_away_stops_nobody(tmp_path, monkeypatch):
+def test_an_unreachable_server_does_not_stop_trainings(tmp_path, monkeypatch):
     stop, read = Stop(), lease._read
     with hold(tmp_path, stop) as token:
         gone = taken_away(tmp_path, token)
@@ -207,7 +207,7 @@ def test_a_damaged_lease_is_taken_for_dead(tmp_path):
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_of_many_who_find_a_dead_holder_one_takes_over(tmp_path):
+def test_one_of_many_processes_takes_over_from_a_dead_holder(tmp_path):
     with hold(tmp_path, Stop()):
         dead = content(tmp_path) | {"token": "dead", "host": "elsewhere"}
     (tmp_path / ".in-use.json").write_text(json.dumps(dead))

@@ -208,7 +208,7 @@ def test_strange_folders_are_refused(tmp_path, dataset):
         check_folder(tmp_path, "digits-lt", dataset)
 
 
-def test_no_room_is_said_before_anything_is_written(tmp_path):
+def test_lack_of_space_is_reported_before_anything_is_written(tmp_path):
     check_space(tmp_path / "new" / "folder", 1)
     with pytest.raises(UserError, match="MB are free"):
         check_space(tmp_path / "new" / "folder", 10**18)

@@ -1,4 +1,4 @@
-"""Plans whose teachers come from one that is trained already."""
+"""Plans with teachers derived from a trained one."""
 
 import dataclasses
 

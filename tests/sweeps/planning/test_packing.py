@@ -1,4 +1,4 @@
-"""How many trainings go side by side."""
+"""Number of trainings side by side."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -73,7 +73,7 @@ def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatc
     assert fit(3 * gigabyte, 0, "live", "auto") == (5, 10)
 
 
-def test_what_a_training_keeps_grows_with_its_batch_and_network(digits):
+def test_the_memory_of_a_training_grows_with_its_batch_and_network(digits):
     def need(architecture, batch, half=False):
         recipe = SETTINGS.recipe.model_copy(update={"batch_size": batch})
         return memory.training_bytes(architecture, recipe, digits, half=half)
@@ -86,7 +86,7 @@ def test_what_a_training_keeps_grows_with_its_batch_and_network(digits):
     assert small > 64 * 4 * (2 * 16 * 8 * 8)
 
 
-def test_sizes_decide_how_teachers_are_asked():
+def test_sizes_decide_between_live_logits_and_a_table():
     recipe = replace(SETTINGS).recipe.model_copy(update={"crop_padding": 4, "flip": True})
     few = table_or_live.teacher_pass(recipe, 10_000, 10, in_memory=True)
     many = table_or_live.teacher_pass(recipe, 10**6, 1000, in_memory=True)

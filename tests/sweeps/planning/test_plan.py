@@ -104,7 +104,7 @@ def test_a_larger_grid_contains_the_smaller_one():
     assert small < ids(alphas=(0.0, 1.0), temperatures=(1.0,), seeds=(0, 1))
 
 
-def test_what_changes_the_mathematics_changes_every_id():
+def test_options_that_change_the_mathematics_change_every_id():
     longer = SETTINGS.recipe.model_copy(update={"epochs": 99})
     assert not ids() & ids(recipe=longer)
     assert not ids() & ids(data=DataOptions(imbalance=2))
@@ -174,8 +174,8 @@ def test_cells_are_the_grids_own_runs(names):
     assert found == {(None, a, t) for a in alphas for t in SETTINGS.temperatures}
 
 
-def test_a_cell_with_options_is_the_one_point_that_they_say():
-    """At its own temperature, whatever those of the sweep are; others are what they were."""
+def test_a_cell_with_options_is_a_single_point():
+    """The cell has its own temperature; other runs do not change."""
 
     def cells(*names):
         return {
@@ -360,7 +360,7 @@ def test_a_failure_takes_all_that_waits_for_it_and_nothing_else():
     assert schedule.finished
 
 
-def test_what_is_begun_again_neither_takes_company_nor_is_taken_along():
+def test_a_restarted_run_joins_no_array():
     first = Schedule(tree([[], [], []]))
     assert taken(first) == ["0"]
     first.retry("0")
@@ -373,14 +373,14 @@ def test_what_is_begun_again_neither_takes_company_nor_is_taken_along():
     assert [taken(later, 9), taken(later, 9)] == [["1", "3"], ["2"]]
 
 
-def test_what_others_wait_for_goes_first():
+def test_runs_that_others_wait_for_go_first():
     schedule = Schedule(tree([[], [], [1]]))
     assert taken(schedule) + taken(schedule) == ["1", "0"]
     assert taken(schedule) == []
     assert not schedule.finished
 
 
-def test_what_is_begun_again_alone_joins_nobody():
+def test_a_run_restarted_alone_joins_no_array():
     schedule = Schedule(tree([[], [0], [], []]))
 
     def taken():

@@ -1,4 +1,4 @@
-"""What a planned run is: its recipe of its own, its label, its place in the order."""
+"""Planned runs: their recipes, labels and order."""
 
 import dataclasses
 
@@ -54,14 +54,14 @@ def test_a_step_size_leaves_a_student_without_multipliers_as_it_is():
         assert run.spec.tuned == Tuned(learning_rate=SETTINGS.recipe.learning_rate)
 
 
-def test_what_has_multipliers():
+def test_objectives_with_multipliers():
     plan = make_plan(SETTINGS, "data")
     for run in plan.runs:
         assert (run.spec.multipliers is not None) == bool(run.spec.alpha)
         assert run.spec.objective == ("standard" if run.spec.alpha is None else "tradeoff")
 
 
-def test_labels_say_what_a_run_is():
+def test_labels_describe_runs():
     def labels(**changes):
         return [run.label for run in make_plan(dataclasses.replace(SETTINGS, **changes), "d").runs]
 

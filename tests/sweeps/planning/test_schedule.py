@@ -1,4 +1,4 @@
-"""Steps of a schedule one by one, with what can be seen of it after each."""
+"""Single steps of a schedule, and its state after each."""
 
 import pytest
 
@@ -89,7 +89,7 @@ def test_runs_that_are_added_join_in_their_turn():
 
 
 def test_runs_that_are_taken_together_share_batches_and_teacher():
-    """As many teachers or students as may be, of the first one's array alone."""
+    """Take as many teachers or students as possible, all from the array of the first one."""
     plan = make_plan(SETTINGS, "data")
     schedule = Schedule(plan)
     teachers = schedule.take(teachers=2, students=50)

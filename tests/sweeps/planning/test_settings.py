@@ -126,7 +126,7 @@ def test_paper_scale_is_the_papers():
 
 
 def test_a_listed_long_tail_has_the_recipe_of_one():
-    """Whatever the folder is called, it is the list that says whether there is a tail."""
+    """The list, not the name of the folder, decides whether there is a long tail."""
     lists = ("--dataset", "imagenet", "--train-list", "a.txt", "--test-list", "b.txt")
     tail = np.repeat(np.arange(10), np.arange(30, 10, -2))
     for labels, recipe in ((np.arange(300) % 10, ""), (tail, "-lt")):
@@ -154,7 +154,7 @@ def test_options_override_the_recipe_and_the_schedule_rescales():
     assert (multipliers.val_labels, multipliers.averaged_iterates) == ("true", 5)
 
 
-def test_defaults_do_not_depend_on_the_grid_that_is_asked_for():
+def test_defaults_do_not_depend_on_the_grid():
     """Otherwise a larger grid would train all of the smaller one again."""
     data = images(12406, 32)
     grids = [

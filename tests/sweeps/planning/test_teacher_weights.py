@@ -1,4 +1,4 @@
-"""Teachers from a file of weights: what is planned, refused and estimated."""
+"""Teachers from a file of weights: plans, refusals and estimates."""
 
 import dataclasses
 
@@ -168,7 +168,7 @@ def test_files_that_cannot_be_used_are_named_with_the_option(tmp_path):
         from_file(saved(tmp_path, ("digits_cnn", 10, 3, (8, 8))))
 
 
-def test_what_trains_nothing_costs_nothing_but_being_asked(tmp_path):
+def test_a_run_without_training_costs_only_inference(tmp_path):
     path = saved(tmp_path, DIGITS)
     plan = planned(from_file(path, "--teacher-epochs", 0))
     (teacher,), student = plan.teachers, plan.students[0]

@@ -1,4 +1,4 @@
-"""The answer while trainings run: when it is made, and what it says."""
+"""The answer while trainings run: its time and content."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.analysis import worlds
 
 
 class Process:
-    """As much of a process as is needed, with its end under control."""
+    """A fake process whose end is under control."""
 
     started: ClassVar[list] = []
 

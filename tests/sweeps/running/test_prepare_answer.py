@@ -11,7 +11,7 @@ from sweeps.running import prepare_answer as module
 from sweeps.running.prepare_answer import preparing
 
 
-def test_it_is_done_once_after_a_while_and_over_at_the_end(monkeypatch):
+def test_the_answer_is_prepared_once_and_finished_at_the_end(monkeypatch):
     begun, finished = threading.Event(), []
 
     def prepare():
@@ -32,7 +32,7 @@ def test_a_short_sweep_does_without(monkeypatch):
     assert not any(isinstance(t, threading.Timer) for t in threading.enumerate())
 
 
-def test_what_fails_fails_with_the_answer_alone(monkeypatch):
+def test_errors_in_the_preparation_fail_only_with_the_answer(monkeypatch):
     def prepare():
         raise ModuleNotFoundError("matplotlib")
 

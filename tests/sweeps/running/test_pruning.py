@@ -1,4 +1,4 @@
-"""Students that are hopeless are left where they are, and no other."""
+"""Only hopeless students are pruned."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ TOTAL = [500] * 10
 
 
 def row(worst, average, *, status="completed", epochs=20, looks=()):
-    """Nine classes share what the worst leaves of the average."""
+    """Return a record whose nine other classes share the rest of the average."""
 
     def counts(worst, average):
         return [round(500 * worst), *[round(500 * (10 * average - worst) / 9)] * 9]
@@ -42,7 +42,7 @@ def row(worst, average, *, status="completed", epochs=20, looks=()):
 
 
 def experienced(n=20, noise=0.0):
-    """A pruner that has seen students end 0.2 above where they were after 5 epochs."""
+    """Return a pruner that saw students gain 0.2 after epoch 5."""
     pruner = Pruner(Constrained())
     rng = np.random.default_rng(0)
     pruner.see(STANDARD, row(0.45, 0.8, looks=[(5, 0.25, 0.6), (10, 0.35, 0.7)]))
@@ -74,14 +74,14 @@ def test_the_chance_is_that_of_the_prediction_interval_of_a_regression():
 
 
 @pytest.mark.parametrize("epochs", [5, 10])
-def test_who_is_far_behind_is_hopeless_and_who_is_not_is_not(epochs):
+def test_only_students_far_behind_are_hopeless(epochs):
     behind = 0.2 if epochs == 5 else 0.1
     assert stopped(experienced(), 0.35 - behind, 0.6 + 0.02 * (epochs - 5), epochs)
     assert not stopped(experienced(), 0.7 - behind, 0.6 + 0.02 * (epochs - 5), epochs)
     assert not stopped(experienced(), 0.68 - behind, 0.6 + 0.02 * (epochs - 5), epochs)
 
 
-def test_who_will_not_be_admitted_is_hopeless():
+def test_students_that_will_miss_the_constraint_are_hopeless():
     pruner = Pruner(Constrained())
     pruner.see(STANDARD, row(0.45, 0.8, looks=[(5, 0.25, 0.6)]))
     for run, average in zip(OTHERS, np.linspace(0.6, 0.85, 20), strict=False):
@@ -90,11 +90,11 @@ def test_who_will_not_be_admitted_is_hopeless():
     assert not stopped(pruner, 0.3, 0.6)
 
 
-def test_where_the_end_is_open_nobody_is_hopeless():
+def test_no_student_is_hopeless_while_the_outcome_is_open():
     assert not stopped(experienced(noise=0.2), 0.2)
 
 
-def test_nobody_is_before_enough_others_have_ended():
+def test_no_student_is_hopeless_before_enough_others_have_ended():
     pruner = experienced(n=6)  # and standard distillation
     assert pruner.until(OTHERS[-1]) is None
     assert not stopped(pruner, 0.05)
@@ -115,7 +115,7 @@ def test_teachers_other_methods_and_standard_distillation_are_spared():
 
 
 def test_one_lucky_seed_is_no_bar_for_the_others():
-    """A combination counts by its mean over seeds, as it does in the selection."""
+    """Judge a combination by its mean over seeds, as the selection does."""
     settings = dataclasses.replace(SETTINGS, recipe=RECIPE, seeds=(0, 1, 2))
     runs = [
         run
@@ -145,7 +145,7 @@ def rows(out):
 def test_a_pruned_sweep_stays_so_and_goes_on_to_what_it_would_have_been(
     tmp_path, monkeypatch, capsys
 ):
-    """With so much doubt that half of them are hopeless."""
+    """Prune with so little evidence that half of the students are hopeless."""
     monkeypatch.setattr(pruning, "_DOUBT", 0.5)
     grid = ["--alphas", "0", "0.5", "1", "--temperatures", "1", "--epochs", "8", "--serial"]
 

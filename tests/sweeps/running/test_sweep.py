@@ -98,7 +98,7 @@ def test_a_failed_teacher_fails_its_students_and_the_rest_goes_on(tmp_path, plan
     }
 
 
-def test_what_shares_an_array_goes_into_one_trial_and_the_end_is_spread(tmp_path, plan):
+def test_runs_of_an_array_share_a_trial_and_the_last_ones_are_spread(tmp_path, plan):
     """3 teachers at 2 slots: 2 and 1; then 3 students of each teacher, never of two teachers."""
     wide = make_plan(replace(SETTINGS, alphas=(0.0, 1.0), temperatures=(1.0,)), "data")
     sweep = Sweep(wide, set(), tmp_path, "data", Notes(), per_trial=PerTrial(8, 8), slots=2)
@@ -156,7 +156,7 @@ def test_of_trainings_side_by_side_only_the_one_that_diverges_fails(tmp_path, pl
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3])
-def test_what_fails_is_begun_again_and_then_recorded(tmp_path, plan, monkeypatch, failures):
+def test_a_failed_run_is_restarted_and_then_recorded(tmp_path, plan, monkeypatch, failures):
     data, notes = load("digits", DataOptions()), Notes()
     bad, real, tried = plan.teachers[0], trial.train, []
 
@@ -185,8 +185,8 @@ def test_what_fails_is_begun_again_and_then_recorded(tmp_path, plan, monkeypatch
             assert f"teacher {bad.run_id} failed" in rows[run.run_id]["cause"]
 
 
-def test_what_fails_beside_others_is_begun_again_alone(tmp_path):
-    """Nobody knows which of them took the others with it."""
+def test_a_run_that_fails_in_an_array_is_restarted_alone(tmp_path):
+    """It is unknown which of them caused the failure."""
     wide = make_plan(replace(SETTINGS, alphas=(0.0, 1.0), temperatures=(1.0,)), "data")
     sweep = Sweep(wide, set(), tmp_path, "data", Notes(), per_trial=PerTrial(8, 8), max_failures=1)
     first = sweep.next()
@@ -222,7 +222,7 @@ def test_a_full_disk_stops_the_sweep_and_costs_no_training_its_name(tmp_path, pl
     assert not (tmp_path / "records").exists()  # the next run begins it again
 
 
-def test_who_is_asked_to_stop_saves_and_the_next_run_goes_on(tmp_path, plan):
+def test_a_stopped_run_saves_and_the_next_one_continues(tmp_path, plan):
     data, stop, notes = load("digits", DataOptions()), Stop(), Notes()
     steps = itertools.count()
 

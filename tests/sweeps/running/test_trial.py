@@ -1,4 +1,4 @@
-"""What a trial does when something goes wrong in it."""
+"""Failures in a trial."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def _unspoiled(monkeypatch):
     monkeypatch.setattr(trial, "_spoiled", False)
 
 
-def test_what_does_not_fit_side_by_side_is_halved(world, monkeypatch):
+def test_arrays_too_large_for_the_memory_are_halved(world, monkeypatch):
     real, sizes = trial.train, []
 
     def train(specs, **options):
@@ -61,7 +61,7 @@ def test_what_does_not_fit_side_by_side_is_halved(world, monkeypatch):
     assert [o["status"] for o in outcomes] == ["completed"] * 3
 
 
-def test_what_does_not_fit_alone_fails_alone(world, monkeypatch):
+def test_a_training_too_large_for_the_memory_fails_alone(world, monkeypatch):
     real, first = trial.train, world[1].teachers[0].spec
 
     def train(specs, **options):
@@ -75,7 +75,7 @@ def test_what_does_not_fit_alone_fails_alone(world, monkeypatch):
     assert outcomes[0]["cause"] == "OutOfMemoryError: CUDA out of memory"
 
 
-def test_a_teacher_whose_answers_are_not_finite_is_every_students_cause(world, monkeypatch):
+def test_students_fail_if_the_logits_of_their_teacher_are_not_finite(world, monkeypatch):
     def train(specs, **options):
         raise DivergedError("the model's logits are not finite")
 
@@ -105,7 +105,7 @@ def test_a_broken_device_is_named_before_its_process_goes(world, monkeypatch):
         next(outcomes)
 
 
-def test_new_teachers_are_asked_at_once_and_only_those_that_are_there(world, monkeypatch):
+def test_logits_of_new_teachers_are_computed_at_once_if_they_exist(world, monkeypatch):
     plan, asked = world[1], []
     keep = asked.append
     monkeypatch.setattr(trial, "cache_logits", lambda student, *_: keep(student.teacher.run_id))
@@ -114,7 +114,7 @@ def test_new_teachers_are_asked_at_once_and_only_those_that_are_there(world, mon
     assert asked == [t.run_id for t in plan.teachers[:2]]
 
 
-def test_a_teacher_that_cannot_be_asked_is_trained_all_the_same(world, monkeypatch):
+def test_a_teacher_is_trained_even_if_its_logits_cannot_be_computed(world, monkeypatch):
     _, plan, out = world
 
     def broken(*_):
@@ -191,7 +191,7 @@ def test_another_process_stops_and_says_why(world, monkeypatch):
         train_in_new_process([missing], **options, controls=TrainingControls())
 
 
-def test_a_gpu_that_is_lost_is_found_out_at_once(world, monkeypatch):
+def test_a_lost_gpu_is_detected_at_once(world, monkeypatch):
     """Errors of a GPU are reported late: without the probe, one more training would fail."""
 
     def train(specs, **options):

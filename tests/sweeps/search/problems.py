@@ -1,4 +1,4 @@
-"""A grid whose truth is known, for strategies to be tried on."""
+"""A grid with known accuracies for tests of strategies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def outcome(point: Point, noise: float = 0.0) -> dict[str, object]:
 
 
 def explore(strategy, number: int, noise: float = 0.0) -> list[Point]:
-    """Ask and tell one after the other; what was asked for, in order."""
+    """Ask and tell in turn; return the proposed points in order."""
     asked = []
     while len(asked) < number and (point := strategy.ask()) is not None:
         asked.append(point)

@@ -1,4 +1,4 @@
-"""What is known of accuracies of all combinations."""
+"""The posterior of the accuracies of all combinations."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def hill(rows):
     return 0.6 - 0.3 * (PLACES[rows, 0] - 0.5) ** 2 - 0.2 * PLACES[rows, 2] ** 2
 
 
-def test_one_process_is_what_the_textbook_says(monkeypatch):
-    """Against the same normal distribution, written out and inverted in one go."""
+def test_one_process_matches_the_textbook_formula(monkeypatch):
+    """Compare with the same normal distribution, written out and inverted directly."""
     for name, one in (("LENGTHS", 0.8), ("SPREADS", 0.1), ("SEEDS", 0.02)):
         monkeypatch.setattr(gaussian_process, f"_{name}", (one,))
     shares = (0.3, 0.5, 0.2)
@@ -54,7 +54,7 @@ def test_one_process_is_what_the_textbook_says(monkeypatch):
         assert found.shown[0, place] == pytest.approx(shown, abs=1e-7)
 
 
-def test_it_is_near_what_was_seen_and_wide_where_nothing_was():
+def test_it_is_near_observations_and_wide_far_from_them():
     rows = [k for k, cell in enumerate(SPACE.cells) if cell.temperature == 1 and cell.alpha_t]
     found = believe(PLACES, results(rows, hill(rows), 5000, 5), NOBODY)
     np.testing.assert_allclose(accuracy(found.mean[rows]), hill(rows), atol=0.02)
@@ -62,7 +62,7 @@ def test_it_is_near_what_was_seen_and_wide_where_nothing_was():
     assert found.deviation[far] > 3 * found.deviation[rows].max()
 
 
-def test_more_images_and_seeds_say_more():
+def test_more_images_and_seeds_narrow_the_posterior():
     rows = list(range(0, 108, 9))
     deviations = [
         believe(PLACES, results(rows, hill(rows), images, seeds), NOBODY).deviation[rows].mean()
@@ -71,7 +71,7 @@ def test_more_images_and_seeds_say_more():
     assert deviations[0] > deviations[1] > deviations[2]
 
 
-def test_what_is_under_way_is_better_known_and_no_mean_changes():
+def test_running_points_reduce_variance_and_keep_the_mean():
     rows = np.arange(0, 108, 9)
     before = believe(PLACES, results(rows, hill(rows)), NOBODY)
     after = believe(PLACES, results(rows, hill(rows)), np.array([50, 50, 9]))
@@ -80,7 +80,7 @@ def test_what_is_under_way_is_better_known_and_no_mean_changes():
     assert (after.deviation <= before.deviation + 1e-9).all()
 
 
-def test_of_two_results_and_of_one_something_is_said():
+def test_few_results_give_a_finite_posterior():
     for rows in ([0], [0, 0], [0, 7]):
         found = believe(PLACES, results(rows, 0.0), NOBODY)
         assert np.isfinite(found.mean).all()
@@ -133,8 +133,8 @@ def test_further_coordinates_count_where_they_make_results_likelier():
     assert believe(PLACES, results(rows, hill(rows)), NOBODY, figure[:, None]).beside < 0.3
 
 
-def test_further_coordinates_that_say_nothing_count_less_than_none():
-    """All teachers alike in them: as likely as without, and 2 in log likelihood to earn."""
+def test_uninformative_coordinates_are_penalized():
+    """With equal coordinates for all teachers, the likelihood is the same and the penalty is 2."""
     rows = np.arange(0, 108, 4)
     found = believe(PLACES, results(rows, hill(rows)), NOBODY, np.zeros((108, 2)))
     assert found.beside == pytest.approx(1 / (1 + np.exp(2)))

@@ -1,4 +1,4 @@
-"""Searches by the command: what they spend, how they go on, what they leave."""
+"""Searches with the command: budgets, resumed searches and their files."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def test_students_recipes_may_be_tuned_and_are_combinations_of_their_own(pareto,
     assert done(out) == kept
 
 
-def test_what_is_0_cannot_be_tuned_and_nothing_is_written(pareto, tmp_path):
+def test_an_option_at_0_cannot_be_tuned_and_nothing_is_written(pareto, tmp_path):
     options = ["--search", "optuna", "--tune", "weight-decay", "--weight-decay", "0"]
     (line,) = pareto(*options, code=2).err.splitlines()
     assert "give a --weight-decay" in line
@@ -169,7 +169,7 @@ def test_teachers_that_are_proposed_later_find_the_weights_they_start_from(paret
         (["--search", "best"], "--search"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(pareto, tmp_path, options, named):
+def test_conflicting_options_are_one_line(pareto, tmp_path, options, named):
     (line,) = pareto(*options, code=2).err.splitlines()
     assert named in line
     assert not (tmp_path / "results").exists()

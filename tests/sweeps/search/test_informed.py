@@ -1,4 +1,4 @@
-"""The grid, best first."""
+"""The informed search strategy."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_standard_distillation_comes_first_and_every_teacher_is_probed():
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.02, 0.05])
 def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(margin):
-    """The best of those that the constraint admits."""
+    """Compare with the best combination that the constraint admits."""
     least = accuracies(SPACE.reference)[1] - margin
     admitted = {c: accuracies(c)[0] for c in SPACE.cells if accuracies(c)[1] >= least - 1e-3}
     best = max(admitted.values())
@@ -33,14 +33,14 @@ def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(ma
     assert margin < 0.05 or best == accuracies(BEST)[0]
 
 
-def test_nothing_is_asked_for_twice_and_in_the_end_all_has_been():
+def test_every_point_is_proposed_exactly_once():
     small = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0,), seeds=(3, 4))
     asked = explore(Informed(small, GOAL), 1000, noise=0.01)
     assert len(asked) == len(set(asked)) == 9 * 2
     assert {point.seed for point in asked} == {3, 4}
 
 
-def test_what_is_under_way_is_not_asked_for_again():
+def test_running_points_are_not_proposed_again():
     strategy = Informed(SPACE, GOAL)
     explore(strategy, 12)
     together = [strategy.ask() for _ in range(6)]
@@ -56,8 +56,8 @@ def test_further_seeds_go_to_what_is_good_rather_than_to_what_is_not():
     assert np.mean([accuracies(c)[0] for c in repeated]) > np.mean([accuracies(c)[0] for c in once])
 
 
-def test_a_teacher_that_nobody_has_trained_costs_more():
-    """A further seed of a student is a further teacher, too."""
+def test_an_untrained_teacher_adds_to_the_cost():
+    """A further seed of a student needs a further teacher."""
     space = replace(SPACE, seeds=(0, 1))
     further = [
         len({p.cell.alpha_t for p in explore(Informed(space, GOAL, cost), 30, 0.02) if p.seed})
@@ -66,7 +66,7 @@ def test_a_teacher_that_nobody_has_trained_costs_more():
     assert further[1] < further[0]
 
 
-def test_who_is_not_admitted_is_not_what_is_looked_for():
+def test_the_search_concentrates_within_the_constraint():
     strict = goal_of(0.0)
 
     def told(point):
@@ -85,7 +85,7 @@ def test_who_is_not_admitted_is_not_what_is_looked_for():
 
 
 @pytest.mark.parametrize("became", [None, row(0.2, 0.5, "pruned")])
-def test_what_failed_or_was_pruned_is_left_alone(became):
+def test_failed_and_pruned_runs_are_left_alone(became):
     space = replace(SPACE, seeds=(0, 1, 2))
     strategy, out = Informed(space, GOAL), Cell(0.5, 0.5, 1.0)
     strategy.tell(Point(out, 0), became)
@@ -100,7 +100,7 @@ def test_without_standard_distillation_it_goes_on():
     assert strategy.ask() is None
 
 
-def test_told_of_what_it_never_asked_for_it_takes_it_into_account():
+def test_results_that_were_not_proposed_are_used():
     strategy = Informed(SPACE, GOAL)
     known = [Point(cell, 0) for cell in SPACE.cells[:40]]
     for point in known:

@@ -1,4 +1,4 @@
-"""Proposals become runs, within a budget; what is in the ledger is told and paid for."""
+"""Proposals become runs within a budget; recorded runs are passed on and count toward it."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def search(budget, rows=None, slots=1, added=lambda plan: None):
 
 
 def finish(found, number=1000):
-    """Train what it proposes; rows by run id."""
+    """Train all proposed runs; return the rows by run id."""
     rows = {}
     while len(rows) < number and (runs := found.propose()):
         for run in runs:
@@ -61,7 +61,7 @@ def test_a_budget_is_time_or_a_share(text, budget, said):
 
 
 @pytest.mark.parametrize("text", ["", "40", "0%", "101%", "-1h", "2 weeks", "nan%", "h", "1e3s"])
-def test_what_is_no_budget_is_refused(text):
+def test_invalid_budgets_are_refused(text):
     with pytest.raises(UserError, match="--budget is like 40%, 2h or 90min"):
         Budget.parse(text)
 
@@ -76,7 +76,7 @@ def test_it_stops_when_its_share_is_spent():
     assert {r.run_id for r in found.plan.runs} <= {r.run_id for r in WHOLE.runs}
 
 
-def test_it_says_who_would_be_next_and_what_that_would_add():
+def test_the_next_combination_and_its_expected_gain_are_reported():
     found = search(Budget(share=0.5))
     rows = finish(found)
     label, gain = found.outlook()
@@ -125,7 +125,7 @@ def test_enough_are_under_way_at_a_time():
     assert plans[-1] == len(found.plan)
 
 
-def test_a_failure_is_not_tried_again_and_ends_what_it_held_up():
+def test_failed_runs_are_not_proposed_again():
     found = search(Budget(share=1.0))
     runs = found.propose()
     for run in runs:
@@ -135,7 +135,7 @@ def test_a_failure_is_not_tried_again_and_ends_what_it_held_up():
 
 
 def test_students_of_a_teacher_that_failed_are_not_waited_for():
-    """Nobody would ever begin them."""
+    """They would never start."""
     found = search(Budget(share=1.0))
     failed, seen = None, []
     while runs := found.propose():

@@ -1,4 +1,4 @@
-"""Further seeds go where the selection is open."""
+"""Further seeds go to combinations that may change the selection."""
 
 from sweeps.search import seed_value
 from sweeps.search.strategy import Cell, Point
@@ -29,7 +29,7 @@ def test_they_are_worth_most_to_those_between_which_the_choice_is_open():
     assert max(others) < gains[best[1]] / 3
 
 
-def test_they_are_worth_nothing_once_it_is_settled():
+def test_further_seeds_have_no_value_once_the_selection_is_settled():
     gains = seed_value.gains(sweep(0.75, 0.6), GOAL)
     assert max(gains.values()) < 0.00001
 

@@ -1,4 +1,4 @@
-"""What teachers' own figures say of their students."""
+"""Prediction of students from measurements of their teachers."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def cells(*alphas):
     return [Cell(alpha, 0.5, 1.0) for alpha in alphas]
 
 
-def test_of_two_teachers_nothing_is_said_and_of_more_a_place_of_each():
+def test_rank_correlations_need_three_teachers():
     teachers = Teachers(1)
     for alpha, worst in ((None, 0.1), (0.0, 0.4)):
         teachers.see(alpha, row(worst, 0.8))
@@ -60,7 +60,7 @@ KNOWS = dict(zip(SPACE.objectives, (0.20, 0.60, 0.25, 0.58, 0.22, 0.24), strict=
 
 
 def follows(cell):
-    """Students that are as good as their teacher, which is so in no order of trade-offs."""
+    """Return students as good as their teacher, whose quality has no order in the trade-offs."""
     ripple = 0.01 * np.cos(7 * (cell.alpha_s or 0.0))
     return row(KNOWS[cell.alpha_t] + ripple - 0.01 * cell.temperature, 0.8)
 

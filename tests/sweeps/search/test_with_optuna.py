@@ -1,4 +1,4 @@
-"""Optuna's samplers, by ask and tell, kept in a journal."""
+"""Optuna's samplers with a journal."""
 
 from dataclasses import replace
 from typing import get_args
@@ -32,12 +32,12 @@ def test_every_sampler_goes_through_the_grid_and_repeats_nothing(sampler, object
     assert strategy.ask() is None
 
 
-def test_it_knows_no_sampler_of_another_name():
+def test_unknown_samplers_are_refused():
     with pytest.raises(ValueError, match="no sampler"):
         WithOptuna(SMALL, GOAL, sampler="grid")
 
 
-def test_a_combination_is_trained_with_every_seed_and_told_as_their_mean(tmp_path):
+def test_optuna_receives_the_mean_over_all_seeds_of_a_combination(tmp_path):
     space = replace(SMALL, seeds=(5, 6, 7))
     strategy = WithOptuna(space, GOAL, journal=tmp_path / "j")
     asked = explore(strategy, 9, noise=0.02)
@@ -84,7 +84,7 @@ def test_the_constraint_reaches_the_sampler_and_pruned_ones_are_pruned(tmp_path)
     assert trials[0].value == pytest.approx(0.5)
 
 
-def test_what_ends_before_standard_distillation_waits_for_it(tmp_path):
+def test_students_that_end_before_standard_distillation_wait_for_it(tmp_path):
     strategy = WithOptuna(SMALL, GOAL, journal=tmp_path / "j")
     reference, other = strategy.ask(), strategy.ask()
     strategy.tell(other, row(0.6, 0.8))
@@ -93,7 +93,7 @@ def test_what_ends_before_standard_distillation_waits_for_it(tmp_path):
     assert sum(t.state.is_finished() for t in kept(tmp_path / "j").trials) == 2
 
 
-def test_cut_off_it_asks_for_what_was_under_way_and_learns_from_what_was_not(tmp_path):
+def test_a_resumed_search_proposes_unfinished_runs_and_uses_finished_ones(tmp_path):
     first = WithOptuna(SPACE, GOAL, journal=tmp_path / "j")
     done = explore(first, 15)
     under_way = [first.ask(), first.ask()]

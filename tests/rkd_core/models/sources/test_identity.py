@@ -120,7 +120,7 @@ def test_class_maps_need_features_that_are_the_mean_of_the_last_map(tmp_path):
     torch.testing.assert_close(mean, found.logits)
 
 
-def test_weights_that_a_network_brings_are_told_from_random_ones(tmp_path):
+def test_pretrained_weights_are_distinguished_from_random_ones(tmp_path):
     random = models.identify(named(tmp_path), 3, 1, (8, 8))
     assert random.weights is None
     torch.save(build(random).state_dict(), tmp_path / "w.pt")

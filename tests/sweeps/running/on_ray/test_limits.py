@@ -82,7 +82,7 @@ def test_temporary_files_go_where_there_is_room(usual):
     assert allowed == Allowance(folder=Path("/var/tmp"))
 
 
-def test_what_may_have_been_the_cause_is_named():
+def test_possible_causes_are_named():
     short = replace(AMPLE, address_space=6 * GIB, processes=200, shared_memory=None)
     assert explain("its raylet ended", short) == (
         "its raylet ended; limits here: 6.0 GiB of address space (ulimit -v), 200 more threads "

@@ -1,4 +1,4 @@
-"""A sweep on one machine, seen from outside: what listens, and to whom."""
+"""Listening sockets of a sweep on one machine."""
 
 import ipaddress
 import os
@@ -17,7 +17,7 @@ MARK = "RKD_TEST_LISTENERS"
 
 
 def processes(mark):
-    """All that a command started, whoever is their parent by now: they have its environment."""
+    """Return all processes that a command started, recognized by its environment."""
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark:
@@ -32,7 +32,7 @@ def within(address):
 
 
 def listeners(mark):
-    """(program, address, port) of every TCP and UDP socket that waits for somebody."""
+    """Return (program, address, port) of every listening TCP and UDP socket."""
     for process in processes(mark):
         try:
             name = process.name()

@@ -1,4 +1,4 @@
-"""Ray is killed from outside: the command says so and ends, and loses nothing."""
+"""A command whose Ray is killed reports it, ends, and loses nothing."""
 
 import signal
 import subprocess
@@ -82,7 +82,7 @@ def test_a_head_node_that_is_silent_for_long_is_given_up(monkeypatch):
 
 
 def test_a_sweep_that_is_given_up_ends_with_the_reason(monkeypatch):
-    """Whatever it waits for; `OSError` is what the command prints."""
+    """Give up while it waits; the command prints the `OSError`."""
     monkeypatch.setattr(stopping, "_later", lambda seconds, what: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop = Stop()
@@ -102,7 +102,7 @@ def test_a_sweep_that_is_given_up_ends_with_the_reason(monkeypatch):
 
 
 def test_a_cluster_that_notices_late_is_refused(monkeypatch):
-    """Its head node is asked; it takes so many checks, each a pause and the time for an answer."""
+    """The head node states the number of checks, their pause and their time limit."""
 
     class Asked:
         def options(self, scheduling_strategy, runtime_env):
@@ -128,7 +128,7 @@ def test_a_cluster_that_notices_late_is_refused(monkeypatch):
         liveness.check_noticing("auto")
 
 
-def test_what_has_died_is_told_by_its_name(monkeypatch):
+def test_a_dead_process_is_named(monkeypatch):
     def dead(*processes):
         node = SimpleNamespace(
             dead_processes=lambda: [(n, SimpleNamespace(returncode=c)) for n, c in processes]

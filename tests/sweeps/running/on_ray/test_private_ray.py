@@ -1,4 +1,4 @@
-"""Ray's private modules have what this project uses of them, in the release that is installed."""
+"""Ray's private modules in the installed release have the parts that this project uses."""
 
 import subprocess
 import sys

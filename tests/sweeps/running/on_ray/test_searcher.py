@@ -1,4 +1,4 @@
-"""The sweep as Tune sees it: trials of one or several trainings, and what they report."""
+"""The sweep as a Tune searcher: trials of one or several trainings, and their reports."""
 
 from dataclasses import replace
 
@@ -79,7 +79,7 @@ def test_side_by_side_each_reports_for_itself(both, tmp_path):
     assert len(ready["specs"]) == 3  # the students of the one that is there
 
 
-def test_what_a_lost_process_committed_is_completed(both, tmp_path):
+def test_commits_of_a_lost_process_are_completed(both, tmp_path):
     searcher, notes = both(8)
     run = PLAN.teachers[1]
     searcher.suggest("0")
@@ -95,7 +95,7 @@ def test_what_a_lost_process_committed_is_completed(both, tmp_path):
     assert "died" in rows[PLAN.teachers[2].run_id]["cause"]
 
 
-def test_what_a_trial_says_after_its_end_changes_nothing(both):
+def test_reports_after_the_end_of_a_trial_are_ignored(both):
     searcher, notes = both(1)
     run_id = searcher.suggest("0")["run_id"]
     searcher.on_trial_complete("0", completed(run_id))

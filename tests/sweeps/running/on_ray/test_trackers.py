@@ -1,4 +1,4 @@
-"""What trackers are sent, what is refused, and that none of them can cost a training."""
+"""Trackers: what they receive, refusals, and failures that cost no training."""
 
 import importlib.util
 import pickle
@@ -35,7 +35,7 @@ class Recorder:
 
 
 class Trial:
-    """As much of Ray's as its logger callbacks look at."""
+    """The part of Ray's trial that its logger callbacks read."""
 
     trial_id, experiment_dir_name, local_path = "t", "sweep", "/somewhere"
 
@@ -129,7 +129,7 @@ def test_a_tracker_that_cannot_begin_is_refused():
 
 
 def test_ray_may_pickle_it():
-    """A connection cannot be; and what is read back does nothing."""
+    """A connection cannot be pickled, so the copy does nothing."""
     tracker, trial, inner, _ = tracked()
     inner.connection = (i for i in range(3))
     with pytest.raises(TypeError, match="generator"):
@@ -149,7 +149,7 @@ def test_ray_may_pickle_it():
         (["--wandb", "x", "--serial"], "--wandb goes through Ray: leave --serial out"),
     ],
 )
-def test_what_is_refused(arguments, words):
+def test_refusals(arguments, words):
     with pytest.raises(UserError, match=words):
         check(parse(arguments))
 

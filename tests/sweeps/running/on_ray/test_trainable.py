@@ -14,7 +14,7 @@ OUTCOME = {"run_id": "a", "status": "completed", "epochs": 3}
 
 @pytest.fixture(name="reports")
 def reports_of(monkeypatch):
-    """Run a trial whose epochs end at the given times, and return what Tune was told."""
+    """Run a trial whose epochs end at the given times, and return its reports to Tune."""
 
     def run(epochs, specs=("a",)):
         told, clock = [], iter([0.0, *(time for _, _, time in epochs)])

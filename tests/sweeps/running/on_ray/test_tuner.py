@@ -1,4 +1,4 @@
-"""What the engine asks of Ray, as far as it can be tried without starting it."""
+"""Options that the engine passes to Ray, tested without starting it."""
 
 import importlib
 
@@ -13,7 +13,7 @@ from sweeps.running.on_ray import preload, tuner
 
 
 def test_worker_processes_start_with_the_environment_of_tunes_actors():
-    """Else they are started in vain, and actors wait seconds for others."""
+    """Otherwise they are useless, and actors wait seconds for others."""
     assert tuner._ACTORS_ENVIRONMENT == DEFAULT_ENV_VARS
 
 
@@ -25,13 +25,13 @@ def test_warming_up_imports_what_trials_need(monkeypatch):
 
 
 def test_ray_calls_the_same_function_in_each_worker_process(asked):
-    """Ray takes the name of the function, which follows no move of its module."""
+    """Ray takes the name of the function as text, which does not follow a move of its module."""
     tuner._start(Machine(), "path")
     module, _, name = asked["runtime_env"]["worker_process_setup_hook"].rpartition(".")
     assert getattr(importlib.import_module(module), name) is preload.imports
 
 
-def test_what_cannot_be_imported_is_for_the_trial_to_say(monkeypatch):
+def test_import_errors_are_reported_by_the_trial(monkeypatch):
     def broken(_):
         raise ImportError("no torch")
 
