@@ -71,10 +71,10 @@ def load(
     of each class are set aside for them.
 
     Args:
-        name_or_path: A name of ``names()``; a folder of Hugging Face style image Parquet, in
-            torchvision's ImageFolder layout or of ``Dataset.save_to_disk``; ``hf:NAME`` for a
-            dataset of the Hub; an archive ``.npz``; or ``FILE.py:NAME`` or ``package.module:NAME``
-            for data in memory (see ``from_data``), or a function that returns them.
+        name_or_path: A name of ``names()``; a folder of Hugging Face style image Parquet, of tar
+            shards, in torchvision's ImageFolder layout or of ``Dataset.save_to_disk``; ``hf:NAME``
+            for a dataset of the Hub; an archive ``.npz``; or ``FILE.py:NAME`` or
+            ``package.module:NAME`` for data in memory (see ``from_data``), or their function.
         options: Classes, long tail, limit, image size and split. Without an imbalance, a ``-lt``
             name uses its default.
         data_dir: Folder searched first for a named dataset, before ``$RKD_DATA_DIR`` and the
@@ -336,7 +336,7 @@ def _locate(
         if data_dir is not None and not expanded(data_dir).is_dir():
             raise UserError(f"`data_dir` {data_dir} is not a folder")
         if columns != ANY and (image_lists is not None or name == "digits"):
-            raise UserError("`columns` are for Parquet and Hugging Face datasets")
+            raise UserError("`columns` are for Parquet, tar shards and Hugging Face datasets")
         if image_lists is not None:
             if default_imbalance(name_or_path) is not None:
                 raise UserError(

@@ -21,6 +21,7 @@ from rkd_core.datasets.preparation.decode_image import (
 )
 from rkd_core.datasets.preparation.survey import parallelism
 from rkd_core.datasets.readers.base import spread
+from rkd_core.datasets.readers.tar_shards import TarImages
 from rkd_core.errors import UserError
 from rkd_core.seeds import stream
 
@@ -96,6 +97,14 @@ class StreamedImageSet:
         rows = spread(len(self), _SAMPLE).tolist()
         with ThreadPoolExecutor(parallelism()) as pool:
             return count_levels(pool.map(self.evaluation_view, rows), self.shape[2])
+
+    @property
+    def shards(self) -> NDArray[np.int64] | None:
+        """Number of the shard that holds each image; None for images that are not in shards."""
+        if not isinstance(self.source, TarImages):
+            return None
+        shards: NDArray[np.int64] = self.source.members[self.rows, 0]
+        return shards
 
     def subset(self, rows: NDArray[np.int64]) -> StreamedImageSet:
         """Return the images at ``rows`` of this set."""

@@ -56,9 +56,9 @@ class DataChoice:
 
     dataset: str = "digits"
     """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; a folder of images
-    (ImageFolder layout, Hugging Face style Parquet, or Dataset.save_to_disk); hf:NAME for a data
-    set of the Hugging Face Hub; or FILE.py:FUNCTION or package.module:FUNCTION for a function that
-    returns arrays or data set objects"""
+    (ImageFolder layout, Hugging Face style Parquet, tar shards, or Dataset.save_to_disk); hf:NAME
+    for a data set of the Hugging Face Hub; or FILE.py:FUNCTION or package.module:FUNCTION for a
+    function that returns arrays or data set objects"""
     data_dir: OptionalPath = None
     """folder to search for a named data set first; then $RKD_DATA_DIR, then the cache folder"""
     train_list: OptionalFile = None
@@ -69,9 +69,11 @@ class DataChoice:
     val_list: OptionalFile = None
     """the same for a validation set; without it, the test set is halved"""
     label_column: OptionalName = None
-    """column with the labels in Parquet and Hugging Face data, if there are several candidates"""
+    """column with the labels in Parquet and Hugging Face data, or field of the .json in tar shards,
+    if there are several candidates"""
     image_column: OptionalName = None
-    """column with the images in Parquet and Hugging Face data, if there are several candidates"""
+    """column with the images in Parquet and Hugging Face data, or ending of images in tar
+    shards, if there are several candidates"""
     as_arrays: bool = False
     """the data in memory or in .npz are float arrays of any shape, not images; always so for rows
     of one dimension (embeddings, tabular features) or of four and more"""

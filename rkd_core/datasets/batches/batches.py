@@ -24,6 +24,7 @@ from torch import Tensor
 from rkd_core.datasets.array_set import ArraySet, check_recipe
 from rkd_core.datasets.batches import heartbeat
 from rkd_core.datasets.batches.augmentation import Augmentation
+from rkd_core.datasets.batches.order import buffered_order, class_uniform_order
 from rkd_core.datasets.batches.statistics import Statistics, normalization_statistics
 from rkd_core.datasets.batches.transfer import ahead, to_device
 from rkd_core.datasets.batches.transforms import LabelMix, Transforms
@@ -73,7 +74,8 @@ class TrainingBatches:
         image_set: Training images.
         recipe: Batch size, ``drop_last``, augmentation and normalization.
         seed: Seed of the order and the augmentation.
-        sampling: ``all``: an epoch is a permutation of the set. ``class_uniform``: an epoch has
+        sampling: ``all``: an epoch is a permutation of the set, of shards one that reads them in
+            turn through a shuffle buffer. ``class_uniform``: an epoch has
             as many images, each drawn with replacement from a uniformly drawn class; an image
             that is drawn twice in an epoch shows the same view.
         device: Device of the batches.
@@ -94,6 +96,7 @@ class TrainingBatches:
     ) -> None:
         self._recipe, self._seed = recipe, seed
         self._count = len(image_set)
+        self._shards = image_set.shards if isinstance(image_set, StreamedImageSet) else None
         self._by_class: list[NDArray[np.int64]] | None = None
         if sampling == "class_uniform":
             labels = np.asarray(image_set.labels)
@@ -168,14 +171,12 @@ class TrainingBatches:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return positions in the order of the epoch, without those that ``drop_last`` drops."""
         random = stream(self._seed, epoch)
-        if self._by_class is None:
-            order = random.permutation(self._count)
+        if self._by_class is not None:
+            order = class_uniform_order(random, self._by_class)
+        elif self._shards is not None:
+            order = buffered_order(random, self._shards)
         else:
-            sizes = np.array([len(rows) for rows in self._by_class])
-            starts = np.cumsum(sizes) - sizes
-            classes = random.randint(len(sizes), size=self._count)
-            within = (random.random_sample(self._count) * sizes[classes]).astype(np.int64)
-            order = np.concatenate(self._by_class)[starts[classes] + within]
+            order = random.permutation(self._count)
         return order[: len(self) * self._recipe.batch_size].astype(np.int64)
 
 

@@ -1,10 +1,11 @@
 """Preparation of the image sets of a source: decoded once if they are small enough, else streamed.
 
-The cache stores a source in one of three forms, which the ``meta.json`` of the entry names:
+The cache stores a source in one of four forms, which the ``meta.json`` of the entry names:
 
 - ``arrays``: the decoded pixels, which are memory-mapped;
 - ``packed``: the encoded images of a Parquet source that is too large to decode;
-- ``files``: only the labels, for image files that are streamed from the source folder.
+- ``files``: only the labels, for image files that are streamed from the source folder;
+- ``shards``: the labels and the places of the images in tar files that are streamed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rkd_core.datasets.preparation.decode_source import ArraySink, FileSink, dec
 from rkd_core.datasets.preparation.leakage import shared_images
 from rkd_core.datasets.preparation.packed import PackedImages, pack
 from rkd_core.datasets.preparation.pixel_scales import AS_THEY_ARE, Decoding
+from rkd_core.datasets.preparation.shard_index import load_index, save_indices
 from rkd_core.datasets.preparation.survey import survey
 from rkd_core.datasets.readers import arrays
 from rkd_core.datasets.readers.arrays import FloatArrays
@@ -42,6 +44,7 @@ from rkd_core.datasets.readers.base import (
     check_labels,
 )
 from rkd_core.datasets.readers.image_folder import FileImages
+from rkd_core.datasets.readers.tar_shards import TarImages
 from rkd_core.datasets.streamed_set import DEFAULT_SIDE, StreamedImageSet
 from rkd_core.errors import UserError
 from rkd_core.text import json_text
@@ -130,10 +133,9 @@ def prepare_in_memory(source: Source, options: Options, where: str) -> Prepared:
             f"{where} is too large to decode into memory, and streaming it from Parquet "
             "needs a writable cache folder"
         )
-    if form == "files":
-        decoding, skipped = survey(source, options.skip, channels)
+    if form in ("files", "shards"):
+        value, decoding, skipped = _surveyed(source, options.skip, channels)
         channels = 3 if decoding.late_color else channels
-        value = fingerprint.of_listing(source, skipped, decoding.changes())
         splits = _streamed_files(source, skipped, _streamed_shape(options, channels), decoding)
         return Prepared(names, splits, value, skipped, decoding, source.provenance)
     decoded = decode_source(source, options.side, options.skip, ArraySink)
@@ -168,21 +170,21 @@ def _build(location: Location, options: Options, folder: Path) -> tuple[str, cac
     source = location.read()
     where = str(location.root)
     form, channels = _form(source, options, where)
-    provenance = source.provenance
+    provenance, place = source.provenance, list[str]()
     if form == "arrays":
         decoded = decode_source(source, options.side, options.skip, partial(FileSink, folder))
         value, skipped, decoding = decoded.fingerprint, decoded.skipped, decoded.decoding
         provenance = _with_shared(provenance, decoded.images)
-    else:
+    elif form == "packed":
         decoding, skipped = survey(source, options.skip, channels)
-        channels = 3 if decoding.late_color else channels
-        if form == "files":
-            value = fingerprint.of_listing(source, skipped, decoding.changes())
-        else:
-            content = fingerprint.Fingerprint(source.class_names)
-            for name, split in source.splits.items():
-                pack(content.reading(split), folder / f"{name}.bin", skipped[name])
-            value = content.value(skipped, decoding.changes())
+        content = fingerprint.Fingerprint(source.class_names)
+        for name, split in source.splits.items():
+            pack(content.reading(split), folder / f"{name}.bin", skipped[name])
+        value = content.value(skipped, decoding.changes())
+    else:
+        value, decoding, skipped = _surveyed(source, options.skip, channels)
+        place = save_indices(source, location.root, folder)
+    channels = 3 if decoding.late_color and form != "arrays" else channels
     labels = {name: np.delete(s.labels, skipped[name]) for name, s in source.splits.items()}
     check_labels(labels, source.class_names, where)
     for name, array in labels.items():
@@ -198,8 +200,27 @@ def _build(location: Location, options: Options, folder: Path) -> tuple[str, cac
         "labels": {name: _checksum(array) for name, array in labels.items()},
     }
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    way = hashlib.sha256(json.dumps([FORMAT, form, options.side, channels]).encode()).hexdigest()
-    return f"{value[:32]}-{way[:8]}", dataclasses.asdict(provenance)
+    way = json.dumps([FORMAT, form, options.side, channels, *place])
+    digest = hashlib.sha256(way.encode()).hexdigest()
+    return f"{value[:32]}-{digest[:8]}", dataclasses.asdict(provenance)
+
+
+def _surveyed(
+    source: Source, skip: bool, channels: int
+) -> tuple[str, Decoding, dict[str, list[int]]]:
+    """Inspect image files or shards that are streamed from where they are.
+
+    Returns:
+        Fingerprint, decoding, and the rows of each split that are left out.
+    """
+    if not isinstance(source.train.images, TarImages):
+        decoding, skipped = survey(source, skip, channels)
+        return fingerprint.of_listing(source, skipped, decoding.changes()), decoding, skipped
+    content = fingerprint.Fingerprint(source.class_names)
+    decoding, skipped = survey(source, skip, channels, content.reading)
+    # The order of the training depends on the shards.
+    shards = {"shards": np.bincount(source.train.images.members[:, 0]).tolist()}
+    return content.value(skipped, decoding.changes() | shards), decoding, skipped
 
 
 def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
@@ -222,13 +243,20 @@ def _open(location: Location, folder: Path, notes: cache.Notes) -> Prepared:
             raise cache.DamagedError(folder)
         if meta["form"] == "arrays":
             sets[name] = ImageSet(_mapped(folder / f"{name}.npy", len(labels)), labels)
+            continue
+        images: PackedImages | TarImages
+        if meta["form"] == "shards":
+            images = load_index(location.root, folder, name)
+            rows = np.delete(np.arange(len(images)), skipped[name])
         else:
-            packed = PackedImages(folder / f"{name}.bin", np.load(folder / f"{name}.offsets.npy"))
-            if len(packed) != len(labels) or packed.path.stat().st_size != packed.offsets[-1]:
+            images = PackedImages(folder / f"{name}.bin", np.load(folder / f"{name}.offsets.npy"))
+            rows = np.arange(len(images))
+            if images.path.stat().st_size != images.offsets[-1]:
                 raise cache.DamagedError(folder)
-            rows = np.arange(len(labels))
-            shape = height, width, channels
-            sets[name] = StreamedImageSet(packed, rows, labels, shape, decoding.scales)
+        if len(rows) != len(labels):
+            raise cache.DamagedError(folder)
+        shape = height, width, channels
+        sets[name] = StreamedImageSet(images, rows, labels, shape, decoding.scales)
     return Prepared(names, sets, value, skipped, decoding, provenance)
 
 
@@ -281,7 +309,8 @@ def _form(source: Source, options: Options, where: str) -> tuple[str, int]:
             f"{where} at {size} takes {count * area * channels / 2**30:.1f} GiB, more than the "
             f"{options.limit / 2**30:.1f} GiB that may be decoded, and cannot be streamed"
         )
-    return ("files" if isinstance(source.train.images, FileImages) else "packed"), channels
+    forms = {FileImages: "files", TarImages: "shards"}
+    return forms.get(type(source.train.images), "packed"), channels
 
 
 def _streamed_shape(options: Options, channels: int) -> tuple[int, int, int]:
@@ -295,6 +324,6 @@ def _streamed_files(
     sets: dict[str, AnySet] = {}
     for name, split in source.splits.items():
         rows = np.delete(np.arange(len(split.labels)), skipped[name])
-        files = cast(FileImages, split.images)
-        sets[name] = StreamedImageSet(files, rows, split.labels[rows], shape, decoding.scales)
+        images = cast(FileImages | TarImages, split.images)
+        sets[name] = StreamedImageSet(images, rows, split.labels[rows], shape, decoding.scales)
     return sets

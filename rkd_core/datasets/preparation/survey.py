@@ -115,7 +115,12 @@ def deep_values(split: Split, skip: bool) -> list[Values]:
     return found
 
 
-def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[str, list[int]]]:
+def survey(
+    source: Source,
+    skip: bool,
+    channels: int,
+    read: Callable[[Split], Iterable[Encoded]] = lambda split: split.images,
+) -> tuple[Decoding, dict[str, list[int]]]:
     """Inspect every image of a source that is too large to decode in advance.
 
     For a JPEG file, only the header is read unless undecodable images are to be left out.
@@ -124,6 +129,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
         source: A source of encoded files.
         skip: Leave out images that cannot be decoded, rather than stop.
         channels: 1 if all images of a sample are gray, else 3.
+        read: Function that returns the images of a split, in order.
 
     Returns:
         The decoding of the images, and the rows of each split that are left out.
@@ -150,7 +156,7 @@ def survey(source: Source, skip: bool, channels: int) -> tuple[Decoding, dict[st
     deep: dict[str, dict[int, Values]] = {}
     for name, split in source.splits.items():
         bad[name], deep[name] = [], {}
-        results = itertools.chain.from_iterable(in_threads(inspect, split.images))
+        results = itertools.chain.from_iterable(in_threads(inspect, read(split)))
         for row, result in enumerate(results):
             if isinstance(result, BadImageError):
                 _leave_out(split.images, row, result, skip, bad[name])

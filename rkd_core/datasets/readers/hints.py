@@ -14,7 +14,8 @@ from rkd_core.datasets.readers.split_names import spelling
 __all__ = ["LAYOUTS", "for_file", "without_training_split"]
 
 LAYOUTS = (
-    "train.parquet with test.parquet (shards too), or train/<class>/ with test/<class>/; "
+    "train.parquet with test.parquet (shards too), train-000000.tar with test-000000.tar, or "
+    "train/<class>/ with test/<class>/; "
     "in place of test or beside it also valid, validation or val"
 )
 

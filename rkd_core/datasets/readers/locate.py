@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from rkd_core.datasets import cache
-from rkd_core.datasets.readers import cifar, hints, image_folder, parquet
+from rkd_core.datasets.readers import cifar, hints, image_folder, parquet, tar_shards
 from rkd_core.datasets.readers.base import Location
 from rkd_core.datasets.readers.image_lists import ImageLists, locate
 from rkd_core.datasets.readers.parquet_columns import ANY, Columns
@@ -133,6 +133,9 @@ def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None
         _refuse_columns(columns, folder)
         files = list_files(folder)
         return Location(folder, files, rules, partial(image_folder.read, folder, files, rule))
+    if (inner := tar_shards.find_folder(folder)) is not None:
+        reader = partial(tar_shards.read, inner, rule, columns)
+        return Location(inner, list_files(inner), rules, reader)
     return None
 
 
@@ -197,7 +200,7 @@ def _nested(folder: Path) -> Iterator[Path]:
 
 def _refuse_columns(columns: Columns, folder: Path) -> None:
     if columns != ANY:
-        raise UserError(f"`columns` are for Parquet, which {folder} is not")
+        raise UserError(f"`columns` are for Parquet and tar shards, which {folder} is not")
 
 
 def _candidates(name: str, data_dir: Path | None, store: Path) -> list[Path]:

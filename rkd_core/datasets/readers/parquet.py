@@ -18,11 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers.base import Encoded, Provenance, Source, Split, spread
+from rkd_core.datasets.readers.base import Encoded, Source, spread
 from rkd_core.datasets.readers.parquet_columns import (
-    HIDDEN,
     Columns,
-    Labels,
     Schema,
     class_names_of,
     features_of,
@@ -30,6 +28,7 @@ from rkd_core.datasets.readers.parquet_columns import (
 )
 from rkd_core.datasets.readers.paths import is_ignored
 from rkd_core.datasets.readers.split_names import SplitRule, spelling
+from rkd_core.datasets.readers.tables import HIDDEN, Labels, Table, joined, read_splits
 from rkd_core.errors import UserError, first_line
 from rkd_core.text.nouns import counted
 
@@ -152,52 +151,11 @@ def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
             are null or neither integers nor text.
     """
     there = _split_files(folder)
-    train_name = spelling("train", there) or "train"
-    present = {name: actual for name in rule.names if (actual := spelling(name, there))}
-    wanted = " or ".join(f"{name}.parquet" for name in rule.names if name not in present)
-    if not present and not rule.all_three:
-        raise UserError(f"{folder} has a training split but no test split: add {wanted}")
-    train = _Table.read(folder, train_name, there[train_name], columns)
-    names = train.class_names()
-    train_split = train.split(names)
-    if not present:
-        unused = sorted({*there} - {train_name})
-        remarks = (*train.remarks, *_unused(unused))
-        return Source(names, train_split, None, None, Provenance(train_name, None, None, remarks))
-    tables: dict[str, _Table] = {}
-    seen: list[_Table] = []
-    for name, actual in present.items():
-        table = _Table.read(folder, actual, there[actual], columns, may_lack_labels=True)
-        if train.names and table.names and train.names != table.names:
-            raise UserError(f"{folder}: the class names of {train_name} and {actual} differ")
-        seen.append(table)
-        if not table.is_hidden:
-            tables[name] = table
-            if not rule.all_three:
-                break
-    if not tables:
-        add = f": add {wanted} with labels" if wanted else ""
-        hidden = " and ".join(present.values())
-        missing = all(table.column == "" for table in seen)
-        how = "missing" if missing else "hidden (-1)"
-        raise UserError(f"{folder}: all labels of {hidden} are {how}{add}")
-    test_name, val_name = rule.choose([*tables])
-    used = {train_name, present[test_name]} | ({present[val_name]} if val_name else set())
-    unused = sorted({*there} - used)
-    remarks = (*train.remarks, *_unused(unused))
-    return Source(
-        names,
-        train_split,
-        tables[test_name].split(names),
-        tables[val_name].split(names) if val_name else None,
-        Provenance(
-            train_name, present[test_name], present[val_name] if val_name else None, remarks
-        ),
-    )
 
+    def table(split: str, may_lack_labels: bool) -> Table:
+        return _table(folder, split, there[split], columns, may_lack_labels)
 
-def _unused(splits: list[str]) -> list[str]:
-    return [f"not used: {', '.join(splits)}"] if splits else []
+    return read_splits(folder, [*there], rule, ".parquet", table)
 
 
 def _split_files(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -237,118 +195,43 @@ def _check_whole(folder: Path, split: str, files: tuple[Path, ...]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Data of a split without its images.
-
-    Attributes:
-        images: The image column.
-        labels: Labels, as integers or text.
-        column: Name of the label column.
-        names: Class names from the metadata of the schema; empty if it has none.
-        remarks: Remarks on other columns that the user might mean.
-    """
-
-    images: ParquetImages
-    labels: Labels
-    column: str
-    names: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def read(
-        cls,
-        folder: Path,
-        split: str,
-        files: tuple[Path, ...],
-        columns: Columns,
-        *,
-        may_lack_labels: bool = False,
-    ) -> _Table:
-        """Read the labels of a split; labels may be hidden if ``may_lack_labels`` is set."""
-        _check_whole(folder, split, files)
-        image = label = ""
-        names: tuple[str, ...] = ()
-        remarks: tuple[str, ...] = ()
-        parts: list[Labels] = []
-        for file in files:
-            try:
-                with pq.ParquetFile(file) as source:
-                    schema = source.schema_arrow
-                    if file is files[0]:
-                        found = Schema(schema, features_of(schema), file)
-                        image = found.image_column(columns.image)
-                        lacks = may_lack_labels and not found.may_have_labels(columns.label)
-                        label = "" if lacks else found.label_column(columns.label)
-                        names = class_names_of(found.features.get(label, {}))
-                        remarks = found.remarks(image, label, columns)
-                    for column in filter(None, (image, label)):
-                        if (times := schema.names.count(column)) == 0:
-                            raise UserError(
-                                f"{file} has no column {column!r}, unlike {files[0].name}"
-                            )
-                        if times > 1:
-                            raise UserError(f"{file} has {times} columns {column!r}: keep one")
-                    if not label:
-                        parts.append(np.full(source.metadata.num_rows, HIDDEN))
-                        continue
-                    # Select by name, because columns=['label'] also reads 'label.x'.
-                    values = source.read(columns=[label])[label]
-                    parts.append(labels_of(values, label, file, may_lack_labels))
-            except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-                raise _unreadable(file, error) from error
-        images = ParquetImages(folder, files, tuple(map(len, parts)), image)
-        return cls(images, _joined(parts, f"{folder}: labels in {label!r}"), label, names, remarks)
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether there are images but none has a label."""
-        return (
-            isinstance(self.labels, np.ndarray)
-            and len(self.labels) > 0
-            and bool(np.all(self.labels == HIDDEN))
-        )
-
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names in label order, from the metadata or from the labels."""
-        if self.names:
-            return self.names
-        if isinstance(self.labels, list):
-            return tuple(sorted({*self.labels}))
-        highest = int(self.labels.max(initial=-1))
-        if highest >= len(self.labels):
-            raise UserError(
-                f"{self.images.folder}: label {highest} among "
-                f"{counted(len(self.labels), 'training image')}; "
-                "labels must run from 0 without gaps"
-            )
-        return tuple(str(label) for label in range(highest + 1))
-
-    def split(self, class_names: tuple[str, ...]) -> Split:
-        """Return images and labels, with text labels replaced by indices of class names."""
-        if not isinstance(self.labels, list):
-            return Split(self.images, self.labels)
-        label_of = {name: label for label, name in enumerate(class_names)}
-        unknown = next((text for text in self.labels if text not in label_of), None)
-        if unknown is not None:
-            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise UserError(
-                f"{self.images.files[0]}: label {unknown!r} in {self.column!r} is none of the "
-                f"classes {known}"
-            )
-        labels = [label_of[text] for text in self.labels]
-        return Split(self.images, np.asarray(labels, dtype=np.int64))
-
-
-def _joined(parts: list[Labels], what: str) -> Labels:
-    """Return the labels of all files of a split."""
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    texts = [part for part in parts if isinstance(part, list)]
-    if arrays and texts:
-        raise UserError(f"{what} are integers in some files and text in others")
-    if texts:
-        return [text for part in texts for text in part]
-    return np.concatenate(arrays)
+def _table(
+    folder: Path, split: str, files: tuple[Path, ...], columns: Columns, may_lack_labels: bool
+) -> Table:
+    """Read the labels of a split; labels may be hidden if ``may_lack_labels`` is set."""
+    _check_whole(folder, split, files)
+    image = label = ""
+    names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    parts: list[Labels] = []
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as source:
+                schema = source.schema_arrow
+                if file is files[0]:
+                    found = Schema(schema, features_of(schema), file)
+                    image = found.image_column(columns.image)
+                    lacks = may_lack_labels and not found.may_have_labels(columns.label)
+                    label = "" if lacks else found.label_column(columns.label)
+                    names = class_names_of(found.features.get(label, {}))
+                    remarks = found.remarks(image, label, columns)
+                for column in filter(None, (image, label)):
+                    if (times := schema.names.count(column)) == 0:
+                        raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
+                    if times > 1:
+                        raise UserError(f"{file} has {times} columns {column!r}: keep one")
+                if not label:
+                    parts.append(np.full(source.metadata.num_rows, HIDDEN))
+                    continue
+                # Select by name, because columns=['label'] also reads 'label.x'.
+                values = source.read(columns=[label])[label]
+                parts.append(labels_of(values, label, file, may_lack_labels))
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+            raise _unreadable(file, error) from error
+    images = ParquetImages(folder, files, tuple(map(len, parts)), image)
+    return Table(
+        images, joined(parts, f"{folder}: labels in {label!r}"), files[0], label, names, remarks
+    )
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:

@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from rkd_core.datasets.readers.tables import HIDDEN, Labels
 from rkd_core.errors import UserError, unknown_name
 from rkd_core.text import json_text
 from rkd_core.text.nouns import counted
 
 __all__ = [
     "ANY",
-    "HIDDEN",
     "Columns",
-    "Labels",
     "Schema",
     "class_names_of",
     "features_of",
@@ -28,11 +26,6 @@ __all__ = [
 
 IMAGE_NAMES = ("img", "image")
 LABEL_NAMES = ("label", "labels", "fine_label")
-
-HIDDEN = -1
-"""Label of all images in a split whose labels are not published."""
-
-Labels = NDArray[np.int64] | list[str]
 
 
 @dataclass(frozen=True)

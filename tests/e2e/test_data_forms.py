@@ -1,0 +1,83 @@
+"""The command on the same examples in several forms: the same run ids and the same records."""
+
+import numpy as np
+import pytest
+
+from sweeps.pareto import main
+from tests.e2e.command import rows
+from tests.rkd_core.datasets.on_disk import NAMES, encode
+from tests.rkd_core.datasets.test_tar_shards import write_tar
+
+CODE = """from torch import nn
+
+
+def tiny(num_classes, in_chans):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_chans, num_classes))
+"""
+
+
+def examples(count, seed):
+    """Yield the number of a class and pixels, sorted by class."""
+    random = np.random.RandomState(seed)
+    for label in sorted(row % 3 for row in range(count)):
+        pixels = random.randint(0, 150, (8, 8, 3))
+        pixels[..., label] += 20
+        yield label, pixels.astype(np.uint8)
+
+
+def as_folder(root):
+    for seed, split in enumerate(("train", "val", "test")):
+        for number, (label, pixels) in enumerate(examples(30, seed)):
+            path = root / split / NAMES[label] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(pixels))
+
+
+def as_shards(root):
+    for seed, split in enumerate(("train", "val", "test")):
+        samples = [
+            [(f"{number:03d}.png", encode(pixels)), (f"{number:03d}.cls", NAMES[label].encode())]
+            for number, (label, pixels) in enumerate(examples(30, seed))
+        ]
+        for shard in range(3):
+            write_tar(root / f"{split}-{shard:06d}.tar", samples[10 * shard : 10 * shard + 10])
+
+
+def sweep(folder, *more):
+    (folder / "net.py").write_text(CODE)
+    options = ["--epochs", "2", "--batch-size", "8", "--alphas", "0", "--temperatures", "1"]
+    network = ["--student-architecture", f"{folder / 'net.py'}:tiny"]
+    teacher = ["--teacher-architecture", f"{folder / 'net.py'}:tiny"]
+    out = ["--no-images", "--no-undistilled", "--serial", "--out", str(folder / "out")]
+    return main(["--dataset", str(folder / "pets"), *options, *network, *teacher, *out, *more])
+
+
+def test_shards_and_a_folder_give_the_same_records(tmp_path, capsys):
+    for name, write in (("folder", as_folder), ("shards", as_shards)):
+        write(tmp_path / name / "pets")
+        assert sweep(tmp_path / name) == 0
+    found = rows(tmp_path / "folder" / "out")
+    assert len(found) == 6
+    assert found == rows(tmp_path / "shards" / "out")
+    capsys.readouterr()
+    assert sweep(tmp_path / "shards") == 0
+    assert "[1/6]" not in capsys.readouterr().out  # a second run trains nothing
+
+
+def test_a_damaged_shard_ends_the_command_before_anything_is_written(tmp_path, capsys):
+    as_shards(tmp_path / "pets")
+    path = tmp_path / "pets" / "val-000001.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    assert sweep(tmp_path) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "val-000001.tar is not a whole tar file: unexpected end of data" in line
+    assert not (tmp_path / "out" / "records").exists()
+
+
+@pytest.mark.parametrize("option", ["--label-column", "--image-column"])
+def test_columns_of_shards(tmp_path, option, capsys):
+    as_shards(tmp_path / "pets")
+    assert sweep(tmp_path, option, "species") == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "species" in line
+    assert "`" not in line
