@@ -58,6 +58,88 @@ def test_a_step_never_loses_what_is_maximized(monkeypatch: pytest.MonkeyPatch) -
         before = after
 
 
+def test_a_step_is_that_of_dense_algebra() -> None:
+    some, data = made(rows=7, factors=2)
+    known = np.array([1.5 * some.loadings[0]])
+    moments, own, scores = [], [], []
+    for v, x in zip(some.variance, data, strict=True):
+        # The unknowns of a row: a score for each factor and an own part for each class.
+        parts = np.vstack([some.loadings, np.diag(some.slope)])  # what each adds to the data
+        prior = v * np.diag([1.0, 1.0, *[some.own] * 6])
+        gain = prior @ parts @ np.linalg.inv(parts.T @ prior @ parts + np.eye(6))
+        mean, left = gain @ x, prior - gain @ parts.T @ prior
+        second = left + np.outer(mean, mean)
+        moments.append(second[:2, :2] / v)
+        own.append(second.diagonal()[2:] / v)
+        scores.append((mean, second))
+    found = effects._step(some, some.posterior(data), data, known)
+    # A known direction keeps its form; half a row of the prior has the variance of own parts.
+    variance = (sum(float(o.sum()) for o in own) + 5 * 0.5) / (7 * 6 + 5)
+    assert found.own == pytest.approx(variance)
+    ratio = (known[0] @ known[0]) / (some.loadings[0] @ some.loadings[0])
+    size = (sum(m[0, 0] for m in moments) + 0.5 * variance * ratio) / (7 + 0.5)
+    assert found.loadings[0] == pytest.approx(np.sqrt(size) * some.loadings[0])
+    # An unknown direction is a weighted least-squares fit, with the own parts among the noise.
+    for k in range(6):
+        diagonal = 1 + some.variance * some.own * some.slope[k] ** 2
+        firsts = [m[1] * x[k] for (m, _), x in zip(scores, data, strict=True)]
+        crossed = [s[1, 0] * some.loadings[0, k] for _, s in scores]
+        squares = [s[1, 1] for _, s in scores]
+        integrated = sum(
+            (f - c) / d for f, c, d in zip(firsts, crossed, diagonal, strict=True)
+        ) / sum(s / d for s, d in zip(squares, diagonal, strict=True))
+        assert found.loadings[1, k] == pytest.approx(integrated)
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "factors"), [(20, 8, 4), (3, 8, 2), (20, 3, 2), (1, 8, 0), (20, 1, 0)]
+)
+def test_as_many_directions_as_the_data_allow(
+    rows: int, classes: int, factors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effects, "_PENALTY", -1e6)  # each direction is worth it
+    some, data = made(rows, classes, factors=1)
+    start = Effects(some.rotation, some.variance, some.slope, 0.4, some.loadings)
+    _, found = effects._with_best_factors(start, data, some.loadings)
+    assert len(found.loadings) == 1 + factors
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "factors"),
+    [([0, 5.2, 99], 0), ([0, 5.3, 10.5], 1), ([0, 5.3, 10.6, 15.7], 2), ([0, 6, 12, 18, 24], 4)],
+)
+def test_a_direction_costs_a_third_of_the_log_of_rows_for_each_class(
+    likelihoods: list[float], factors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, data = made(rows=20, classes=5, factors=1)  # 0.35 * 5 * log(20) = 5.243
+    monkeypatch.setattr(
+        effects, "_maximize", lambda e, *_: (e, float(likelihoods[len(e.loadings) - 1]))
+    )
+    value, found = effects._with_best_factors(some, data, some.loadings)
+    assert len(found.loadings) == 1 + factors
+    assert value == pytest.approx(likelihoods[factors] - 0.35 * (5 * factors + 1) * np.log(20))
+
+
+@pytest.mark.parametrize(("gained", "known"), [(1.0, 1), (1.1, 2)])
+def test_a_second_known_direction_costs_one_parameter(
+    gained: float, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, data = made(rows=20, classes=5, factors=2)  # 0.35 * log(20) = 1.049
+    monkeypatch.setattr(effects, "_FACTORS", 0)
+    monkeypatch.setattr(
+        effects, "_maximize", lambda e, *_: (e, gained * float(len(e.loadings) == 2))
+    )
+    found = effects._with_best_directions(some, data, some.loadings)
+    assert (len(found.loadings), found.known) == (known, known)
+
+
+def test_candidate_kernels_have_each_share_and_length_once() -> None:
+    assert sorted(effects._KERNELS) == [
+        *[(share, length) for share in (0.05, 0.2, 0.5) for length in (0.5, 1.0, 2.0, 4.0)],
+        (1.0, 0.5),  # independent combinations: the length has no effect
+    ]
+
+
 def test_the_covariance_of_classes_is_found() -> None:
     rng = np.random.default_rng(1)
     slope = np.array([1.0, 2.0, 1.5, 0.5, 1.0])

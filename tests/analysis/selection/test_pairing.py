@@ -13,7 +13,7 @@ from analysis.runs.combinations import Combinations, combine
 from analysis.runs.outcomes import Outcomes
 from analysis.selection import pairing as pairing_module
 from analysis.selection.pairing import pairing
-from analysis.selection.posterior import fit
+from analysis.selection.posterior import Draw, Posterior, fit
 from analysis.selection.responses import responses
 from analysis.selection.shift_levels import ShiftLevels, fit_levels
 from analysis.selection.uncertainty import choose, decide
@@ -130,6 +130,56 @@ def test_seeds_beyond_their_images_are_randomness_of_trainings() -> None:
     assert copies is not None
     assert copies.alike == pytest.approx(1)
     assert copies.seed == pytest.approx(0, abs=1e-8)
+
+
+def test_randomness_of_trainings_is_that_of_loops() -> None:
+    rng, images = np.random.default_rng(12), [40, 25]
+    c = students(rng.random((12, 65)) < np.repeat(rng.uniform(0.5, 0.9, (12, 1)), 65, 1), images, 3)
+    counts = responses(c.class_correct, np.array(images), c.start, c.seeds)
+    spread = pairing_module.WithinSpread(
+        own=np.array([3.0, 4.5]), together=np.array([0.6, 0.3]), free=6, seeds=3, runs=4.0
+    )
+    found = pairing_module._luck(c, counts, spread)
+    # Four combinations of three seeds: deviations from their means, and of those the seeds' part.
+    y = np.array(counts.values).reshape(4, 3, 2)
+    noise, own, together = counts.noise, [], []
+    for k in range(2):
+        within = [[y[i, s, k] - statistics.fmean(y[i, :, k]) for s in range(3)] for i in range(4)]
+        seed = [statistics.fmean(within[i][s] for i in range(4)) for s in range(3)]
+        rest = sum((within[i][s] - seed[s]) ** 2 for i in range(4) for s in range(3))
+        own.append(rest / 6 / noise[k])  # (3 - 1) (4 - 1) degrees of freedom
+        together.append(sum(x**2 for x in seed) / 2 / noise[k])
+    own = [(6 * x + 10 * statistics.fmean(own)) / 16 for x in own]
+    expected = [3.0 / 6, 4.5 / 6]
+    beyond = [x - e for x, e in zip(own, expected, strict=True)]
+    part = max(sum(beyond), 0) / sum(max(x, 0) for x in beyond)
+    assert found.own == pytest.approx([max(x, 0) * part for x in beyond])
+    of_seeds = [
+        t - x / 4 - (i / 2 - e / 4)
+        for t, x, i, e in zip(together, own, (0.6, 0.3), expected, strict=True)
+    ]
+    assert found.together == pytest.approx(max(statistics.fmean(of_seeds), 0.0))
+    assert found.seeds == 3
+    assert found.alike == pytest.approx(1 - statistics.fmean(expected))
+
+
+def test_seeds_of_paired_draws_have_the_deviation_of_trainings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng, images = np.random.default_rng(13), [40] * 3
+    found = fit(students(alike(rng, 6, images, 0.5), images))
+    assert found is not None
+    found = replace(found, seed=np.array([0.1, 0.2, 0.4]))
+    halves = []
+
+    def keep(self: Posterior, y: np.ndarray, half: np.ndarray, worst_k: int) -> Draw:
+        halves.append(half)
+        return Draw(y, y[..., 0])
+
+    monkeypatch.setattr(Posterior, "seen", keep)
+    list(found.many(3000, 1, blocks=[slice(0, 3000)]))
+    assert halves[0].shape == (3000, 4, 3)  # and the four opposite ones
+    assert halves[0].std(axis=(0, 1)) == pytest.approx([0.1, 0.2, 0.4], rel=0.05)
 
 
 def test_runs_that_err_on_the_same_images_differ_more_certainly() -> None:

@@ -163,6 +163,12 @@ def test_on_the_arcsine_scale_the_noise_of_counting_does_not_depend_on_accuracy(
     )
 
 
+def test_the_error_of_one_image_is_that_of_wilson() -> None:
+    """Half of Wilson's interval at z = 1 for 0 or 1 of 1: 1 / (2 (1 + 1))."""
+    assert metrics.binomial_error([0.0, 1.0], [1, 1]).tolist() == [0.25, 0.25]
+    assert metrics.binomial_error(0.5, 1) == 0.5
+
+
 def test_the_error_of_a_count_is_binomial_and_never_zero():
     n = 40
     correct = np.arange(n + 1)

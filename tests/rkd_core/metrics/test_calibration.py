@@ -44,6 +44,14 @@ def test_it_is_the_estimator_image_by_image(n, classes, bins, seed):
     assert ((ours[np.isfinite(ours)] >= 0) & (ours[np.isfinite(ours)] <= 2 + 1e-12)).all()
 
 
+def test_a_class_has_fifteen_bins_unless_there_are_fewer_images():
+    random = np.random.default_rng(0)
+    for images, bins in ((7, 7), (15, 15), (16, 15), (300, 15)):
+        found = fill_bins(random.random((images, 2)), random.integers(0, 2, images))
+        assert found.images.shape == (2, bins)
+        assert found.images.sum(axis=1).tolist() == [images] * 2
+
+
 def world(images, factors, seed=0):
     """Labels drawn from eta, and the probabilities ``factors * eta``."""
     random = np.random.default_rng(seed)

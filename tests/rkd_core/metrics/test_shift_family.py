@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from rkd_core.metrics import shift_family
-from rkd_core.metrics.shift_family import ALPHAS, correct_counts, cross_fitted, fit, halves
+from rkd_core.metrics.shift_family import ALPHAS, correct_counts, cross_fitted, fit, halves, offered
 from tests.rkd_core import reference
 
 
@@ -81,6 +81,11 @@ def test_strengths_between_are_interpolated_and_exact_in_float32():
     for alpha, shift in zip(ALPHAS, shifts, strict=True):
         np.testing.assert_allclose(shift, (1 - alpha) * shifts[0] + alpha * shifts[-1], atol=1e-6)
         assert abs(shift.mean()) < 1e-6
+
+
+def test_strong_shifts_need_thirty_images_per_class():
+    assert [offered(images) for images in (9.9, 10, 29.9)] == [(), ALPHAS[:3], ALPHAS[:3]]
+    assert offered(30) == ALPHAS == (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def test_fits_raise_the_worst_recall_on_unseen_images():
