@@ -153,7 +153,7 @@ def test_from_python_with_built_in_networks(tmp_path, monkeypatch):
         (["--dataset", "digits-lt", "--student-architecture", "{code}:Head"], "in_features"),
     ],
 )
-def test_lack_of_memory_ends_in_one_line(tmp_path, code, arguments, message, capsys):
+def test_conflicting_options_end_in_one_line(tmp_path, code, arguments, message, capsys):
     out = tmp_path / "out"
     line = ["--dataset", f"{code}:make", "--epochs", "1", "--serial", "--out", out]
     code_of_exit = main([str(word).format(code=code) for word in [*line, *arguments]])

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from analysis.runs.combinations import Combinations, combine
 from analysis.selection import Selection, further_seeds
-from analysis.selection.criteria import Lexicographic
+from analysis.selection.criteria import Constrained, Lexicographic
 from analysis.selection.further_seeds import Settling, _given_up, _Simulation, one_more, settle
 from analysis.selection.posterior import fit
 from analysis.selection.uncertainty import Uncertainty, decide
@@ -248,6 +249,39 @@ def test_a_selection_at_the_target_is_settled(monkeypatch: pytest.MonkeyPatch) -
     selection, sure = foretold(monkeypatch, lambda *_: 0.0)
     assert settle(selection, sure, 0.02).settled
     assert not settle(selection, sure, 0.0199).settled
+
+
+def with_a_shift(gain: int) -> Combinations:
+    """Return a grid and the same students with a shift that gains images of the first class."""
+    rows = worlds.sweep(("standard", 1.0), ("standard", 0.5), (1.0,), images=200)
+    rows = [row for row in rows if row["stage"] == "student"]
+    moved = []
+    for row in rows:
+        first, *others = row["val_class_correct"]
+        moved.append(row | {"val_class_correct": [min(first + gain, 200), *others]})
+    tables = [
+        worlds.table(each).append_column("shift", pa.array([shift] * 4, pa.float64()))
+        for each, shift in ((rows, float("nan")), (moved, 0.5))
+    ]
+    return combine(pa.concat_tables(tables))
+
+
+def test_the_constraint_of_a_shifted_selection_is_that_of_standard_distillation() -> None:
+    selection, _, _ = decide(with_a_shift(60))
+    assert selection.combinations.shift[selection.selected] == 0.5
+    among, _ = further_seeds._level(selection)
+    assert isinstance(among.criterion, Constrained)
+    standard = float(selection.seen.measure("average")[selection.reference])
+    assert among.criterion.reference == pytest.approx(standard)
+    best = dataclasses.replace(selection, criterion=Constrained(reference="best"))
+    criterion = further_seeds._level(best)[0].criterion
+    assert isinstance(criterion, Constrained)
+    assert criterion.reference == "best"
+    plain, _, _ = decide(with_a_shift(-60))
+    assert np.isnan(plain.combinations.shift[plain.selected])
+    criterion = further_seeds._level(plain)[0].criterion
+    assert isinstance(criterion, Constrained)
+    assert criterion.reference == "standard"
 
 
 def test_one_more_seed_reduces_regret_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from rkd_core.errors import UserError
 from rkd_core.multipliers import ascend, class_risks
-from rkd_core.objectives import OBJECTIVES, class_costs, class_priors, margin_loss
+from rkd_core.objectives import (
+    OBJECTIVES,
+    Objective,
+    _check,
+    class_costs,
+    class_priors,
+    find,
+    margin_loss,
+    position,
+)
 from tests.rkd_core import reference
-from tests.rkd_core.problems import draw, gradient, property_test, simplex, tensors
+from tests.rkd_core.objectives.problems import draw, gradient, property_test, simplex, tensors
 
 
 def shares(costs: torch.Tensor) -> np.ndarray:
@@ -176,3 +186,33 @@ def test_priors_are_the_mean_in_float64(dtype):
     priors = class_priors(p)
     assert priors.dtype == torch.float64
     np.testing.assert_allclose(priors.numpy(), reference.priors(p.double().numpy()), rtol=1e-12)
+
+
+def test_objectives_have_a_place_on_the_axis_of_trade_offs():
+    assert position("standard") == -1
+    assert (position("balanced"), position("robust")) == (0, 1)
+    assert [position("tradeoff", alpha) for alpha in (0.0, 0.25, 1.0)] == [0, 0.25, 1]
+
+
+def test_an_objective_of_a_plug_in_is_a_function_or_an_objective_without_alpha():
+    def costs(priors, multipliers, alpha):
+        return priors
+
+    for sound in (costs, Objective(costs), Objective(costs, multipliers=True)):
+        _check("own", sound)
+    for target, message in (
+        (Objective(costs, takes_alpha=True), "has no alpha"),
+        (Objective(costs, alpha=0.0), "has no alpha"),
+        ("costs", "str is not a function that returns class costs"),
+    ):
+        with pytest.raises(UserError, match=message):
+            _check("own", target)
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "uses"),
+    [("standard", None, False), ("balanced", None, False), ("robust", None, True)]
+    + [("tradeoff", alpha, alpha > 0) for alpha in (0.0, 0.5, 1.0)],
+)
+def test_only_robust_and_trade_offs_above_0_have_multipliers(name, alpha, uses):
+    assert find(name).uses_multipliers(alpha) is uses

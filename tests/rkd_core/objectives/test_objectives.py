@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from rkd_core.objectives import class_costs, margin_loss
 from tests.rkd_core import reference
-from tests.rkd_core.problems import draw, gradient, problems, property_test, simplex, tensors
+from tests.rkd_core.objectives.problems import (
+    draw,
+    gradient,
+    problems,
+    property_test,
+    simplex,
+    tensors,
+)
 
 # ---------------------------------------------------------------- the loss against eq. 9
 
