@@ -247,6 +247,7 @@ def test_chances_and_regret_of_four_draws_by_hand() -> None:
     sure = uncertainty._assess(told, *given, [posterior.Draw(recalls, worst_k)])
     assert sure.probability_best.tolist() == [0.25, 0.25, 0.5]
     assert sure.probability_admitted.tolist() == [1, 0.5, 0.5]
+    assert sure.probability_lower.tolist() == [0.75, 0, 0.5]  # than 0.7, 0.5, 0.6 and 0.82
     assert sure.expected_regret == pytest.approx((0 + 0.4 + 0.05 + 0) / 4)
     assert sure.corrected == pytest.approx((0.7 + 0.5 + 0.6 + 0.82) / 4)
     assert sure.optimism == pytest.approx(0.8 - 0.655)

@@ -13,7 +13,7 @@ from rkd_core.specs import Augmentation, DataOptions, MultiplierOptions, Recipe,
 from rkd_core.storage import bundles
 from rkd_core.training import saving, train
 from rkd_core.training.run import Run
-from tests.rkd_core.training.test_arrays import apart_from_company
+from tests.rkd_core.training.arrays.test_arrays import apart_from_company
 from tests.rkd_core.training.test_loop import CPU, colourful, student_spec, teacher_spec
 
 RECIPE = Recipe(epochs=6, batch_size=32, learning_rate=0.05, warmup=0.2, crop_padding=1, flip=True)

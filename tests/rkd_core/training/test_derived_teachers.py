@@ -13,7 +13,7 @@ from rkd_core.results import artifacts
 from rkd_core.specs import Derivation, MultiplierOptions, TeacherRef, family_id, run_id
 from rkd_core.training import train
 from rkd_core.training.logit_shift import adjust
-from tests.rkd_core.training.test_arrays import apart_from_company
+from tests.rkd_core.training.arrays.test_arrays import apart_from_company
 from tests.rkd_core.training.test_checkpoints import RECIPE, Cut, cut_after
 from tests.rkd_core.training.test_loop import CPU, colourful, student_spec, teacher_spec
 

@@ -15,7 +15,7 @@ from rkd_core.results import artifacts
 from rkd_core.specs import DataOptions, Recipe, TeacherRef, Variant, family_id, run_id
 from rkd_core.storage.files import location
 from rkd_core.training import saving, train
-from tests.rkd_core.training.test_arrays import apart_from_company
+from tests.rkd_core.training.arrays.test_arrays import apart_from_company
 from tests.rkd_core.training.test_loop import CPU, colourful, teacher_spec
 
 NETS = """from torch import nn

@@ -39,7 +39,7 @@ def taught(tmp_path, data, teacher_recipe, recipe, temperature, execution=CPU):
 
 
 def probabilities(model, artifact, images, temperature):
-    """softmax(z / T) of raw uint8 images, with the teacher's own normalisation, by hand."""
+    """Return softmax(z / T) of raw uint8 images, with the teacher's own normalisation, by hand."""
     mean, std = (torch.tensor(artifact.model["normalization"][k]) for k in ("mean", "std"))
     scaled = torch.from_numpy(images).double() / 255
     inputs = ((scaled - mean) / std).permute(0, 3, 1, 2).float()
@@ -71,6 +71,37 @@ def test_one_hot_targets(digits):
     assert torch.equal(q.argmax(1), batch.labels)
     assert torch.equal(q.sum(1), torch.ones(32))
     assert torch.equal(targets.validation, true_probabilities(digits, "cpu"))
+
+
+def test_smoothed_labels_are_those_of_cross_entropy(digits):
+    targets = OneHotTargets(digits, "cpu", smoothing=0.2)
+    labels = torch.tensor([3, 0, 9])
+    q = targets(labels, None)
+    for row, label in zip(q.tolist(), labels.tolist(), strict=True):
+        assert row == pytest.approx([0.82 if y == label else 0.02 for y in range(10)])
+    logits = torch.randn(3, 10, generator=torch.Generator().manual_seed(0))
+    loss = -(q * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.2))
+    shares = [count / len(digits.train) for count in digits.class_counts("train")]
+    assert targets.priors.tolist() == pytest.approx([0.8 * share + 0.02 for share in shares])
+    assert torch.equal(targets.validation, true_probabilities(digits, "cpu"))  # never smoothed
+
+
+def test_a_student_without_logits_of_its_teacher_is_a_bug(tmp_path):
+    targets, asked, *_ = taught(tmp_path, colourful(), PLAIN, PLAIN, 2.0)
+    with pytest.raises(ValueError, match="need its teacher's logits"):
+        targets(torch.tensor([0]), None)
+    logits = asked.clean[:4]
+    torch.testing.assert_close(targets(torch.zeros(4), logits), F.softmax(logits / 2, 1))
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 1), (10, 3), (10, 10), (10, 25), (7, 4), (1, 3)])
+def test_batches_of_validation_follow_each_other_without_gaps(n, size):
+    batches = [cycled_positions(n, size, update, seed=1) for update in range(3 * n)]
+    assert {len(batch) for batch in batches} == {size}
+    stream = np.concatenate(batches)
+    for start in range(0, len(stream) - n + 1, n):
+        assert sorted(stream[start : start + n]) == list(range(n))
 
 
 def test_validation_batches_are_shuffled_and_cycled():

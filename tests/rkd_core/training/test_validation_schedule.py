@@ -8,7 +8,7 @@ from rkd_core.results.checkpoints import Checkpoints
 from rkd_core.specs import MultiplierOptions, Recipe, run_id
 from rkd_core.training import train
 from rkd_core.training.validation_schedule import ValidationSchedule
-from tests.rkd_core.training.test_arrays import apart_from_company
+from tests.rkd_core.training.arrays.test_arrays import apart_from_company
 from tests.rkd_core.training.test_checkpoints import RECIPE, STEPS, Cut, cut_after
 from tests.rkd_core.training.test_loop import CPU, colourful, student_spec, teacher_spec
 

@@ -26,7 +26,7 @@ from rkd_core.training import train
 from rkd_core.training.optimizer import learning_rate
 from rkd_core.training.run import Run
 from rkd_core.training.steps import EagerSteps, RecordedSteps
-from tests.rkd_core.training.test_arrays import Replay, apart_from_company
+from tests.rkd_core.training.arrays.test_arrays import Replay, apart_from_company
 from tests.rkd_core.training.test_loop import (
     CPU,
     RECIPE,
