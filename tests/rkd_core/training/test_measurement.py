@@ -1,6 +1,7 @@
 """Measurements of a finished training, against plain loops over its network's outputs."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rkd_core.metrics import calibration
 from rkd_core.models.inference import class_confidence, regularization_samples
 from rkd_core.models.predictor import rebuild
 from rkd_core.results import artifacts
-from rkd_core.training import train
+from rkd_core.training import measurement, train
 from tests.rkd_core.training.test_loop import CPU, student_spec, teacher_spec
 
 
@@ -22,7 +23,7 @@ def teacher_and_student(digits, tmp_path_factory):
 
 
 def probabilities(out, row, images, temperature=1.0):
-    """Softmax of a stored model's logits, in plain floats."""
+    """Return the softmax of a stored model's logits, in plain floats."""
     artifact = artifacts.load(out / "artifacts", row["run_id"])
     normalization = artifact.model["normalization"]
     mean, std = (np.reshape(normalization[key], (-1, 1, 1)) for key in ("mean", "std"))
@@ -86,6 +87,23 @@ def test_regularization_samples_are_counted_one_by_one(digits, trained):
         assert (np.abs(np.subtract(found, counts)) <= unsure).all()
         assert 0 < sum(found) < len(images)
         assert teacher[f"{name}_regularization_samples"] is None
+
+
+def test_each_training_image_is_compared_with_its_own_teacher_logits(monkeypatch):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 11)
+    student, teacher = (torch.from_numpy(random.normal(0, 3, (11, 4))) for _ in range(2))
+    parts = [(None, student[a:b]) for a, b in ((0, 5), (5, 10), (10, 11))]
+    monkeypatch.setattr(measurement, "iterate_logits", lambda *_: iter(parts))
+    dataset = SimpleNamespace(classes=4, train=SimpleNamespace(labels=labels))
+    data = SimpleNamespace(dataset=dataset, evaluation_batches=lambda _: None, execution=None)
+    expected = [0] * 4
+    for f, z, y in zip(student.tolist(), teacher.tolist(), labels.tolist(), strict=True):
+        p, q = (math.exp(v[y]) / sum(map(math.exp, v)) for v in (f, z))
+        expected[y] += p > q
+    found = measurement._compared_with_teacher(None, data, SimpleNamespace(clean=teacher), None)
+    assert found == {"train_regularization_samples": expected}
+    assert 0 < sum(expected) < 11
 
 
 def test_corners_of_confidence():
