@@ -38,7 +38,11 @@ _FILES = ("selection.json", "pareto.png", "pareto.svg", "report.html")
 
 
 def select(
-    records: pa.Table | Path, criterion: Criterion | None = None, estimate: Estimate = "shrunk"
+    records: pa.Table | Path,
+    criterion: Criterion | None = None,
+    estimate: Estimate = "shrunk",
+    metric: str | None = None,
+    cost_matrix: Path | None = None,
 ) -> Selection:
     """Select among completed students; ``analysis.select(...)`` calls this function.
 
@@ -48,19 +52,36 @@ def select(
         criterion: The rule; None for ``Constrained()``.
         estimate: Apply the rule to ``shrunk`` estimates, from predictions if there are any; to
             estimates from ``counts`` alone; or to the ``raw`` accuracies.
+        metric: Figure to maximize instead of accuracy, as for ``--metric``; it needs predictions.
+        cost_matrix: File of costs, as for ``--cost-matrix``.
 
     Raises:
-        UserError: As in ``analysis.selection.select``, or there is nothing to select from.
+        UserError: As in ``analysis.selection.select``, or there is nothing to select from, or the
+            metric is unknown, lacks predictions or excludes the criterion.
     """
     from analysis.runs.combinations import combine
     from analysis.runs.loading import load
     from analysis.runs.outcomes import with_outcomes
+    from analysis.selection.by_metric import ByMetric, with_scores
+    from analysis.selection.outcome import class_names
     from analysis.selection.uncertainty import choose
+    from rkd_core.errors import UserError
 
     if not isinstance(records, Path):
+        if metric is not None or cost_matrix is not None:
+            raise UserError("metric needs predictions: give the results folder, not its records")
         return choose(combine(records), criterion, estimate)
     runs = load(records)
-    candidates = combine(runs.candidates)
+    by = Rule(metric=metric, cost_matrix=cost_matrix)
+    if by.by_metric:
+        if criterion is not None:
+            raise UserError("metric excludes criterion; give one of them")
+        rule = by.resolve(class_names(runs))
+        assert isinstance(rule, ByMetric)
+        candidates = with_scores(combine(runs.students), runs.results, rule)
+        criterion = rule
+    else:
+        candidates = combine(runs.candidates)
     if estimate == "shrunk":
         candidates, _ = with_outcomes(candidates, runs)
     return choose(candidates, criterion, estimate)
@@ -154,7 +175,7 @@ def run(
 
 def _find_plugins(results: Location, rule: Rule) -> None:
     """Search the results folder for the rule if no plug-in of this process registers it."""
-    if rule.criterion is not None:
+    if rule.plugins():
         from rkd_core import plugins
 
         plugins.search(results)
@@ -165,9 +186,9 @@ def _keep_plugins(results: Location, rule: Rule) -> None:
     from rkd_core import plugins
     from rkd_core.errors import UserError
 
-    if rule.criterion is not None:
+    if used := rule.plugins():
         try:
-            plugins.keep(results, [(plugins.criteria, rule.criterion)])
+            plugins.keep(results, used)
         except OSError as error:
             raise UserError(
                 f"nothing could be written to {results}: {error.strerror or error}"

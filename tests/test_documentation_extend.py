@@ -55,5 +55,6 @@ def test_every_kind_has_an_example():
         "methods",
         "objectives",
         "criteria",
+        "metrics",
         "search_strategies",
     ]

@@ -9,6 +9,7 @@ import numpy as np
 from analysis.selection.outcome import Outcome, Prospect
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
+from analysis.views.by_metric import expected_objective, gap, headline, side
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.format import combination
 from analysis.views.shift_gain import shift_gain
@@ -66,7 +67,8 @@ def answer(outcome: Outcome) -> Answer:
         about=" · ".join(parts),
         title=f"Ship {_ship(outcome)}." if advised.ship else f"{advised.title}.",
         why=" ".join(advised.sentences),
-        gain=_gain(outcome),
+        gain=_gain(outcome)
+        + (f" {headline(outcome.measured)}." if outcome.measured is not None else ""),
         undistilled=distillation_gain(outcome) if advised.ship else "",
         beyond_shift=shift_gain(outcome) if advised.ship else "",
         rule=_rule(outcome),
@@ -109,7 +111,8 @@ def _rule(outcome: Outcome) -> str:
             f"No combination has {asked}. This one comes nearest; it misses the constraint by "
             f"{lacks} points."
         )
-    where = "validation" if s.seen.estimated is None else "validation, as estimated,"
+    counted = s.seen.estimated is None or outcome.measured is not None
+    where = "validation" if counted else "validation, as estimated,"
     among = f", among those that have {asked}" if asked else ""
     return f"It has the best {objective} on {where} of {s.combinations.count}{among}."
 
@@ -133,18 +136,15 @@ def _trust(outcome: Outcome) -> str:
     )
     objective = s.criterion.words(s.seen, s.reference, s.selected)[0]
     if objective != f"{outcome.worst_name} accuracy":
-        expected += (
-            f" The expected {objective} is {percent(sure.corrected)} % "
-            f"({interval(*sure.interval)})."
-        )
-    side = "above" if sure.optimism >= 0 else "below"
-    expected += f" Validation is {percent(abs(sure.optimism))} points {side} the expected figure."
+        expected += f" The expected {objective} is {expected_objective(outcome)}."
+    excess = f"{gap(outcome, sure.optimism)} {side(outcome)}"
+    expected += f" Validation is {excess} the expected figure."
     if not s.feasible:
         return expected
     return (
         f"{expected} The probability that it is the best is "
         f"{percent(sure.probability_best[s.selected], 0)} %; the expected shortfall in {objective} "
-        f"is {percent(sure.expected_regret)} points."
+        f"is {gap(outcome, sure.expected_regret)}."
     )
 
 

@@ -26,6 +26,7 @@ from analysis.report.slider import asked, choices, slider
 from analysis.report.teachers import teaching
 from analysis.runs.loading import Runs
 from analysis.selection.outcome import Outcome
+from analysis.views.by_metric import rows
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
@@ -93,6 +94,8 @@ def render(
         nine=nine(outcome),
         groups=group_rows(outcome),
         definition=DEFINITION,
+        measured=outcome.measured,
+        by_metric=[] if outcome.measured is None else [*rows(outcome.measured)],
         teaching=teaching(outcome, runs),
         buckets=payload["buckets"],
         gains=payload["gains"],

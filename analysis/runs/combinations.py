@@ -27,6 +27,7 @@ from analysis.runs.columns import (
 )
 from analysis.runs.frontier import pareto_frontier
 from analysis.runs.outcomes import Outcomes
+from analysis.runs.scores import Scores
 from rkd_core.errors import UserError
 from rkd_core.metrics import (
     average_accuracy,
@@ -110,6 +111,8 @@ class Combinations:
     """Correct predictions; of a shifted student by shifts fitted to other images."""
     outcomes: Outcomes | None = None
     """Correctness of each run on each validation image; None if unknown or not to be used."""
+    scores: Scores | None = None
+    """Scores by a metric; None if the rule uses accuracies only, and in parts."""
 
     def __len__(self) -> int:
         return int(self.start.size)
@@ -207,7 +210,8 @@ class Combinations:
         """Return consecutive combinations by themselves."""
         runs = slice(self.runs(one.start).start, self.runs(one.stop - 1).stop)
         of_runs = ("run_id", "teacher_id", "seed", "class_total", "class_correct")
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "outcomes"}
+        of_rows = [f.name for f in fields(self) if f.name not in ("outcomes", "scores")]
+        columns = {name: getattr(self, name) for name in of_rows}
         cut = {name: v[runs if name in of_runs else one] for name, v in columns.items()}
         cut["start"] = cut["start"] - self.start[one.start]
         return Combinations(**cut, outcomes=self.outcomes and self.outcomes.part(runs))

@@ -43,13 +43,26 @@ class Accuracies:
     """Accuracies at the criterion's ``worst_k``; standard errors are those of the counts."""
     estimated: FloatArray | None = None
     """Estimated recalls ``(combinations, classes)``; None for those of the counts."""
+    scored: FloatArray | None = None
+    """Scores by a metric, ``(combinations,)``; None for those of the combinations."""
 
     @classmethod
-    def of_draw(cls, draw: Draw, counted: Accuracies) -> Accuracies:
-        """Return the accuracies of one draw."""
+    def of_draw(cls, draw: Draw, counted: Accuracies, place: int = 0) -> Accuracies:
+        """Return the accuracies of one draw, with the scores of the draw at a place."""
         raw, average = counted.means, draw.average(counted.combinations.share)
         means = Means(average, raw.average_se, draw.worst_k, raw.worst_k_se)
-        return cls(counted.combinations, means, draw.recalls)
+        scores = counted.combinations.scores
+        drawn = None if scores is None else scores.centered
+        scored = None if drawn is None or not len(drawn) else drawn[place % len(drawn)]
+        return cls(counted.combinations, means, draw.recalls, scored)
+
+    @property
+    def score(self) -> FloatArray:
+        """Scores by the metric of the rule, ``(combinations,)``; higher ones are better."""
+        if self.scored is not None:
+            return self.scored
+        assert self.combinations.scores is not None
+        return self.combinations.scores.values
 
     @cached_property
     def recalls(self) -> FloatArray:

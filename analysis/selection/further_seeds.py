@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.runs.columns import FloatArray
 from analysis.selection import Selection
+from analysis.selection.by_metric import ByMetric
 from analysis.selection.criteria import Accuracies, Constrained, Lexicographic
 from analysis.selection.posterior import Posterior, fit
 from analysis.selection.uncertainty import Estimate, Uncertainty, decide
@@ -94,6 +95,8 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
     """
     if not 0 < target < 1:
         raise UserError(f"target-regret must be a fraction above 0, such as 0.005, not {target:g}")
+    if isinstance(selection.criterion, ByMetric):
+        raise UserError("target-regret needs a rule on accuracies: leave out --metric")
     if isinstance(selection.criterion, Lexicographic):
         raise UserError("target-regret needs a rule with one figure to maximize, not --order")
     if uncertainty is not None and not selection.combinations.unshifted.all():

@@ -14,6 +14,7 @@ from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import WITHOUT_TEACHER, Runs
 from analysis.runs.outcomes import with_outcomes
 from analysis.selection import Selection
+from analysis.selection.by_metric import ByMetric, with_scores
 from analysis.selection.criteria import Criterion
 from analysis.selection.intervals import (
     Interval,
@@ -22,6 +23,7 @@ from analysis.selection.intervals import (
     interval,
     worst_k_interval,
 )
+from analysis.selection.measured import Measured, measured
 from analysis.selection.uncertainty import Estimate, Uncertainty, decide
 from analysis.selection.undistilled import Undistilled, undistilled
 from rkd_core.errors import UserError
@@ -112,6 +114,8 @@ class Outcome:
     unpaired: str
     """Reason for an uncertainty without predictions, such as missing ones; empty otherwise."""
     prospects: Prospects
+    measured: Measured | None = None
+    """Figures by the metric of the rule; None if the rule uses accuracies only."""
 
     @property
     def subject(self) -> str:
@@ -138,6 +142,8 @@ def assess(
     candidates, unpaired = combine(runs.candidates), ""
     if estimate != "counts":
         candidates, unpaired = with_outcomes(candidates, runs)
+    if isinstance(criterion, ByMetric):
+        candidates = with_scores(candidates, runs.results, criterion)
     selection, uncertainty, unsaid = decide(candidates, criterion, estimate)
     worst_k = selection.criterion.worst_k
     tables = [runs.students, runs.variants, *([runs.shifted] if runs.shifted is not None else [])]
@@ -162,6 +168,7 @@ def assess(
         unsaid=unsaid,
         unpaired=unpaired,
         prospects=_prospects(selection, test, held_out, uncertainty),
+        measured=measured(runs.results, selection, class_names(runs)),
     )
 
 

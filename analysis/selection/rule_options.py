@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from analysis.runs.loading import Runs
     from analysis.selection.criteria import Criterion, Group, Measure
     from analysis.selection.outcome import Outcome
+    from rkd_core.plugins import Registry
 
 __all__ = ["Rule", "add_options", "load_plugins", "rule_of"]
 
@@ -90,6 +91,20 @@ class Rule:
     criterion: str | None = _option(
         None, "apply the rule that a plug-in registers under this name", metavar="NAME"
     )
+    metric: str | None = _option(
+        None,
+        "maximize the worst-k classes by this metric instead of accuracy: precision, f1, auroc, "
+        "average_precision, top-5 (or another number), ece, cost, or a name that a plug-in "
+        "registers; the constraint stays on the average accuracy",
+        metavar="NAME",
+    )
+    cost_matrix: Path | None = _option(  # noqa: RUF009
+        None,
+        "costs of --metric cost as .csv, .json or .npy: a row for each true class and a column for "
+        "each predicted one, numbers only",
+        type=Path,
+        metavar="FILE",
+    )
     estimate: Literal["raw", "counts", "shrunk"] = _option(
         "shrunk",
         "apply the rule to accuracies as counted (raw), or to estimates from all combinations "
@@ -132,8 +147,24 @@ class Rule:
         """
         from analysis.selection.outcome import assess, class_names
 
-        considered = runs if self.shifts else replace(runs, shifted=None)
+        by_accuracy = not self.by_metric
+        considered = runs if self.shifts and by_accuracy else replace(runs, shifted=None)
         return assess(considered, self.resolve(class_names(runs)), self.estimate)
+
+    def plugins(self) -> list[tuple[Registry, str]]:
+        """Return the registries and names of the objects that plug-ins may have registered."""
+        from rkd_core import plugins
+        from rkd_core.metrics import per_class
+
+        used = [] if self.criterion is None else [(plugins.criteria, self.criterion)]
+        if self.metric is not None and not per_class.is_built_in(self.metric):
+            used.append((plugins.metrics, self.metric))
+        return used
+
+    @property
+    def by_metric(self) -> bool:
+        """Whether the rule maximizes another figure than accuracy."""
+        return self.metric not in (None, "recall") or self.cost_matrix is not None
 
     def groups(self) -> dict[str, list[str]] | None:
         """Return the groups of ``groups_file``; None without such a file.
@@ -179,6 +210,7 @@ class Rule:
             "--floor": bool(self.floor),
             "--order": self.order is not None,
             "--criterion": self.criterion is not None,
+            "--metric": self.by_metric,
         }
         rules = [name for name, is_given in given.items() if is_given]
         if len(rules) > 1:
@@ -186,7 +218,7 @@ class Rule:
         if self.tolerance and rules and rules != ["--order"]:
             raise UserError(f"{rules[0]} excludes --tolerance")
         constrained = self.margin, self.keep, self.reference, self._grouped
-        if rules and constrained != (None, "average", "standard", False):
+        if rules and rules != ["--metric"] and constrained != (None, "average", "standard", False):
             raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
 
     def _constrained(self, names: ClassNames | None) -> Criterion:
@@ -203,7 +235,13 @@ class Rule:
         else:
             against = _fraction(self.reference, "--reference")
         group = self._group(names) if self._grouped and names is not None else None
-        return Constrained(self.worst_k, fixed, errors, self.keep, against, group, self.tolerance)
+        rule = Constrained(self.worst_k, fixed, errors, self.keep, against, group, self.tolerance)
+        if not self.by_metric:
+            return rule
+        from analysis.selection.metrics import by_metric
+
+        known = None if names is None else names.names
+        return by_metric(rule, self.metric, self.cost_matrix, known)
 
     def _floors(self) -> dict[str, float]:
         """Return the minimum recalls by class name, as written."""
@@ -270,7 +308,7 @@ def load_plugins(places: Iterable[str]) -> None:
     Raises:
         UserError: A module does not exist, cannot be imported, or registers nothing.
     """
-    from analysis.selection import criteria  # noqa: F401  (checks what is registered)
+    from analysis.selection import criteria, metrics  # noqa: F401  (check what is registered)
     from rkd_core import plugins
 
     try:

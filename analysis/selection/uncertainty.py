@@ -221,7 +221,7 @@ def _assess(
     regret, objective = np.zeros(number), np.zeros(number)
     recalls = np.empty((number, posterior.present.size))
     for i, draw in enumerate(chain.from_iterable(draws)):
-        accuracies = Accuracies.of_draw(draw, counted)
+        accuracies = Accuracies.of_draw(draw, counted, i)
         values = rule.objective(accuracies)
         admitted = rule.shortfall(accuracies, reference) <= 0
         admissible += admitted
@@ -234,6 +234,9 @@ def _assess(
             rows = rows[key[rows] >= key[rows].max()]
         best[rows[0]] += 1
         regret[i] = max(columns[rows[0], -1] - objective[i], 0.0)
+    scores = selection.combinations.scores
+    if scores is not None:
+        objective -= scores.optimism(selection.admitted)
     wide = _Draws(worst_k, average, objective, recalls)
     if posterior.untold.any():
         wide = _widened(posterior, selection, counted, wide)
@@ -252,7 +255,7 @@ def _assess(
         expected_regret=float(regret.mean()),
         optimism=float(said - objective.mean()),
         corrected=float(objective.mean()),
-        interval=_interval(wide.objective),
+        interval=_interval(wide.objective) if scores is None else interval(wide.objective),
         shared=posterior.shared,
         outlook=Outlook(wide.recalls, seed, float(np.nan_to_num(posterior.shared))),
         runners_up=tuple(_minus(place, chosen, worst_k, average) for place in selection.runners_up),
@@ -289,7 +292,7 @@ def _widened(
         average[block] = many.average(counted.combinations.share)
         recalls[block] = many.recalls[:, chosen]
         for place, draw in zip(range(block.start, block.stop), many, strict=True):
-            values = rule.objective(Accuracies.of_draw(draw, counted))
+            values = rule.objective(Accuracies.of_draw(draw, counted, place))
             objective[place] = values.reshape(len(values), -1)[chosen, -1]
     return _Draws(
         worst_k=worst_k + (draws.worst_k.mean(axis=0) - worst_k.mean(axis=0)),

@@ -12,6 +12,7 @@ from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import Runs
 from analysis.runs.outcomes import with_outcomes
 from analysis.selection import Selection, best_first
+from analysis.selection.by_metric import ByMetric, with_scores
 from analysis.selection.criteria import Accuracies
 from analysis.selection.intervals import Interval, Prospect, interval
 from analysis.selection.shift_levels import fit_levels
@@ -77,6 +78,8 @@ def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistil
         joint, _ = with_outcomes(joint, runs)
     of_grid = joint.variant.is_null().to_numpy(zero_copy_only=False)
     grid, others = np.flatnonzero(of_grid), np.flatnonzero(~of_grid)  # both in their own order
+    if isinstance(selection.criterion, ByMetric):
+        joint = with_scores(joint, runs.results, selection.criterion, draw=False)
     rule, selected, reference = (
         selection.criterion,
         grid[selection.selected],
@@ -135,4 +138,6 @@ def _rows(accuracies: Accuracies, rows: IntArray) -> Accuracies:
     """Return the accuracies of some combinations, for the objective of a rule."""
     m = accuracies.means
     chosen = (column[rows] for column in (m.average, m.average_se, m.worst_k, m.worst_k_se))
-    return Accuracies(accuracies.combinations, Means(*chosen), accuracies.recalls[rows])
+    scores = accuracies.combinations.scores
+    scored = None if scores is None else accuracies.score[rows]
+    return Accuracies(accuracies.combinations, Means(*chosen), accuracies.recalls[rows], scored)

@@ -12,6 +12,7 @@ from analysis.selection.intervals import CONFIDENCE
 from analysis.selection.outcome import Interval, Outcome, combination_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.undistilled import Undistilled
+from analysis.views.by_metric import headline, runner_up
 from analysis.views.tables import teacher_of
 from rkd_core.metrics import recalls
 from rkd_core.text.numbers import decimal, interval, percent, plural, points
@@ -38,6 +39,8 @@ def answer(outcome: Outcome, width: int = 80) -> list[Text]:
     if selection.selected == selection.reference:
         lines.append(Text("This is standard distillation: nothing else is better by this rule."))
     lines.append(_on_test(outcome))
+    if outcome.measured is not None:
+        lines.append(Text(headline(outcome.measured)))
     return [*lines, *_beside(outcome), *_beyond_shift(outcome), *_runners_up(outcome)]
 
 
@@ -148,6 +151,12 @@ def _runners_up(outcome: Outcome) -> Iterator[Text]:
         if sure is None:
             worst = means.worst_k[place] - means.worst_k[selection.selected]
             yield Text(f"{line}, {worst_name} {_more(worst)} on validation, as counted")
+        elif outcome.measured is not None:
+            probability, difference = runner_up(outcome, place)
+            yield Text(
+                f"{line}, {outcome.measured.rule.worst_name} worse with probability "
+                f"{_chance(probability)}: {difference}, on validation"
+            )
         else:
             gain = sure.runners_up[rank].worst_k
             yield Text(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import analysis
 import rkd_core
-from rkd_core import plugins, records
+from rkd_core import records
 from rkd_core.records import predictions, shifts
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
@@ -94,8 +94,9 @@ def key_of(
         compared = None if run_ids is None else sorted({*run_ids})
     except TypeError:  # a malformed plan, which its next reader rejects
         compared = None
-    groups = "" if rule.groups_file is None else _sum(rule.groups_file)
-    code = "" if rule.criterion is None else plugins.criteria.digest(rule.criterion)
+    given = (rule.groups_file, rule.cost_matrix)
+    groups = ["" if path is None else _sum(path.expanduser()) for path in given]
+    code = [registry.digest(name) for registry, name in rule.plugins()]
     asked = repr((astuple(rule), code, family, others))
     on_val = files.identities(results / predictions.FOLDER / "val", recent=True)
     of_val = [pair for pair in sorted(on_val.items()) if pair[0][0] != "."]

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from analysis.runs.combinations import combine
 from analysis.selection import select
+from analysis.selection.by_metric import ByMetric
 from analysis.selection.criteria import Criterion
 from analysis.selection.outcome import combination_name
 from rkd_core.errors import UserError
@@ -20,12 +21,15 @@ def best_so_far(students: pa.Table, criterion: Criterion | None = None) -> str |
     Args:
         students: Completed student records in the columns of ``rkd_core.records.SCHEMA``; those
             of methods outside the grid are not candidates.
-        criterion: The rule; None for ``Constrained()``.
+        criterion: The rule; None for ``Constrained()``. One by a metric, which needs
+            predictions, is replaced by that by accuracy.
 
     Returns:
         Two lines, or None while there is no standard distillation to compare with.
     """
     students = students.filter(pc.is_null(students["variant"]))
+    if isinstance(criterion, ByMetric):
+        criterion = criterion.by_accuracy()
     try:
         selection = select(combine(students), criterion)
     except UserError:

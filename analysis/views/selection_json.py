@@ -10,6 +10,7 @@ from typing import Any
 from analysis.runs.columns import FloatArray, IntArray, objective_names
 from analysis.runs.combinations import Combinations, Means
 from analysis.runs.groups import Groupings, accuracies, groupings
+from analysis.selection.measured import Measured
 from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE, Uncertainty
@@ -48,6 +49,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     intervals: ``other_images`` is estimated from validation and describes the ``subject``,
     ``such_a_test`` predicts a test set with as many images of each class, and ``test_alone`` has
     the test figures with intervals from the test counts alone.
+
+    ``metric`` has the figures by the metric of ``--metric``: of every class, then of the worst ones
+    (or the group) and the average; None without it. With a metric of which lower figures are
+    better, ``corrected`` and ``interval`` are negated.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference
@@ -94,6 +99,26 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "undistilled": _undistilled(outcome),
         "beyond_shift": _beyond_shift(outcome),
         "methods": _methods(outcome),
+        "metric": None if outcome.measured is None else _by_metric(outcome.measured),
+    }
+
+
+def _by_metric(measured: Measured) -> dict[str, Any]:
+    """Return the figures by the metric of the rule, by class and for the worst and the average."""
+    rule = measured.rule
+    return {
+        "name": rule.figure.name,
+        "lower_is_better": rule.figure.lower_is_better,
+        "rows": list(measured.rows),
+        **{
+            split: {
+                "standard_distillation": _numbers(found.standard),
+                "selected": _numbers(found.selected),
+                "interval": [_numbers(ends) for ends in found.interval.T],
+                "gain_interval": [_numbers(ends) for ends in found.gain.T],
+            }
+            for split, found in (("val", measured.val), ("test", measured.test))
+        },
     }
 
 

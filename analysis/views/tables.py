@@ -114,6 +114,7 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
         methods(outcome),
         _classes(runs, outcome),
         groups(outcome),
+        _by_metric(outcome),
     ]
     return [sheet for sheet in found if sheet.rows]
 
@@ -322,6 +323,30 @@ def groups(outcome: Outcome) -> Sheet:
     ]
     caption = f"Mean accuracy of the classes of each group ({DEFINITION}): {_title(outcome)}"
     return Sheet("groups", caption, tuple(columns), tuple(rows))
+
+
+def _by_metric(outcome: Outcome) -> Sheet:
+    """Return the figures by the metric of the rule; no rows without a metric."""
+    found, columns = outcome.measured, [Column("class", "class")]
+    if found is None:
+        return Sheet("metric", "", tuple(columns), ())
+    metric = found.rule.figure
+    cells: list[Sequence[Cell]] = [found.rows]
+    for (split, name), own in zip(_SPLITS, (found.val, found.test), strict=True):
+        for key, heading, values in (
+            ("standard", "standard distillation", own.standard),
+            ("selected", "selected", own.selected),
+            ("selected_low", "selected, low", own.interval[0]),
+            ("selected_high", "selected, high", own.interval[1]),
+            ("gain_low", "difference, low", own.gain[0]),
+            ("gain_high", "difference, high", own.gain[1]),
+        ):
+            columns.append(Column(f"{key}_{split}", heading, name, metric.fraction))
+            of_column = values.tolist()
+            cells.append([Accuracy(v) for v in of_column] if metric.fraction else of_column)
+    lower = " (lower is better)" if metric.lower_is_better else ""
+    caption = f"{metric.title}{lower} of each class: {_title(outcome)}"
+    return Sheet("metric", caption, tuple(columns), tuple(zip(*cells, strict=True)))
 
 
 def _splits(outcome: Outcome) -> Iterator[Column]:

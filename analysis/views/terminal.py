@@ -17,6 +17,7 @@ from analysis.selection.outcome import Interval, Outcome, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.answer import answer
+from analysis.views.by_metric import expected_objective, gap, side
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.shift_gain import shift_gain
 from analysis.views.tables import (
@@ -223,7 +224,7 @@ def _setting(outcome: Outcome, width: int) -> Text:
     objective, least = selection.criterion.words(
         selection.seen, selection.reference, selection.selected
     )
-    raw = selection.seen.estimated is None
+    raw = selection.seen.estimated is None or outcome.measured is not None
     rule = f"best {'validation' if raw else 'estimated'} {objective} of "
     rule += selection.combinations.count + (f", at {least}" if least else "")
     indent = " " * 6
@@ -253,14 +254,12 @@ def _sure(outcome: Outcome, width: int) -> list[Text]:
             average = f"average {_within(prospect.average)}"
             lines += _pair(f"{label:<17}", Text(worst), Text(f"  {average}"), width)
     if objective != f"{outcome.worst_name} accuracy":
-        estimate = Interval.of(sure.corrected, sure.interval)
-        lines.append(Text(f"  {objective} on other images {_within(estimate)}"))
-    side = "above" if sure.optimism >= 0 else "below"
-    optimism = f"{percent(abs(sure.optimism))} points {side} the expected {objective}"
+        lines.append(Text(f"  {objective} on other images {expected_objective(outcome)}"))
+    optimism = f"{gap(outcome, sure.optimism)} {side(outcome)} the expected {objective}"
     lines.append(Text(f"Validation is {optimism}"))
     if selection.feasible:
         chance = f"{sure.probability_best[best]:.0%} probability of being the best"
-        regret = f"expected shortfall in {objective} {percent(sure.expected_regret)} points"
+        regret = f"expected shortfall in {objective} {gap(outcome, sure.expected_regret)}"
         line = Text(f"{chance}; {regret}")
         lines += [line] if line.cell_len <= width else [Text(f"{chance};"), Text(f"  {regret}")]
     return lines

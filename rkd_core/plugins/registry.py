@@ -27,6 +27,7 @@ __all__ = [
     "keep",
     "load",
     "methods",
+    "metrics",
     "networks",
     "objectives",
     "search_strategies",
@@ -285,9 +286,10 @@ datasets = Registry("data set", "datasets")
 methods = Registry("method", "methods")
 objectives = Registry("objective", "objectives")
 criteria = Registry("criterion", "criteria")
+metrics = Registry("metric", "metrics")
 search_strategies = Registry("search strategy", "search_strategies")
 
-_REGISTRIES = (networks, datasets, methods, objectives, criteria, search_strategies)
+_REGISTRIES = (networks, datasets, methods, objectives, criteria, metrics, search_strategies)
 
 
 def load(places: Iterable[str]) -> None:

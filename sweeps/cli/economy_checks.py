@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from analysis.selection.by_metric import ByMetric
 from analysis.selection.criteria import Constrained, Criterion
 from rkd_core.errors import UserError, require
+from rkd_core.records.predictions import Kept
 from rkd_core.specs import HoldoutRule
 from sweeps.cli import method_names
 from sweeps.cli.budget import Budget, search_of
@@ -11,7 +13,13 @@ from sweeps.cli.options import Options
 from sweeps.cli.repeats import repeats
 from sweeps.search.strategies import STRATEGIES, options_of
 
-__all__ = ["average_constraint", "check_economy", "check_given_logits", "check_temperature"]
+__all__ = [
+    "average_constraint",
+    "check_economy",
+    "check_given_logits",
+    "check_metric",
+    "check_temperature",
+]
 
 _TEMPERATURES = (0.01, 1000.0)  # beyond, a softmax is one-hot or uniform in float32
 
@@ -35,6 +43,7 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
     """
     if (
         isinstance(criterion, Constrained)
+        and not isinstance(criterion, ByMetric)
         and criterion.keep == "average"
         and criterion.reference != "best"
         and criterion.group is None
@@ -42,7 +51,28 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
         return criterion
     raise UserError(
         f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
-        "--weight, --order, --floor, --group, --criterion, --keep balanced and --reference best"
+        "--weight, --order, --floor, --metric, --group, --criterion, --keep balanced and "
+        "--reference best"
+    )
+
+
+def check_metric(criterion: Criterion, kept: Kept) -> None:
+    """Check that the predictions that will be kept suffice for the metric of the rule.
+
+    Args:
+        criterion: The selection rule.
+        kept: Logits of validation images that will be kept.
+
+    Raises:
+        UserError: They do not.
+    """
+    if not isinstance(criterion, ByMetric):
+        return
+    flag, needs = f"--metric {criterion.figure.name}", criterion.figure.needs
+    require(kept != "none", f"{flag} needs predictions: leave out --keep-predictions none")
+    require(
+        needs != "logits" or kept == "full",
+        f"{flag} needs the logits of all classes: pass --keep-predictions full",
     )
 
 

@@ -19,12 +19,13 @@ from rkd_core import datasets, objectives, records
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import wait_asleep
 from rkd_core.models import Identity
+from rkd_core.records import predictions
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
 from rkd_core.text.console import Console
 from rkd_core.text.nouns import counted
 from sweeps.cli.budget import search_of
-from sweeps.cli.economy_checks import average_constraint
+from sweeps.cli.economy_checks import average_constraint, check_metric
 from sweeps.cli.options import Options
 from sweeps.display.summary import print_methods, print_plan
 from sweeps.folder.cleanup import set_damaged_aside
@@ -133,6 +134,9 @@ def prepare(
         wait_asleep()
     dataset = load_data(options, data)
     criterion = options.selection.resolve(distinct(dataset.class_names))
+    check_metric(
+        criterion, predictions.form(machine.keep_predictions, len(dataset.val), dataset.classes)
+    )
     if search_of(economy) is not None:
         average_constraint(criterion, "--search")
     joined = not machine.serial and (machine.address is not None or is_running())

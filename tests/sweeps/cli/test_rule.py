@@ -25,6 +25,17 @@ RULES = {
 }
 
 
+def test_both_commands_read_the_same_metric():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    options = parse(["--metric", "f1", "--worst-k", "2", "--margin", "0.01"])
+    check(options)
+    found = options.selection.resolve(NAMES)
+    assert (found.figure.name, found.by_accuracy()) == ("f1", Constrained(2, 0.01))
+    with pytest.raises(UserError, match="unknown --metric 'precison': did you mean precision"):
+        check(parse(["--metric", "precison"]))
+
+
 @pytest.mark.parametrize(("line", "criterion"), RULES.items())
 def test_both_commands_read_the_same_rule(line, criterion):
     parser = argparse.ArgumentParser()

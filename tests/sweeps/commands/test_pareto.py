@@ -48,6 +48,21 @@ def test_a_job_is_resolved_and_printed_and_writes_nothing(tmp_path):
     assert "2 teachers" in screen.file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--metric f1 --keep-predictions none", "--metric f1 needs predictions: leave out"),
+        ("--metric auroc --keep-predictions top", "needs the logits of all classes: pass"),
+        ("--metric top-10", "--metric top-10 needs more than 10 classes"),
+        ("--metric auroc --search informed", "leave out --weight, --order, --floor, --metric"),
+    ],
+)
+def test_metrics_that_could_not_be_computed_are_refused_before_training(tmp_path, line, message):
+    with pytest.raises(UserError, match=message):
+        prepared(tmp_path / "out", "--serial", *line.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_work_is_what_has_no_completed_record(tmp_path):
     job, _ = prepared(tmp_path, "--dry-run")
     first, second, third = job.plan.runs[:3]
