@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.selection.outcome import Outcome
 from analysis.views.tables import NINE, groups, nine_combinations
-from rkd_core.text.numbers import percent, points
+from rkd_core.text.numbers import difference, percent
 
 __all__ = ["Cell", "Group", "Nine", "group_rows", "nine"]
 
@@ -77,6 +77,6 @@ def group_rows(outcome: Outcome) -> list[Group]:
         figures: list[str] = []
         for split in ("val", "test"):
             before, after = row[f"standard_{split}"], row[f"selected_{split}"]
-            figures += [before.text(), after.text(), points(after.mean - before.mean)]
+            figures += [before.text(), after.text(), difference(after.mean, before.mean)]
         rows.append(Group(row["group"], row["classes"], row["train_images"], tuple(figures)))
     return rows

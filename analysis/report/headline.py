@@ -1,19 +1,21 @@
-"""First paragraphs of the report: what to ship, its gain, and its uncertainty."""
+"""First paragraphs of the report: the outcome, what to ship, and its uncertainty."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.selection.outcome import Outcome, Prospect
+from analysis.runs.combinations import Means
+from analysis.selection.intervals import Prospect
+from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
-from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.by_metric import expected_objective, gap, headline, side
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.format import combination
 from analysis.views.shift_gain import shift_gain
-from rkd_core.text.numbers import interval, percent, plural, points, seeds_of, with_error
+from rkd_core.text.numbers import difference, interval, percent, plural, seeds_of, with_error
 
 __all__ = ["Answer", "Line", "answer"]
 
@@ -25,6 +27,8 @@ class Line:
     name: str
     standard: str
     selected: str
+    interval: str
+    """Interval of the selected one; empty without one."""
     gained: str
 
 
@@ -35,11 +39,11 @@ class Answer:
     about: str
     """Data, networks and seeds, in one line."""
     title: str
-    """Sentence on what to ship, or that there is nothing to ship."""
+    """Test accuracies against those of standard distillation, or why there is nothing to ship."""
+    ship: str
+    """Sentence on what to ship; empty if nothing is recommended."""
     why: str
     """Sentences on why nothing is recommended; empty if something is."""
-    gain: str
-    """Sentences on the gain."""
     undistilled: str
     """Sentences on the gain over training without a teacher; empty without such students."""
     beyond_shift: str
@@ -49,7 +53,7 @@ class Answer:
     trust: str
     """Sentences on the uncertainty."""
     lines: tuple[Line, ...]
-    """Validation and test, worst class and average."""
+    """Worst class and average: on test, on other images as estimated, and on validation."""
 
 
 def answer(outcome: Outcome) -> Answer:
@@ -65,10 +69,9 @@ def answer(outcome: Outcome) -> Answer:
     )
     return Answer(
         about=" · ".join(parts),
-        title=f"Ship {_ship(outcome)}." if advised.ship else f"{advised.title}.",
+        title=_title(outcome) if advised.ship else f"{advised.title}.",
+        ship=_ship(outcome) if advised.ship else "",
         why=" ".join(advised.sentences),
-        gain=_gain(outcome)
-        + (f" {headline(outcome.measured)}." if outcome.measured is not None else ""),
         undistilled=distillation_gain(outcome) if advised.ship else "",
         beyond_shift=shift_gain(outcome) if advised.ship else "",
         rule=_rule(outcome),
@@ -77,29 +80,30 @@ def answer(outcome: Outcome) -> Answer:
     )
 
 
+def _title(outcome: Outcome) -> str:
+    """Return the outcome on test, such as ``Worst class 48.5% → 81.8%, average −1.2 points``."""
+    s, test = outcome.selection, outcome.test
+    k = s.criterion.worst_k
+    worst, average = test.worst_k, test.average
+    name = "Worst class" if k == 1 else f"Worst {k} classes"
+    if s.selected == s.reference:
+        figures = f"{name.lower()} {percent(worst[s.selected])}%"
+        return f"Standard distillation: {figures}, average {percent(average[s.selected])}% on test"
+    before = percent(worst[s.reference])
+    change = difference(average[s.selected], average[s.reference])
+    return f"{name} {before}% → {percent(worst[s.selected])}% on test, average {change} points"
+
+
 def _ship(outcome: Outcome) -> str:
     s = outcome.selection
-    if s.selected == s.reference:
-        return f"standard distillation, at temperature {s.combinations.temperature[s.selected]:g}"
-    return combination(s.combinations, s.selected)
-
-
-def _gain(outcome: Outcome) -> str:
-    s, test = outcome.selection, outcome.test
-    worst, average = test.worst_k[s.selected], test.average[s.selected]
+    name = combination(s.combinations, s.selected)
+    by_metric = "" if outcome.measured is None else f" {headline(outcome.measured)}."
     if s.selected == s.reference:
         return (
-            "Nothing else is better by this rule. On test images its "
-            f"{outcome.worst_name} accuracy is {percent(worst)} %, its average "
-            f"{percent(average)} %."
+            f"Ship {name}, which is standard distillation: nothing else is better by this rule."
+            + by_metric
         )
-    gained = points(worst - test.worst_k[s.reference])
-    average_gained = points(average - test.average[s.reference])
-    return (
-        f"On test images its {outcome.worst_name} accuracy is {percent(worst)} %, "
-        f"{gained} points against standard distillation; its average is {percent(average)} %, "
-        f"{average_gained} points."
-    )
+    return f"Ship {name}, instead of standard distillation.{by_metric}"
 
 
 def _rule(outcome: Outcome) -> str:
@@ -118,57 +122,50 @@ def _rule(outcome: Outcome) -> str:
 
 
 def _trust(outcome: Outcome) -> str:
-    """Return sentences on the expected accuracies and the probability of being the best."""
+    """Return sentences on the estimates and the probability of being the best."""
     sure, s = outcome.uncertainty, outcome.selection
     if sure is None:
         said = f" ({outcome.unsaid})" if outcome.unsaid else ""
         return f"The best of many noisy figures looks better than it is; compare test.{said}"
-    prospects, subject = outcome.prospects, outcome.subject
-    expected = f"On other images, {subject} reaches {_figures(outcome, prospects.other_images)}. "
-    if prospects.such_a_test is not None:
-        expected += (
-            "A test set with as many images of each class would show "
-            f"{_figures(outcome, prospects.such_a_test)}. "
-        )
-    expected += (
-        f"The test counts alone give {_figures(outcome, prospects.test_alone)}. Brackets hold "
-        f"{percent(CONFIDENCE, 0)} % intervals."
-    )
     objective = s.criterion.words(s.seen, s.reference, s.selected)[0]
+    said = ""
     if objective != f"{outcome.worst_name} accuracy":
-        expected += f" The expected {objective} is {expected_objective(outcome)}."
+        said = f"The expected {objective} on other images is {expected_objective(outcome)}. "
     excess = f"{gap(outcome, sure.optimism)} {side(outcome)}"
-    expected += f" Validation is {excess} the expected figure."
+    said += f"Validation is {excess} the expected figure."
     if not s.feasible:
-        return expected
+        return said
     return (
-        f"{expected} The probability that it is the best is "
-        f"{percent(sure.probability_best[s.selected], 0)} %; the expected shortfall in {objective} "
+        f"{said} The probability that it is the best is "
+        f"{percent(sure.probability_best[s.selected], 0)}%; the expected shortfall in {objective} "
         f"is {gap(outcome, sure.expected_regret)}."
     )
 
 
-def _figures(outcome: Outcome, prospect: Prospect | None) -> str:
-    assert prospect is not None
-    worst, average = (
-        f"{percent(one.value)} % ({interval(one.low, one.high)})"
-        for one in (prospect.worst_k, prospect.average)
-    )
-    return f"{worst} {outcome.worst_name} and {average} average accuracy"
+def _lines(outcome: Outcome) -> Iterator[Line]:
+    s, sure, prospects = outcome.selection, outcome.uncertainty, outcome.prospects
+    yield from _pair(outcome, "test, counted", outcome.test, prospects.test_alone)
+    if sure is not None and prospects.other_images is not None:
+        where = f"other images, estimated for {outcome.subject}"
+        yield from _pair(outcome, where, sure.expected, prospects.other_images)
+    yield from _pair(outcome, "validation, counted", s.means, None)
 
 
-def _lines(outcome: Outcome) -> list[Line]:
+def _pair(outcome: Outcome, where: str, means: Means, prospect: Prospect | None) -> Iterator[Line]:
     s = outcome.selection
-    lines = []
-    for split, m in (("validation", s.means), ("test", outcome.test)):
-        for name, values, errors in (
-            (outcome.worst_name, m.worst_k, m.worst_k_se),
-            ("average", m.average, m.average_se),
-        ):
-            standard, selected = (
-                with_error(values[i], errors[i] if s.combinations.seeds[i] > 1 else np.nan)
-                for i in (s.reference, s.selected)
-            )
-            gained = points(values[s.selected] - values[s.reference])
-            lines.append(Line(f"{name}, {split}", standard, selected, gained))
-    return lines
+    counted = means is not (outcome.uncertainty and outcome.uncertainty.expected)
+    for name, values, errors, ends in (
+        (outcome.worst_name, means.worst_k, means.worst_k_se, prospect and prospect.worst_k),
+        ("average", means.average, means.average_se, prospect and prospect.average),
+    ):
+        standard, selected = (
+            with_error(values[i], errors[i] if counted and s.combinations.seeds[i] > 1 else np.nan)
+            for i in (s.reference, s.selected)
+        )
+        yield Line(
+            f"{name}, {where}",
+            standard,
+            selected,
+            interval(ends.low, ends.high) if ends else "",
+            difference(values[s.selected], values[s.reference]),
+        )

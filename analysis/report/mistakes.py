@@ -193,7 +193,7 @@ def _shares(counts: Array) -> Array:
 
 
 def _percent(share: float) -> str:
-    return f"{percent(share, 0)} %"
+    return f"{percent(share, 0)}%"
 
 
 def _pairs(

@@ -3,14 +3,16 @@
 (() => {
 const nonce = document.currentScript.nonce;
 const $ = (id) => document.getElementById(id);
-const ACCENT = "#dd6430", GREY = "#85898f", COOL = ["#8fc7dd", "#6a5bc4"];
+const ACCENT = "#dd6430", GREY = "#85898f", COOL = ["#3f9bbf", "#6a5bc4"];
 const ROUNDING = 1e-12; // as in analysis.selection
 const MOST_BARS = 30;
 const SPLITS = ["val", "test"], WHERE = { val: "validation", test: "test" };
 // Values of the grid in a panel: on validation those that the rule used, which may be estimates.
 const shownOf = (split) => data.pareto.grid[split === "val" && data.pareto.estimated ? "sure" : split];
 const CONFIG = { displayModeBar: false, responsive: true, showTips: false };
-let data, chosen, margin; // the payload; the chosen combination; null for the selection's own rule
+// The payload; the chosen combination; the slider's margin, null for the selection's own rule; the
+// combination that a click has pinned, null for none.
+let data, chosen, margin, pinned = null;
 
 const inflate = async (id) => {
   const bytes = Uint8Array.from(atob($(id).textContent), (letter) => letter.charCodeAt(0));
@@ -25,6 +27,8 @@ const points = (value) => {
   const shown = (100 * value).toFixed(1);
   return +shown === 0 ? "0.0" : shown.replace("-", "−").replace(/^(?=\d)/, "+");
 };
+// Differences of percentages as they are shown, so that the figures add up.
+const difference = (after, before) => (after == null || before == null ? "–" : points((percent(after) - percent(before)) / 100));
 const element = (tag, text, attributes = {}) => {
   const made = Object.assign(document.createElement(tag), attributes);
   made.textContent = text;
@@ -42,21 +46,22 @@ const choice = (points) => {
 const givenUp = () => +($("margin").value * data.step).toFixed(2);
 
 const choose = () => {
-  chosen = margin === null ? data.pareto.selected : choice(margin);
+  chosen = pinned ?? (margin === null ? data.pareto.selected : choice(margin));
   const { grid: g, worst } = data.pareto;
   const own = $("given-up").dataset.default, shown = margin === null ? +own : margin;
   const some = shown < 0 ? `${(-shown).toFixed(2)} points more` : `${shown.toFixed(2)} points`;
-  const words = margin === null && own === "" ? "as the selection’s own rule has it" : some;
-  $("given-up").textContent = margin === null && own !== "" ? `${words} (the selection’s own rule)` : words;
-  $("rule").hidden = margin === null;
-  const name = `teacher ${g.teacher[chosen]}, student ${g.student[chosen]}, T ${g.temperature[chosen]}`;
+  const rule = margin === null && own === "" ? "as the selection’s own rule has it" : some;
+  const words = pinned === null ? rule : "pinned by hand";
+  $("given-up").textContent = pinned === null && margin === null && own !== "" ? `${words} (the selection’s own rule)` : words;
+  $("rule").hidden = margin === null && pinned === null;
+  const name = g.name[chosen];
   $("margin").setAttribute("aria-valuetext", `${words}: ${name}`);
   $("chosen").replaceChildren(element("b", name));
   if (chosen === data.pareto.reference) $("chosen").append(" – that is standard distillation");
 
   const figures = SPLITS.flatMap((split) => [["worst", worst], ["average", "average"]].map(([key, title]) => {
-    const values = shownOf(split)[key], value = element("dd", `${percent(values[chosen])} %`), group = document.createElement("div");
-    value.append(element("small", points(values[chosen] - values[data.pareto.reference])));
+    const values = shownOf(split)[key], value = element("dd", `${percent(values[chosen])}%`), group = document.createElement("div");
+    value.append(element("small", difference(values[chosen], values[data.pareto.reference])));
     group.append(element("dt", `${title}, ${WHERE[split]}${split === "val" && data.pareto.estimated ? ", estimated" : ""}`), value);
     return group;
   }));
@@ -65,12 +70,19 @@ const choose = () => {
   const level = data.asked === null || words !== some ? null : 100 * data.asked - shown;
   for (const split of SPLITS) {
     const plot = $(`pareto-${split}`);
+    plot.setAttribute("aria-label", finding(split));
     if (!plot.data) continue;
     // Update only the shapes, so that ten thousand points are not redrawn when one moves.
     const asked = split === "val" && level !== null ? [constraint(level)] : [];
     Plotly.relayout(plot, { shapes: [...asked, ...marker(split), ...marks(split)] });
   }
   drawBars();
+};
+
+const finding = (split) => {
+  const shown = shownOf(split), { worst, reference } = data.pareto;
+  const figures = (i) => `${worst} ${percent(shown.worst[i])}%, average ${percent(shown.average[i])}%`;
+  return `On ${WHERE[split]}: chosen ${figures(chosen)}; standard distillation ${figures(reference)}. The left and right arrow keys move along the frontier, Enter pins.`;
 };
 
 /* ---- The Pareto figure ------------------------------------------------------------------- */
@@ -108,22 +120,10 @@ const marks = (split) => {
   return [label(reference, "standard distillation", chosen), label(chosen, "chosen", reference)];
 };
 const describe = (table, name, i) => {
-  const lines = [`<b>${plain(name)}</b>`];
-  for (const split of SPLITS) {
-    const t = table[split], error = (key) => (t[key][i] == null ? "" : ` ± ${percent(t[key][i])}`);
-    lines.push(WHERE[split],
-      `   ${plain(data.pareto.worst)} ${percent(t.worst[i])}${error("worst_se")}`,
-      `   average ${percent(t.average[i])}${error("average_se")}, balanced ${percent(t.balanced[i])}`,
-      `   worst is ${plain(data.pareto.names[t.worst_class[i]])}`);
-  }
-  if (table.sure) {
-    const t = table.sure, range = (key) => t[`${key}_interval`].map((ends) => percent(ends[i])).join(" to ");
-    lines.push(`to expect (${percent(data.pareto.confidence, 0)} %)`,
-      `   ${plain(data.pareto.worst)} ${percent(t.worst[i])} (${range("worst")})`,
-      `   average ${percent(t.average[i])} (${range("average")})`,
-      `   admitted ${percent(t.admitted[i], 0)} %, best of all ${percent(t.best[i], 0)} %`);
-  }
-  lines.push(`${table.seeds[i]} seed${table.seeds[i] === 1 ? "" : "s"}`);
+  const seeds = `${table.seeds[i]} seed${table.seeds[i] === 1 ? "" : "s"}`;
+  const figures = (values) => `${plain(data.pareto.worst)} ${percent(values.worst[i])}%, average ${percent(values.average[i])}%`;
+  const lines = [`<b>${plain(name)}</b>, ${seeds}`, ...SPLITS.map((split) => `${WHERE[split]}: ${figures(table[split])}`)];
+  if (table.sure) lines.push(`other images: ${figures(table.sure)}; best of all with ${percent(table.sure.best[i], 0)}%`);
   return lines.join("<br>");
 };
 const coloured = () => {
@@ -157,14 +157,13 @@ const drawPareto = (split) => {
   const { grid: g, methods, worst, frontier, reference } = data.pareto;
   const hundred = (values) => values.map((v) => (v == null ? null : 100 * v));
   const x = hundred(shownOf(split).average), y = hundred(shownOf(split).worst);
-  const name = (i) => `teacher ${g.teacher[i]}, student ${g.student[i]}, T ${g.temperature[i]}`;
   const many = x.length > 400;
   const colours = coloured();
   const here = (test) => x.map((_, i) => i).filter((i) => test(colours.color[i] === null));
   const grid = (rows, marker) => ({
     type: "scatter", mode: "markers", x: rows.map((i) => x[i]), y: rows.map((i) => y[i]), meta: "grid", customdata: rows,
-    text: rows.map((i) => describe(g, name(i), i)), hovertemplate: "%{text}<extra></extra>",
-    marker: { size: many ? 5 : 8, opacity: many ? 0.6 : 0.85, line: { width: 0 }, ...marker },
+    text: rows.map((i) => describe(g, g.name[i], i)), hovertemplate: "%{text}<extra></extra>",
+    marker: { size: many ? 5 : 8, opacity: many ? 0.75 : 1, line: { width: 0 }, ...marker },
   });
   const plainRows = here((none) => none), rampRows = here((none) => !none);
   const traces = [
@@ -189,9 +188,12 @@ const drawPareto = (split) => {
       yaxis: { ...axis(`${plain(worst)} on ${WHERE[split]}, %`), range: under(around(y, hundred(methods[split].worst ?? []))) },
     }), CONFIG);
 };
+const pin = (index) => { pinned = index; choose(); };
 const walk = (split) => {
   let at = -1;
+  $(`pareto-${split}`).on("plotly_click", ({ points: [point] }) => { if (point.data.meta === "grid") pin(point.customdata); });
   $(`pareto-${split}`).addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && at >= 0) pin(data.pareto.frontier[split][at]);
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -204,11 +206,22 @@ const walk = (split) => {
   });
 };
 
+// Wilson's score interval of a recall among n images.
+const wilson = (recall, n) => {
+  const z = data.classes.deviate, square = z * z / n, middle = recall + square / 2;
+  const half = z * Math.sqrt(recall * (1 - recall) / n + square / (4 * n));
+  return [(middle - half) / (1 + square), (middle + half) / (1 + square)];
+};
+
 /* ---- Class by class ---------------------------------------------------------------------- */
 
 const drawBars = () => {
   const { names, train, students, teachers, teacher_of: teacherOf } = data.classes;
   const split = $("split").value, order = $("order").value, wanted = $("find").lastElementChild.value.toLowerCase();
+  if (!students[chosen]) {
+    $("left-out").textContent = "This page has too many combinations to hold the classes of all; those that the slider selects have theirs.";
+    return;
+  }
   const now = students[chosen][split], before = students[data.pareto.reference][split];
   const taught = teachers[teacherOf[chosen]]?.[split];
   const keys = {
@@ -217,13 +230,15 @@ const drawBars = () => {
   const there = names.map((_, i) => i).filter((i) => now[i] !== null && names[i].toLowerCase().includes(wanted));
   const rows = there.sort((a, b) => keys[order](a) - keys[order](b) || a - b).slice(0, MOST_BARS);
   const images = data.classes[`${split}_images`];
-  const hover = rows.map((i) => [`<b>${plain(names[i])}</b>`, `chosen ${percent(now[i])} %`,
-    `standard distillation ${percent(before[i])} %`, ...(taught ? [`its teacher ${percent(taught[i])} %`] : []),
+  const ends = rows.map((i) => wilson(now[i], images[i]));
+  const hover = rows.map((i, place) => [`<b>${plain(names[i])}</b>`, `chosen ${percent(now[i])}% (${ends[place].map((end) => percent(end)).join(" to ")})`,
+    `standard distillation ${percent(before[i])}%`, ...(taught ? [`its teacher ${percent(taught[i])}%`] : []),
     `${images[i]} images${train ? `, ${train[i]} in training` : ""}`].join("<br>"));
   const y = rows.map((_, place) => place), value = (list) => rows.map((i) => (list[i] === null ? null : 100 * list[i]));
   const common = { y, orientation: "h", hovertemplate: "%{text}<extra></extra>", text: hover, textposition: "none" };
   const mark = (uid, list, marker) => ({ ...common, uid, type: "scatter", mode: "markers", x: value(list), marker, hoverinfo: "skip", hovertemplate: undefined, cliponaxis: false });
-  const traces = [{ ...common, type: "bar", x: value(now), marker: { color: ACCENT, opacity: 0.85 }, width: 0.45 }];
+  const traces = [{ ...common, type: "bar", x: value(now), marker: { color: ACCENT }, width: 0.45,
+    error_x: { type: "data", symmetric: false, array: ends.map(([, high], place) => 100 * (high - now[rows[place]])), arrayminus: ends.map(([low], place) => 100 * (now[rows[place]] - low)), thickness: 1.3, width: 3 } }];
   traces.push(mark("standard", before, { symbol: "circle-open", size: 10, color: GREY, line: { width: 2 } }));
   if (taught) traces.push(mark("teacher", taught, { symbol: "line-ns", size: 9, line: { width: 2, color: GREY } }));
   const short = (name) => plain(name.length > 24 ? `${name.slice(0, 23)}…` : name);
@@ -232,6 +247,9 @@ const drawBars = () => {
     xaxis: { ...axis(`accuracy on ${WHERE[split]}, %`), range: [0, 101], fixedrange: true },
     yaxis: { tickvals: y, ticktext: rows.map((i) => short(names[i])), range: [rows.length - 0.4, -0.6], automargin: true, fixedrange: true, showgrid: false, zeroline: false, ticks: "", tickfont: { size: 12.5 } },
   }), CONFIG);
+  const worst = (list) => list.reduce((least, value, i) => (value !== null && (least < 0 || value < list[least]) ? i : least), -1);
+  const [lowest, reference] = [worst(now), worst(before)];
+  $("bars").setAttribute("aria-label", `On ${WHERE[split]}, the worst class of the chosen combination is ${names[lowest]} with ${percent(now[lowest])}%, that of standard distillation ${names[reference]} with ${percent(before[reference])}%.`);
   const hidden = there.length - rows.length;
   $("left-out").textContent = hidden > 0 ? `${rows.length} of ${there.length} classes, the first in this order` : "";
 };
@@ -246,32 +264,44 @@ const drawGrids = () => {
   };
   const teachers = levels(g.teacher, g.alpha_t), students = levels(g.student, g.alpha_s);
   const temperatures = [...new Set(g.temperature)].sort((a, b) => a - b);
-  const values = g[split][key].map((v) => 100 * v);
-  const zmin = Math.min(...values), zmax = Math.max(...values);
+  const wanted = $("shift").value === "" ? null : +$("shift").value;
+  const values = g[split][key].map((v) => 100 * v), here = values.map((_, i) => i).filter((i) => g.shift[i] === wanted);
+  const zmin = values.reduce((a, b) => Math.min(a, b)), zmax = values.reduce((a, b) => Math.max(a, b)); // the same colors for all shifts
   const few = teachers.length <= 7;
-  const short = (name) => plain(name.replace(/^α.\s/, ""));
+  const short = (name) => plain(name.replace(/^α.\s=\s/, ""));
   temperatures.forEach((temperature, place) => {
     const id = `grid-${place}`;
     if (!$(id)) $("grids").append(element("div", "", { id, className: "plot" }));
     const z = students.map(() => teachers.map(() => null));
-    g.temperature.forEach((t, i) => { if (t === temperature) z[students.indexOf(g.student[i])][teachers.indexOf(g.teacher[i])] = values[i]; });
+    for (const i of here) if (g.temperature[i] === temperature) z[students.indexOf(g.student[i])][teachers.indexOf(g.teacher[i])] = values[i];
     Plotly.react($(id), [{
       type: "heatmap", z, x: teachers.map((_, i) => i), y: students.map((_, i) => i), zmin, zmax, xgap: 2, ygap: 2, showscale: false,
       colorscale: [[0, "rgba(221,100,48,0.06)"], [1, "rgba(221,100,48,0.85)"]], hoverongaps: false,
       customdata: students.map((s) => teachers.map((t) => `teacher ${plain(t)}, student ${plain(s)}`)),
-      hovertemplate: `%{customdata}<br>%{z:.1f} %<extra></extra>`, ...(few ? { texttemplate: "%{z:.0f}" } : {}),
+      hovertemplate: `%{customdata}<br>%{z:.1f}%<extra></extra>`, ...(few ? { texttemplate: "%{z:.0f}" } : {}),
     }], layout({
       height: 78 + 30 * Math.min(students.length, 9), margin: { l: 8, r: 4, t: 26, b: 34 }, dragmode: false,
       title: { text: `temperature ${temperature ?? "–"}`, font: { size: 13 }, x: 0, xref: "paper", y: 1, yref: "container", yanchor: "top", pad: { t: 4 } },
       xaxis: { title: { text: "teacher’s αₜ", font: { size: 12 }, standoff: 4 }, tickvals: teachers.map((_, i) => i), ticktext: teachers.map(short), ticks: "", automargin: true, showgrid: false, zeroline: false, fixedrange: true },
       yaxis: { title: { text: "student’s αₛ", font: { size: 12 }, standoff: 4 }, tickvals: students.map((_, i) => i), ticktext: students.map(short), ticks: "", automargin: true, showgrid: false, zeroline: false, fixedrange: true, autorange: "reversed" },
     }), CONFIG);
+    const best = here.filter((i) => g.temperature[i] === temperature).reduce((top, i) => (top < 0 || values[i] > values[top] ? i : top), -1);
+    if (best >= 0) $(id).setAttribute("aria-label", `Temperature ${temperature ?? "none"} on ${WHERE[split]}: the highest is ${values[best].toFixed(1)}%, of teacher ${g.teacher[best]}, student ${g.student[best]}.`);
+    $(id).setAttribute("role", "img");
   });
+};
+const offerShifts = () => {
+  const strengths = [...new Set(data.pareto.grid.shift)].sort((a, b) => (a ?? -1) - (b ?? -1));
+  const offered = strengths.map((s) => element("option", s === null ? "not shifted" : `shifted ${s}`, { value: s ?? "" }));
+  $("shift").replaceChildren(...offered);
+  $("shift").parentElement.hidden = strengths.length < 2;
 };
 
 /* ---- Buckets and gains ------------------------------------------------------------------- */
 
 const drawLines = (id, lines, title, x, extra = {}) => {
+  const ends = lines.map((line) => `${line.name} from ${line.y[0]?.toPrecision(3) ?? "–"} to ${line.y.at(-1)?.toPrecision(3) ?? "–"}`);
+  $(id).setAttribute("aria-label", `${title}, from the first to the last of ${x.length}: ${ends.join("; ")}.`);
   const width = { selected: 2.5 };
   return Plotly.react($(id), lines.map((line) => ({
     type: "scatter", mode: x.length > 40 ? "lines" : "lines+markers", x, y: line.y, name: plain(line.name), uid: line.key,
@@ -287,12 +317,100 @@ const count = (length) => Array.from({ length }, (_, i) => i + 1);
 const drawBuckets = () => {
   if (data.gains) {
     const x = count(data.gains.lines[0].y.length);
-    drawLines("gains", data.gains.lines, "points", x, { xaxis: { title: { text: "k worst classes", font: { size: 12.5 } }, type: x.length > 50 ? "log" : "linear" } });
+    drawLines("gains", data.gains.lines, "points", x, { xaxis: { title: { text: "k worst classes", font: { size: 12.5 } }, ...(x.length > 50 ? { type: "log" } : { tick0: 1, dtick: Math.max(1, Math.ceil(x.length / 12)) }) } });
   }
   const many = { xaxis: { title: { text: "bucket", font: { size: 12.5 } }, dtick: 1 } };
   for (const [group, figures] of [["bucket", data.buckets?.figures], ["regularization", data.regularization]]) {
     for (const [key, { title, lines }] of Object.entries(figures ?? {})) drawLines(`${group}-${key}`, lines, title, count(lines[0].y.length), many);
   }
+};
+
+/* ---- All trainings ------------------------------------------------------------------------- */
+
+const FIRST_ROWS = 20, MORE_ROWS = 100, MOST_CURVES = 8;
+const COLUMNS = [
+  ["", null], ["training", "name"], ["seed", "seed"], ["status", "status"], ["worst, validation", "val_worst"], ["average, validation", "val_average"],
+  ["worst, test", "test_worst"], ["average, test", "test_average"], ["seconds", "seconds"], ["run id", "run_id"],
+];
+let sorted = ["val_worst", -1], length = FIRST_ROWS, drawn = new Set(); // column and direction; rows shown; rows whose curves are drawn
+const copy = async (button, text) => {
+  try { await navigator.clipboard.writeText(text); } catch {
+    const area = element("textarea", text);
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "copied";
+  setTimeout(() => { button.textContent = text.slice(0, 8); }, 1500);
+};
+const cellOf = (t, i, key) => {
+  const value = t[key][i];
+  if (key === "seconds") return value?.toFixed(1) ?? "–";
+  if (/^(val|test)_/.test(key)) return percent(value);
+  return value ?? "–";
+};
+const drawTable = () => {
+  const t = data.trainings, words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const text = (i) => `${t.name[i]} ${t.status[i]} seed ${t.seed[i]} ${t.run_id[i]}`.toLowerCase();
+  const [key, direction] = sorted, values = t[key];
+  const rows = t.run_id.map((_, i) => i).filter((i) => words.every((word) => text(i).includes(word)));
+  rows.sort((a, b) => {
+    if (values[a] == null || values[b] == null) return (values[a] == null) - (values[b] == null);
+    return direction * (values[a] < values[b] ? -1 : +(values[a] > values[b])) || a - b;
+  });
+  const head = document.createElement("tr");
+  for (const [title, column] of COLUMNS) {
+    const cell = element("th", "", { scope: "col" });
+    if (column) {
+      const button = element("button", title, { type: "button", className: "sort" });
+      button.addEventListener("click", () => { sorted = [column, sorted[0] === column ? -sorted[1] : column === "name" ? 1 : -1]; drawTable(); $("trainings").querySelector(`[data-column=${column}]`).focus(); });
+      button.dataset.column = column;
+      cell.append(button);
+      if (column === key) cell.setAttribute("aria-sort", direction < 0 ? "descending" : "ascending");
+    }
+    head.append(cell);
+  }
+  const body = rows.slice(0, length).map((i) => {
+    const row = document.createElement("tr"), first = document.createElement("td");
+    if (t.curves[i]) {
+      const box = element("input", "", { type: "checkbox", checked: drawn.has(i) });
+      box.setAttribute("aria-label", `draw the learning curve of ${t.name[i]}, seed ${t.seed[i]}`);
+      box.addEventListener("change", () => {
+        if (box.checked) drawn.add(i); else drawn.delete(i);
+        if (drawn.size > MOST_CURVES) { drawn.delete([...drawn][0]); drawTable(); }
+        drawCurves();
+      });
+      first.append(box);
+    }
+    row.append(first);
+    for (const [, column] of COLUMNS.slice(1, -1)) row.append(element("td", cellOf(t, i, column)));
+    const last = document.createElement("td"), button = element("button", t.run_id[i].slice(0, 8), { type: "button", title: `copy ${t.run_id[i]}` });
+    button.addEventListener("click", () => copy(button, t.run_id[i]));
+    last.append(button);
+    row.append(last);
+    return row;
+  });
+  $("trainings").tHead.replaceChildren(head);
+  $("trainings").tBodies[0].replaceChildren(...body);
+  $("trainings-count").textContent = rows.length > length ? `the first ${length} of ${rows.length}` : `${rows.length} of ${t.run_id.length}`;
+  $("more").hidden = rows.length <= length;
+};
+const drawCurves = () => {
+  const t = data.trainings, area = $("curves-area");
+  area.hidden = drawn.size === 0;
+  if (area.hidden) return;
+  const colors = [ACCENT, "#3f9bbf", "#6a5bc4", GREY, "#3f9d62", "#b8862b", "#c2559d", "#4a7fd4"];
+  const rows = [...drawn], line = (i, place, values, dash, name) => ({
+    type: "scatter", mode: "lines+markers", x: t.curves[i][0], y: values.map((v) => 100 * v), name: plain(`${t.name[i]}, seed ${t.seed[i]}`),
+    line: { color: colors[place], dash, width: 1.8 }, marker: { size: 4, color: colors[place] }, showlegend: name === "worst",
+    hovertemplate: `epoch %{x}: ${name} %{y:.1f}%<extra></extra>`,
+  });
+  Plotly.react($("curves"), rows.flatMap((i, place) => [line(i, place, t.curves[i][1], "solid", "worst"), line(i, place, t.curves[i][2], "dot", "average")]), layout({
+    showlegend: true, legend: { orientation: "h", y: -0.25, font: { size: 12 } }, dragmode: false, height: 300 + 20 * rows.length,
+    xaxis: { ...axis("epoch"), fixedrange: true }, yaxis: { ...axis("accuracy on validation, %"), fixedrange: true },
+  }), CONFIG);
+  $("curves").setAttribute("aria-label", rows.map((i) => `${t.name[i]}: ${data.pareto.worst} ${percent(t.curves[i][1].at(-1))}% at epoch ${t.curves[i][0].at(-1)}`).join("; "));
 };
 
 /* ---- Beginning --------------------------------------------------------------------------- */
@@ -316,19 +434,27 @@ const begin = async (kept) => {
     value: Math.ceil(100 * needed / data.step - 1e-6),
   })));
   if (!data.classes.train) $("order").querySelector("[value=train]").remove();
+  offerShifts();
   CONTROLS.forEach((id, place) => { if (kept?.controls[place]) $(id).value = kept.controls[place]; });
   $("find").lastElementChild.value = kept?.wanted ?? "";
+  $("filter").value = kept?.filter ?? "";
+  pinned = null;
+  drawn = new Set(data.trainings.run_id.map((_, i) => i).filter((i) => kept?.drawn.has(data.trainings.run_id[i]) && data.trainings.curves[i]));
   $("find").hidden = data.classes.names.length <= MOST_BARS;
   for (const split of SPLITS) await drawPareto(split);
   choose();
-  slider.addEventListener("input", () => { margin = givenUp(); choose(); });
-  $("rule").addEventListener("click", () => { margin = null; slider.value = Math.round(+$("given-up").dataset.default / data.step); choose(); slider.focus(); });
+  slider.addEventListener("input", () => { margin = givenUp(); pinned = null; choose(); });
+  $("rule").addEventListener("click", () => { margin = pinned = null; slider.value = Math.round(+$("given-up").dataset.default / data.step); choose(); slider.focus(); });
   $("colour").addEventListener("change", async () => { for (const split of SPLITS) await drawPareto(split); choose(); });
   for (const id of ["split", "order"]) $(id).addEventListener("change", drawBars);
   $("find").addEventListener("input", drawBars);
-  for (const id of ["quantity", "quantity-split"]) $(id).addEventListener("change", drawGrids);
+  $("filter").addEventListener("input", () => { length = FIRST_ROWS; drawTable(); });
+  $("more").addEventListener("click", () => { length += MORE_ROWS; drawTable(); });
+  for (const id of ["quantity", "quantity-split", "shift"]) $(id).addEventListener("change", drawGrids);
   drawGrids();
   drawBuckets();
+  drawTable();
+  drawCurves();
   SPLITS.forEach(walk);
   document.querySelectorAll(".plot").forEach((plot) => { printable(plot); plot.on?.("plotly_afterplot", () => printable(plot)); });
   document.documentElement.dataset.ready = "yes";
@@ -336,7 +462,7 @@ const begin = async (kept) => {
 
 /* ---- Served while the sweep runs (analysis.watch): the page is updated in place --------------- */
 
-const CONTROLS = ["colour", "split", "order", "quantity", "quantity-split"];
+const CONTROLS = ["colour", "split", "order", "quantity", "quantity-split", "shift"];
 const follow = async () => {
   const fetched = async (path) => (await fetch(path, { cache: "no-store" })).text();
   let { version } = document.documentElement.dataset;
@@ -348,7 +474,7 @@ const follow = async () => {
       const page = new DOMParser().parseFromString(await fetched("./"), "text/html");
       if (!page.getElementById("data")) continue;
       version = newest;
-      const kept = { margin, controls: CONTROLS.map((id) => $(id).value), wanted: $("find").lastElementChild.value };
+      const kept = { margin, controls: CONTROLS.map((id) => $(id).value), wanted: $("find").lastElementChild.value, filter: $("filter").value, drawn: new Set([...drawn].map((i) => data.trainings.run_id[i])) };
       $("data").textContent = page.getElementById("data").textContent;
       document.querySelector("main").replaceWith(page.querySelector("main"));
       await begin(kept);

@@ -24,7 +24,9 @@ from analysis.report.pareto import pareto
 from analysis.report.per_class import per_class
 from analysis.report.slider import asked, choices, slider
 from analysis.report.teachers import teaching
+from analysis.report.trainings import trainings
 from analysis.runs.loading import Runs
+from analysis.selection.intervals import CONFIDENCE
 from analysis.selection.outcome import Outcome
 from analysis.views.by_metric import rows
 from rkd_core.metrics.class_groups import DEFINITION
@@ -77,6 +79,7 @@ def render(
         "buckets": buckets(compared),
         "gains": gains(compared),
         "regularization": regularization(compared, outcome.setting.train_counts),
+        "trainings": trainings(outcome, runs),
     }
     mistaken = mistakes(outcome, results)
     if mistaken is not None and images:
@@ -86,7 +89,9 @@ def render(
     return _template("page.html").render(
         answer=said,
         chosen="selected" if said.why else "to ship",
+        confidence=f"{100 * CONFIDENCE:.0f}",
         slider=positions,
+        bounded=payload["asked"] is not None,
         estimated=payload["pareto"]["estimated"],
         setting=outcome.setting,
         worst=outcome.worst_name,

@@ -11,7 +11,7 @@ from analysis.runs.columns import FloatArray, IntArray, effective_alpha
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.outcome import Outcome, letters, method_names
 from analysis.selection.uncertainty import CONFIDENCE
-from analysis.views.format import readable, student, teacher
+from analysis.views.format import combination, readable, student, teacher
 from rkd_core.metrics import balanced_accuracy, recalls
 
 __all__ = ["pareto", "rounded"]
@@ -26,7 +26,9 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
     }
     grid: dict[str, Any] = {
         "teacher": [teacher(c, index) for index in range(len(c))],
-        "student": [student(c, index) + c.aside(index) for index in range(len(c))],
+        "student": [student(c, index) + c.tuned_name(index) for index in range(len(c))],
+        "shift": _or_none(c.shift),
+        "name": [combination(c, index) for index in range(len(c))],
         **{name: _or_none(a) for name, a in alpha.items()},
         "temperature": _or_none(c.temperature),
         **_splits(outcome, c, outcome.selection.means, outcome.test),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import NormalDist
 from typing import Any
 
 from analysis.report.pareto import rounded
 from analysis.runs.combinations import Combinations, HeldOut
+from analysis.selection.intervals import CONFIDENCE
 from analysis.selection.outcome import Outcome
 from analysis.views.format import readable
 from analysis.views.tables import teacher_of
 
 __all__ = ["per_class"]
+
+_MOST_VALUES = 100_000
+"""Maximum number of recalls of a split, if all combinations are to have theirs."""
 
 
 def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
@@ -19,10 +24,13 @@ def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
 
     Args:
         outcome: The selection, with its teachers.
-        indices: Combinations that may be selected; the reference is shown in any case.
+        indices: Combinations that the slider may select. They are shown in any case, as is the
+            reference, and all combinations if there are not too many.
     """
     c = outcome.selection.combinations
     wanted = sorted({*indices, outcome.selection.reference, outcome.selection.selected})
+    if len(c) * c.class_total.shape[1] <= _MOST_VALUES:
+        wanted = list(range(len(c)))
     teachers = {index: teacher_of(outcome, index) for index in wanted}
     alone = outcome.teachers
     known = sorted({place for place in teachers.values() if place is not None})
@@ -30,6 +38,8 @@ def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
         "names": [readable(name) for name in outcome.setting.class_names],
         "train": outcome.setting.train_counts,
         "val_images": c.class_total[0].tolist(),
+        "deviate": NormalDist().inv_cdf((1 + CONFIDENCE) / 2),
+        "confidence": CONFIDENCE,
         "test_images": outcome.held_out.class_total[0].tolist(),
         "students": {str(index): _recalls(c, outcome.held_out, index) for index in wanted},
         "teachers": {

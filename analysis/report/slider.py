@@ -46,6 +46,17 @@ class Slider:
     own: float | None
     """Margin of the selection's own rule, in points; None if it has none."""
 
+    @property
+    def strictest(self) -> str:
+        """Label of the lower end."""
+        points = self.first * self.step
+        return f"demand {-points:.2f} points more" if points < 0 else "give up nothing"
+
+    @property
+    def loosest(self) -> str:
+        """Label of the upper end, from which on the choice is constant."""
+        return f"give up {self.last * self.step:.2f} points"
+
 
 def choices(selection: Selection) -> list[Choice]:
     """Return the selected combinations as the constraint is loosened.
@@ -99,7 +110,7 @@ def slider(selection: Selection, found: list[Choice]) -> Slider:
         first=int(np.ceil(least / step - 1e-6)),
         last=int(np.ceil(most / step - 1e-6)),
         keep=rule.keep,
-        against=against.get(str(rule.reference), f"a {kept} of {100 * _number(rule):g} %"),
+        against=against.get(str(rule.reference), f"a {kept} of {100 * _number(rule):g}%"),
         own=100 * own if np.isfinite(own) else None,
     )
 

@@ -147,9 +147,13 @@ class Combinations:
 
         Without either, the text is empty.
         """
-        tuned, shift = self.tuned[index].as_py(), self.shift[index]
-        shifted = "" if np.isnan(shift) else f", shifted {shift:g}"
-        return shifted + (f" ({tuned})" if tuned else "")
+        shift = self.shift[index]
+        return ("" if np.isnan(shift) else f", shifted {shift:g}") + self.tuned_name(index)
+
+    def tuned_name(self, index: int) -> str:
+        """Return changes to the recipe, such as `` (learning_rate 0.05)``; empty without any."""
+        tuned = self.tuned[index].as_py()
+        return f" ({tuned})" if tuned else ""
 
     def run_ids(self, index: int) -> list[str]:
         """Return the run ids of one combination, ordered by seed."""

@@ -130,7 +130,7 @@ def of_record(row: Any) -> str:
         return (
             f"it has learned nothing: {correct.sum():,} of {total.sum():,} validation images are "
             f"correct, and always predicting the most frequent class reaches "
-            f"{percent(guessing.average)} %"
+            f"{percent(guessing.average)}%"
         )
     missed = np.flatnonzero((correct == 0) & (total > 0))
     if missed.size:
@@ -146,10 +146,10 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
     most = names[int(np.argmax(total))]
     sentences = [
         f"The best by the rule, {combination_name(c, s.selected)}, recognizes "
-        f"{percent(counts.sum() / guessing.images)} % of {guessing.images:,} validation images "
-        f"(mean over classes {percent(float(balanced_accuracy(counts, total)))} %). "
-        f"Guessing reaches {percent(guessing.average)} % (always {most}; mean over classes "
-        f"{percent(1 / guessing.classes)} %), so the student may be no better than guessing."
+        f"{percent(counts.sum() / guessing.images)}% of {guessing.images:,} validation images "
+        f"(mean over classes {percent(float(balanced_accuracy(counts, total)))}%). "
+        f"Guessing reaches {percent(guessing.average)}% (always {most}; mean over classes "
+        f"{percent(1 / guessing.classes)}%), so the student may be no better than guessing."
     ]
     given = np.flatnonzero(counts)
     if given.size == 1 and counts[given[0]] == total[given[0]]:
@@ -159,8 +159,8 @@ def _nothing_learned(outcome: Outcome, guessing: Guessing) -> Recommendation:
         best = max(others, key=lambda i: float(s.means.average[i]))
         sentences.append(
             f"{len(others)} of {len(c)} combinations did learn; the best average is that of "
-            f"{combination_name(c, best)}, {percent(s.means.average[best])} % (worst class "
-            f"{percent(float(c.means().worst_k[best]))} %): another rule, such as --worst-k with "
+            f"{combination_name(c, best)}, {percent(s.means.average[best])}% (worst class "
+            f"{percent(float(c.means().worst_k[best]))}%): another rule, such as --worst-k with "
             "more classes, would select among them."
         )
     sentences += _of_teachers(outcome)
@@ -191,7 +191,7 @@ def _zero(outcome: Outcome, guessing: Guessing, among: Any) -> Recommendation:
         if never
         else f"They miss different classes; the selected one misses {shown}.",
         f"The best average is that of {combination_name(c, best)}: "
-        f"{percent(s.means.average[best])} %.",
+        f"{percent(s.means.average[best])}%.",
     ]
     if len(among) < len(c) and _objective(s).max() > 0:
         sentences.append("Combinations with a higher one violate the constraint; see --margin.")
@@ -233,7 +233,7 @@ def _of_teachers(outcome: Outcome) -> list[str]:
     if len(lost) == len(t):
         best = float(average_accuracy(t.class_correct, t.class_total).max())
         return [
-            f"No teacher learned anything either (best average {percent(best)} %): begin with them."
+            f"No teacher learned anything either (best average {percent(best)}%): begin with them."
         ]
     if lost:
         return [f"{len(lost)} of {len(t)} teachers learned nothing either."]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.selection.intervals import CONFIDENCE, Interval
-from analysis.selection.outcome import Outcome, combination_name
+from analysis.selection.outcome import Outcome
+from analysis.views.format import combination
 from rkd_core.text.numbers import percent, points
 
 __all__ = ["distillation_gain"]
@@ -14,12 +15,12 @@ def distillation_gain(outcome: Outcome) -> str:
     beside = outcome.undistilled
     if beside is None:
         return ""
-    name = combination_name(beside.combinations, beside.best)
+    name = combination(beside.combinations, beside.best)
     verdict = " is as good or better by this rule: it" if beside.preferred else ""
     missed = "" if beside.admitted else ", less than the rule demands"
     text = (
-        f"Training without a teacher ({name}){verdict} reaches {percent(beside.worst_k)} % "
-        f"{outcome.worst_name} and {percent(beside.average)} % average accuracy{missed}"
+        f"Training without a teacher ({name}){verdict} reaches {percent(beside.worst_k)}% "
+        f"{outcome.worst_name} and {percent(beside.average)}% average accuracy{missed}"
     )
     if beside.gain is None:
         return f"{text}."

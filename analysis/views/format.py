@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.runs.combinations import Combinations
-from analysis.selection.outcome import objective_name
-from rkd_core.objectives import names as objectives
+from analysis.selection.outcome import combination_name, objective_name
 
 __all__ = ["combination", "readable", "student", "teacher"]
 
@@ -15,29 +14,25 @@ _JOINED = "\u00a0"
 
 
 def teacher(c: Combinations, index: int) -> str:
-    """Return the teacher's objective, such as ``standard``, ``robust`` or ``αₜ 0.5``."""
-    name = objective_name(int(c.teacher_objective[index]), c.alpha_t[index], "αₜ")
-    return name.replace(" ", _JOINED)
+    """Return the teacher's objective, such as ``standard``, ``robust`` or ``αₜ = 0.5``."""
+    return _objective(int(c.teacher_objective[index]), c.alpha_t[index], "αₜ")
 
 
 def student(c: Combinations, index: int) -> str:
-    """Return the student's objective, such as ``standard``, ``robust`` or ``αₛ 0.5``."""
-    name = objective_name(int(c.student_objective[index]), c.alpha_s[index], "αₛ")
-    return name.replace(" ", _JOINED)
+    """Return the student's objective, such as ``standard``, ``robust`` or ``αₛ = 0.5``."""
+    return _objective(int(c.student_objective[index]), c.alpha_s[index], "αₛ")
+
+
+def _objective(objective: int, alpha: float, symbol: str) -> str:
+    if np.isnan(alpha):
+        return objective_name(objective, alpha)
+    return f"{symbol}{_JOINED}={_JOINED}{alpha:.3g}"
 
 
 def combination(c: Combinations, index: int) -> str:
-    """Return a combination in words.
-
-    For example, ``the standard student at temperature 3, taught by the teacher with αₜ 0.5``.
-    """
-    names = [
-        f"the {name} {role}" if name in objectives() else f"the {role} with {name}"
-        for name, role in ((student(c, index), "student"), (teacher(c, index), "teacher"))
-    ]
-    temperature = c.temperature[index]
-    at = "" if np.isnan(temperature) else f" at temperature{_JOINED}{temperature:g}"
-    return f"{names[0]}{at}{c.aside(index)}, taught by {names[1]}"
+    """Return a combination such as ``αₜ = 0.5, robust student, T = 3, shifted 0.5``."""
+    text = combination_name(c, index).replace("α_t", "αₜ").replace("α_s", "αₛ")
+    return text.replace(" = ", f"{_JOINED}={_JOINED}")
 
 
 def readable(name: str, longest: int = 60) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.selection.intervals import CONFIDENCE, Interval
-from analysis.selection.outcome import Outcome, combination_name
+from analysis.selection.outcome import Outcome
+from analysis.views.format import combination
 from rkd_core.text.numbers import percent, points
 
 __all__ = ["shift_gain"]
@@ -22,9 +23,9 @@ def shift_gain(outcome: Outcome) -> str:
         )
     means = selection.seen.means if sure is None else sure.expected
     reached = (
-        f"Without trade-offs, {combination_name(selection.combinations, place)} reaches "
-        f"{percent(means.worst_k[place])} % {outcome.worst_name} and "
-        f"{percent(means.average[place])} % average accuracy on validation"
+        f"Without trade-offs, {combination(selection.combinations, place)} reaches "
+        f"{percent(means.worst_k[place])}% {outcome.worst_name} and "
+        f"{percent(means.average[place])}% average accuracy on validation"
     )
     missed = "" if selection.admitted[place] else ", less than the rule demands"
     if sure is None or sure.beyond_shift is None:

@@ -31,7 +31,7 @@ from analysis.views.tables import (
 )
 from rkd_core.metrics.class_groups import DEFINITION
 from rkd_core.text.console import Table, hanging
-from rkd_core.text.numbers import decimal, interval, percent, plural, points
+from rkd_core.text.numbers import decimal, difference, interval, percent, plural
 
 __all__ = [
     "group_table",
@@ -280,7 +280,7 @@ def _within(estimate: Interval) -> str:
 
 def _change(before: float, after: float) -> Text:
     """Return a change such as ``86.4 → 90.4 (+4.0)``, with the gain colored by its sign."""
-    shown = points(after - before)
+    shown = difference(after, before)
     style = "green" if shown[0] == "+" else "red" if shown[0] == "−" else ""
     shown = shown if style else f"±{shown}"
     return Text(f"{percent(before)} → {percent(after)} (").append(shown, style).append(")")

@@ -25,7 +25,7 @@ _HEAD = 0.33  # share of the classes in the head, and in the tail
 _MANY, _FEW = 100, 20
 
 DEFINITION = (
-    "head and tail: 33 % of the classes each (rounded down, at least one), by training images; "
+    "head and tail: 33% of the classes each (rounded down, at least one), by training images; "
     "medium: the rest"
 )
 """Description of the groups of ``head_medium_tail`` for reports."""

@@ -7,6 +7,7 @@ import math
 __all__ = [
     "DASH",
     "decimal",
+    "difference",
     "interval",
     "percent",
     "plural",
@@ -42,6 +43,13 @@ def points(fraction: float | None, digits: int = 1) -> str:
         return DASH
     shown = decimal(100 * fraction, digits, "+")
     return shown if shown.strip("+−0.") else shown[1:]
+
+
+def difference(after: float, before: float) -> str:
+    """Return the difference of two percentages in points, as they are shown with one decimal."""
+    if not (math.isfinite(after) and math.isfinite(before)):
+        return DASH
+    return points((float(percent(after)) - float(percent(before))) / 100)
 
 
 def decimal(value: float, digits: int = 2, sign: str = "") -> str:

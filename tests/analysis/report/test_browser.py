@@ -115,7 +115,7 @@ def test_keys_move_the_slider_and_walk_along_the_frontier(opened: Opened, tmp_pa
     page.focus("#pareto-val")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("#pareto-val .hovertext", state="attached")
-    assert "teacher" in page.get_attribute("#pareto-val", "aria-label")
+    assert "αₜ\xa0=\xa0" in page.get_attribute("#pareto-val", "aria-label")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,81 @@ def test_it_opens_without_complaint_or_request_at_any_width(
     assert width[0] <= width[1]
     labels = page.eval_on_selector_all("#bars .ytick text", "all => all.length")
     assert labels == min(classes, 30)
+
+
+def test_a_click_or_enter_pins_a_combination_and_shows_its_classes(
+    opened: Opened, tmp_path: Path
+) -> None:
+    page = opened.open(written(tmp_path, world()))
+    page.focus("#pareto-val")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert "pinned" in page.inner_text("#given-up")
+    assert "On validation" in page.get_attribute("#pareto-val", "aria-label")
+    page.click("#rule")
+    assert "pinned" not in page.inner_text("#given-up")
+    own = page.get_attribute("#choice", "data-chosen")
+    recalls = page.evaluate("document.getElementById('bars').data[0].x")
+    place = page.evaluate(
+        """() => {
+            const plot = document.getElementById("pareto-test");
+            const trace = plot.data.find((one) => one.meta === "grid");
+            const point = { data: trace, customdata: trace.customdata[3] };
+            plot.emit("plotly_click", { points: [point] });
+            return String(point.customdata);
+        }"""
+    )
+    assert page.get_attribute("#choice", "data-chosen") == place != own
+    assert page.evaluate("document.getElementById('bars').data[0].x") != recalls
+    put(page, int(page.get_attribute("#margin", "min")))
+    assert "pinned" not in page.inner_text("#given-up")
+
+
+def test_bars_have_wilsons_intervals(opened: Opened, tmp_path: Path) -> None:
+    page = opened.open(written(tmp_path, world()))
+    bars = page.evaluate("document.getElementById('bars').data[0]")
+    lengths = [(bars["error_x"][name], sign) for name, sign in (("array", 1), ("arrayminus", -1))]
+    for recall, *reached in zip(bars["x"], *(values for values, _ in lengths), strict=True):
+        n, z, p = 200, 1.6448536269514722, recall / 100
+        for length, (_, sign) in zip(reached, lengths, strict=True):
+            end = p + sign * length / 100
+            assert abs(end - p) == pytest.approx(z * (end * (1 - end) / n) ** 0.5)
+
+
+def test_trainings_are_sorted_filtered_and_drawn(opened: Opened, tmp_path: Path) -> None:
+    rows = world()
+    for row in rows:
+        row |= {"val_epochs": [1, 2], "val_epoch_class_correct": [row["val_class_correct"]] * 2}
+    counts = [f"{split}_class_{name}" for split in ("val", "test") for name in ("total", "correct")]
+    nothing = {**dict.fromkeys(counts), "val_epochs": None, "val_epoch_class_correct": None}
+    rows.append({**worlds.student("broken", status="failed"), **nothing})
+    page = opened.open(written(tmp_path, rows))
+    body = "#trainings tbody tr"
+    assert page.locator(body).count() == 20
+    page.click("#more")
+    assert page.locator(body).count() > 20
+    worst = [float(t) for t in page.locator(f"{body} td:nth-child(5)").all_inner_texts()[:20]]
+    assert worst == sorted(worst, reverse=True)
+    page.click("[data-column=val_worst]")
+    assert page.get_attribute("th:has([data-column=val_worst])", "aria-sort") == "ascending"
+    page.fill("#filter", "failed")
+    assert page.locator(body).count() == 1
+    page.fill("#filter", "t = 3 seed 1")
+    names = page.locator(f"{body} td:nth-child(2)").all_inner_texts()
+    assert {"T = 3" in name for name in names} == {True}
+    assert {*page.locator(f"{body} td:nth-child(3)").all_inner_texts()} == {"1"}
+    assert not page.is_visible("#curves-area")
+    page.check(f"{body}:first-child input")
+    assert len(page.evaluate("document.getElementById('curves').data")) == 2
+    page.click(f"{body}:first-child td:last-child button")
+    page.wait_for_selector("text=copied")
+    assert not opened.complaints
+
+
+def test_the_grid_shows_one_strength_of_shifts_at_a_time(opened: Opened, tmp_path: Path) -> None:
+    page = opened.open(written(tmp_path, world()))
+    assert not page.is_visible("#shift")
+    assert "highest" in page.get_attribute("#grid-0", "aria-label")
 
 
 def test_names_from_records_are_text_and_nothing_else(opened: Opened, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_confusion_matrices_and_pairs(tmp_path: Path, kept: predictions.Kept) ->
             assert shown == f"class {label}"
             for predicted, (count, percent, _) in enumerate(cells):
                 assert count == counts[label, predicted]
-                assert percent == f"{100 * count / 75:.0f} %"
+                assert percent == f"{100 * count / 75:.0f}%"
     wrong = {pair: n for pair, n in counted("better", 4).items() if pair[0] != pair[1]}
     assert len(found.pairs) == min(20, len(wrong))
     shown_counts = [int(pair.selected.split()[0]) for pair in found.pairs]
@@ -124,7 +124,7 @@ def test_galleries_match_their_captions(tmp_path: Path) -> None:
     assert [picture.image for picture in confident.pictures] == where[order].tolist()
     first = confident.pictures[0].caption
     label, predicted = labels[order[0]], one.argmax(axis=1)[order[0]]
-    assert first == f"class {label} → class {predicted}, {100 * shares[order[0]]:.0f} %"
+    assert first == f"class {label} → class {predicted}, {100 * shares[order[0]]:.0f}%"
     assert "standard distillation (class " in lost.title
     assert {*found.images()} >= {p.image for g in found.galleries for p in g.pictures}
 

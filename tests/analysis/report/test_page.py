@@ -61,20 +61,16 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
         "better", 0.5, "robust", 2.0, val_class_correct=[8, 8], test_class_correct=[7, 9]
     )
     text = " ".join(Reader(page_of([*worse, better], tmp_path)).text)
-    assert (
-        "Ship the robust student at temperature\u00a02, taught by the teacher with αₜ\u00a00.5."
-        in text
-    )
-    assert "its worst-class accuracy is 70.0 %, +10.0 points" in text
-    assert "its average is 80.0 %, +5.0 points" in text
+    assert "Worst class 60.0% → 70.0% on test, average +5.0 points" in text
+    assert "Ship αₜ\u00a0=\u00a00.5, robust student, T\u00a0=\u00a02, instead of" in text
 
 
 def test_standard_distillation_is_said_to_be_that(tmp_path: Path) -> None:
     text = " ".join(
         Reader(page_of([worlds.student("plain", val_class_correct=[9, 8])], tmp_path)).text
     )
-    assert "Ship standard distillation, at temperature 1." in text
-    assert "Nothing else is better" in text
+    assert "Standard distillation: worst class " in text
+    assert "which is standard distillation: nothing else is better by this rule" in text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
@@ -103,7 +99,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     worlds.write(tmp_path, worlds.sweep(("standard",), ("standard", 0.5), (1.0,)))
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"Wrote {tmp_path / 'report.html'}\n"
-    assert "<h1>Ship " in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Worst class " in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ def test_a_student_that_guesses_is_not_shipped_anywhere(tmp_path: Path) -> None:
     assert text.strip().startswith("Nothing to ship: nothing was learned")
     plain = " ".join(text.split())
     for part in (
-        "10.0 % of 500 validation images",
-        "Guessing reaches 10.0 %",
+        "10.0% of 500 validation images",
+        "Guessing reaches 10.0%",
         "--epochs",
         "labels",
     ):
@@ -110,7 +110,7 @@ def test_candidates_that_all_miss_a_class_cannot_be_told_apart() -> None:
     text = " ".join(found.sentences)
     assert "worst-class accuracy on validation is 0 for all of the 3 combinations" in text
     assert "--worst-k 2" in text  # one recognizes 3 images of a class
-    assert "standard teacher, α_s = 0.5, T = 1: 56.0 %" in text
+    assert "standard teacher, α_s = 0.5, T = 1: 56.0%" in text
     wider = recommendation(outcome(*rows, rule=Constrained(worst_k=2)))
     assert wider.ship
 
@@ -155,7 +155,7 @@ def test_teachers_that_learned_nothing_are_reported() -> None:
     teacher = student("t", [13, 12, 13, 12]) | {"stage": "teacher", "student_objective": None}
     teacher |= {"temperature": None, "teacher_id": None}
     text = " ".join(recommendation(outcome(student("plain", [12] * 4), teacher)).sentences)
-    assert "No teacher learned anything either (best average 25.0 %)" in text
+    assert "No teacher learned anything either (best average 25.0%)" in text
     half = teacher | {"run_id": "u", "teacher_objective": "balanced"}
     half |= {"val_class_correct": [50, 50, 50, 0]}
     text = " ".join(recommendation(outcome(student("plain", [12] * 4), teacher, half)).sentences)

@@ -1,0 +1,104 @@
+"""Table of all trainings, with their learning curves on validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.report.pareto import rounded
+from analysis.runs.columns import FloatArray, counts
+from analysis.runs.loading import WITHOUT_TEACHER, Runs
+from analysis.selection.outcome import Outcome
+from analysis.views.format import readable
+from rkd_core.metrics import average_accuracy, worst_k_accuracy
+
+__all__ = ["trainings"]
+
+_MOST_VALUES = 60_000
+"""Maximum number of values in all curves together."""
+
+
+def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
+    """Return columns with a value for each training, completed or not.
+
+    Accuracies are those of the trained model without a shift of its logits. The curves are
+    validation accuracies by epoch; they are None where records lack them, and everywhere if there
+    are too many for one page.
+    """
+    k = outcome.selection.criterion.worst_k
+    table = runs.every
+    rows = table.select(
+        [
+            *("run_id", "stage", "status", "method", "variant", "temperature", "seed"),
+            *("teacher_objective", "alpha_t", "student_objective", "alpha_s", "train_seconds"),
+        ]
+    ).to_pylist()
+    columns = {
+        f"{split}_{name}": rounded(values, 4)
+        for split in ("val", "test")
+        for name, values in zip(("worst", "average"), _accuracies(table, split, k), strict=True)
+    }
+    return {
+        "run_id": table["run_id"].to_pylist(),
+        "name": [_name(row) for row in rows],
+        "seed": [row["seed"] for row in rows],
+        "status": [row["status"] for row in rows],
+        **columns,
+        "seconds": [None if s is None else round(s, 1) for s in table["train_seconds"].to_pylist()],
+        "curves": _curves(table, k),
+    }
+
+
+def _name(row: dict[str, Any]) -> str:
+    """Return a training such as ``student αₛ = 0.5, T = 3, teacher αₜ = 0.25``."""
+    teacher = _objective(row["teacher_objective"], row["alpha_t"], "αₜ")
+    if row["stage"] == "teacher":
+        return f"teacher {teacher}"
+    student = _objective(row["student_objective"], row["alpha_s"], "αₛ")
+    if row["method"] == WITHOUT_TEACHER:
+        return f"student {student}, without a teacher"
+    if row["variant"] is not None:
+        return f"{readable(row['variant'])}, student {student}"
+    temperature = row["temperature"]
+    at = "" if temperature is None else f", T = {temperature:g}"
+    return f"student {student}{at}, teacher {teacher}"
+
+
+def _objective(name: str | None, alpha: float | None, symbol: str) -> str:
+    return (name or "standard") if alpha is None else f"{symbol} = {alpha:.3g}"
+
+
+def _accuracies(table: pa.Table, split: str, k: int) -> tuple[FloatArray, FloatArray]:
+    """Return worst-k and average accuracies ``(rows,)``; NaN for rows without counts."""
+    there = pc.is_valid(table[f"{split}_class_correct"])
+    worst, average = (np.full(len(table), np.nan) for _ in range(2))
+    rows = np.flatnonzero(there.to_numpy())
+    if rows.size:
+        total, correct = counts(table.filter(there).combine_chunks(), split)
+        worst[rows] = worst_k_accuracy(correct, total, k)
+        average[rows] = average_accuracy(correct, total)
+    return worst, average
+
+
+def _curves(table: pa.Table, k: int) -> list[list[Any] | None]:
+    """Return epochs, worst-k accuracies and average accuracies of each training."""
+    length = pc.sum(pc.list_value_length(table["val_epochs"])).as_py() or 0
+    if 3 * length > _MOST_VALUES:
+        return [None] * len(table)
+    found: list[list[Any] | None] = []
+    for epochs, correct, total in zip(
+        table["val_epochs"].to_pylist(),
+        table["val_epoch_class_correct"].to_pylist(),
+        table["val_class_total"].to_pylist(),
+        strict=True,
+    ):
+        if not epochs or not total:
+            found.append(None)
+            continue
+        worst = worst_k_accuracy(correct, [total] * len(correct), k)
+        average = average_accuracy(correct, [total] * len(correct))
+        found.append([epochs, rounded(worst, 4), rounded(average, 4)])
+    return found
