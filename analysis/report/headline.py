@@ -13,7 +13,7 @@ from analysis.selection.outcome import Outcome
 from analysis.selection.recommendation import recommendation
 from analysis.views.by_metric import expected_objective, gap, headline, side
 from analysis.views.distillation_gain import distillation_gain
-from analysis.views.format import combination
+from analysis.views.format import combination, typeset
 from analysis.views.shift_gain import shift_gain
 from rkd_core.text.numbers import difference, interval, percent, plural, seeds_of, with_error
 
@@ -72,8 +72,8 @@ def answer(outcome: Outcome) -> Answer:
         title=_title(outcome) if advised.ship else f"{advised.title}.",
         ship=_ship(outcome) if advised.ship else "",
         why=" ".join(advised.sentences),
-        undistilled=distillation_gain(outcome) if advised.ship else "",
-        beyond_shift=shift_gain(outcome) if advised.ship else "",
+        undistilled=typeset(distillation_gain(outcome)) if advised.ship else "",
+        beyond_shift=typeset(shift_gain(outcome)) if advised.ship else "",
         rule=_rule(outcome),
         trust=_trust(outcome),
         lines=tuple(_lines(outcome)),

@@ -351,7 +351,7 @@ const cellOf = (t, i, key) => {
   return value ?? "–";
 };
 const drawTable = () => {
-  const t = data.trainings, words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const t = data.trainings, words = $("filter").value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
   const text = (i) => `${t.name[i]} ${t.status[i]} seed ${t.seed[i]} ${t.run_id[i]}`.toLowerCase();
   const [key, direction] = sorted, values = t[key];
   const rows = t.run_id.map((_, i) => i).filter((i) => words.every((word) => text(i).includes(word)));

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from analysis.selection.intervals import CONFIDENCE, Interval
-from analysis.selection.outcome import Outcome
-from analysis.views.format import combination
+from analysis.selection.outcome import Outcome, combination_name
 from rkd_core.text.numbers import percent, points
 
 __all__ = ["distillation_gain"]
@@ -15,7 +14,7 @@ def distillation_gain(outcome: Outcome) -> str:
     beside = outcome.undistilled
     if beside is None:
         return ""
-    name = combination(beside.combinations, beside.best)
+    name = combination_name(beside.combinations, beside.best)
     verdict = " is as good or better by this rule: it" if beside.preferred else ""
     missed = "" if beside.admitted else ", less than the rule demands"
     text = (

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.runs.combinations import Combinations
 from analysis.selection.outcome import combination_name, objective_name
 
-__all__ = ["combination", "readable", "student", "teacher"]
+__all__ = ["combination", "readable", "student", "teacher", "typeset"]
 
 _JOINED = "\u00a0"
 """Non-breaking space."""
@@ -31,8 +31,13 @@ def _objective(objective: int, alpha: float, symbol: str) -> str:
 
 def combination(c: Combinations, index: int) -> str:
     """Return a combination such as ``αₜ = 0.5, robust student, T = 3, shifted 0.5``."""
-    text = combination_name(c, index).replace("α_t", "αₜ").replace("α_s", "αₛ")
-    return text.replace(" = ", f"{_JOINED}={_JOINED}")
+    return typeset(combination_name(c, index))
+
+
+def typeset(text: str) -> str:
+    """Return a text with subscripts of alphas, and without line breaks in ``αₜ = 0.5``."""
+    shown = text.replace("α_t", "αₜ").replace("α_s", "αₛ")
+    return shown.replace(" = ", f"{_JOINED}={_JOINED}")
 
 
 def readable(name: str, longest: int = 60) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from analysis.selection.intervals import CONFIDENCE, Interval
-from analysis.selection.outcome import Outcome
-from analysis.views.format import combination
+from analysis.selection.outcome import Outcome, combination_name
 from rkd_core.text.numbers import percent, points
 
 __all__ = ["shift_gain"]
@@ -23,7 +22,7 @@ def shift_gain(outcome: Outcome) -> str:
         )
     means = selection.seen.means if sure is None else sure.expected
     reached = (
-        f"Without trade-offs, {combination(selection.combinations, place)} reaches "
+        f"Without trade-offs, {combination_name(selection.combinations, place)} reaches "
         f"{percent(means.worst_k[place])}% {outcome.worst_name} and "
         f"{percent(means.average[place])}% average accuracy on validation"
     )

@@ -202,7 +202,7 @@ def test_trainings_are_sorted_filtered_and_drawn(opened: Opened, tmp_path: Path)
     assert page.get_attribute("th:has([data-column=val_worst])", "aria-sort") == "ascending"
     page.fill("#filter", "failed")
     assert page.locator(body).count() == 1
-    page.fill("#filter", "t = 3 seed 1")
+    page.fill("#filter", "t = 3, seed 1")
     names = page.locator(f"{body} td:nth-child(2)").all_inner_texts()
     assert {"T = 3" in name for name in names} == {True}
     assert {*page.locator(f"{body} td:nth-child(3)").all_inner_texts()} == {"1"}

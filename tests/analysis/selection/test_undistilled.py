@@ -79,7 +79,7 @@ def test_the_gain_of_distillation_has_an_interval() -> None:
         assert gain.low < gain.value < gain.high
         assert gain.low < here - there < gain.high
     text = distillation_gain(outcome)
-    assert text.startswith("Training without a teacher (αₛ\xa0=\xa00) reaches ")
+    assert text.startswith("Training without a teacher (α_s = 0) reaches ")
     assert "less than the rule demands. Distillation gains +" in text
     screen = printed(outcome)
     assert " ".join(text.split()) in " ".join(screen.split())
