@@ -1,6 +1,7 @@
 """Teachers that come from one that is trained already: shifted, a new head, a warm start."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ ASCENT = MultiplierOptions(step_size=0.5, period=None, batch=None)
 
 
 def errors(scores, labels, shift):
-    """One minus the recall of each class, counted one image at a time."""
+    """Return one minus the recall of each class, counted one image at a time."""
     wrong, total = {}, {}
     for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
         moved = [s + b for s, b in zip(row, shift.tolist(), strict=True)]
@@ -62,6 +63,28 @@ def test_the_shift_is_that_of_its_multipliers_and_no_worse_than_the_first(alpha)
         return (1 - alpha) * sum(found) / 4 + alpha * max(found)
 
     assert mixed(shift) <= mixed(-np.log(priors)) + 1e-12
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_the_multipliers_are_the_best_of_a_thousand_steps_in_loops(alpha):
+    scores, labels, priors = problem(classes=3, n=40, seed=1)
+    log_multipliers, best, found = [-math.log(3)] * 3, math.inf, None
+    for step in range(1000):
+        multipliers = [math.exp(m) for m in log_multipliers]
+        costs = [
+            ((1 - alpha) / 3 + alpha * m) / p for m, p in zip(multipliers, priors, strict=True)
+        ]
+        risks = errors(scores, labels, np.log(costs))
+        error = (1 - alpha) * sum(risks) / 3 + alpha * max(risks)
+        if error < best:
+            best, found = error, multipliers
+        size = 0.1 / (1 + step / 300)
+        raised = [m + size * risk for m, risk in zip(log_multipliers, risks, strict=True)]
+        total = math.log(sum(map(math.exp, raised)))
+        log_multipliers = [m - total for m in raised]
+    shift, multipliers = adjust(scores, labels, priors, alpha)
+    assert multipliers == pytest.approx(found, rel=1e-9)
+    assert shift.mean() == pytest.approx(0, abs=1e-12)
 
 
 def test_robust_with_two_classes_is_the_best_threshold():
