@@ -47,13 +47,13 @@ def responses(correct: IntArray, images: IntArray, start: IntArray, seeds: IntAr
         seeds: Number of runs of each combination, ``(combinations,)``.
     """
     counted = np.add.reduceat(correct, start).astype(np.float64)
-    looked = seeds[:, None] * images
+    total = seeds[:, None] * images
     average = correct.sum() / (len(correct) * images.sum())
     average = min(max(average, 1e-3), 1 - 1e-3)
     of_class = (correct.sum(axis=0) + len(correct) * average) / (len(correct) * (images + 1))
-    of_run = (counted.sum(axis=1) + average) / (looked.sum(axis=1) + 1)
+    of_run = (counted.sum(axis=1) + average) / (total.sum(axis=1) + 1)
     main = _odds(of_class) * (_odds(of_run) / _odds(average))[:, None]
-    likely = (counted + _WEIGHT * main / (1 + main)) / (looked + _WEIGHT)
+    likely = (counted + _WEIGHT * main / (1 + main)) / (total + _WEIGHT)
     edge = 3 / 8 / (images + 3 / 4)  # Anscombe's transform maps no count closer to 0 or 1
     point = np.arcsin(np.sqrt(np.clip(likely, edge, 1 - edge)))
     slope = np.sin(2 * point)

@@ -84,16 +84,16 @@ class Predictions:
     digests: Mapping[str, str]
 
 
-def form(asked: Kept | None, images: int, classes: int) -> Kept:
+def form(requested: Kept | None, images: int, classes: int) -> Kept:
     """Return which logits of a split to keep; None asks for all up to two million, else the top."""
-    return asked or ("full" if images * classes <= _FULL else "top")
+    return requested or ("full" if images * classes <= _FULL else "top")
 
 
-def bytes_per_run(asked: Kept | None, images: Mapping[Split, int], classes: int) -> int:
+def bytes_per_run(requested: Kept | None, images: Mapping[Split, int], classes: int) -> int:
     """Return the approximate size of the files of one run, given the images of each split."""
     top = min(_TOP, classes)
     row = {"full": 10 + 2 * classes, "top": 10 + 4 * top}
-    forms = [(form(asked, count, classes), count) for count in images.values()]
+    forms = [(form(requested, count, classes), count) for count in images.values()]
     sizes = (_OVERHEAD + count * row[name] for name, count in forms if name != "none")
     return 2 * sum(sizes)  # in the artifact, and published from there
 

@@ -126,8 +126,8 @@ def find(data_dir: Path | None = None) -> Path:
     for place in places:
         if (place / TRAIN).exists() and (place / TEST).exists():
             return place
-    looked = ", ".join(map(str, places))
-    raise UserError(f"UCI Adult was not found; looked for {TRAIN} and {TEST} in {looked}")
+    searched = ", ".join(map(str, places))
+    raise UserError(f"UCI Adult was not found; looked for {TRAIN} and {TEST} in {searched}")
 
 
 def read(folder: Path) -> Adult:

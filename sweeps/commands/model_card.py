@@ -180,13 +180,13 @@ def _decoding(preprocessing: Row) -> str:
 
 
 def _accuracies(row: Row, choice: Choice) -> str:
-    looked = "used for selection, so biased upwards" if choice.selection else "used during training"
+    caveat = "used for selection, so biased upwards" if choice.selection else "used during training"
     if choice.shift is not None:
-        looked += "; each half of the images has the shift that was fitted to the other half"
+        caveat += "; each half of the images has the shift that was fitted to the other half"
     lines = []
     for split, remark in (
         ("test", "measured once and never used for selection"),
-        ("val", f"**{looked}**"),
+        ("val", f"**{caveat}**"),
     ):
         correct, total = sum(row[f"{split}_class_correct"]), sum(row[f"{split}_class_total"])
         worst, average = (row[f"{split}_{n}_accuracy"] for n in ("worst_class", "average"))

@@ -104,13 +104,13 @@ def taken_away(out: Location, token: str) -> Callable[[], bool]:
     """
     path = out / f"{FILES}.json"
     pause = storage_of(out).poll_seconds
-    looked, answer = time.monotonic(), False
+    checked, answer = time.monotonic(), False
 
     def look() -> bool:
-        nonlocal looked, answer
+        nonlocal checked, answer
         now = time.monotonic()
-        if now - looked >= pause:
-            looked = now
+        if now - checked >= pause:
+            checked = now
             with contextlib.suppress(OSError):  # the next read may succeed
                 lease = _read(path)
                 answer = lease is None or lease.token != token or lease.stopping

@@ -19,8 +19,8 @@ def describe(error: BaseException) -> str:
 
 def details(error: BaseException) -> str:
     """Return the traceback for the log; empty if the line of ``describe`` is sufficient."""
-    told = isinstance(error, (UserError, StoppedError))
-    return "" if told else "".join(traceback.format_exception(error))
+    expected = isinstance(error, (UserError, StoppedError))
+    return "" if expected else "".join(traceback.format_exception(error))
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

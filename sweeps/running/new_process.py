@@ -107,10 +107,10 @@ def _main() -> None:
         stopping.set()
 
     def pass_on_heartbeats() -> None:
-        told = 0
+        reported = 0
         while not stopping.wait(_SECONDS):
-            if heartbeat.beats() != told:
-                told = heartbeat.beats()
+            if heartbeat.beats() != reported:
+                reported = heartbeat.beats()
                 answer("beat")
 
     for function in (wait_for_a_stop, pass_on_heartbeats):

@@ -24,7 +24,7 @@ from sklearn.gaussian_process.kernels import Matern
 from rkd_core.metrics import arcsine_scaled
 from sweeps.search.strategy import FloatArray, IntArray
 
-__all__ = ["Belief", "Results", "accuracy", "believe"]
+__all__ = ["Posterior", "Results", "accuracy", "fit_posterior"]
 
 _SHARES = (0.2, 0.6, 0.2), (0.5, 0.3, 0.2), (0.15, 0.35, 0.5)
 """Candidate shares of the variance: teacher effect, student effect, interaction."""
@@ -63,7 +63,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Belief:
+class Posterior:
     """Mixture of ``k`` normal distributions of the scaled accuracy of each combination.
 
     Attributes:
@@ -111,12 +111,12 @@ class Belief:
         return np.asarray(self.weights @ (above @ (half * _WEIGHTS * np.sin(2 * at))))
 
 
-def believe(
+def fit_posterior(
     places: FloatArray,
     results: Results,
     under_way: IntArray,
     beside: FloatArray | None = None,
-) -> Belief:
+) -> Posterior:
     """Return the posterior of all combinations given the results.
 
     Args:
@@ -156,7 +156,7 @@ def believe(
         variances.append(np.maximum(spread**2 + _WIDE**2 - known, 1e-12))
         looks.append(counting.mean() + _SEEDS[of_seed] ** 2)
     variance = np.array(variances)
-    return Belief(
+    return Posterior(
         weights=weights[counted] / weights[counted].sum(),
         means=np.array(means),
         deviations=np.sqrt(variance),

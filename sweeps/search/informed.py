@@ -23,7 +23,7 @@ from threadpoolctl import ThreadpoolController
 
 from rkd_core.metrics import arcsine_scaled
 from sweeps.search import seed_value
-from sweeps.search.gaussian_process import Belief, Results, accuracy, believe
+from sweeps.search.gaussian_process import Posterior, Results, accuracy, fit_posterior
 from sweeps.search.strategy import Cell, Goal, Point, Request, Seen, Space
 from sweeps.search.teacher_features import Teachers
 
@@ -125,7 +125,10 @@ class Informed:
         if not open_.any():
             return None, 0.0
         with self._threads.limit(limits=1):  # arrays too small for threads to pay off
-            worst, average = self._believe("worst_k", "counted"), self._believe("average", "images")
+            worst, average = (
+                self._posterior("worst_k", "counted"),
+                self._posterior("average", "images"),
+            )
         least = min(self._goal.least_average(self._seen[cell]) for cell in reference)
         known = np.array([self._number[cell] for cell in cells])
         likely = known[average.mean[known] >= arcsine_scaled(least)]
@@ -169,7 +172,7 @@ class Informed:
     def _next_seed(self, cell: Cell) -> int | None:
         return next((s for s in self._space.seeds if s not in self._taken[cell]), None)
 
-    def _believe(self, figure: str, images: str) -> Belief:
+    def _posterior(self, figure: str, images: str) -> Posterior:
         """Return the posterior of one accuracy of all combinations."""
         seen = [(self._number[cell], each) for cell, each in self._seen.items() if each]
         results = Results(
@@ -179,4 +182,4 @@ class Informed:
             seeds=np.array([len(each) for _, each in seen]),
         )
         under_way = np.array([self._number[p.cell] for p in self._under_way], dtype=int)
-        return believe(self._places, results, under_way, self._taught.places(self.cells))
+        return fit_posterior(self._places, results, under_way, self._taught.places(self.cells))

@@ -20,7 +20,7 @@ OPTIONS += ["--checkpoint-every", EVERY]
 MIB = 2**20
 
 
-def told(command):
+def error_line(command):
     """Return the single line of the command's errors."""
     errors = command.printed("err").read_text()
     assert "Traceback" not in errors
@@ -77,7 +77,7 @@ def test_a_sweep_that_cannot_write_ends_and_continues_later(sweep, tmp_path, eng
     assert stopped_midway(command, process)
     (command.chaos / "fault").write_text(name)
     assert process.wait(PATIENCE) == 1
-    line = told(command)
+    line = error_line(command)
     assert line.startswith("pareto.py: OSError: [Errno")
     assert line.endswith("nothing finished is lost: continue with the same command")
     (command.chaos / "fault").unlink()
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up(sweep, tmp_path, engine):
         assert shutil.disk_usage(folder).free < 4096
         code = process.wait(PATIENCE)
         assert code == 1, command.printed("err").read_text()
-        assert "No space left on device" in told(command)
+        assert "No space left on device" in error_line(command)
         ballast.unlink()
         check_continued(command)
         command.cut_power()  # whatever is left; the disk is unmounted next
@@ -129,7 +129,7 @@ def test_no_room_at_the_start_is_one_line_and_exit_code_2(sweep, tmp_path):
     with disk(tmp_path / "small", "size=10m") as folder:
         command = sweep(folder, *OPTIONS, "--serial")
         assert command.finish() == 2
-        assert "are free where about" in told(command)
+        assert "are free where about" in error_line(command)
         assert not command.out.exists()
 
 
@@ -138,7 +138,7 @@ def test_a_read_only_folder_is_one_line_and_exit_code_2(sweep, tmp_path):
         command = sweep(tmp_path, *OPTIONS, "--serial")
         command.out = folder / "out"
         assert command.finish("--out", folder / "out") == 2
-        assert "cannot be written" in told(command)
+        assert "cannot be written" in error_line(command)
 
 
 @pytest.mark.chaos
@@ -179,7 +179,7 @@ def test_one_of_several_simultaneous_commands_trains_and_the_others_name_it(
     (holder,) = (p.pid for p, code in zip(processes, codes, strict=True) if code == 0)
     for command, code in zip(several, codes, strict=True):
         if code == 2:
-            line = told(command)
+            line = error_line(command)
             assert f"process {holder} on" in line or "it has just begun" in line
     trained = [(line.run_id, line.epoch) for line in several[0].journal()]
     assert len(trained) == len(set(trained)) == 800

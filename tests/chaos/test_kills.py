@@ -166,56 +166,56 @@ def test_a_training_that_hangs_is_ended_and_retried(sweep, tmp_path):
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
 def test_20_kills_of_the_driver(sweep, tmp_path, capsys):
-    told, costs = [], []
+    lines, costs = [], []
     for place in itertools.count():
         grid = options([2 * place, 2 * place + 1], [0, 1], 300)
         command = sweep(tmp_path / f"killed-{place}", *grid)
-        before = len(told)
-        while len(told) < 20:
+        before = len(lines)
+        while len(lines) < 20:
             random = seeded(SEED, place, command.lives)
             moment, whole = random.choice(MOMENTS), random.random() < 0.4
             line = kill(command, moment, whole, random)
             if line is None:
                 break
-            told.append(f"{len(told) + 1} (stream {SEED}:{place}:{command.lives - 1}) {line}")
+            lines.append(f"{len(lines) + 1} (stream {SEED}:{place}:{command.lives - 1}) {line}")
         committed = command.committed()
         assert command.finish() == 0, command.printed("err").read_text()
         check_committed(command, committed)
-        costs += check_sweep(command, len(told) - before)
+        costs += check_sweep(command, len(lines) - before)
         assert_gone(command)
         check_rows(command, sweep(tmp_path / f"calm-{place}", *grid))
-        if len(told) == 20:
+        if len(lines) == 20:
             break
     with capsys.disabled():
-        print("", *told, f"{place + 1} sweeps; epochs repaid: {costs}", sep="\n")
+        print("", *lines, f"{place + 1} sweeps; epochs repaid: {costs}", sep="\n")
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
 def test_20_kills_of_workers(sweep, tmp_path, capsys):
-    told, costs, waits, kills = [], [], [], []
+    lines, costs, waits, kills = [], [], [], []
     for place in itertools.count():
         grid = options([2 * place, 2 * place + 1], [0, 1], 300)
         command = sweep(tmp_path / f"killed-{place}", *grid, "--max-failures", 20)
-        before, random = len(told), seeded(SEED, place, "workers")
+        before, random = len(lines), seeded(SEED, place, "workers")
         process = command.start()
-        while len(told) < 20:
+        while len(lines) < 20:
             line = kill_worker(command, process, random)
             kills.append(time.time())
             if line is None:
                 break
-            told.append(f"{len(told) + 1} (stream {SEED}:{place}:workers) {line}")
+            lines.append(f"{len(lines) + 1} (stream {SEED}:{place}:workers) {line}")
         assert process.wait(PATIENCE) == 0, command.printed("err").read_text()
-        costs += check_sweep(command, len(told) - before)
+        costs += check_sweep(command, len(lines) - before)
         waits += delays(command, kills)
         assert {event.kind for event in command.events()} == {"started", "completed", "failed"}
         assert_gone(command)
         check_rows(command, sweep(tmp_path / f"calm-{place}", *grid))
-        if len(told) == 20:
+        if len(lines) == 20:
             break
     with capsys.disabled():
         rounded = [round(seconds, 1) for seconds in waits]
-        print("", *told, f"{place + 1} sweeps; epochs repaid: {costs}", sep="\n")
+        print("", *lines, f"{place + 1} sweeps; epochs repaid: {costs}", sep="\n")
         print(f"seconds from a death to the next start: {rounded}")
     assert statistics.median(waits) < RETRY
     assert max(waits) < SLOW * RETRY

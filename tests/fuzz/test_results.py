@@ -201,8 +201,8 @@ def test_command_lines(tmp_path, capsys, monkeypatch, which, path, more):
         code = which([path, *more])
     except SystemExit as stop:
         code = stop.code
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     if "-h" not in [path, *more]:
         assert code == 2
-        assert 0 < len(told.err) < 12_000
+        assert 0 < len(printed.err) < 12_000
     assert list(tmp_path.iterdir()) == []

@@ -114,8 +114,8 @@ def health_checks(node_id: str, timeout: float) -> tuple[int, int, int]:
         )
 
     where = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    asked = settings.options(scheduling_strategy=where, runtime_env={}).remote()
-    found: tuple[int, int, int] = ray.get(asked, timeout=timeout)
+    reply = settings.options(scheduling_strategy=where, runtime_env={}).remote()
+    found: tuple[int, int, int] = ray.get(reply, timeout=timeout)
     return found
 
 

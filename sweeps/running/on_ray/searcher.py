@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 from sweeps.running.failures import loss
 from sweeps.running.sweep import Sweep
 
-__all__ = ["Obituaries", "PlanSearcher"]
+__all__ = ["ErrorForwarder", "PlanSearcher"]
 
 
 class PlanSearcher(Searcher):
@@ -106,7 +106,7 @@ class PlanSearcher(Searcher):
         """Do nothing; see ``save``."""
 
 
-class Obituaries(FIFOScheduler):
+class ErrorForwarder(FIFOScheduler):
     """First-in, first-out scheduler that passes the errors of dead processes to the searcher.
 
     Tune notifies a searcher of an error without its text. It notifies its scheduler first.

@@ -195,12 +195,12 @@ def _start(machine: Machine, python_path: str, allowance: Allowance | None = Non
 def _told(allowance: Allowance) -> dict[str, Any]:
     """Return the arguments of ``ray.init`` for an allowance."""
     store, folder = allowance.store_folder, allowance.folder
-    told = {
+    fields = {
         "object_store_memory": allowance.object_store,
         "_plasma_directory": None if store is None else str(store),
         "_temp_dir": None if folder is None else str(folder / f"ray-{os.getuid()}"),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _nodes() -> list[tuple[float, float]]:
@@ -214,12 +214,12 @@ def _nodes() -> list[tuple[float, float]]:
 def _following(cluster: Cluster, machine: Machine) -> Callable[[], int]:
     """Return a function that counts the slots of the cluster, as nodes join and die."""
     machine = replace(machine, gpus_per_trial=cluster.gpus_per_trial)
-    slots, looked = cluster.slots, time.monotonic()
+    slots, checked = cluster.slots, time.monotonic()
 
     def current() -> int:
-        nonlocal slots, looked
-        if time.monotonic() - looked >= _LOOK_SECONDS:
-            before, looked = slots, time.monotonic()
+        nonlocal slots, checked
+        if time.monotonic() - checked >= _LOOK_SECONDS:
+            before, checked = slots, time.monotonic()
             try:
                 slots = Cluster.fit(_nodes(), machine).slots
             except UserError:  # until a node joins
@@ -262,7 +262,7 @@ def run_on_ray(
     from ray import tune
     from ray.tune.logger import TBXLoggerCallback
 
-    from sweeps.running.on_ray.searcher import Obituaries, PlanSearcher
+    from sweeps.running.on_ray.searcher import ErrorForwarder, PlanSearcher
     from sweeps.running.on_ray.trainable import train_trial
 
     trainable = tune.with_resources(
@@ -284,7 +284,7 @@ def run_on_ray(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=Obituaries(searcher),
+            scheduler=ErrorForwarder(searcher),
             num_samples=-1,  # the searcher announces the end
             reuse_actors=True,
             trial_name_creator=_trial_name,

@@ -182,11 +182,11 @@ def test_one_seed_leaves_shared_image_noise_unknown() -> None:
     assert several is not None
     assert not several.untold.any()
     assert one.untold == pytest.approx(np.full(4, np.sqrt(posterior._UNTOLD / (4 * 50))), rel=0.05)
-    told, wide = (
+    described, wide = (
         np.concatenate([many.average(np.full(4, 0.25)) for many in one.many(500, 1, untold)])
         for untold in (False, True)
     )
-    assert wide.std(axis=0).min() > 1.05 * told.std(axis=0).max() > 0
+    assert wide.std(axis=0).min() > 1.05 * described.std(axis=0).max() > 0
 
 
 def test_agreeing_seeds_imply_shared_image_noise() -> None:

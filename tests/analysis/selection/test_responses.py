@@ -69,8 +69,8 @@ def test_responses_of_uneven_seeds_are_those_of_loops(extreme: bool) -> None:
     values, noise, first = [], [0.0] * 3, 0
     for number in seeds:
         runs = correct[first : first + number]
-        looked = number * sum(images)
-        of_run = (sum(map(sum, runs)) + average) / (looked + 1)
+        total = number * sum(images)
+        of_run = (sum(map(sum, runs)) + average) / (total + 1)
         points = []
         for k, n in enumerate(images):
             of_class = (sum(run[k] for run in correct) + 6 * average) / (6 * (n + 1))

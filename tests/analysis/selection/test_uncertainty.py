@@ -141,17 +141,19 @@ def test_with_one_seed_only_intervals_of_accuracies_are_widened(
     c = combine(grid(images=60))
     _, wide = sure_of(c)
     monkeypatch.setattr(posterior, "_UNTOLD", 0.0)
-    _, told = sure_of(c)
-    assert wide.corrected == told.corrected
-    assert wide.optimism == told.optimism
-    assert (wide.worst_k_gain == told.worst_k_gain).all()
-    assert (wide.probability_best == told.probability_best).all()
+    _, described = sure_of(c)
+    assert wide.corrected == described.corrected
+    assert wide.optimism == described.optimism
+    assert (wide.worst_k_gain == described.worst_k_gain).all()
+    assert (wide.probability_best == described.probability_best).all()
     # half of the noise of 600 images, beside what is not known of the average anyway
-    common = 1.645 * np.sqrt(0.5 * told.expected.average * (1 - told.expected.average) / 600)
-    half = [(each[1] - each[0]) / 2 for each in (wide.average_interval, told.average_interval)]
+    common = 1.645 * np.sqrt(
+        0.5 * described.expected.average * (1 - described.expected.average) / 600
+    )
+    half = [(each[1] - each[0]) / 2 for each in (wide.average_interval, described.average_interval)]
     assert half[0] == pytest.approx(np.hypot(half[1], common), rel=0.15)
     assert np.mean(wide.worst_k_interval[1] - wide.worst_k_interval[0]) > 1.1 * np.mean(
-        told.worst_k_interval[1] - told.worst_k_interval[0]
+        described.worst_k_interval[1] - described.worst_k_interval[0]
     )
     assert ((wide.worst_k_interval >= 0) & (wide.worst_k_interval <= 1)).all()
 
@@ -242,9 +244,9 @@ def test_chances_and_regret_of_four_draws_by_hand() -> None:
     assert fitted is not None
     worst_k, average = recalls.min(axis=2), recalls.mean(axis=2)
 
-    told = dataclasses.replace(fitted, untold=np.zeros(2))
+    described = dataclasses.replace(fitted, untold=np.zeros(2))
     given = selection, selection.seen, selection.means, worst_k, average
-    sure = uncertainty._assess(told, *given, [posterior.Draw(recalls, worst_k)])
+    sure = uncertainty._assess(described, *given, [posterior.Draw(recalls, worst_k)])
     assert sure.probability_best.tolist() == [0.25, 0.25, 0.5]
     assert sure.probability_admitted.tolist() == [1, 0.5, 0.5]
     assert sure.probability_lower.tolist() == [0.75, 0, 0.5]  # than 0.7, 0.5, 0.6 and 0.82
@@ -271,10 +273,10 @@ def test_noise_that_one_seed_cannot_tell_widens_draws_and_leaves_their_means() -
         fitted, selection.seen, selection.criterion
     )
     objective, recalls = worst_k[:, selection.selected], np.empty((len(worst_k), 10))
-    told = uncertainty._Draws(worst_k, average, objective, recalls)
-    wide = uncertainty._widened(fitted, selection, selection.seen, told)
+    described = uncertainty._Draws(worst_k, average, objective, recalls)
+    wide = uncertainty._widened(fitted, selection, selection.seen, described)
     for name in ("worst_k", "average", "objective"):
-        before, after = getattr(told, name), getattr(wide, name)
+        before, after = getattr(described, name), getattr(wide, name)
         assert after.mean(axis=0) == pytest.approx(before.mean(axis=0))
         assert (after.std(axis=0) > before.std(axis=0)).all()
     assert wide.objective == pytest.approx(wide.worst_k[:, selection.selected])

@@ -41,7 +41,7 @@ def over(spec, **changes):
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update=changes)})
 
 
-def asked(taught, **changes):
+def teacher_of(taught, **changes):
     data, student, out = taught
     array_data = ArrayData(over(student, **changes), data, CPU)
     return Teacher(student.teacher, array_data, out), array_data, out
@@ -53,7 +53,7 @@ def never(*_):
 
 @pytest.mark.parametrize("epochs", [FEW, MANY])
 def test_the_table_has_the_logits_of_the_live_teacher(taught, epochs):
-    teacher, array_data, out = asked(taught, epochs=epochs)
+    teacher, array_data, out = teacher_of(taught, epochs=epochs)
     assert teacher.mode == "table"
     live = rebuild(artifacts.load(out / "artifacts", taught[1].teacher.run_id))
     differ = 0
@@ -106,28 +106,28 @@ def test_a_student_learns_the_same_from_the_table_and_live(taught, tmp_path, mon
 
 
 def test_without_augmentation_the_clean_pass_is_the_table(taught):
-    teacher, array_data, _ = asked(taught, crop_padding=0, flip=False)
+    teacher, array_data, _ = teacher_of(taught, crop_padding=0, flip=False)
     assert teacher.mode == "table"
     for batch in array_data.batches.epoch(0):
         assert torch.equal(teacher.logits(batch), teacher.clean[batch.indices])
 
 
 def test_damaged_logits_are_computed_again(taught, monkeypatch):
-    teacher, array_data, out = asked(taught, epochs=FEW)
+    teacher, array_data, out = teacher_of(taught, epochs=FEW)
     (path,) = (out / "teacher_logits").glob("*/logits.safetensors")
     content = bytearray(path.read_bytes())
     content[-5] ^= 4
     path.write_bytes(content)
-    again, _, _ = asked(taught, epochs=FEW)
+    again, _, _ = teacher_of(taught, epochs=FEW)
     for batch in array_data.batches.epoch(0):
         assert torch.equal(again.logits(batch), teacher.logits(batch))
     monkeypatch.setattr(Teacher, "_compute", never)  # logits that were computed again are stored
-    asked(taught, epochs=FEW)
+    teacher_of(taught, epochs=FEW)
 
 
 def test_answers_of_a_teacher_that_was_trained_again_are_not_taken(taught, monkeypatch):
     """The same run id, but other weights: another device, or another number of threads."""
-    asked(taught, epochs=FEW)
+    teacher_of(taught, epochs=FEW)
     load = artifacts.load
 
     def other(*arguments):
@@ -136,13 +136,13 @@ def test_answers_of_a_teacher_that_was_trained_again_are_not_taken(taught, monke
     monkeypatch.setattr(answers.artifacts, "load", other)
     monkeypatch.setattr(Teacher, "_compute", never)
     with pytest.raises(AssertionError, match="asked again"):
-        asked(taught, epochs=FEW)
+        teacher_of(taught, epochs=FEW)
 
 
 def test_only_the_named_teachers_are_forgotten(taught):
     _, student, out = taught
-    asked(taught, epochs=FEW)
-    asked(taught, epochs=MANY)
+    teacher_of(taught, epochs=FEW)
+    teacher_of(taught, epochs=MANY)
     folder = out / "teacher_logits"
     assert len(list(folder.glob("*-*/logits.safetensors"))) == 2
     bundles.forget(folder, ["another"])
@@ -174,13 +174,13 @@ def test_two_processes_compute_the_same_logits_once(taught, monkeypatch):
 
 
 def test_a_damaged_teacher_is_refused_although_its_answers_are_there(taught):
-    _, _, out = asked(taught, epochs=FEW)
+    _, _, out = teacher_of(taught, epochs=FEW)
     path = out / "artifacts" / taught[1].teacher.run_id / "weights.safetensors"
     content = bytearray(path.read_bytes())
     content[-5] ^= 4
     path.write_bytes(content)
     with pytest.raises(ValueError, match="SHA-256"):
-        asked(taught, epochs=FEW)
+        teacher_of(taught, epochs=FEW)
 
 
 def test_an_artifact_of_another_revision_of_its_network_is_refused(taught, tmp_path):
@@ -222,7 +222,7 @@ def test_answers_of_other_pixels_or_precision_are_not_taken(taught, monkeypatch)
 
 
 def test_folding_batch_norms_leaves_the_logits(taught):
-    teacher, array_data, out = asked(taught, epochs=FEW)
+    teacher, array_data, out = teacher_of(taught, epochs=FEW)
     live = rebuild(artifacts.load(out / "artifacts", taught[1].teacher.run_id))
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in live.modules())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in teacher._network.modules())
@@ -248,7 +248,7 @@ def test_logits_beyond_float16_stay_finite(taught, monkeypatch):
             return 1e6 * torch.eye(3)[torch.arange(len(images)) % 3]
 
     monkeypatch.setattr(answers, "rebuild", lambda _: Wild())
-    teacher, array_data, _ = asked(taught, epochs=FEW)
+    teacher, array_data, _ = teacher_of(taught, epochs=FEW)
     for batch in array_data.batches.epoch(0):
         logits = teacher.logits(batch)
         assert torch.isfinite(logits).all()

@@ -42,17 +42,19 @@ def test_the_loss_of_mixed_labels_is_the_weighted_sum_of_both(digits, tmp_path):
     specs = [teacher, teacher_spec(objective="balanced", recipe=smooth), student(), dkd]
     for spec in specs:
         data = ArrayData(spec, digits, CPU)
-        asked = None if spec.teacher is None else Teacher(spec.teacher, data, tmp_path)
+        live_teacher = None if spec.teacher is None else Teacher(spec.teacher, data, tmp_path)
         batch = next(iter(data.batches.epoch(0)))
         assert batch.mix is not None
-        logits = None if asked is None else asked.logits(batch)
+        logits = None if live_teacher is None else live_teacher.logits(batch)
         losses = [
-            first_loss(Run(spec, "run", data, asked), batch, logits, LabelMix(batch.mix.labels, s))
+            first_loss(
+                Run(spec, "run", data, live_teacher), batch, logits, LabelMix(batch.mix.labels, s)
+            )
             for s in (torch.tensor(1.0), torch.tensor(0.0), batch.mix.share)
         ]
         share = float(batch.mix.share)
         assert losses[2] == pytest.approx(share * losses[0] + (1 - share) * losses[1], rel=1e-5)
-        plain = first_loss(Run(spec, "run", data, asked), batch, logits, None)
+        plain = first_loss(Run(spec, "run", data, live_teacher), batch, logits, None)
         assert losses[0] == pytest.approx(plain, rel=1e-6)
         if spec.stage == "student" and spec.variant is None:
             assert losses[0] == losses[1]  # the labels are those of the teacher
@@ -65,10 +67,12 @@ def test_the_teacher_sees_the_mixed_image(digits, tmp_path):
     (row,) = train([spec], data=digits, out=tmp_path, execution=CPU)
     assert row["teacher_pass"] == "live"
     data = ArrayData(spec, digits, CPU)
-    asked = Teacher(spec.teacher, data, tmp_path)
+    live_teacher = Teacher(spec.teacher, data, tmp_path)
     batch = next(iter(data.batches.epoch(0)))
-    assert not torch.allclose(asked.logits(batch), asked.clean[batch.indices])
-    torch.testing.assert_close(asked.logits(batch), asked._network(batch.images).float())
+    assert not torch.allclose(live_teacher.logits(batch), live_teacher.clean[batch.indices])
+    torch.testing.assert_close(
+        live_teacher.logits(batch), live_teacher._network(batch.images).float()
+    )
 
 
 def test_views_that_cannot_be_enumerated_are_answered_live():

@@ -194,10 +194,10 @@ def test_a_stopped_training_continues_from_the_same_step(world, recipe, step):
         student(temperature=3.0, recipe=recipe),
     ]
     whole = train(specs, data=data, out=folder / "whole", execution=CPU)
-    out, asked, seen = folder / "cut", itertools.count(), []
+    out, steps, seen = folder / "cut", itertools.count(), []
     options = {"data": data, "out": out, "execution": CPU}
     with pytest.raises(StoppedError, match=f"after {step} steps"):
-        train(specs, stop=lambda: next(asked) == step, **options)
+        train(specs, stop=lambda: next(steps) == step, **options)
     rows = train(specs, report=cut_after(None, seen), **options)
     assert seen[0] == step // STEPS + 1  # what it goes on with, not what was done
     for row, other in zip(rows, whole, strict=True):

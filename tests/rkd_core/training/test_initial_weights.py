@@ -138,10 +138,10 @@ def test_cut_off_it_goes_on_and_needs_the_weights_no_more(world):
     (whole,) = train([wanted], data=data, out=out, execution=CPU)
     other = out.with_name("cut")
     kept(other, state)
-    asked = iter(range(99))
+    steps = iter(range(99))
     options = {"data": data, "out": other, "execution": CPU}
     with pytest.raises(StoppedError):
-        train([wanted], stop=lambda: next(asked) == 4, **options)
+        train([wanted], stop=lambda: next(steps) == 4, **options)
     bundles.forget(other / FOLDER, [wanted.initial_weights])
     assert not (other / FOLDER).exists()
     (row,) = train([wanted], **options)

@@ -27,11 +27,11 @@ def taught(tmp_path, data, teacher_recipe, recipe, temperature, execution=CPU):
     (row,) = train([teacher], data=data, out=tmp_path, execution=CPU)
     student = student_spec(teacher, data.fingerprint, data=DataOptions())
     array_data = ArrayData(student.model_copy(update={"recipe": recipe}), data, execution)
-    asked = Teacher(student.teacher, array_data, tmp_path)
+    live_teacher = Teacher(student.teacher, array_data, tmp_path)
     artifact = artifacts.load(tmp_path / "artifacts", row["run_id"])
     return (
-        TeacherTargets(asked, temperature),
-        asked,
+        TeacherTargets(live_teacher, temperature),
+        live_teacher,
         array_data.batches,
         rebuild(artifact),
         artifact,
@@ -88,10 +88,10 @@ def test_smoothed_labels_are_those_of_cross_entropy(digits):
 
 
 def test_a_student_without_logits_of_its_teacher_is_a_bug(tmp_path):
-    targets, asked, *_ = taught(tmp_path, colourful(), PLAIN, PLAIN, 2.0)
+    targets, live_teacher, *_ = taught(tmp_path, colourful(), PLAIN, PLAIN, 2.0)
     with pytest.raises(ValueError, match="need its teacher's logits"):
         targets(torch.tensor([0]), None)
-    logits = asked.clean[:4]
+    logits = live_teacher.clean[:4]
     torch.testing.assert_close(targets(torch.zeros(4), logits), F.softmax(logits / 2, 1))
 
 

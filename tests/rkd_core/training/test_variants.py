@@ -138,9 +138,9 @@ def test_students_without_a_teacher_are_trained_like_teachers(digits, monkeypatc
 def test_students_without_a_teacher_are_trained_side_by_side_and_continued(digits, tmp_path):
     specs = [variant_spec(None, "", "one_hot", **fields) for fields in OBJECTIVES]
     whole, cut = ({"data": digits, "out": tmp_path / n, "execution": CPU} for n in ("whole", "cut"))
-    asked = itertools.count()
+    steps = itertools.count()
     with pytest.raises(StoppedError, match="after 5 steps"):
-        train(specs, stop=lambda: next(asked) == 5, **cut)
+        train(specs, stop=lambda: next(steps) == 5, **cut)
     array = train(specs, **cut)
     assert [row["trained_together"] for row in array] == [3, 3, 3]
     assert [(row["method"], row["student_objective"], row["alpha_s"]) for row in array] == [
@@ -217,9 +217,9 @@ def test_an_interrupted_training_continues_from_the_same_step(tmp_path, projecte
         options = {"data": data, "out": tmp_path / out, "execution": CPU}
         train([teacher], **options)
         if out == "cut":
-            asked = itertools.count()
+            steps = itertools.count()
             with pytest.raises(StoppedError, match=f"after {step} steps"):
-                train(specs, stop=lambda asked=asked: next(asked) == step, **options)
+                train(specs, stop=lambda steps=steps: next(steps) == step, **options)
         train(specs, **options)
     for spec in itertools.chain(*groups):
         rows = [
@@ -247,16 +247,16 @@ def test_recorded_steps_are_plain_steps(tmp_path, projected):
         variant_spec(None, "", "group_dro", {"step_size": 1.0, "reweight_groups": False}, **fields),
     ]
     array_data = ArrayData(specs[0], data, CPU)
-    asked = Teacher(specs[0].teacher, array_data, tmp_path)
+    live_teacher = Teacher(specs[0].teacher, array_data, tmp_path)
     rate = torch.tensor(0.0)
-    plain = [Run(spec, "plain", array_data, asked) for spec in specs]
-    recorded = [Run(spec, "recorded", array_data, asked, rate) for spec in specs]
+    plain = [Run(spec, "plain", array_data, live_teacher) for spec in specs]
+    recorded = [Run(spec, "recorded", array_data, live_teacher, rate) for spec in specs]
     both = EagerSteps(plain), RecordedSteps(recorded, rate, 32, Replay())
     for epoch in range(recipe.epochs):
         for run in (*plain, *recorded):
             run.begin_epoch(epoch)
         for batch in array_data.batches.epoch(epoch):
-            losses = [steps(batch, asked.logits(batch), 0.02).clone() for steps in both]
+            losses = [steps(batch, live_teacher.logits(batch), 0.02).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
     for one, other in zip(plain, recorded, strict=True):
         torch.testing.assert_close(one.changing(), other.changing(), rtol=1e-3, atol=1e-4)
@@ -338,9 +338,9 @@ def test_a_loss_receives_the_epoch_after_a_resume(digits, tmp_path, monkeypatch)
     teacher = teacher_spec()
     spec = variant_spec(teacher, digits.fingerprint, "watching")
     train([teacher], data=digits, out=tmp_path, execution=CPU)
-    count, asked = len(digits.train) // RECIPE.batch_size, itertools.count()
+    count, steps = len(digits.train) // RECIPE.batch_size, itertools.count()
     with pytest.raises(StoppedError):
-        train([spec], data=digits, out=tmp_path, execution=CPU, stop=lambda: next(asked) == count)
+        train([spec], data=digits, out=tmp_path, execution=CPU, stop=lambda: next(steps) == count)
     train([spec], data=digits, out=tmp_path, execution=CPU)
     assert seen == [epoch for epoch in (1, 2, 3) for _ in range(count)]
 

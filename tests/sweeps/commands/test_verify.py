@@ -86,9 +86,9 @@ def test_a_record_is_put_back_from_its_artifact(swept, capsys):
     paths[1].write_bytes(records.serialize(row | {"val_worst_class_accuracy": 1.0}))
     paths[2].unlink()
     assert main([str(out)]) == 1
-    told = "\n".join(lines(capsys))
-    assert all(str(path) in told for path in paths)
-    assert "3 damaged" in told
+    printed = "\n".join(lines(capsys))
+    assert all(str(path) in printed for path in paths)
+    assert "3 damaged" in printed
     assert main([str(out), "--repair"]) == 0
     lines(capsys)
     assert [path.read_bytes() for path in paths] == before

@@ -41,8 +41,8 @@ def outcome(point: Point, noise: float = 0.0) -> dict[str, object]:
 
 def explore(strategy, number: int, noise: float = 0.0) -> list[Point]:
     """Ask and tell in turn; return the proposed points in order."""
-    asked = []
-    while len(asked) < number and (point := strategy.ask()) is not None:
-        asked.append(point)
+    proposed = []
+    while len(proposed) < number and (point := strategy.ask()) is not None:
+        proposed.append(point)
         strategy.tell(point, outcome(point, noise))
-    return asked
+    return proposed

@@ -15,9 +15,9 @@ def goal_of(margin):
 
 
 def test_standard_distillation_comes_first_and_every_teacher_is_probed():
-    asked = explore(Informed(SPACE, GOAL), 7)
-    assert asked[0] == Point(SPACE.reference, 0)
-    assert {point.cell.alpha_t for point in asked} == {None, 0.0, 0.25, 0.5, 0.75, 1.0}
+    proposed = explore(Informed(SPACE, GOAL), 7)
+    assert proposed[0] == Point(SPACE.reference, 0)
+    assert {point.cell.alpha_t for point in proposed} == {None, 0.0, 0.25, 0.5, 0.75, 1.0}
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.02, 0.05])
@@ -26,8 +26,8 @@ def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(ma
     least = accuracies(SPACE.reference)[1] - margin
     admitted = {c: accuracies(c)[0] for c in SPACE.cells if accuracies(c)[1] >= least - 1e-3}
     best = max(admitted.values())
-    asked = explore(Informed(SPACE, goal_of(margin)), 22)
-    found = [admitted.get(point.cell, 0.0) for point in asked]
+    proposed = explore(Informed(SPACE, goal_of(margin)), 22)
+    found = [admitted.get(point.cell, 0.0) for point in proposed]
     assert max(found) == best
     assert max(found[:12]) >= best - 0.03
     assert margin < 0.05 or best == accuracies(BEST)[0]
@@ -35,9 +35,9 @@ def test_it_finds_what_is_good_in_a_tenth_of_the_grid_and_the_best_in_a_fifth(ma
 
 def test_every_point_is_proposed_exactly_once():
     small = replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0,), seeds=(3, 4))
-    asked = explore(Informed(small, GOAL), 1000, noise=0.01)
-    assert len(asked) == len(set(asked)) == 9 * 2
-    assert {point.seed for point in asked} == {3, 4}
+    proposed = explore(Informed(small, GOAL), 1000, noise=0.01)
+    assert len(proposed) == len(set(proposed)) == 9 * 2
+    assert {point.seed for point in proposed} == {3, 4}
 
 
 def test_running_points_are_not_proposed_again():
@@ -49,9 +49,9 @@ def test_running_points_are_not_proposed_again():
 
 def test_further_seeds_go_to_what_is_good_rather_than_to_what_is_not():
     space = replace(SPACE, seeds=tuple(range(6)))
-    asked = explore(Informed(space, GOAL), 60, noise=0.05)
-    repeated = [p.cell for p in asked if p.seed > 0 and not p.cell.is_standard]
-    once = [point.cell for point in asked]
+    proposed = explore(Informed(space, GOAL), 60, noise=0.05)
+    repeated = [p.cell for p in proposed if p.seed > 0 and not p.cell.is_standard]
+    once = [point.cell for point in proposed]
     assert len(repeated) >= 5
     assert np.mean([accuracies(c)[0] for c in repeated]) > np.mean([accuracies(c)[0] for c in once])
 
@@ -74,12 +74,12 @@ def test_the_search_concentrates_within_the_constraint():
         alone = point.cell.alpha_t is None or point.cell.alpha_s is None
         return row(worst, average if alone else average - 0.2)
 
-    strategy, asked = Informed(SPACE, strict), []
+    strategy, proposed = Informed(SPACE, strict), []
     for _ in range(30):
         point = strategy.ask()
-        asked.append(point.cell)
+        proposed.append(point.cell)
         strategy.tell(point, told(point))
-    late = asked[15:]
+    late = proposed[15:]
     admitted = [c for c in late if c.alpha_t is None or c.alpha_s is None]
     assert len(admitted) > len(late) / 2
 
@@ -95,8 +95,8 @@ def test_failed_and_pruned_runs_are_left_alone(became):
 def test_without_standard_distillation_it_goes_on():
     strategy = Informed(replace(SPACE, alphas=(0.0, 1.0), temperatures=(1.0,)), GOAL)
     strategy.tell(strategy.ask(), None)
-    asked = explore(strategy, 100)
-    assert len(asked) == 8
+    proposed = explore(strategy, 100)
+    assert len(proposed) == 8
     assert strategy.ask() is None
 
 

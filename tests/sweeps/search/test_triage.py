@@ -69,19 +69,19 @@ def test_teachers_figures_count_where_students_follow_them():
     late = {}
     for told in (False, True):
         strategy = Informed(SPACE, GOAL)
-        asked, taught = [], set()
+        proposed, taught = [], set()
         for _ in range(20):
             point = strategy.ask()
             alpha = point.cell.alpha_t
             if told and alpha not in taught:
                 strategy.taught(alpha, row(KNOWS[alpha], 0.8))
             taught.add(alpha)
-            asked.append(point.cell)
+            proposed.append(point.cell)
             strategy.tell(point, follows(point.cell))
-        beside = strategy._believe("worst_k", "counted").beside
+        beside = strategy._posterior("worst_k", "counted").beside
         assert beside > 0.9 if told else beside == 0
         assert taught == set(SPACE.objectives)  # nobody is dismissed unprobed
-        late[told] = [cell.alpha_t for cell in asked[7:]]
+        late[told] = [cell.alpha_t for cell in proposed[7:]]
     assert sum(alpha in (0.0, 0.5) for alpha in late[True]) >= 12
     assert 0.5 in late[True]  # knows as much as the best, though its first student does not show it
     assert 0.5 not in late[False]
@@ -95,4 +95,4 @@ def test_figures_that_students_do_not_follow_do_not_count():
     for _ in range(25):
         point = strategy.ask()
         strategy.tell(point, row(0.5 - 0.2 * (point.cell.alpha_s or 0.0) ** 2, 0.8))
-    assert strategy._believe("worst_k", "counted").beside < 0.5
+    assert strategy._posterior("worst_k", "counted").beside < 0.5

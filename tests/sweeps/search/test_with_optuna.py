@@ -26,9 +26,9 @@ def kept(path):
 def test_every_sampler_goes_through_the_grid_and_repeats_nothing(sampler, objectives):
     space = replace(SMALL, temperatures=(2.0,)) if sampler == "gp" else SMALL  # that one is slow
     strategy = WithOptuna(space, GOAL, sampler=sampler, objectives=objectives)
-    asked = explore(strategy, 100)
-    assert asked[0] == Point(space.reference, 0)
-    assert len(asked) == len(set(asked)) == (9 if sampler == "gp" else 18)
+    proposed = explore(strategy, 100)
+    assert proposed[0] == Point(space.reference, 0)
+    assert len(proposed) == len(set(proposed)) == (9 if sampler == "gp" else 18)
     assert strategy.ask() is None
 
 
@@ -40,18 +40,18 @@ def test_unknown_samplers_are_refused():
 def test_optuna_receives_the_mean_over_all_seeds_of_a_combination(tmp_path):
     space = replace(SMALL, seeds=(5, 6, 7))
     strategy = WithOptuna(space, GOAL, journal=tmp_path / "j")
-    asked = explore(strategy, 9, noise=0.02)
-    assert [p.seed for p in asked] == [5, 6, 7] * 3
+    proposed = explore(strategy, 9, noise=0.02)
+    assert [p.seed for p in proposed] == [5, 6, 7] * 3
     first, *_ = (t for t in kept(tmp_path / "j").trials if t.state.is_finished())
-    correct = [outcome(p, 0.02)["val_class_correct"][0] / 500 for p in asked[:3]]
+    correct = [outcome(p, 0.02)["val_class_correct"][0] / 500 for p in proposed[:3]]
     assert first.value == pytest.approx(sum(correct) / 3)
 
 
 def test_a_trial_says_what_was_trained_and_how_good_it_is(tmp_path):
     space = replace(SMALL, seeds=(5, 6))
     strategy = WithOptuna(space, GOAL, journal=tmp_path / "j")
-    asked = [strategy.ask() for _ in range(4)]
-    for number, point in enumerate(asked):
+    proposed = [strategy.ask() for _ in range(4)]
+    for number, point in enumerate(proposed):
         became = row(0.5 + number / 10, 0.8, run_id=f"run{number}")
         strategy.tell(point, became)
     standard, other = (t for t in kept(tmp_path / "j").trials if t.state.is_finished())
@@ -63,7 +63,7 @@ def test_a_trial_says_what_was_trained_and_how_good_it_is(tmp_path):
         "val_worst_class_accuracy": pytest.approx(0.55),
         "val_average_accuracy": pytest.approx(0.8, abs=0.001),
     }
-    cell = asked[2].cell
+    cell = proposed[2].cell
     names = ["standard" if a is None else a for a in (cell.alpha_t, cell.alpha_s)]
     assert [other.user_attrs[name] for name in ("alpha_t", "alpha_s")] == names
     assert other.user_attrs["run_ids"] == ["run2", "run3"]
@@ -71,11 +71,11 @@ def test_a_trial_says_what_was_trained_and_how_good_it_is(tmp_path):
 
 def test_the_constraint_reaches_the_sampler_and_pruned_ones_are_pruned(tmp_path):
     strategy = WithOptuna(SMALL, Goal(Constrained(margin=0.01)), journal=tmp_path / "j")
-    told = [row(0.5, 0.8), row(0.6, 0.7), row(0.1, 0.4, "pruned"), None]
-    for became in told:
+    results = [row(0.5, 0.8), row(0.6, 0.7), row(0.1, 0.4, "pruned"), None]
+    for became in results:
         strategy.tell(strategy.ask(), became)
     states = optuna.trial.TrialState
-    # A combination that is proposed again is told again, and not trained.
+    # A combination that is proposed again is results again, and not trained.
     ended = [t for t in kept(tmp_path / "j").trials if t.state.is_finished()]
     trials = [t for k, t in enumerate(ended) if t.params not in [o.params for o in ended[:k]]]
     assert [t.state for t in trials] == [states.COMPLETE] * 2 + [states.PRUNED, states.FAIL]
@@ -132,28 +132,28 @@ def test_another_grid_is_another_study_in_the_same_journal(tmp_path):
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
 def test_students_may_lie_between_the_grids_points(sampler, tmp_path):
     strategy = WithOptuna(SMALL, GOAL, sampler=sampler, continuous=True, journal=tmp_path / "j")
-    asked = explore(strategy, 25)
-    assert {p.cell.alpha_t for p in asked} <= {None, 0.0, 1.0}
-    between = {p.cell.alpha_s for p in asked} - {None, 0.0, 1.0}
+    proposed = explore(strategy, 25)
+    assert {p.cell.alpha_t for p in proposed} <= {None, 0.0, 1.0}
+    between = {p.cell.alpha_s for p in proposed} - {None, 0.0, 1.0}
     assert len(between) > 5
-    assert all(1 <= p.cell.temperature <= 3 for p in asked)
+    assert all(1 <= p.cell.temperature <= 3 for p in proposed)
     again = WithOptuna(SMALL, GOAL, sampler=sampler, continuous=True, journal=tmp_path / "j")
-    assert {p.cell for p in asked} <= set(again.cells)
+    assert {p.cell for p in proposed} <= set(again.cells)
 
 
 def test_a_tuned_recipe_is_a_combination_of_its_own_around_that_of_the_sweep(tmp_path):
     tune = {"learning_rate": 0.1, "multiplier_step_size": 0.5}
     strategy = WithOptuna(SMALL, GOAL, tune=tune, journal=tmp_path / "j")
-    asked = [point.cell for point in explore(strategy, 25)]
-    assert asked[0] == SMALL.reference  # by the sweep's own recipe
-    assert len(set(asked)) == 25
-    for cell in asked[1:]:
+    proposed = [point.cell for point in explore(strategy, 25)]
+    assert proposed[0] == SMALL.reference  # by the sweep's own recipe
+    assert len(set(proposed)) == 25
+    for cell in proposed[1:]:
         own = dict(cell.tuning)
         assert ("multiplier_step_size" in own) == bool(cell.alpha_s)
         assert all(tune[name] / 5 <= value <= tune[name] * 5 for name, value in own.items())
-    assert not any(cell.is_standard for cell in asked[1:])
+    assert not any(cell.is_standard for cell in proposed[1:])
     again = WithOptuna(SMALL, GOAL, tune=tune, journal=tmp_path / "j")
-    assert set(asked) <= set(again.cells)
+    assert set(proposed) <= set(again.cells)
 
 
 def test_the_name_of_a_study_keeps_the_text_of_its_goal():

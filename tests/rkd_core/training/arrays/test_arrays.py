@@ -168,17 +168,17 @@ def test_recorded_steps_are_plain_steps(device, changes, tmp_path):
         student(architecture="resnet14", objective="robust", multipliers=robust()),
     ]
     array_data = ArrayData(specs[0], data, execution)
-    asked = Teacher(specs[0].teacher, array_data, tmp_path)
+    live_teacher = Teacher(specs[0].teacher, array_data, tmp_path)
     rate = torch.tensor(0.0, device=device)
-    plain = [Run(spec, "plain", array_data, asked) for spec in specs]
-    recorded = [Run(spec, "recorded", array_data, asked, rate) for spec in specs]
+    plain = [Run(spec, "plain", array_data, live_teacher) for spec in specs]
+    recorded = [Run(spec, "recorded", array_data, live_teacher, rate) for spec in specs]
     recorder = Replay() if device == "cpu" else CudaRecorder(device, len(specs))
     both = EagerSteps(plain), RecordedSteps(recorded, rate, 28, recorder)
     number = 0
     for epoch in range(recipe.epochs):
         for step, batch in enumerate(array_data.batches.epoch(epoch)):
             begin_step([*plain, *recorded], epoch, step)
-            logits, now = asked.logits(batch), 0.02 / (1 + number)
+            logits, now = live_teacher.logits(batch), 0.02 / (1 + number)
             losses = [steps(batch, logits, now).clone() for steps in both]
             torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
             number += 1

@@ -17,10 +17,10 @@ def reports_of(monkeypatch):
     """Run a trial whose epochs end at the given times, and return its reports to Tune."""
 
     def run(epochs, specs=("a",)):
-        told, clock = [], iter([0.0, *(time for _, _, time in epochs)])
+        reports, clock = [], iter([0.0, *(time for _, _, time in epochs)])
         monkeypatch.setattr(trainable.time, "monotonic", lambda: next(clock))
         monkeypatch.setattr(trainable.TrainingSpec, "model_validate_json", lambda text: text)
-        monkeypatch.setattr(tune, "report", told.append)
+        monkeypatch.setattr(tune, "report", reports.append)
 
         def carry_out(specs, students, *, controls, **_):
             for run_id, epoch, _ in epochs:
@@ -30,8 +30,8 @@ def reports_of(monkeypatch):
         monkeypatch.setattr(trial, "carry_out", carry_out)
         config = {"specs": list(specs), "students": []}
         trainable.train_trial(config, dataset=None, out=Path("out"), execution=None)
-        assert told[-1] == OUTCOME | {"timesteps_total": 3}
-        return [(report["run_id"], report["timesteps_total"]) for report in told[:-1]]
+        assert reports[-1] == OUTCOME | {"timesteps_total": 3}
+        return [(report["run_id"], report["timesteps_total"]) for report in reports[:-1]]
 
     return run
 

@@ -24,10 +24,10 @@ def test_warming_up_imports_what_trials_need(monkeypatch):
     assert imported == ["ray.tune", "sweeps.running.trial"]
 
 
-def test_ray_calls_the_same_function_in_each_worker_process(asked):
+def test_ray_calls_the_same_function_in_each_worker_process(started_with):
     """Ray takes the name of the function as text, which does not follow a move of its module."""
     tuner._start(Machine(), "path")
-    module, _, name = asked["runtime_env"]["worker_process_setup_hook"].rpartition(".")
+    module, _, name = started_with["runtime_env"]["worker_process_setup_hook"].rpartition(".")
     assert getattr(importlib.import_module(module), name) is preload.imports
 
 
@@ -39,14 +39,14 @@ def test_import_errors_are_reported_by_the_trial(monkeypatch):
     preload.imports()
 
 
-@pytest.fixture(name="asked")
+@pytest.fixture(name="started_with")
 def what_ray_is_asked(monkeypatch):
-    asked = {}
-    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    started_with = {}
+    monkeypatch.setattr(ray, "init", lambda **options: started_with.update(options))
     monkeypatch.setattr(tuner, "check_cluster", lambda address: None)
     monkeypatch.setattr(tuner, "check_confined", lambda: None)
     monkeypatch.setattr(tuner, "check_noticing", lambda address: None)
-    return asked
+    return started_with
 
 
 def hardware(monkeypatch, cpus, gpus):
@@ -55,13 +55,13 @@ def hardware(monkeypatch, cpus, gpus):
     monkeypatch.setattr(cluster, "cpu_count", lambda: cpus)
 
 
-def test_a_cluster_need_not_fit_onto_the_machine_that_joins_it(asked, monkeypatch):
+def test_a_cluster_need_not_fit_onto_the_machine_that_joins_it(started_with, monkeypatch):
     """A head node without a GPU, or with two cores, starts sweeps that run elsewhere."""
     hardware(monkeypatch, cpus=2, gpus=0)
     machine = Machine(address="10.0.0.1:6379", gpus_per_trial=1, cpus_per_trial=8)
     tuner._start(machine, "path")
-    assert asked["address"] == "10.0.0.1:6379"
-    assert "num_cpus" not in asked
+    assert started_with["address"] == "10.0.0.1:6379"
+    assert "num_cpus" not in started_with
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_a_cluster_need_not_fit_onto_the_machine_that_joins_it(asked, monkeypatc
     ],
 )
 def test_ray_starts_no_more_processes_than_can_have_a_trial(
-    asked, monkeypatch, machine, gpus, started
+    started_with, monkeypatch, machine, gpus, started
 ):
     hardware(monkeypatch, cpus=16, gpus=gpus)
     tuner._start(machine, "path")
-    assert asked["num_cpus"] == started
+    assert started_with["num_cpus"] == started
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_nodes_that_join_are_used_and_nodes_that_are_lost_are_not(monkeypatch):
     assert current() == 1
 
 
-def test_a_ray_that_does_not_start_is_one_line(asked, monkeypatch):
+def test_a_ray_that_does_not_start_is_one_line(started_with, monkeypatch):
     def slow(**options):
         raise Exception("The current node timed out during startup.\nMore of it")
 

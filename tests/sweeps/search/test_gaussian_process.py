@@ -6,7 +6,7 @@ from scipy import integrate, stats
 
 from rkd_core.metrics import arcsine_scaled
 from sweeps.search import gaussian_process
-from sweeps.search.gaussian_process import Belief, Results, accuracy, believe
+from sweeps.search.gaussian_process import Posterior, Results, accuracy, fit_posterior
 from tests.sweeps.search.problems import SPACE
 
 PLACES = np.array([cell.place for cell in SPACE.cells])
@@ -31,7 +31,7 @@ def test_one_process_matches_the_textbook_formula(monkeypatch):
     monkeypatch.setattr(gaussian_process, "_SHARES", (shares,))
     seen, seeds = np.array([3, 40, 71, 99]), np.array([1, 2, 1, 3])
     images, values = np.array([100, 100, 50, 400]), np.array([0.2, 0.5, 0.45, 0.7])
-    found = believe(PLACES, Results(seen, values, images, seeds), NOBODY)
+    found = fit_posterior(PLACES, Results(seen, values, images, seeds), NOBODY)
 
     def matern(axes, i, j):
         d = np.sqrt(3) * np.linalg.norm(PLACES[i][axes] - PLACES[j][axes]) / 0.8
@@ -56,7 +56,7 @@ def test_one_process_matches_the_textbook_formula(monkeypatch):
 
 def test_it_is_near_observations_and_wide_far_from_them():
     rows = [k for k, cell in enumerate(SPACE.cells) if cell.temperature == 1 and cell.alpha_t]
-    found = believe(PLACES, results(rows, hill(rows), 5000, 5), NOBODY)
+    found = fit_posterior(PLACES, results(rows, hill(rows), 5000, 5), NOBODY)
     np.testing.assert_allclose(accuracy(found.mean[rows]), hill(rows), atol=0.02)
     far = next(k for k, c in enumerate(SPACE.cells) if c.is_standard and c.temperature == 5)
     assert found.deviation[far] > 3 * found.deviation[rows].max()
@@ -65,7 +65,9 @@ def test_it_is_near_observations_and_wide_far_from_them():
 def test_more_images_and_seeds_narrow_the_posterior():
     rows = list(range(0, 108, 9))
     deviations = [
-        believe(PLACES, results(rows, hill(rows), images, seeds), NOBODY).deviation[rows].mean()
+        fit_posterior(PLACES, results(rows, hill(rows), images, seeds), NOBODY)
+        .deviation[rows]
+        .mean()
         for images, seeds in ((20, 1), (20, 9), (20_000, 9))
     ]
     assert deviations[0] > deviations[1] > deviations[2]
@@ -73,8 +75,8 @@ def test_more_images_and_seeds_narrow_the_posterior():
 
 def test_running_points_reduce_variance_and_keep_the_mean():
     rows = np.arange(0, 108, 9)
-    before = believe(PLACES, results(rows, hill(rows)), NOBODY)
-    after = believe(PLACES, results(rows, hill(rows)), np.array([50, 50, 9]))
+    before = fit_posterior(PLACES, results(rows, hill(rows)), NOBODY)
+    after = fit_posterior(PLACES, results(rows, hill(rows)), np.array([50, 50, 9]))
     np.testing.assert_allclose(after.mean, before.mean, atol=1e-9)
     assert after.deviation[50] < 0.7 * before.deviation[50]
     assert (after.deviation <= before.deviation + 1e-9).all()
@@ -82,13 +84,13 @@ def test_running_points_reduce_variance_and_keep_the_mean():
 
 def test_few_results_give_a_finite_posterior():
     for rows in ([0], [0, 0], [0, 7]):
-        found = believe(PLACES, results(rows, 0.0), NOBODY)
+        found = fit_posterior(PLACES, results(rows, 0.0), NOBODY)
         assert np.isfinite(found.mean).all()
         assert (found.deviation > 0).all()
         assert found.weights.sum() == pytest.approx(1)
 
 
-MIXTURE = Belief(
+MIXTURE = Posterior(
     weights=np.array([0.25, 0.75]),
     means=np.array([[0.5, 0.9], [0.8, 1.5]]),
     deviations=np.array([[0.2, 0.1], [0.05, 0.3]]),
@@ -128,15 +130,15 @@ def test_further_coordinates_count_where_they_make_results_likelier():
     figure = rng.standard_normal(6)[[SPACE.objectives.index(c.alpha_t) for c in SPACE.cells]]
     rows = np.arange(0, 108, 4)
     follow = results(rows, 0.5 + 0.1 * figure[rows])
-    assert believe(PLACES, follow, NOBODY).beside == 0
-    assert believe(PLACES, follow, NOBODY, figure[:, None]).beside > 0.8
-    assert believe(PLACES, results(rows, hill(rows)), NOBODY, figure[:, None]).beside < 0.3
+    assert fit_posterior(PLACES, follow, NOBODY).beside == 0
+    assert fit_posterior(PLACES, follow, NOBODY, figure[:, None]).beside > 0.8
+    assert fit_posterior(PLACES, results(rows, hill(rows)), NOBODY, figure[:, None]).beside < 0.3
 
 
 def test_uninformative_coordinates_are_penalized():
     """With equal coordinates for all teachers, the likelihood is the same and the penalty is 2."""
     rows = np.arange(0, 108, 4)
-    found = believe(PLACES, results(rows, hill(rows)), NOBODY, np.zeros((108, 2)))
+    found = fit_posterior(PLACES, results(rows, hill(rows)), NOBODY, np.zeros((108, 2)))
     assert found.beside == pytest.approx(1 / (1 + np.exp(2)))
 
 
