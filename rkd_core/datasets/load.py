@@ -27,7 +27,7 @@ from rkd_core.datasets.readers.image_lists import ImageLists
 from rkd_core.datasets.readers.image_lists import display_name as name_of_lists
 from rkd_core.datasets.readers.parquet_columns import ANY, Columns
 from rkd_core.datasets.readers.paths import Listing, escaped, is_plain, unreadable
-from rkd_core.datasets.registry import ARCHIVE, LONG_TAIL, REGISTRY, default_imbalance, display_name
+from rkd_core.datasets.registry import LONG_TAIL, REGISTRY, default_imbalance, display_name
 from rkd_core.datasets.splits import draw_classes, halve, set_aside, training_rows
 from rkd_core.errors import UserError
 from rkd_core.plugins import call, is_reference, load_object
@@ -359,7 +359,7 @@ def _locate(
 def _objects(name_or_path: str) -> tuple[Any, Sequence[str] | None]:
     """Return the objects of a name and their class names if it states them; None for other names.
 
-    It names a plug-in, a dataset of the Hub, a saved one, an archive, or an object of Python code.
+    It names a plug-in, a dataset of the Hub, a saved one, NumPy files, or an object of Python code.
     """
     if name_or_path in registered.names() or not Path(name_or_path).exists():
         make = registered.get(name_or_path)
@@ -367,8 +367,8 @@ def _objects(name_or_path: str) -> tuple[Any, Sequence[str] | None]:
             return call(make, name_or_path), None
     if name_or_path.startswith(hugging_face.PREFIX):
         return hugging_face.hub(name_or_path), None
-    if name_or_path.endswith(ARCHIVE) and expanded(name_or_path).is_file():
-        return arrays.read_archive(expanded(name_or_path))
+    if name_or_path and arrays.is_numpy(expanded(name_or_path)):
+        return arrays.read_numpy(expanded(name_or_path))
     if is_reference(name_or_path) and not Path(name_or_path).exists():
         given = load_object(name_or_path)
         return call(given, name_or_path) if callable(given) else given, None

@@ -56,7 +56,8 @@ class DataChoice:
 
     dataset: str = "digits"
     """digits, cifar10, cifar100, tiny-imagenet, imagenet, each also with -lt; a folder of images
-    (ImageFolder layout, Hugging Face style Parquet, tar shards, or Dataset.save_to_disk); hf:NAME
+    (ImageFolder layout, Hugging Face style Parquet, tar shards, or Dataset.save_to_disk); a .npz
+    file or a folder of .npy files; Parquet with lists of numbers, such as embeddings; hf:NAME
     for a data set of the Hugging Face Hub; or FILE.py:FUNCTION or package.module:FUNCTION for a
     function that returns arrays or data set objects"""
     data_dir: OptionalPath = None
@@ -75,8 +76,8 @@ class DataChoice:
     """column with the images in Parquet and Hugging Face data, or ending of images in tar
     shards, if there are several candidates"""
     as_arrays: bool = False
-    """the data in memory or in .npz are float arrays of any shape, not images; always so for rows
-    of one dimension (embeddings, tabular features) or of four and more"""
+    """the data in memory, in .npz or in .npy are float arrays of any shape, not images; always so
+    for rows of one dimension (embeddings, tabular features) or of four and more"""
     classes: OptionalInt = None
     """train and test on this many classes, drawn at random, such as 100 for ImageNet-100"""
     class_seed: int = 0

@@ -1,6 +1,8 @@
 """The command on the same examples in several forms: the same run ids and the same records."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sweeps.pareto import main
@@ -62,6 +64,38 @@ def test_shards_and_a_folder_give_the_same_records(tmp_path, capsys):
     capsys.readouterr()
     assert sweep(tmp_path / "shards") == 0
     assert "[1/6]" not in capsys.readouterr().out  # a second run trains nothing
+
+
+def embeddings():
+    """Return rows and labels by split."""
+    labels = np.repeat([0, 1, 2], 10)
+    made = np.random.RandomState(0)
+    return {name: (made.normal(labels[:, None], 1, (30, 5)), labels) for name in ("train", "test")}
+
+
+def as_lists(root):
+    for split, (values, labels) in embeddings().items():
+        table = pa.table({"embedding": list(values.astype(np.float32)), "label": labels})
+        root.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, root / f"{split}.parquet")
+
+
+def as_numpy_files(root):
+    for split, (values, labels) in embeddings().items():
+        root.mkdir(parents=True, exist_ok=True)
+        np.save(root / f"{split}.npy", values.astype(np.float32))
+        np.save(root / f"{split}_labels.npy", labels)
+
+
+def test_lists_in_parquet_and_numpy_files_give_the_same_records(tmp_path):
+    for name, write in (("lists", as_lists), ("files", as_numpy_files)):
+        write(tmp_path / name / "rows")
+        options = ["--dataset", tmp_path / name / "rows", "--epochs", "2", "--alphas", "0"]
+        more = ["--temperatures", "1", "--serial", "--no-images", "--no-undistilled"]
+        assert main([*map(str, options), *more, "--out", str(tmp_path / name / "out")]) == 0
+    found = rows(tmp_path / "lists" / "out")
+    assert len(found) == 6
+    assert found == rows(tmp_path / "files" / "out")
 
 
 def test_a_damaged_shard_ends_the_command_before_anything_is_written(tmp_path, capsys):

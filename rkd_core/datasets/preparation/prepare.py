@@ -104,6 +104,8 @@ def prepare(location: Location, options: Options, cache_folder: Path) -> Prepare
     Raises:
         UserError: The source is invalid, or can only be streamed through the cache.
     """
+    if location.holds_arrays:
+        return prepare_in_memory(location.read(), options, str(location.root))
     key = cache.key_of(location, FORMAT, options.side, options.skip, options.limit)
     try:
         return cache.open_or_build(

@@ -157,12 +157,14 @@ class Location:
         files: All files below it, used to detect changes.
         rules: JSON values of everything else that the reader depends on, such as split names.
         reader: Function that reads the labels and prepares to read the images.
+        holds_arrays: Whether the data are float arrays, which need no cache.
     """
 
     root: Path
     files: Listing
     rules: tuple[object, ...]
     reader: Callable[[], Source]
+    holds_arrays: bool = False
 
     def read(self) -> Source:
         """Read the labels, and prepare to read the images.

@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers.base import Encoded
-from rkd_core.datasets.readers.parquet_columns import IMAGE_NAMES, LABEL_NAMES, Columns
-from rkd_core.errors import UserError, first_line, unknown_name
+from rkd_core.datasets.readers.base import Encoded, Images, ImagesInMemory
+from rkd_core.datasets.readers.list_columns import arrays_of
+from rkd_core.datasets.readers.parquet_columns import (
+    Columns,
+    Schema,
+    class_names_of,
+    features_of,
+)
+from rkd_core.errors import UserError, first_line
 
 __all__ = ["Table", "hub", "is_dataset", "is_saved", "read", "saved"]
 
@@ -21,9 +27,9 @@ PREFIX = "hf:"
 
 @dataclass(frozen=True)
 class Table:
-    """One split: encoded images, labels as given, and declared class names."""
+    """One split: encoded images or arrays, labels as given, and declared class names."""
 
-    images: Sequence[Encoded]
+    images: Images
     labels: NDArray[Any]
     class_names: tuple[str, ...]
 
@@ -67,51 +73,28 @@ def read(dataset: Any, where: str, columns: Columns) -> Table:
     Raises:
         UserError: There is no column of images or labels, or there are several candidates.
     """
-    kinds = {name: type(feature).__name__ for name, feature in dataset.features.items()}
-    image = _column(kinds, "Image", IMAGE_NAMES, columns.image, "image", where)
-    label = _column(kinds, "ClassLabel", LABEL_NAMES, columns.label, "label", where)
-    if kinds[image] != "Image":
-        raise UserError(f"{where}: column {image!r} holds {kinds[image]}, not images")
-    declared = dataset.features[label]
-    names = tuple(getattr(declared, "names", None) or ())
-    encoded = dataset.with_format(None).cast_column(image, _undecoded())
-    labels = encoded[label]
+    arrow = dataset.features.arrow_schema
+    schema = Schema(arrow, features_of(arrow), where.replace(" images", " split"))
+    image, label = schema.image_column(columns.image), schema.label_column(columns.label)
+    names = class_names_of(schema.features.get(label, {}))
+    plain = dataset.with_format(None)
+    if schema.holds_arrays(image):
+        lists = plain.with_format("arrow").select_columns([image])[:]
+        images: Images = arrays_of(lists[image], f"{where}: {image!r}")
+    else:
+        if schema.features.get(image, {}).get("_type") == "Image":
+            plain = plain.cast_column(image, _undecoded())
+        images = ImagesInMemory(_Rows(plain.select_columns([image]), image, where), where)
+    labels = plain[label]
     if any(value is None for value in labels):
         raise UserError(f"{where}: labels in {label!r} are missing in some rows")
-    return Table(_Rows(encoded.select_columns([image]), image, where), np.asarray(labels), names)
+    return Table(images, np.asarray(labels), names)
 
 
 def _undecoded() -> Any:
     from datasets import Image
 
     return Image(decode=False)
-
-
-def _column(
-    kinds: Mapping[str, str],
-    kind: str,
-    usual: Sequence[str],
-    chosen: str | None,
-    what: str,
-    where: str,
-) -> str:
-    """Return the chosen column, or the one of the declared type or a usual name."""
-    option = f"`columns.{what}`"
-    if chosen is not None:
-        if chosen not in kinds:
-            raise UserError(f"{where}: {unknown_name(option, chosen, list(kinds))}")
-        return chosen
-    declared = [name for name, found in kinds.items() if found == kind]
-    for candidates in (declared, list(kinds)):
-        for name in usual:
-            if name in candidates:
-                return name
-    if len(declared) == 1:
-        return declared[0]
-    problem = f"several {what} columns" if declared else f"no {what} column"
-    raise UserError(
-        f"{where}: {problem}; choose one of {', '.join(declared or kinds)} with {option}"
-    )
 
 
 def is_saved(folder: Path) -> bool:

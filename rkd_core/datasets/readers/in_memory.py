@@ -89,7 +89,7 @@ def read(
     for split, part in parts.items():
         where = f"{name} {SPLIT_ADJECTIVES[split]} images"
         given[split] = _labeled(part, where, columns, as_arrays)
-    _check_shapes(given, name)
+    arrays.check_shapes({split: part.images for split, part in given.items()}, name)
     names = _class_names(given["train"], class_names, name)
     check_class_names(names, name)
     read_splits = {
@@ -144,26 +144,6 @@ def _is_dataset(value: Any) -> bool:
     return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not _is_array(value)
 
 
-def _check_shapes(given: Mapping[str, _Labeled], name: str) -> None:
-    """Refuse splits of arrays whose rows have other shapes than those of the training set."""
-    wanted = _shape(given["train"].images)
-    for split, part in given.items():
-        if (shape := _shape(part.images)) != wanted:
-            raise UserError(
-                f"{name}: rows for {SPLIT_ADJECTIVES[split]} are {_described(shape)}, and those "
-                f"for training {_described(wanted)}"
-            )
-
-
-def _shape(images: Images) -> tuple[int, ...] | None:
-    """Return the shape of the rows of arrays; None for images."""
-    return images.values.shape[1:] if isinstance(images, FloatArrays) else None
-
-
-def _described(shape: tuple[int, ...] | None) -> str:
-    return "images" if shape is None else f"arrays of shape {shape}"
-
-
 def _labeled(part: Any, where: str, columns: Columns, as_arrays: bool) -> _Labeled:
     """Return the images or arrays, and the labels, of one split."""
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
@@ -173,7 +153,7 @@ def _labeled(part: Any, where: str, columns: Columns, as_arrays: bool) -> _Label
         return _Labeled(images, labels)
     if hugging_face.is_dataset(part):
         table = hugging_face.read(part, where, columns)
-        return _Labeled(ImagesInMemory(table.images, where), table.labels, table.class_names)
+        return _Labeled(table.images, table.labels, table.class_names)
     if not _is_dataset(part):
         raise UserError(
             f"{where}: data of type {type(part).__name__} cannot be read twice or by row; give "

@@ -128,7 +128,8 @@ def at(folder: Path, rule: SplitRule, columns: Columns = ANY) -> Location | None
     rules = asdict(rule), asdict(columns)
     if (inner := parquet.find_folder(folder)) is not None:
         reader = partial(parquet.read, inner, rule, columns)
-        return Location(inner, list_files(inner), rules, reader)
+        of_arrays = parquet.holds_arrays(inner, columns)
+        return Location(inner, list_files(inner), rules, reader, of_arrays)
     if image_folder.is_image_folder(folder):
         _refuse_columns(columns, folder)
         files = list_files(folder)

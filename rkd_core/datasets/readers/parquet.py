@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rkd_core.datasets.readers.base import Encoded, Source, spread
+from rkd_core.datasets.readers.base import Encoded, Images, Source, spread
+from rkd_core.datasets.readers.list_columns import arrays_of
 from rkd_core.datasets.readers.parquet_columns import (
     Columns,
     Schema,
@@ -32,7 +33,7 @@ from rkd_core.datasets.readers.tables import HIDDEN, Labels, Table, joined, read
 from rkd_core.errors import UserError, first_line
 from rkd_core.text.nouns import counted
 
-__all__ = ["ParquetImages", "find_folder", "read"]
+__all__ = ["ParquetImages", "find_folder", "holds_arrays", "read"]
 
 SUBFOLDERS = ("", "plain_text", "data", "cifar100", "default")
 """Subfolders in which Hugging Face repositories keep their files."""
@@ -137,6 +138,22 @@ def find_folder(root: Path) -> Path | None:
     return None
 
 
+def holds_arrays(folder: Path, columns: Columns) -> bool:
+    """Return whether the training split holds lists of numbers rather than images."""
+    there = _split_files(folder)
+    try:
+        schema = pq.read_schema(there[spelling("train", there) or "train"][0])
+        found = Schema(schema, {}, folder)
+        return found.holds_arrays(found.image_column(columns.image))
+    except (
+        OSError,
+        UnicodeDecodeError,
+        pa.ArrowException,
+        UserError,
+    ):  # said when the split is read
+        return False
+
+
 def read(folder: Path, rule: SplitRule, columns: Columns) -> Source:
     """Read labels and class names; images are read when they are iterated over.
 
@@ -204,6 +221,7 @@ def _table(
     names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     parts: list[Labels] = []
+    chunks: list[pa.Array] = []
     for file in files:
         try:
             with pq.ParquetFile(file) as source:
@@ -220,6 +238,8 @@ def _table(
                         raise UserError(f"{file} has no column {column!r}, unlike {files[0].name}")
                     if times > 1:
                         raise UserError(f"{file} has {times} columns {column!r}: keep one")
+                if found.holds_arrays(image):
+                    chunks += source.read(columns=[image])[image].chunks
                 if not label:
                     parts.append(np.full(source.metadata.num_rows, HIDDEN))
                     continue
@@ -228,7 +248,10 @@ def _table(
                 parts.append(labels_of(values, label, file, may_lack_labels))
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise _unreadable(file, error) from error
-    images = ParquetImages(folder, files, tuple(map(len, parts)), image)
+    images: Images = ParquetImages(folder, files, tuple(map(len, parts)), image)
+    if found.holds_arrays(image):
+        kind = found.schema.field(image).type
+        images = arrays_of(pa.chunked_array(chunks, kind), f"{files[0]}: {image!r}")
     return Table(
         images, joined(parts, f"{folder}: labels in {label!r}"), files[0], label, names, remarks
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rkd_core.datasets.readers.list_columns import holds_lists
 from rkd_core.datasets.readers.tables import HIDDEN, Labels
 from rkd_core.errors import UserError, unknown_name
 from rkd_core.text import json_text
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 IMAGE_NAMES = ("img", "image")
+ARRAY_NAMES = ("embedding", "embeddings", "features")
 LABEL_NAMES = ("label", "labels", "fine_label")
 
 
@@ -68,31 +70,42 @@ class Schema:
 
     schema: pa.Schema
     features: dict[str, dict[str, Any]]
-    file: Path
+    file: Path | str
 
     def image_column(self, chosen: str | None) -> str:
-        """Return the name of the image column: the chosen one, or else the one in the schema."""
+        """Return the name of the image column: the chosen one, or else the one in the schema.
+
+        Without a column of images, it is one of lists of numbers, which are float arrays.
+        """
         shaped = [field.name for field in self.schema if _holds_bytes(field.type)]
+        lists = [field.name for field in self.schema if holds_lists(field.type)]
         if chosen is not None:
             self._check_present(chosen, "`columns.image`")
-            if chosen not in shaped:
+            if chosen not in (*shaped, *lists):
                 kind = self.schema.field(chosen).type
                 raise UserError(
-                    f"{self.file}: column {chosen!r} holds {kind}, not the bytes of images"
+                    f"{self.file}: column {chosen!r} holds {kind}, not the bytes of images "
+                    "or lists of numbers"
                 )
             return chosen
         declared = self._declared("Image", shaped)
-        for candidates in (declared, shaped):
-            for name in IMAGE_NAMES:
+        for candidates in (declared, shaped, lists):
+            for name in (*IMAGE_NAMES, *ARRAY_NAMES):
                 if name in candidates:
                     return name
             if len(candidates) == 1:
                 return candidates[0]
             if candidates:
-                raise self._ambiguous("images", candidates, "`columns.image`")
+                what = "lists of numbers" if candidates is lists else "images"
+                raise self._ambiguous(what, candidates, "`columns.image`")
         raise UserError(
-            f"{self.file} has no image column (img or image, holding bytes); it has {self._all()}"
+            f"{self.file} has no image column (img or image, holding bytes) and no column of lists "
+            f"of numbers; it has {self._all()}"
         )
+
+    def holds_arrays(self, column: str) -> bool:
+        """Return whether a column holds lists of numbers."""
+        return holds_lists(self.schema.types[self.schema.names.index(column)])
 
     def label_column(self, chosen: str | None) -> str:
         """Return the name of the label column: the chosen one, or else the one in the schema."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rkd_core.datasets.readers.arrays import check_shapes
 from rkd_core.datasets.readers.base import Images, Provenance, Source, Split
 from rkd_core.datasets.readers.split_names import SplitRule, spelling
 from rkd_core.errors import UserError
@@ -141,6 +142,9 @@ def read_splits(
         how = "missing" if missing else "hidden (-1)"
         raise UserError(f"{folder}: all labels of {hidden} are {how}{add}")
     test_name, val_name = rule.choose([*tables])
+    check_shapes(
+        {name: table.images for name, table in (("train", train), *tables.items())}, folder
+    )
     test, val = tables[test_name], tables[val_name] if val_name else None
     used = [train, test] if val is None else [train, val, test]
     provenance = _provenance(
