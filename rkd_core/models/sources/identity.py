@@ -369,11 +369,35 @@ def _final(body: nn.Module, channels: int, image_size: tuple[int, ...]) -> str |
         for handle in handles:
             handle.remove()
     for name, (given, output) in outputs.items():
-        layer = layers[name]
-        plain = nn.functional.linear(given, layer.weight, layer.bias)
-        if output is logits and torch.equal(output, plain):  # a subclass may compute otherwise
+        if output is logits and _is_plain(layers[name], given):
             return name
     return None
+
+
+def _is_plain(layer: nn.Linear, given: Tensor) -> bool:
+    """Return whether a layer, perhaps of a subclass, computes what ``nn.Linear`` does.
+
+    Its class is replaced, so that other branches, such as of training, or of an adapter whose
+    output is still 0, would be lost.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.utils import parametrize
+
+    if parametrize.is_parametrized(layer):
+        return False
+    if type(layer).forward is nn.Linear.forward:
+        return True
+    if not {*layer.state_dict()} <= {"weight", "bias"}:
+        return False
+    plain = nn.functional.linear(given, layer.weight, layer.bias)
+    equal = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        mode = layer.training
+        for training in (True, False):
+            equal.append(torch.equal(layer.train(training)(given), plain))
+        layer.train(mode)
+    return all(equal)
 
 
 def _normalization(body: nn.Module) -> Normalization | None:

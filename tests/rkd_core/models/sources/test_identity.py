@@ -266,3 +266,60 @@ def test_timm():
         shapes(network, 1, (16, 16))
     with pytest.raises(UserError, match="unknown network of timm"):
         models.identify("timm:resnet_of_mine", 3, 1, (16, 16))
+
+
+HEADS = {
+    "subclass": """class Head(nn.Linear):
+    pass
+""",
+    "same": """class Head(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+""",
+    "adapter": """class Head(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.down = nn.Linear(sizes[0], 2, bias=False)
+        self.up = nn.Parameter(torch.zeros(sizes[1], 2))
+
+    def forward(self, x):
+        return super().forward(x) + self.down(x) @ self.up.T
+""",
+    "noise": """class Head(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return y + torch.randn_like(y) if self.training else y
+""",
+    "scale": """class Head(nn.Linear):
+    def forward(self, x):
+        return (2 if self.training else 1) * super().forward(x)
+""",
+    "norm": """def Head(*sizes):
+    return nn.utils.parametrizations.weight_norm(nn.Linear(*sizes))
+""",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_final_layer_keeps_the_branches_of_its_class(tmp_path, head):
+    text = TINY.replace("nn.Linear(2 *", "Head(2 *").replace(
+        "\n\nclass", f"\n\n{HEADS[head]}\n\nclass"
+    )
+    network = build(models.identify(named(tmp_path, text), 3, 1, (8, 8)))
+    assert (network.classifier_name == "head") == (head in ("subclass", "same"))
+    given = torch.rand(4, 8)
+    layer = network.body.head
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(1)
+        torch.manual_seed(0)
+        found = layer(given)
+        plain = nn.functional.linear(given, layer.weight, layer.bias)
+        torch.manual_seed(0)
+        noise = torch.randn_like(plain)
+        expected = {
+            "adapter": lambda: plain + layer.down(given) @ layer.up.T,
+            "noise": lambda: plain + noise,
+            "scale": lambda: 2 * plain,
+        }.get(head, lambda: plain)()
+    torch.testing.assert_close(found, expected)
