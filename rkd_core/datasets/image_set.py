@@ -145,6 +145,11 @@ class Dataset:
         """Whether the sets hold images rather than float arrays."""
         return not isinstance(self.train, ArraySet)
 
+    @property
+    def noun(self) -> str:
+        """Word for one of its items in texts: ``image``, or ``example`` of float arrays."""
+        return "image" if self.of_images else "example"
+
     def with_training_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """Return this dataset with only these rows of ``train``, in ascending order."""
         return replace(self, train=self.train.subset(rows), train_indices=self.train_indices[rows])

@@ -389,12 +389,10 @@ def _warn(dataset: Dataset) -> None:
         absent = np.flatnonzero(dataset.class_counts(split) == 0)
         if len(absent):
             logger.warning(
-                "%s: %d of %s (the first is %s) %s no image in %s, so its accuracy there is "
-                "unknown",
+                "%s: %d of %s (the first is %s) %s no %s in %s, so its accuracy there is unknown",
                 dataset.name,
                 len(absent),
                 counted(dataset.classes, "class", "classes"),
                 dataset.class_names[absent[0]],
-                "has" if len(absent) == 1 else "have",
-                split,
+                *("has" if len(absent) == 1 else "have", dataset.noun, split),
             )

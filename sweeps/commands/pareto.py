@@ -147,7 +147,8 @@ def announce(job: Job, work: Work, console: Console) -> None:
     passes = sum(run.spec.epochs for run in missing) * images
     seconds = work.costs.total_range(missing, images)
     pruned = len(work.hopeless)
-    print_cost(console, len(work.plan), missing, passes, seconds, job.cluster.slots, pruned)
+    amount = f"{passes:,} {job.dataset.noun}s"
+    print_cost(console, len(work.plan), missing, amount, seconds, job.cluster.slots, pruned)
     searching = search_of(economy)
     if missing and searching is not None:
         print_search(console, searching, budget_of(economy.budget))

@@ -102,11 +102,11 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
         f"({_teacher(settings)}) and "
         f"{counted(len(plan.students), 'student')} ({settings.student_architecture}"
         f"{given}{f', {alone} without a teacher' if alone else ''}), "
-        f"{epochs} of {len(dataset.train):,} images each, recipe {settings.recipe_name}",
+        f"{epochs} of {len(dataset.train):,} {dataset.noun}s each, recipe {settings.recipe_name}",
         highlight=False,
     )
     if settings.given_logits is not None:
-        console.print(_views_of_given(settings), highlight=False)
+        console.print(_views_of_given(settings, dataset), highlight=False)
     elif not settings.recipe.numbers_views and plan.students:
         console.print("Augmented images cannot be listed, so the teacher runs on every batch")
     if not settings.all_teachers and DEFAULT in settings.methods:
@@ -127,11 +127,11 @@ def _teacher(settings: Settings) -> str:
     return settings.teacher_architecture + (start if settings.initial_weights else "")
 
 
-def _views_of_given(settings: Settings) -> str:
+def _views_of_given(settings: Settings, dataset: datasets.Dataset) -> str:
     """Return a line that says whether students see the images that given logits belong to."""
     recipe = settings.recipe
     if recipe.views == 1 and recipe.numbers_views:
-        return "The given logits are for the images that students see: none is augmented"
+        return f"The given logits are for the {dataset.noun}s that students see: none is augmented"
     return (
         "The given logits are for images without augmentation, and students see augmented ones: "
         "teacher and student do not see the same view"
@@ -157,7 +157,7 @@ def split_lines(dataset: datasets.Dataset) -> list[str]:
                 f"{counts.min():,} to {counts.max():,} of a class, median {np.median(counts):,g}"
             )
         total = int(counts.sum())
-        images = f"{total:,} {'image' if total == 1 else 'images'}"
+        images = f"{total:,} {dataset.noun}{'' if total == 1 else 's'}"
         lines.append(f"{SPLIT_ADJECTIVES[split]}: {images} ({origin}), {of_class}")
     return lines
 
@@ -172,7 +172,7 @@ def print_cost(
     console: Console,
     planned: int,
     missing: Sequence[PlannedRun],
-    passes: int,
+    amount: str,
     seconds: tuple[float, float] | None,
     slots: int,
     pruned: int = 0,
@@ -189,7 +189,7 @@ def print_cost(
             if there
             else f"{planned} to train"
         )
-        + f", {passes:,} images through a network: "
+        + f", {amount} through a network: "
         + (
             f"{span(seconds[0] / slots, seconds[1] / slots)} with {slots} at a time"
             if seconds is not None
@@ -223,7 +223,8 @@ def log_ways(
         log.warning("%s: %s", dataset.name, line)
     each = views_per_image(settings.recipe)
     way = {
-        "table": f"once about {counted(each, 'view')} of each image; students read their logits",
+        "table": f"once about {counted(each, 'view')} of each {dataset.noun}; students read "
+        "their logits",
         "live": "on every batch, since a table of their logits would be too large"
         if settings.recipe.numbers_views
         else "on every batch, since augmented images cannot be listed",
@@ -231,7 +232,7 @@ def log_ways(
     if settings.given_logits is None:
         log.info("teachers are asked %s", way[asked])
     else:
-        log.info("%s", _views_of_given(settings))
+        log.info("%s", _views_of_given(settings, dataset))
     log.info(
         "%s, precision %s, side by side up to %s and %s",
         execution.device,

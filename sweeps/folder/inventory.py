@@ -42,7 +42,7 @@ def changes(out: Location, dataset: datasets.Dataset) -> list[str] | None:
     Raises:
         OSError: The inventory cannot be read.
     """
-    now = dataset.inventory
+    now, noun = dataset.inventory, dataset.noun
     try:
         before = json_text.parse_object(files.read(out / _FILE))
         names, counts, listed = before["class_names"], before["counts"], before["files"]
@@ -51,9 +51,9 @@ def changes(out: Location, dataset: datasets.Dataset) -> list[str] | None:
             return None
         return [
             *_of_classes(names, now.class_names),
-            *_of_counts(names, counts, now),
+            *_of_counts(names, counts, now, noun),
             *_of_files(old_files, now),
-        ] or ["the numbers of images are the same, but not their content, labels or order"]
+        ] or [f"the numbers of {noun}s are the same, but not their content, labels or order"]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -70,15 +70,15 @@ def _of_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _of_counts(
-    names: Sequence[str], before: Mapping[str, Sequence[int]], now: Inventory
+    names: Sequence[str], before: Mapping[str, Sequence[int]], now: Inventory, noun: str
 ) -> list[str]:
     lines = []
     for split in ("train", "val", "test"):
         old, new = before.get(split), now.counts.get(split)
         if old is None and new is not None:
-            lines.append(f"the validation set of {counted(sum(new), 'image')} was not used then")
+            lines.append(f"the validation set of {counted(sum(new), noun)} was not used then")
         elif new is None and old is not None:
-            lines.append(f"no validation set now, {counted(sum(old), 'image')} then")
+            lines.append(f"no validation set now, {counted(sum(old), noun)} then")
         elif old is not None and new is not None:
             was = dict(zip(names, old, strict=True))
             by_class = zip(now.class_names, new, strict=True)
@@ -89,7 +89,7 @@ def _of_counts(
             ]
             if different:
                 lines.append(
-                    f"{split} has {counted(sum(new), 'image')}, not {sum(old)} ({_some(different)})"
+                    f"{split} has {counted(sum(new), noun)}, not {sum(old)} ({_some(different)})"
                 )
     return lines
 

@@ -10,7 +10,7 @@ from rkd_core import datasets, models
 from rkd_core.errors import UserError, require
 from rkd_core.methods.common.protocol import Needs, Shift
 from rkd_core.models import Pretrained
-from rkd_core.specs import TrainingSpec
+from rkd_core.specs import GIVEN_LOGITS, TrainingSpec
 from rkd_core.teachers import given_logits
 from rkd_core.teachers.given_logits import GivenLogits
 from sweeps.cli.options import TrainingChoice
@@ -185,7 +185,12 @@ def check_suited(
     from rkd_core.models.features import forward
 
     digests = {one.architecture: one.digest for one in networks.values()}
-    checked = {use for spec in specs for use in _uses(spec) if arrays or use[0] in digests}
+    checked = {
+        use
+        for spec in specs
+        for use in _uses(spec)
+        if use[0] in digests or (arrays and use[0] != GIVEN_LOGITS)
+    }
     for architecture, needs, shifts in sorted(checked, key=str):
         network = models.build(
             architecture,

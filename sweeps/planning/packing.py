@@ -59,7 +59,8 @@ def trainings_per_trial(
             digest = settings.network_digests.get(architecture)
             return _STACKED if stacks(architecture, dataset, digest) else least
 
-        teachers = together(settings.teacher_architecture, 1) if settings.teaching.epochs else 1
+        trained = settings.teaching.epochs and settings.given_logits is None
+        teachers = together(settings.teacher_architecture, 1) if trained else 1
         return PerTrial(teachers, given or together(settings.student_architecture, one))
     if given is not None:
         return PerTrial(given, given)

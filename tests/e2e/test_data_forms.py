@@ -115,3 +115,26 @@ def test_columns_of_shards(tmp_path, option, capsys):
     [line] = capsys.readouterr().err.strip().splitlines()
     assert "species" in line
     assert "`" not in line
+
+
+def test_logits_teach_networks_on_embeddings(tmp_path, capsys):
+    """A teacher that is known by its logits, for data that are float arrays."""
+    as_numpy_files(tmp_path / "rows")
+    (tmp_path / "logits").mkdir()
+    given = {"train": range(30), "validation": range(30), "test": range(30)}
+    random = np.random.RandomState(1)
+    for name, images in given.items():
+        logits = 3 * np.eye(3)[np.repeat([0, 1, 2], 10)] + random.normal(size=(30, 3))
+        table = pa.table({"logits": list(logits.astype(np.float32)), "image": [*images]})
+        pq.write_table(table, tmp_path / "logits" / f"{name}.parquet")
+    values, labels = embeddings()["test"]
+    np.save(tmp_path / "rows" / "val.npy", values.astype(np.float32))
+    np.save(tmp_path / "rows" / "val_labels.npy", labels)
+    out = tmp_path / "out"
+    options = ["--dataset", tmp_path / "rows", "--teacher-logits", tmp_path / "logits"]
+    grid = ["--epochs", "2", "--alphas", "0,1", "--temperatures", "1", "--serial", "--no-images"]
+    assert main([*map(str, options), *grid, "--out", str(out)]) == 0
+    found = rows(out).values()
+    assert {row["status"] for row in found} == {"completed"}
+    assert {row["architecture"] for row in found} == {"given_logits", "mlp"}
+    assert "2 epochs of 30 examples each" in capsys.readouterr().out

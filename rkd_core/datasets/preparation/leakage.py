@@ -25,6 +25,8 @@ def shared_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
     Returns:
         A sentence for each pair of splits with images in common.
     """
+    arrays = any(split.dtype.kind == "f" for split in images.values())
+    noun, how = ("example", "value for value") if arrays else ("image", "pixel for pixel")
     digests = {name: [_digest(image) for image in split] for name, split in images.items()}
     known = {name: frozenset(values) for name, values in digests.items()}
     lines = []
@@ -32,10 +34,10 @@ def shared_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
         if name in digests and other in digests:
             shared = sum(digest in known[other] for digest in digests[name])
             if shared:
-                count = counted(shared, f"{SPLIT_ADJECTIVES[name]} image")
+                count = counted(shared, f"{SPLIT_ADJECTIVES[name]} {noun}")
                 lines.append(
                     f"{count} of {len(digests[name])} {'is' if shared == 1 else 'are'} in the "
-                    f"{SPLIT_ADJECTIVES[other]} split, too, pixel for pixel"
+                    f"{SPLIT_ADJECTIVES[other]} split, too, {how}"
                 )
     return lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from rkd_core import plugins
@@ -151,6 +150,7 @@ def build(
         UserError: The code of the network is not loaded, fails, or differs from the digest, such as
             another version of timm.
     """
+    from rkd_core.models.sources.final_layer import final_layer
     from rkd_core.models.sources.foreign import ForeignNetwork
 
     reference = parse(architecture)
@@ -165,7 +165,7 @@ def build(
     body = _made(known.make, architecture, classes, channels, image_size, seed=seed)
     key = architecture, digest, classes, channels, image_size
     if key not in _finals:
-        _finals[key] = _final(body, channels, image_size)
+        _finals[key] = final_layer(body, channels, image_size)
     return ForeignNetwork(body, architecture, _finals[key], _normalization(body))
 
 
@@ -342,62 +342,6 @@ def _described(value: object) -> str:
     if isinstance(value, dict):
         return f"a {type(value).__name__} with {', '.join(map(repr, value))}"[:200]
     return f"an object of type {type(value).__name__}" if value is not None else "None"
-
-
-def _final(body: nn.Module, channels: int, image_size: tuple[int, ...]) -> str | None:
-    """Return the name of the linear layer whose output are the logits; None if there is none."""
-    import torch
-    from torch import nn
-
-    from rkd_core.models.base import evaluating
-
-    outputs: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def note(key: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[key] = given[0], output
-
-        return hook
-
-    layers = {name: m for name, m in body.named_modules() if isinstance(m, nn.Linear)}
-    handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
-    images = torch.rand(1, channels, *image_size, generator=torch.Generator())
-    try:
-        with evaluating(body):
-            logits = body(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, (given, output) in outputs.items():
-        if output is logits and _is_plain(layers[name], given):
-            return name
-    return None
-
-
-def _is_plain(layer: nn.Linear, given: Tensor) -> bool:
-    """Return whether a layer, perhaps of a subclass, computes what ``nn.Linear`` does.
-
-    Its class is replaced, so that other branches, such as of training, or of an adapter whose
-    output is still 0, would be lost.
-    """
-    import torch
-    from torch import nn
-    from torch.nn.utils import parametrize
-
-    if parametrize.is_parametrized(layer):
-        return False
-    if type(layer).forward is nn.Linear.forward:
-        return True
-    if not {*layer.state_dict()} <= {"weight", "bias"}:
-        return False
-    plain = nn.functional.linear(given, layer.weight, layer.bias)
-    equal = []
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        mode = layer.training
-        for training in (True, False):
-            equal.append(torch.equal(layer.train(training)(given), plain))
-        layer.train(mode)
-    return all(equal)
 
 
 def _normalization(body: nn.Module) -> Normalization | None:
