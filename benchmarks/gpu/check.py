@@ -29,10 +29,12 @@ from benchmarks.gpu.common import (
     Run,
     StubTeacher,
     Warnings,
+    compiled,
     distance,
     emit,
     endless,
     execution,
+    features,
     itertools,
     made,
     recorder,
@@ -41,7 +43,7 @@ from benchmarks.gpu.common import (
     teacher_spec,
     torch,
 )
-from rkd_core.training.array import begin_step
+from rkd_core.training.array import begin_step, validate_all
 
 SMALL = "resnet8" if TINY else "resnet20"
 STEPS = 4 if TINY else 40
@@ -89,13 +91,22 @@ def environment() -> None:
 
 def recorded_is_eager() -> None:
     """Check recorded against eager steps, with evaluations, multiplier updates and a short batch."""
+    _is_eager("recorded_is_eager", features.forward)
+
+
+def compiled_is_eager() -> None:
+    """Check recorded steps with compiled forward passes in the same way."""
+    _is_eager("compiled_is_eager", compiled())
+
+
+def _is_eager(name, forward) -> None:
     exact()
     data = made()
     specs = _students(data)
     array_data = ArrayData(specs[0], data, execution("float32"))
     teacher, warned = StubTeacher(array_data), Warnings()
     sides = {
-        n: steps_of(specs, array_data, teacher, recorded=r)
+        n: steps_of(specs, array_data, teacher, recorded=r, forward=forward)
         for n, r in (("recorded", True), ("eager", False), ("again", False))
     }
     for number, batch in enumerate(itertools.islice(endless(array_data), STEPS)):
@@ -107,14 +118,14 @@ def recorded_is_eager() -> None:
                 begin_step(runs, 0, 0)
             losses = steps(batch, teacher.logits(batch), 0.05 / (1 + number))
         if number % 10 == 9:
-            sides["recorded"][0][0].validate(number)
+            validate_all(sides["recorded"][0], number)
     state = {n: [t for run in runs for t in run.changing()] for n, (runs, _) in sides.items()}
     found, noise = (
         distance(state["recorded"], state["eager"]),
         distance(state["again"], state["eager"]),
     )
     emit(
-        "recorded_is_eager",
+        name,
         ok=found < 1e-3 and not warned.said,
         distance=found,
         noise=noise,
@@ -398,6 +409,7 @@ def fused_norm() -> None:
 CHECKS = [
     environment,
     recorded_is_eager,
+    compiled_is_eager,
     branches_do_not_race,
     nothing_waits,
     records_agree,

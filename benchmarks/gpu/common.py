@@ -21,6 +21,7 @@ from rkd_core.datasets import Dataset, ImageSet
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import use_all_queues
+from rkd_core.models import features
 from rkd_core.specs import (
     DataOptions,
     MultiplierOptions,
@@ -30,6 +31,7 @@ from rkd_core.specs import (
     recipes,
     run_id,
 )
+from rkd_core.training.compiled import CompiledForward
 from rkd_core.training.run import Run
 from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 
@@ -161,7 +163,13 @@ def recorder(branches: int) -> Any:
 
 
 def steps_of(
-    specs: Any, array_data: ArrayData, teacher: Any, *, recorded: bool, make: Any = Run
+    specs: Any,
+    array_data: ArrayData,
+    teacher: Any,
+    *,
+    recorded: bool,
+    make: Any = Run,
+    forward: Any = features.forward,
 ) -> Any:
     """Return the runs of specs, and their steps."""
     rate = torch.tensor(0.01, device=DEVICE) if recorded else None
@@ -169,7 +177,12 @@ def steps_of(
     size = array_data.recipe.batch_size
     if rate is None:
         return runs, EagerSteps(runs)
-    return runs, RecordedSteps(runs, rate, size, recorder(len(runs)))
+    return runs, RecordedSteps(runs, rate, size, recorder(len(runs)), forward)
+
+
+def compiled() -> CompiledForward:
+    """Return compiled forward passes; without a GPU, only traced."""
+    return CompiledForward("inductor" if GPU else "aot_eager")
 
 
 def endless(array_data: ArrayData) -> Any:

@@ -30,8 +30,10 @@ from benchmarks.gpu.common import (
     Run,
     StubTeacher,
     Warnings,
+    compiled,
     emit,
     execution,
+    features,
     made,
     recorder,
     speed,
@@ -227,7 +229,8 @@ class LeanRun:
 
     def __init__(self, spec, run_id, array_data, teacher, rate) -> None:
         self.run = Run(spec, run_id, array_data, teacher, rate)
-        self.cause, model = None, self.run.model
+        self.cause = None
+        self.model = model = self.run.model
         self.optimizer = self.run.optimizer
         self.wide = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
         self.half = {}
@@ -250,7 +253,7 @@ class LeanRun:
     def _conv(self, x, m):
         return F.conv2d(x, self.half[m], None, m.stride, m.padding)
 
-    def step(self, images, labels, logits, mix=None):
+    def step(self, images, labels, logits, mix=None, forward=None):
         net, run = self.run.model, self.run
         with torch.no_grad():
             torch._foreach_copy_(self.narrow, self.wide)
@@ -265,7 +268,7 @@ class LeanRun:
         out = F.linear(x.float().mean((2, 3)), net.classifier.weight, net.classifier.bias)
         from rkd_core.objectives import margin_loss
 
-        loss = margin_loss(out, run._targets(labels, logits), run._costs)
+        loss = margin_loss(out, run.targets(labels, logits), run.costs)
         self.optimizer.zero_grad()
         for half in self.narrow:
             half.grad = None
@@ -281,20 +284,9 @@ class LeanRun:
 @contextlib.contextmanager
 def variant(name: str):
     """Return the changes of a variant, and the class of its runs."""
-    from rkd_core.models.features import Outputs
-    from rkd_core.training import run as runs_module
-
     make, undo = Run, []
     if name == "no_cudnn_benchmark":
         torch.backends.cudnn.benchmark = False
-    elif name == "uncounted":
-
-        class make(Run):  # noqa: N801
-            def __init__(self, *a):
-                super().__init__(*a)
-                for m in self.model.modules():
-                    if isinstance(m, torch.nn.BatchNorm2d):
-                        m.num_batches_tracked = None
     elif name == "fp16":
         from rkd_core.device.execution import Execution
 
@@ -306,16 +298,6 @@ def variant(name: str):
             ),
         )
         undo.append(lambda: setattr(Execution, "autocast", old))
-    elif name == "compile":
-        compiled = torch.compile(
-            lambda net, x: net(x),
-            fullgraph=True,
-            dynamic=False,
-            backend="inductor" if GPU else "aot_eager",
-        )
-        old = runs_module.forward
-        runs_module.forward = lambda net, x, needs: Outputs(compiled(net, x))
-        undo.append(lambda: setattr(runs_module, "forward", old))
     elif name == "lean":
         if not GPU:
             os.environ["TRITON_INTERPRET"] = "1"
@@ -336,13 +318,16 @@ def steps(name: str = "baseline", *counts: str) -> None:
     run = execution()  # before the variant, which changes its settings
     array_data = ArrayData(spec, data, run)
     teacher, warned, found = StubTeacher(array_data), Warnings(), {}
+    forward = compiled() if name == "compile" else features.forward
     with variant(name) as make:
         if name in ("baseline", "no_cudnn_benchmark"):
             _, eager = steps_of([spec], array_data, teacher, recorded=False, make=make)
             found["eager"] = round(median([speed(eager, array_data, teacher, 1) for _ in range(3)]))
         for count in counts:
             began = time.perf_counter()
-            runs, recorded = steps_of([spec] * count, array_data, teacher, recorded=True, make=make)
+            runs, recorded = steps_of(
+                [spec] * count, array_data, teacher, recorded=True, make=make, forward=forward
+            )
             first = speed(recorded, array_data, teacher, count, 1)  # records
             ready = time.perf_counter() - began
             found[count] = round(
@@ -557,7 +542,6 @@ STAGES = [  # name, arguments, limit in seconds, environment
     ("layers", [], 60, {}),
     ("steps", ["lean"], 60, {}),
     ("steps", ["no_cudnn_benchmark", "1", "8"], 50, {}),
-    ("steps", ["uncounted"], 40, {}),
     ("steps", ["baseline", "8", "18"], 60, {"CUDA_DEVICE_MAX_CONNECTIONS": "8"}),
     ("steps", ["fp16"], 40, {}),
     ("layers", [], 60, {"NO_BENCHMARK": "1"}),

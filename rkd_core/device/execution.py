@@ -44,6 +44,7 @@ class Execution:
         threads: Number of CPU threads; None leaves it unchanged. The last bits of float sums depend
             on it.
         recorded: Whether the steps of trainings on a GPU are recorded into CUDA graphs.
+        compiled: Whether the forward passes of long trainings are compiled if they are recorded.
         decoders: Number of processes that decode streamed images; None for ``threads``, and if that
             is None, too, for one per CPU core, at most 8.
     """
@@ -52,6 +53,7 @@ class Execution:
     precision: Precision = "float32"
     threads: int | None = None
     recorded: bool = True
+    compiled: bool = True
     decoders: int | None = None
 
     @staticmethod

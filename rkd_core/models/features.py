@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from rkd_core.errors import UserError
 from rkd_core.methods.common.protocol import Features, Needs
 from rkd_core.models.base import Network, evaluating
 
-__all__ = ["Outputs", "forward", "needs_activations", "shapes"]
+__all__ = ["Forward", "Outputs", "forward", "needs_activations", "shapes"]
 
 Shape = tuple[int, int, int]
 
@@ -25,6 +26,10 @@ class Outputs(NamedTuple):
     """Features of the stages."""
     maps: Tensor | None = None
     """Class activation maps ``(batch, classes, h, w)``."""
+
+
+Forward = Callable[[nn.Module, Tensor, Needs], Outputs]
+"""Forward pass, as ``forward``."""
 
 
 def needs_activations(needs: Needs) -> bool:

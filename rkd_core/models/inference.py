@@ -24,6 +24,7 @@ __all__ = [
     "logits_of",
     "predictions_of_all",
     "regularization_samples",
+    "shared_logits",
 ]
 
 
@@ -62,6 +63,18 @@ def logits_of(model: nn.Module, batches: Iterable[Batch], execution: Execution) 
     return torch.cat([logits for _, logits in iterate_logits(model, batches, execution)])
 
 
+def shared_logits(
+    models: Sequence[nn.Module], batches: Iterable[Batch], execution: Execution
+) -> Iterator[list[Tensor]]:
+    """Yield the float32 logits ``(batch, classes)`` of several models for each batch they share."""
+    for batch in batches:
+        found = []
+        for model in models:
+            with evaluating(model), execution.autocast():
+                found.append(model(batch.images).float())
+        yield found
+
+
 def predictions_of_all(
     models: Sequence[nn.Module], batches: Iterable[Batch], execution: Execution
 ) -> list[tuple[Tensor, Tensor]]:
@@ -73,12 +86,10 @@ def predictions_of_all(
     """
     labels: list[list[Tensor]] = [[] for _ in models]
     finite: list[list[Tensor]] = [[] for _ in models]
-    for batch in batches:
-        for number, model in enumerate(models):
-            with evaluating(model), execution.autocast():
-                logits = model(batch.images)
+    for of_batch in shared_logits(models, batches, execution):
+        for number, logits in enumerate(of_batch):
             finite[number].append(torch.isfinite(logits).all())
-            labels[number].append(logits.float().argmax(dim=1))
+            labels[number].append(logits.argmax(dim=1))
     return [
         (torch.cat(own), torch.stack(all_finite).all())
         for own, all_finite in zip(labels, finite, strict=True)

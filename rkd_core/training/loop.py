@@ -28,6 +28,8 @@ from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
+from rkd_core.models import features
+from rkd_core.models.inference import NOT_FINITE
 from rkd_core.models.sources.identity import load as load_code
 from rkd_core.records import shifts
 from rkd_core.records.predictions import Kept
@@ -37,13 +39,13 @@ from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
-from rkd_core.training import warm_start
+from rkd_core.training import compiled, warm_start
 from rkd_core.training.array import begin_step, validate_all
 from rkd_core.training.completion import completed, description
 from rkd_core.training.controls import Progress, TrainingControls
 from rkd_core.training.given_teacher import complete_given
 from rkd_core.training.logit_shift import Shifted
-from rkd_core.training.measurement import Measurement, measure
+from rkd_core.training.measurement import Measurement, measure, measure_all
 from rkd_core.training.optimizer import learning_rate
 from rkd_core.training.run import Run
 from rkd_core.training.saving import Saving
@@ -240,11 +242,14 @@ def _complete(
     final = {run.run_id: run.final() for run in _alive(runs)}
     measured: dict[str, Measurement] = {}
     keep: Kept | None = "none" if out is None else controls.keep_predictions
-    for run in _alive(runs):
-        with _noted(run):
-            model, name = final[run.run_id], run.run_id
-            fit = controls.shifts and out is not None and run.spec.stage == "student"
-            measured[name] = measure(model, array_data, run.spec, name, teacher, keep, fit)
+    fit = controls.shifts and out is not None and runs[0].spec.stage == "student"
+    specs = [run.spec for run in _alive(runs)]
+    found = measure_all([*final.values()], array_data, specs, [*final], teacher, keep, fit)
+    for run, measurement in zip(list(_alive(runs)), found, strict=True):
+        if measurement is None:
+            run.cause = NOT_FINITE
+        else:
+            measured[run.run_id] = measurement
     saving.count_seconds()
     outcomes: dict[str, records.Record | str] = {}
     for run in runs:
@@ -352,8 +357,11 @@ def _steps(runs: Sequence[Run], rate: Tensor | None, array_data: ArrayData) -> S
     """Return recorded steps if the trainings read a rate tensor, else steps on the CPU."""
     if rate is None:
         return EagerSteps(runs) if len(runs) == 1 else GroupedSteps(runs)
-    recorder = CudaRecorder(array_data.execution.device, len(runs))
-    return RecordedSteps(runs, rate, array_data.recipe.batch_size, recorder)
+    execution, recipe = array_data.execution, array_data.recipe
+    recorder = CudaRecorder(execution.device, len(runs))
+    pays = compiled.pays(recipe.epochs * len(array_data.batches))
+    forward = compiled.CompiledForward() if execution.compiled and pays else features.forward
+    return RecordedSteps(runs, rate, recipe.batch_size, recorder, forward)
 
 
 def _alive(runs: Iterable[Run]) -> Iterator[Run]:

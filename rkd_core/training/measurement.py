@@ -17,21 +17,24 @@ from torch.nn import functional as F
 
 from rkd_core.datasets import Dataset
 from rkd_core.datasets.array_data import ArrayData
+from rkd_core.errors import DivergedError
 from rkd_core.metrics import average_accuracy, calibration, worst_class_accuracy
 from rkd_core.models.inference import (
+    NOT_FINITE,
     class_confidence,
     class_counts,
-    iterate_logits,
-    logits_of,
     predictions_of_all,
     regularization_samples,
+    shared_logits,
 )
 from rkd_core.records import predictions, shifts
 from rkd_core.records.predictions import SPLITS, Kept, Split
 from rkd_core.specs import TrainingSpec
 from rkd_core.teachers.answers import Teacher
 
-__all__ = ["Measurement", "measure", "measure_logits", "validate"]
+__all__ = ["Measurement", "measure", "measure_all", "measure_logits", "validate"]
+
+_BYTES = 2**30  # of the logits of models that share each batch
 
 
 class Measurement(NamedTuple):
@@ -54,33 +57,89 @@ def measure(
     keep: Kept | None = None,
     fit_shifts: bool = False,
 ) -> Measurement:
-    """Measure a model on validation and test.
-
-    Args:
-        model: Trained model, on the device of the data.
-        data: Data of the training.
-        spec: Spec of the model. The probabilities of a teacher are binned for the calibration
-            error; for a student, the calibration error of its teacher is measured at the
-            temperature of the spec.
-        run_id: Run id of the spec.
-        teacher: Teacher of a student, for columns that compare their logits. These have no
-            figures for test, for which teacher logits are not computed.
-        keep: Predictions to keep; None for all logits of a small split, else the largest ones.
-        fit_shifts: Whether to fit shifts of the logits.
+    """Measure a model on validation and test; see ``measure_all``.
 
     Raises:
         DivergedError: A logit is not finite.
     """
-    logits = {
-        split: logits_of(model, batches, data.execution)
-        for split, batches in zip(SPLITS, (data.validation, data.test), strict=True)
-    }
-    measured = measure_logits(logits, data.dataset, spec, run_id, keep, fit_shifts)
-    if teacher is not None:
-        answers, classes = teacher.validation, data.dataset.classes
-        found = regularization_samples(data.dataset.val.labels, logits["val"], answers, classes)
-        measured.columns["val_regularization_samples"] = found
-        measured.columns.update(_compared_with_teacher(model, data, teacher, spec.temperature))
+    (found,) = measure_all([model], data, [spec], [run_id], teacher, keep, fit_shifts)
+    if found is None:
+        raise DivergedError(NOT_FINITE)
+    return found
+
+
+def measure_all(
+    models: Sequence[nn.Module],
+    data: ArrayData,
+    specs: Sequence[TrainingSpec],
+    run_ids: Sequence[str],
+    teacher: Teacher | None = None,
+    keep: Kept | None = None,
+    fit_shifts: bool = False,
+) -> list[Measurement | None]:
+    """Measure models on validation and test; they share each batch as far as memory allows.
+
+    Args:
+        models: Trained models, on the device of the data.
+        data: Data of the trainings.
+        specs: Specs of the models. The probabilities of a teacher are binned for the calibration
+            error; for a student, the calibration error of its teacher is measured at the
+            temperature of the spec.
+        run_ids: Run ids of the specs.
+        teacher: Teacher of students, for columns that compare their logits. These have no
+            figures for test, for which teacher logits are not computed.
+        keep: Predictions to keep; None for all logits of a small split, else the largest ones.
+        fit_shifts: Whether to fit shifts of the logits.
+
+    Returns:
+        The measurement of each model; None if one of its logits is not finite.
+    """
+    dataset = data.dataset
+    of_one = 4 * dataset.classes * (len(dataset.val) + len(dataset.test))
+    size = max(1, _BYTES // of_one)
+    measured: list[Measurement | None] = []
+    for start in range(0, len(models), size):
+        part = slice(start, start + size)
+        measured += _measure_part(
+            models[part], data, specs[part], run_ids[part], teacher, keep, fit_shifts
+        )
+    return measured
+
+
+def _measure_part(
+    models: Sequence[nn.Module],
+    data: ArrayData,
+    specs: Sequence[TrainingSpec],
+    run_ids: Sequence[str],
+    teacher: Teacher | None,
+    keep: Kept | None,
+    fit_shifts: bool,
+) -> list[Measurement | None]:
+    """Measure models that share each batch; see ``measure_all``."""
+    dataset = data.dataset
+    logits: dict[Split, list[Tensor]] = {}
+    for split, batches in zip(SPLITS, (data.validation, data.test), strict=True):
+        parts = zip(*shared_logits(models, batches, data.execution), strict=True)
+        logits[split] = [torch.cat(part) for part in parts]
+    compared = None if teacher is None else _compared_with_teacher(models, data, teacher)
+    measured: list[Measurement | None] = []
+    for k, (spec, run_id) in enumerate(zip(specs, run_ids, strict=True)):
+        own = {split: found[k] for split, found in logits.items()}
+        finite = all(bool(torch.isfinite(values).all()) for values in own.values())
+        if not finite or (compared is not None and compared[k] is None):
+            measured.append(None)
+            continue
+        found = measure_logits(own, dataset, spec, run_id, keep, fit_shifts)
+        if teacher is not None and compared is not None:
+            samples = regularization_samples(
+                dataset.val.labels, own["val"], teacher.validation, dataset.classes
+            )
+            found.columns["val_regularization_samples"] = samples
+            found.columns["train_regularization_samples"] = compared[k]
+            if spec.temperature is not None:
+                errors = _calibration_errors(dataset, teacher, spec.temperature)
+                found.columns["teacher_calibration_error"] = errors
+        measured.append(found)
     return measured
 
 
@@ -137,28 +196,34 @@ def measure_logits(
 
 
 def _compared_with_teacher(
-    model: nn.Module, data: ArrayData, teacher: Teacher, temperature: float | None
-) -> dict[str, Any]:
-    """Return the columns for training images and for the calibration error of the teacher.
+    models: Sequence[nn.Module], data: ArrayData, teacher: Teacher
+) -> list[list[int] | None]:
+    """Return the regularization samples among the training images for each model.
 
     They require a forward pass over all training images without augmentation, about a third of
-    the cost of an epoch.
+    the cost of an epoch. The entry of a model is None if one of its logits is not finite.
     """
     dataset, classes = data.dataset, data.dataset.classes
-    images = data.evaluation_batches(dataset.train)
-    counts = torch.zeros(classes, dtype=torch.int64)
+    counts = torch.zeros(len(models), classes, dtype=torch.int64)
+    finite = [True] * len(models)
     start = 0
-    for _, logits in iterate_logits(model, images, data.execution):
-        labels = dataset.train.labels[start : start + len(logits)]
-        answers = teacher.clean[start : start + len(logits)]
-        counts += torch.tensor(regularization_samples(labels, logits, answers, classes))
-        start += len(logits)
-    columns: dict[str, Any] = {"train_regularization_samples": counts.tolist()}
-    if temperature is not None:
-        softened = F.softmax(teacher.validation.double() / temperature, dim=1).cpu().numpy()
-        errors = calibration.errors(calibration.fill_bins(softened, dataset.val.labels))
-        columns["teacher_calibration_error"] = [None if np.isnan(e) else float(e) for e in errors]
-    return columns
+    for found in shared_logits(models, data.evaluation_batches(dataset.train), data.execution):
+        part = slice(start, start + len(found[0]))
+        for k, logits in enumerate(found):
+            finite[k] = finite[k] and bool(torch.isfinite(logits).all())
+            samples = dataset.train.labels[part], logits, teacher.clean[part], classes
+            counts[k] += torch.tensor(regularization_samples(*samples))
+        start = part.stop
+    return [own if fine else None for own, fine in zip(counts.tolist(), finite, strict=True)]
+
+
+def _calibration_errors(
+    dataset: Dataset, teacher: Teacher, temperature: float
+) -> list[float | None]:
+    """Return the calibration error of the softened teacher on validation, by class."""
+    softened = F.softmax(teacher.validation.double() / temperature, dim=1).cpu().numpy()
+    errors = calibration.errors(calibration.fill_bins(softened, dataset.val.labels))
+    return [None if np.isnan(e) else float(e) for e in errors]
 
 
 def validate(models: Sequence[nn.Module], data: ArrayData) -> list[dict[str, Any] | None]:

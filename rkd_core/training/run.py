@@ -20,7 +20,7 @@ from rkd_core.errors import DivergedError
 from rkd_core.methods.common.losses import Loss
 from rkd_core.methods.common.protocol import Context, HeldOut, LossInputs, Needs
 from rkd_core.models.base import Network, channels_last
-from rkd_core.models.features import forward, needs_activations, shapes
+from rkd_core.models.features import Forward, forward, needs_activations, shapes
 from rkd_core.models.fold import FoldedNetwork
 from rkd_core.models.inference import NOT_FINITE
 from rkd_core.models.predictor import AveragedLogits
@@ -143,7 +143,12 @@ class Run:
         return [*self._trained.state_dict().values(), *averages]
 
     def step(
-        self, images: Tensor, labels: Tensor, logits: Tensor | None, mix: LabelMix | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        logits: Tensor | None,
+        mix: LabelMix | None = None,
+        forward: Forward = forward,
     ) -> Tensor:
         """Take one step of the optimizer; return the loss before the step, a scalar on the device.
 
@@ -152,6 +157,7 @@ class Run:
             labels: True labels, int64 ``(batch,)``.
             logits: Logits of the teacher, float32 ``(batch, classes)``; None without a teacher.
             mix: Second labels of mixed images; None if they are not mixed.
+            forward: Forward pass of the network.
         """
         with self.data.execution.autocast(), self._drawing():
             own = forward(self.model, images, self._needs)

@@ -16,11 +16,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rkd_core.datasets.batches.batches import Batch
 from rkd_core.datasets.batches.transforms import LabelMix
 from rkd_core.device.hardware import CUDA_QUEUES
 from rkd_core.errors import first_line
+from rkd_core.models.features import Forward, forward
 from rkd_core.training.run import Run
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Steps",
 ]
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WARM_UPS = 3  # steps before recording, in which libraries select algorithms and allocate memory
 _CAPTURE_CODES = range(900, 910)  # cudaErrorStreamCaptureUnsupported and those after it
 
@@ -42,8 +45,14 @@ class RecordingError(RuntimeError):
     """Error for steps that cannot be recorded; this process should train nothing more.
 
     Torch cannot release the memory of a recording that failed. The steps can be taken in another
-    process, with ``Execution(recorded=False)``.
+    process, with ``Execution(compiled=False)`` if their forward passes were compiled, else with
+    ``Execution(recorded=False)``.
+
+    Attributes:
+        compiled: Whether the forward passes were compiled.
     """
+
+    compiled = False
 
 
 class RecordingMemoryError(RecordingError, torch.OutOfMemoryError):
@@ -109,10 +118,19 @@ class RecordedSteps:
         rate: Learning rate that their optimizers read, a scalar tensor on the device.
         size: Size of the recorded batches.
         recorder: Recorder of the operations.
+        forward: Forward pass of recorded steps; other steps are not compiled.
     """
 
-    def __init__(self, runs: Sequence[Run], rate: Tensor, size: int, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        rate: Tensor,
+        size: int,
+        recorder: Recorder,
+        forward: Forward = forward,
+    ) -> None:
         self._runs, self._rate, self._size, self._recorder = runs, rate, size, recorder
+        self._forward = forward
         self._replay: Callable[[], None] | None = None
         self._losses = torch.full((len(runs),), torch.nan, device=rate.device)
 
@@ -134,11 +152,11 @@ class RecordedSteps:
         self._replay()
         return self._losses
 
-    def _step_all(self, batch: Batch, logits: Tensor | None) -> None:
+    def _step_all(self, batch: Batch, logits: Tensor | None, forward: Forward = forward) -> None:
         try:
             for number, run in enumerate(self._runs):
                 with self._recorder.branch(number):
-                    loss = run.step(batch.images, batch.labels, logits, batch.mix)
+                    loss = run.step(batch.images, batch.labels, logits, batch.mix, forward)
                     self._losses[number].copy_(loss)
         finally:  # after an error, too: branches of the next step must wait for its batch
             self._recorder.join()
@@ -152,18 +170,27 @@ class RecordedSteps:
         )
         self._logits = None if logits is None else logits.clone()
 
-        def step() -> None:
-            self._step_all(self._batch, self._logits)
-
         # The warm-up trains, so the previous values are restored. New states of optimizers are set
         # to zero, which is equivalent to having none.
         before = [[value.clone() for value in run.changing()] for run in self._runs]
         states = [
             {key: value.clone() for key, value in _optimizer_state(run)} for run in self._runs
         ]
-        for _ in range(_WARM_UPS):
+        norms = self._counting_norms()
+
+        def step() -> None:
+            with _not_counting(norms) as counters:
+                if counters:
+                    torch._foreach_add_(counters, 1)
+                self._step_all(self._batch, self._logits, self._forward)
+
+        for _ in range(_WARM_UPS - 1):
             self._recorder.warm_up(step)
-        replay = self._recorder.record(step)
+        try:
+            replay = self._recorder.record(step)
+        except RecordingError as error:
+            error.compiled = self._forward is not forward
+            raise
         with torch.no_grad():
             for run, values, state in zip(self._runs, before, states, strict=True):
                 for now, then in zip(run.changing(), values, strict=True):
@@ -174,6 +201,34 @@ class RecordedSteps:
                     else:
                         value.zero_()
         return replay
+
+    def _counting_norms(self) -> list[_BatchNorm]:
+        """Warm up, and return the batch norms that count each step once and do not use the count.
+
+        A counter takes a kernel of its own; a recorded step increments all of them together.
+        """
+        counted = [
+            (module, int(counter))
+            for run in self._runs
+            for module in run.model.modules()
+            if isinstance(module, _BatchNorm) and type(module) in _NORMS
+            if module.momentum is not None and (counter := module.num_batches_tracked) is not None
+        ]
+        self._recorder.warm_up(lambda: self._step_all(self._batch, self._logits))
+        return [norm for norm, count in counted if norm.num_batches_tracked == count + 1]
+
+
+@contextlib.contextmanager
+def _not_counting(norms: Sequence[_BatchNorm]) -> Iterator[list[Tensor]]:
+    """Let batch norms count no steps; yield their counters."""
+    counters = [counter for norm in norms if (counter := norm.num_batches_tracked) is not None]
+    for norm in norms:
+        norm._buffers["num_batches_tracked"] = None
+    try:
+        yield counters
+    finally:
+        for norm, counter in zip(norms, counters, strict=True):
+            norm._buffers["num_batches_tracked"] = counter
 
 
 def _optimizer_state(run: Run) -> Iterator[tuple[tuple[str, nn.Parameter], Tensor]]:

@@ -134,8 +134,14 @@ def _train_in_parts(
             else:  # a traceback would keep the memory allocated
                 failures[part[0]] = error.with_traceback(None)
         except RecordingError as error:
-            log.warning("%s; they are repeated in another process, unrecorded", error)
-            _spoiled, execution = True, replace(execution, recorded=False)
+            how = "uncompiled" if error.compiled else "unrecorded"
+            log.warning("%s; they are repeated in another process, %s", error, how)
+            _spoiled = True
+            execution = (
+                replace(execution, compiled=False)
+                if error.compiled
+                else replace(execution, recorded=False)
+            )
             parts.insert(0, part)
         except Exception as error:  # any error is recorded as the cause of these trainings
             _probe(execution)

@@ -37,10 +37,18 @@ def rows_of(module, *arguments, out):
     return rows
 
 
-@pytest.mark.parametrize("name", ["environment", "recorded_is_eager"])
+@pytest.mark.parametrize("name", ["environment", "compiled_is_eager"])
 def test_a_check_passes_on_a_cpu(name, tmp_path):
     (row,) = rows_of("check", name, out=tmp_path)
     assert (row["name"], row["ok"]) == (name, True)
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("variant", ["compile", "lean", "fp16"])
+def test_a_variant_measures_on_a_cpu(variant, tmp_path):
+    pytest.importorskip("triton")
+    (row,) = rows_of("measure", "steps", variant, "1", out=tmp_path)
+    assert row["images_per_second"]["1"] > 0
 
 
 def test_a_stage_measures_on_a_cpu(tmp_path):

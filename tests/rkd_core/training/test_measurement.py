@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from rkd_core.datasets.batches.batches import EvaluationBatches
+from rkd_core.errors import DivergedError
 from rkd_core.metrics import calibration
 from rkd_core.models.inference import class_confidence, regularization_samples
 from rkd_core.models.predictor import rebuild
 from rkd_core.results import artifacts
 from rkd_core.training import measurement, train
+from rkd_core.training.run import Run
 from tests.rkd_core.training.test_loop import CPU, student_spec, teacher_spec
 
 
@@ -93,16 +96,16 @@ def test_each_training_image_is_compared_with_its_own_teacher_logits(monkeypatch
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, 11)
     student, teacher = (torch.from_numpy(random.normal(0, 3, (11, 4))) for _ in range(2))
-    parts = [(None, student[a:b]) for a, b in ((0, 5), (5, 10), (10, 11))]
-    monkeypatch.setattr(measurement, "iterate_logits", lambda *_: iter(parts))
+    parts = [[student[a:b]] for a, b in ((0, 5), (5, 10), (10, 11))]
+    monkeypatch.setattr(measurement, "shared_logits", lambda *_: iter(parts))
     dataset = SimpleNamespace(classes=4, train=SimpleNamespace(labels=labels))
     data = SimpleNamespace(dataset=dataset, evaluation_batches=lambda _: None, execution=None)
     expected = [0] * 4
     for f, z, y in zip(student.tolist(), teacher.tolist(), labels.tolist(), strict=True):
         p, q = (math.exp(v[y]) / sum(map(math.exp, v)) for v in (f, z))
         expected[y] += p > q
-    found = measurement._compared_with_teacher(None, data, SimpleNamespace(clean=teacher), None)
-    assert found == {"train_regularization_samples": expected}
+    (found,) = measurement._compared_with_teacher([None], data, SimpleNamespace(clean=teacher))
+    assert found == expected
     assert 0 < sum(expected) < 11
 
 
@@ -125,3 +128,38 @@ def test_figures_do_not_depend_on_the_number_of_images_at_a_time(monkeypatch, ch
     monkeypatch.setattr("rkd_core.models.inference._CHUNK", chunk)
     assert class_confidence(labels, logits, 5) == confidence
     assert regularization_samples(labels, logits, others, 5) == samples
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(2**30, 1), (1, 3)])
+def test_students_share_the_passes_over_all_sets(digits, tmp_path, monkeypatch, limit, passes):
+    teacher = teacher_spec()
+    train([teacher], data=digits, out=tmp_path, execution=CPU)
+    students = [student_spec(teacher, digits.fingerprint, temperature=t) for t in (1.0, 2.0, 3.0)]
+    monkeypatch.setattr(measurement, "_BYTES", limit)
+    read = []
+    whole = EvaluationBatches.__iter__
+    monkeypatch.setattr(
+        EvaluationBatches, "__iter__", lambda self: read.append(len(self)) or whole(self)
+    )
+    train(students, data=digits, out=tmp_path, execution=CPU, checkpoint_every=None)
+    sizes = [math.ceil(len(part) / 256) for part in (digits.val, digits.test, digits.train)]
+    assert read[-3 * passes :] == sizes * passes
+
+
+def test_one_student_that_is_not_finite_takes_no_other_with_it(digits, tmp_path, monkeypatch):
+    teacher = teacher_spec()
+    train([teacher], data=digits, out=tmp_path, execution=CPU)
+    students = [student_spec(teacher, digits.fingerprint, temperature=t) for t in (1.0, 2.0)]
+    final = Run.final
+
+    def broken(run):
+        model = final(run)
+        if run.spec.temperature == 1.0:
+            model.classifier.weight.data.fill_(math.inf)
+        return model
+
+    monkeypatch.setattr(Run, "final", broken)
+    with pytest.raises(DivergedError, match="logits are not finite") as caught:
+        train(students, data=digits, out=tmp_path, execution=CPU)
+    assert len(caught.value.causes) == 1
+    assert len(list((tmp_path / "artifacts").glob("*/weights.safetensors"))) == 2

@@ -141,6 +141,21 @@ def test_steps_that_cannot_be_recorded_are_taken_in_another_process(world, monke
     assert trial.spoiled()
 
 
+def test_compiled_steps_that_cannot_be_recorded_are_recorded_uncompiled_first(world, monkeypatch):
+    tried = []
+
+    def train(specs, execution, **options):
+        tried.append((execution.compiled, execution.recorded))
+        error = RecordingError("the steps cannot be recorded: an item")
+        error.compiled = execution.compiled
+        raise error if execution.recorded else StoppedError("stopped")
+
+    monkeypatch.setattr(trial, "train", train)
+    monkeypatch.setattr(trial, "train_in_new_process", train)
+    carried(world, world[1].teachers)
+    assert tried == [(True, True), (False, True), (False, False)]
+
+
 def test_later_trials_of_a_process_that_failed_to_record_do_not_use_it(world, monkeypatch):
     asked = []
 
