@@ -143,7 +143,7 @@ def run(
 
     from analysis.runs.loading import load
 
-    runs = load(results, run_ids, family)
+    runs = rule.within_limits(load(results, run_ids, family))
     if answer_cache.key_of(results, *asked) != key:  # new records were written meanwhile
         key, stands = "", False
     outcome = rule.assess(runs)

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
 
     try:
         results = location(options.results)
-        runs = load(results, family=options.family)
-        outcome = rule_of(options).assess(runs)
+        rule = rule_of(options)
+        runs = rule.within_limits(load(results, family=options.family))
+        outcome = rule.assess(runs)
         print(f"Wrote {save(runs, outcome, results, images=not options.no_images)}")
     except (UserError, OSError) as error:
         print(f"error: {UserError(str(error))}", file=sys.stderr)

@@ -56,9 +56,9 @@ def models(outcome: Outcome, runs: Runs) -> list[Model]:
         ids = outcome.teachers.combinations.run_ids(place)
         found.append(Model("teacher", "standard teacher", _rows(runs.teachers, ids)))
     standard = pc.is_null(runs.variants["student_objective"])
-    alone = runs.variants.filter(
-        pc.and_(pc.equal(runs.variants["method"], WITHOUT_TEACHER), standard)
-    )
+    same = pc.equal(runs.variants["architecture"], outcome.setting.student_architecture)
+    alone = pc.and_(pc.equal(runs.variants["method"], WITHOUT_TEACHER), standard)
+    alone = runs.variants.filter(pc.and_(alone, same))
     if len(alone):
         found.append(Model("one_hot", "student without a teacher", alone))
     return found

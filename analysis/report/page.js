@@ -413,6 +413,23 @@ const drawCurves = () => {
   $("curves").setAttribute("aria-label", rows.map((i) => `${t.name[i]}: ${data.pareto.worst} ${percent(t.curves[i][1].at(-1))}% at epoch ${t.curves[i][0].at(-1)}`).join("; "));
 };
 
+/* ---- Sizes ------------------------------------------------------------------------------- */
+
+const drawSizes = () => {
+  const s = data.sizes;
+  if (!s) return;
+  const y = s.worst.map((v) => 100 * v), colors = s.selected.map((is) => (is ? ACCENT : GREY));
+  return Plotly.react($("sizes"), [{
+    type: "scatter", mode: "markers+text", x: s.parameters, y, text: s.names.map(plain), textposition: "top right", cliponaxis: false,
+    marker: { size: 9, color: colors }, textfont: { size: 12.5 },
+    error_y: { type: "data", symmetric: false, array: s.high.map((v, i) => 100 * v - y[i]), arrayminus: s.low.map((v, i) => y[i] - 100 * v), color: GREY, thickness: 1.3 },
+    hovertemplate: "%{text}<br>%{x:,} parameters<br>%{y:.1f} %<extra></extra>",
+  }], layout({
+    height: 300, dragmode: false, margin: { l: 44, r: 90, t: 22, b: 40 },
+    xaxis: { ...axis("parameters"), type: "log", fixedrange: true }, yaxis: { ...axis(`${plain(data.pareto.worst)}, %`), fixedrange: true },
+  }), CONFIG);
+};
+
 /* ---- Beginning --------------------------------------------------------------------------- */
 
 // Scale a drawing as a whole on paper, since it is not redrawn for the printer.
@@ -455,6 +472,7 @@ const begin = async (kept) => {
   drawBuckets();
   drawTable();
   drawCurves();
+  drawSizes();
   SPLITS.forEach(walk);
   document.querySelectorAll(".plot").forEach((plot) => { printable(plot); plot.on?.("plotly_afterplot", () => printable(plot)); });
   document.documentElement.dataset.ready = "yes";

@@ -22,6 +22,7 @@ from analysis.report.history import history
 from analysis.report.mistakes import mistakes
 from analysis.report.pareto import pareto
 from analysis.report.per_class import per_class
+from analysis.report.sizes import size_figure, sizes
 from analysis.report.slider import asked, choices, slider
 from analysis.report.teachers import teaching
 from analysis.report.trainings import trainings
@@ -80,6 +81,7 @@ def render(
         "gains": gains(compared),
         "regularization": regularization(compared, outcome.setting.train_counts),
         "trainings": trainings(outcome, runs),
+        "sizes": size_figure(outcome),
     }
     mistaken = mistakes(outcome, results)
     if mistaken is not None and images:
@@ -96,6 +98,8 @@ def render(
         setting=outcome.setting,
         worst=outcome.worst_name,
         methods=payload["pareto"]["methods"],
+        sizes=sizes(outcome),
+        size_figure=payload["sizes"],
         nine=nine(outcome),
         groups=group_rows(outcome),
         definition=DEFINITION,

@@ -26,7 +26,7 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
     }
     grid: dict[str, Any] = {
         "teacher": [teacher(c, index) for index in range(len(c))],
-        "student": [student(c, index) + c.tuned_name(index) for index in range(len(c))],
+        "student": [student(c, index) + c.without_shift(index) for index in range(len(c))],
         "shift": _or_none(c.shift),
         "name": [combination(c, index) for index in range(len(c))],
         **{name: _or_none(a) for name, a in alpha.items()},

@@ -1,4 +1,4 @@
-"""Combinations of teacher, student and temperature, one row each, with their runs over seeds.
+"""Combinations of network, teacher, student and temperature, one row each, with their runs.
 
 Validation and test counts are in two types that do not refer to each other. Selection receives only
 ``Combinations``, which has no test column. ``HeldOut`` holds the test counts by run id; only
@@ -7,7 +7,7 @@ tables, figures and the exported report read it, after the choice is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -25,17 +25,11 @@ from analysis.runs.columns import (
     objective_places,
     required,
 )
-from analysis.runs.frontier import pareto_frontier
+from analysis.runs.means import Means, mean_and_error, mean_recalls, over_seeds
 from analysis.runs.outcomes import Outcomes
 from analysis.runs.scores import Scores
 from rkd_core.errors import UserError
-from rkd_core.metrics import (
-    average_accuracy,
-    binomial_error,
-    recalls,
-    worst_class_accuracy,
-    worst_k_accuracy,
-)
+from rkd_core.metrics import average_accuracy, binomial_error, recalls
 from rkd_core.text.numbers import plural
 
 __all__ = ["Combinations", "HeldOut", "Means", "combine"]
@@ -53,26 +47,8 @@ _READ = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Accuracies of each combination, as means over its seeds, shape ``(combinations,)``.
-
-    Standard errors are over seeds if there are two or more. With one seed, that of the average
-    accuracy is binomial (``rkd_core.metrics.binomial_error``), and that of the worst-k accuracy is
-    NaN.
-    """
-
-    average: FloatArray
-    average_se: FloatArray
-    worst_k: FloatArray
-    worst_k_se: FloatArray
-
-    def frontier(self) -> NDArray[np.intp]:
-        """Return the Pareto frontier of both accuracies, by increasing average.
-
-        Means that differ only by the order in which their seeds were summed count as equal.
-        """
-        return pareto_frontier(np.round(self.average, 12), np.round(self.worst_k, 12))
+_OPTIONAL = ("architecture", "epochs")
+"""Columns without which all combinations have the same network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +71,8 @@ class Combinations:
     """Changes that a search made to the recipe; null for the sweep's own recipe."""
     shift: FloatArray
     """Strength of the shift of the logits, see ``rkd_core.records.shifts``; NaN for none."""
+    network: pa.Array
+    """Architecture; null where it is unknown, and for teachers that were changed untrained."""
 
     start: IntArray
     seeds: IntArray
@@ -116,6 +94,17 @@ class Combinations:
 
     def __len__(self) -> int:
         return int(self.start.size)
+
+    @cached_property
+    def networks(self) -> tuple[str, ...]:
+        """Architectures in alphabetical order."""
+        return tuple(sorted(self.network.unique().drop_null().to_pylist()))
+
+    def of_network(self, name: str | None) -> NDArray[np.bool_]:
+        """Return a mask of the combinations with this architecture, shape ``(combinations,)``."""
+        if name is None:
+            return np.asarray(self.network.is_null().to_numpy(zero_copy_only=False))
+        return np.asarray(pc.fill_null(pc.equal(self.network, name), False).to_numpy(False))
 
     @cached_property
     def unshifted(self) -> NDArray[np.bool_]:
@@ -143,15 +132,23 @@ class Combinations:
         return slice(int(self.start[index]), int(self.start[index] + self.seeds[index]))
 
     def aside(self, index: int) -> str:
-        """Return shift and changes to the recipe, such as ``, shifted 0.5 (learning_rate 0.05)``.
+        """Return network, shift and changes to the recipe, such as ``, shifted 0.5``.
 
-        Without either, the text is empty.
+        The network is left out if there is only one. Without any of them, the text is empty.
         """
         shift = self.shift[index]
-        return ("" if np.isnan(shift) else f", shifted {shift:g}") + self.tuned_name(index)
+        shifted = "" if np.isnan(shift) else f", shifted {shift:g}"
+        return self._network_name(index) + shifted + self._tuned(index)
 
-    def tuned_name(self, index: int) -> str:
-        """Return changes to the recipe, such as `` (learning_rate 0.05)``; empty without any."""
+    def without_shift(self, index: int) -> str:
+        """Return network and changes to the recipe; empty without any."""
+        return self._network_name(index) + self._tuned(index)
+
+    def _network_name(self, index: int) -> str:
+        network = self.network[index]
+        return f", {network}" if len(self.networks) > 1 and network.is_valid else ""
+
+    def _tuned(self, index: int) -> str:
         tuned = self.tuned[index].as_py()
         return f" ({tuned})" if tuned else ""
 
@@ -165,7 +162,7 @@ class Combinations:
         Raises:
             UserError: ``worst_k`` is below 1 or above the number of classes present.
         """
-        return _over_seeds(self, self.class_correct, self.class_total, worst_k)
+        return over_seeds(self, self.class_correct, self.class_total, worst_k)
 
     def counted_average(self) -> tuple[FloatArray, FloatArray]:
         """Return validation average accuracies and binomial standard errors, ``(combinations,)``.
@@ -185,15 +182,21 @@ class Combinations:
     def balanced_error(self) -> FloatArray:
         """Return the standard error of the balanced accuracy, ``(combinations,)``."""
         r = recalls(self.class_correct, self.class_total)
-        _, error = _mean_and_error(np.nanmean(r, axis=1), self.start, self.seeds)
+        _, error = mean_and_error(np.nanmean(r, axis=1), self.start, self.seeds)
         first = r[self.start]
         of_classes = binomial_error(first, self.class_total[self.start])
         binomial = np.sqrt(np.nansum(np.where(np.isfinite(first), of_classes, 0) ** 2, axis=1))
         return np.where(self.seeds == 1, binomial / np.isfinite(first).sum(axis=1), error)
 
     def levels(self) -> list[slice]:
-        """Return the slices of combinations with the same strength, the unshifted ones first."""
-        ends = np.flatnonzero(np.diff(np.where(self.unshifted, -1.0, self.shift))) + 1
+        """Return the slices of combinations with the same strength and network.
+
+        The unshifted ones come first.
+        """
+        differs = np.diff(np.where(self.unshifted, -1.0, self.shift)) != 0
+        if len(self.networks) > 1:
+            differs |= np.diff(_ranks(self.network, of_null=0)) != 0
+        ends = np.flatnonzero(differs) + 1
         bounds = [0, *ends.tolist(), len(self)]
         return [slice(*pair) for pair in pairwise(bounds)] if len(self) else []
 
@@ -213,16 +216,29 @@ class Combinations:
     def part(self, one: slice) -> Combinations:
         """Return consecutive combinations by themselves."""
         runs = slice(self.runs(one.start).start, self.runs(one.stop - 1).stop)
+        return self._cut(one, runs)
+
+    def take(self, rows: IntArray) -> Combinations:
+        """Return some combinations by themselves."""
+        runs = [np.arange(r.start, r.stop) for r in map(self.runs, rows.tolist())]
+        cut = self._cut(rows, np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64))
+        s = self.scores
+        return replace(cut, scores=s and Scores(s.values[rows], s.drawn[:, rows]))
+
+    def _cut(self, rows: slice | IntArray, runs: slice | IntArray) -> Combinations:
         of_runs = ("run_id", "teacher_id", "seed", "class_total", "class_correct")
         of_rows = [f.name for f in fields(self) if f.name not in ("outcomes", "scores")]
-        columns = {name: getattr(self, name) for name in of_rows}
-        cut = {name: v[runs if name in of_runs else one] for name, v in columns.items()}
-        cut["start"] = cut["start"] - self.start[one.start]
+        cut = {}
+        for name in of_rows:
+            at, column = runs if name in of_runs else rows, getattr(self, name)
+            by_place = isinstance(column, pa.Array) and not isinstance(at, slice)
+            cut[name] = column.take(pa.array(at)) if by_place else column[at]
+        cut["start"] = np.cumsum(cut["seeds"]) - cut["seeds"]
         return Combinations(**cut, outcomes=self.outcomes and self.outcomes.part(runs))
 
     def mean_recalls(self) -> FloatArray:
         """Return mean validation recalls over all runs, ``(classes,)``; NaN if absent."""
-        return _mean_recalls(self.class_correct, self.class_total)
+        return mean_recalls(self.class_correct, self.class_total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,12 +271,12 @@ class HeldOut:
     def means(self, combinations: Combinations, worst_k: int = 1) -> Means:
         """Return test accuracies of the combinations, as in ``Combinations.means``."""
         correct, total = self.counts(combinations)
-        return _over_seeds(combinations, correct, total, worst_k)
+        return over_seeds(combinations, correct, total, worst_k)
 
     def mean_recalls(self, combinations: Combinations) -> FloatArray:
         """Return mean test recalls over all runs, ``(classes,)``; NaN if absent."""
         correct, total = self.counts(combinations)
-        return _mean_recalls(correct, total)
+        return mean_recalls(correct, total)
 
     def _rows(self, keys: pa.Array) -> IntArray:
         found = pc.index_in(keys, value_set=self.key)
@@ -282,7 +298,8 @@ def combine(table: pa.Table) -> Combinations:
         UserError: Two runs have the same settings and seed, or a record is incomplete.
     """
     shift = _shift(table)
-    table = table.select(list(_READ)).combine_chunks()
+    present = [name for name in (*_READ, *_OPTIONAL) if name in (*_READ, *table.column_names)]
+    table = table.select(present).combine_chunks()
     pa.default_memory_pool().release_unused()  # Arrow would keep the memory for a while
     total, correct = counts(table, "val")
     for name in ("run_id", "seed"):
@@ -302,7 +319,8 @@ def combine(table: pa.Table) -> Combinations:
         for column in (alpha_t, alpha_s, temperature, shift)
     ]
     tuned = array(table, "tuned")
-    names = _ranks(variant), _ranks(tuned)
+    network = _networks(table)
+    names = _ranks(network, of_null=0), _ranks(variant), _ranks(tuned)
     of_grid = teacher, nulls_first[0], student, nulls_first[1], nulls_first[2]
     settings = (nulls_first[3], *names, *of_grid)
 
@@ -330,6 +348,7 @@ def combine(table: pa.Table) -> Combinations:
         variant=variant.take(pa.array(first)),
         tuned=tuned.take(pa.array(first)),
         shift=shift[first],
+        network=network.take(pa.array(first)),
         start=start,
         seeds=np.diff(np.r_[start, len(order)]),
         run_id=run_id,
@@ -354,48 +373,17 @@ def _keys(run_id: pa.Array, shift: FloatArray) -> pa.Array:
     return pa.array([r if np.isnan(s) else f"{r} shifted {s:g}" for r, s in pairs], pa.string())
 
 
-def _ranks(values: pa.Array) -> IntArray:
-    """Return ranks in alphabetical order, the same for equal texts; -1 where null."""
+def _networks(table: pa.Table) -> pa.Array:
+    """Return the architectures of trained networks; null for those of other networks."""
+    if not {*_OPTIONAL} <= {*table.column_names}:
+        return pa.nulls(len(table), pa.string())
+    trained = pc.not_equal(array(table, "epochs"), 0)
+    return pc.if_else(pc.fill_null(trained, True), array(table, "architecture"), None)
+
+
+def _ranks(values: pa.Array, of_null: int = -1) -> IntArray:
+    """Return ranks in alphabetical order, the same for equal texts."""
     encoded = values.dictionary_encode()
     rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
     places = pc.fill_null(encoded.indices, -1).to_numpy()
-    return np.where(places < 0, -1, np.r_[rank, -1][places])
-
-
-def _over_seeds(
-    combinations: Combinations, correct: IntArray, total: IntArray, worst_k: int
-) -> Means:
-    start, seeds = combinations.start, combinations.seeds
-    if start.size == 0:
-        nothing = np.zeros(0)
-        return Means(nothing, nothing, nothing, nothing)
-    try:
-        worst = (
-            worst_class_accuracy(correct, total)
-            if worst_k == 1  # the same number, without sorting the classes
-            else worst_k_accuracy(correct, total, worst_k)
-        )
-    except ValueError as error:
-        raise UserError(f"worst-k: {error}") from error
-    average, average_se = _mean_and_error(average_accuracy(correct, total), start, seeds)
-    worst, worst_se = _mean_and_error(worst, start, seeds)
-    binomial = binomial_error(average, total[start].sum(axis=-1))
-    return Means(average, np.where(seeds == 1, binomial, average_se), worst, worst_se)
-
-
-def _mean_and_error(
-    values: FloatArray, start: IntArray, seeds: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard error of each group; the error of a single value is NaN."""
-    mean = np.add.reduceat(values, start) / seeds
-    squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, start)
-    variance = np.divide(squares, seeds - 1, out=np.full(seeds.size, np.nan), where=seeds > 1)
-    return mean, np.sqrt(variance / seeds)
-
-
-def _mean_recalls(correct: IntArray, total: IntArray) -> FloatArray:
-    r = recalls(correct, total)
-    present = np.isfinite(r)
-    count = present.sum(axis=0)
-    total_recall = np.where(present, r, 0).sum(axis=0)
-    return np.divide(total_recall, count, out=np.full(count.size, np.nan), where=count > 0)
+    return np.where(places < 0, of_null, np.r_[rank, -1][places])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from rkd_core.text import json_text
 
 __all__ = ["WITHOUT_TEACHER", "Runs", "load", "planned"]
 
+Row = Mapping[str, Any]
+
 WITHOUT_TEACHER = "one_hot"
 """Method of a student without a teacher, as records name it."""
 
@@ -37,6 +40,8 @@ _OF_STUDENT = (
     "alpha_s",
     "temperature",
     "tuned",
+    "architecture",
+    "epochs",
     "seed",
     "val_class_total",
     "val_class_correct",
@@ -48,11 +53,12 @@ _OF_STUDENT = (
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Completed records of one family, with its teachers and other methods.
+    """Completed records of a sweep, with its teachers and other methods.
 
     Attributes:
-        students: Students of one family's grid, one row per run, at least one.
-        variants: Students of other methods on the same data with the same network and recipe.
+        students: Students of the grid, one row per run, at least one. They are of one family, or
+            of families that differ in the network of the students only.
+        variants: Students of other methods on the same data with the same networks and recipe.
         teachers: Teachers of the students, as far as they have records.
         notes: One line for each group of excluded records.
         every: All records that were considered, whether completed or not.
@@ -106,7 +112,7 @@ def load(
         results: A results folder, with ``records/`` and perhaps the ``plan.json`` of a sweep.
         run_ids: The runs to compare; None for those of ``plan.json``, or all if there is none.
         family: Compare all completed students of this family, of any sweep. None for the family
-            with the most recently started student.
+            with the most recently started student and, of one sweep, those of its other networks.
 
     Raises:
         UserError: There is nothing to compare, or a file is not a record.
@@ -138,8 +144,12 @@ def load(
         known = ", ".join([latest, *others][:5])
         raise UserError(f"{folder} holds no completed student of family {family}; there is {known}")
     chosen = family or latest
-    students = completed.filter(pc.equal(completed["family"], chosen))
-    same = _beside(table, students)
+    compared = {chosen: _example(completed, chosen)}
+    if family is None and run_ids is not None:
+        compared |= _of_other_networks(completed, chosen, others)
+    students = completed.filter(pc.is_in(completed["family"], value_set=pa.array([*compared])))
+    masks = [_beside(table, example) for example in compared.values()]
+    same = reduce(pc.or_, masks)
     variants = table.filter(pc.and_(pc.and_(is_completed, pc.invert(on_grid)), same))
 
     teachers = records.read(folder, pc.unique(students["teacher_id"].drop_null()).to_pylist())
@@ -147,7 +157,7 @@ def load(
 
     notes = []
     if len(completed) > len(students):
-        apart = [name for name in (latest, *others) if name != chosen]
+        apart = [name for name in (latest, *others) if name not in compared]
         notes.append(
             f"{_runs(len(completed) - len(students), 'student')} of {len(apart)} other "
             f"{'family' if len(apart) == 1 else 'families'} left out; this is family {chosen} "
@@ -215,15 +225,43 @@ def _shifted(
     return base.filter(pc.field("shift").isin(offered)), without, vectors
 
 
-def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
+def _example(students: pa.Table, family: str) -> Row:
+    """Return the record of a student of a family, if possible with the recipe of the sweep."""
+    own = students.filter(pc.equal(students["family"], family))
+    plain = own.filter(pc.is_null(own["tuned"]))
+    row: Row = (plain if len(plain) else own).slice(0, 1).to_pylist()[0]
+    return row
+
+
+def _of_other_networks(students: pa.Table, chosen: str, others: Sequence[str]) -> dict[str, Row]:
+    """Return an example of each family that differs in the students' network only.
+
+    There is one for each other architecture.
+    """
+    example = _example(students, chosen)
+    setting = _setting(example, with_network=False), _teachers_family(example)
+    found, networks = {}, {example["architecture"]}
+    for family in others if None not in setting else ():
+        row = _example(students, family)
+        alike = setting == (_setting(row, with_network=False), _teachers_family(row))
+        if alike and row["architecture"] not in networks:
+            found[family] = row
+            networks.add(row["architecture"])
+    return found
+
+
+def _beside(table: pa.Table, example: Row) -> pa.ChunkedArray:
     """Return a mask of the records that belong with the students of a family.
 
     These are the records of the family itself, of its teachers' family, and of students without a
     teacher. The teachers' family contains teacher networks that were changed without training.
     Students without a teacher have another family, since the family depends on the teacher; they
     belong if data, network and recipe are the same.
+
+    Args:
+        table: The records.
+        example: One of the students.
     """
-    example = students.slice(0, 1).to_pylist()[0]
     setting = _setting(example)
     alone = pc.and_(table["variant"].is_valid(), table["teacher_id"].is_null())
     rows = [] if setting is None else table.filter(alone).to_pylist()
@@ -236,7 +274,7 @@ def _beside(table: pa.Table, students: pa.Table) -> pa.ChunkedArray:
     return pc.or_(family, pc.is_in(table["run_id"], value_set=pa.array(found, pa.string())))
 
 
-def _teachers_family(row: Mapping[str, Any]) -> str | None:
+def _teachers_family(row: Row) -> str | None:
     """Return the family of a student's teacher; None if unknown."""
     try:
         family = json_text.parse((row["spec"] or "").encode())["teacher"]["family"]
@@ -245,12 +283,14 @@ def _teachers_family(row: Mapping[str, Any]) -> str | None:
     return family if isinstance(family, str) else None
 
 
-def _setting(row: Mapping[str, Any]) -> object:
+def _setting(row: Row, *, with_network: bool = True) -> object:
     """Return the setting that a student shares with its family; None if unknown."""
     try:
         spec = json_text.parse((row["spec"] or "").encode())
-        fields = [spec[name] for name in ("architecture", "recipe", "scale_by_classes")]
-        fields += [spec.get(name) for name in ("network_digest", "initial_weights")]
+        fields = [spec[name] for name in ("recipe", "scale_by_classes")]
+        if with_network:
+            fields += [spec["architecture"]]
+            fields += [spec.get(name) for name in ("network_digest", "initial_weights")]
         # Fields that an older record lacks are null or 0 in a newer one.
         cut = {name: value for name, value in spec["data"].items() if value}
     except (ValueError, KeyError, TypeError, AttributeError):

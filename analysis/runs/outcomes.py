@@ -42,8 +42,8 @@ class Outcomes:
     bit: IntArray
     """Bit of each run."""
 
-    def part(self, runs: slice) -> Outcomes:
-        """Return the outcomes of consecutive runs."""
+    def part(self, runs: slice | IntArray) -> Outcomes:
+        """Return the outcomes of some runs."""
         return replace(self, row=self.row[runs], bit=self.bit[runs])
 
     def correct(self) -> NDArray[np.bool_]:

@@ -65,12 +65,19 @@ class Selection:
         """The second-best feasible combination; None without one."""
         return self.runners_up[0] if self.runners_up else None
 
+    @property
+    def standard(self) -> NDArray[np.bool_]:
+        """Mask of standard distillation without a shift, with the sweep's own recipe."""
+        return _standard(self.combinations) & self.combinations.unshifted
+
     @cached_property
     def shifted_standard(self) -> int | None:
-        """The best shift of standard distillation, which needs no trade-off; None without one."""
-        c, standard = self.combinations, objective_names().index("standard")
-        among = (c.teacher_objective == standard) & (c.student_objective == standard)
-        among &= ~c.unshifted & c.tuned.is_null().to_numpy(zero_copy_only=False)
+        """The best shift of standard distillation, which needs no trade-off; None without one.
+
+        Its network is that of the selected combination.
+        """
+        c = self.combinations
+        among = _standard(c) & ~c.unshifted & c.of_network(c.network[self.selected].as_py())
         if not among.any():
             return None
         means = self.seen.means
@@ -93,12 +100,15 @@ def select(
 ) -> Selection:
     """Apply a criterion to the validation accuracies.
 
+    With several networks, the reference is standard distillation of the network whose standard
+    distillation has the highest average accuracy.
+
     Ties are broken by higher average accuracy, then by smaller shift (none is the smallest), then
     by lower temperature, then by smaller alpha_t and alpha_s, where the standard objective counts
     as the smallest.
 
     Args:
-        combinations: Students of one family.
+        combinations: Students of one family, or of one for each network.
         criterion: The rule; None for ``Constrained()``.
         accuracies: Accuracies to apply it to; None for those as counted.
 
@@ -108,13 +118,11 @@ def select(
     """
     criterion = criterion or Constrained()
     means = combinations.means(criterion.worst_k)
-    standard = objective_names().index("standard")
-    plain = (
-        (combinations.teacher_objective == standard)
-        & (combinations.student_objective == standard)
-        & combinations.tuned.is_null().to_numpy(zero_copy_only=False)
-        & combinations.unshifted
-    )
+    plain = _standard(combinations) & combinations.unshifted
+    if plain.any() and len(combinations.networks) > 1:
+        averages = (accuracies.means if accuracies else means).average
+        ahead = int(np.argmax(np.where(plain, averages, -np.inf)))
+        plain &= combinations.of_network(combinations.network[ahead].as_py())
     if not plain.any():
         raise UserError(
             "no completed run is standard distillation (standard teacher, standard student), "
@@ -142,6 +150,16 @@ def select(
         selected=selected,
         feasible=feasible,
         frontier=means.frontier(),
+    )
+
+
+def _standard(combinations: Combinations) -> NDArray[np.bool_]:
+    """Return a mask of standard distillation with the sweep's own recipe, shifted or not."""
+    standard = objective_names().index("standard")
+    return np.asarray(
+        (combinations.teacher_objective == standard)
+        & (combinations.student_objective == standard)
+        & combinations.tuned.is_null().to_numpy(zero_copy_only=False)
     )
 
 

@@ -99,6 +99,8 @@ def settle(selection: Selection, uncertainty: Uncertainty | None, target: float)
         raise UserError("target-regret needs a rule on accuracies: leave out --metric")
     if isinstance(selection.criterion, Lexicographic):
         raise UserError("target-regret needs a rule with one figure to maximize, not --order")
+    if len(selection.combinations.networks) > 1:
+        raise UserError("target-regret is for students of one network: choose one with --family")
     if uncertainty is not None and not selection.combinations.unshifted.all():
         return _of_students(settle(*_level(selection), target), selection)
     posterior = None if uncertainty is None else fit(selection.combinations)

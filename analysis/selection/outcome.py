@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from analysis.runs.class_lists import distinct
 from analysis.runs.columns import objective_names
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
 from analysis.runs.loading import WITHOUT_TEACHER, Runs
+from analysis.runs.networks import Network, networks_of
 from analysis.runs.outcomes import with_outcomes
 from analysis.selection import Selection
 from analysis.selection.by_metric import ByMetric, with_scores
@@ -24,6 +26,7 @@ from analysis.selection.intervals import (
     worst_k_interval,
 )
 from analysis.selection.measured import Measured, measured
+from analysis.selection.sizes import BestOfNetwork, best_per_network
 from analysis.selection.uncertainty import Estimate, Uncertainty, decide
 from analysis.selection.undistilled import Undistilled, undistilled
 from rkd_core.errors import UserError
@@ -52,6 +55,9 @@ class Setting:
     teacher_architecture: str | None
     """Network of the teachers; None if no teacher has a record."""
     student_architecture: str
+    """Network of the selected student."""
+    student_architectures: tuple[str, ...]
+    """Networks of all students, the smallest first."""
     class_names: tuple[str, ...]
     """Distinct names in label order."""
     train_counts: tuple[int, ...] | None
@@ -63,8 +69,8 @@ class Setting:
 
     @property
     def architectures(self) -> str:
-        """Teacher → student, as far as known."""
-        names = (self.teacher_architecture, self.student_architecture)
+        """Teacher → students, as far as known."""
+        names = (self.teacher_architecture, ", ".join(self.student_architectures))
         return " → ".join(name for name in names if name)
 
 
@@ -114,6 +120,8 @@ class Outcome:
     unpaired: str
     """Reason for an uncertainty without predictions, such as missing ones; empty otherwise."""
     prospects: Prospects
+    best_per_network: tuple[BestOfNetwork, ...]
+    """The best student of each network, the smallest network first."""
     measured: Measured | None = None
     """Figures by the metric of the rule; None if the rule uses accuracies only."""
 
@@ -155,6 +163,7 @@ def assess(
             f"{classes[1]} in test_class_total"
         )
     test = held_out.means(selection.combinations, worst_k)
+    networks = networks_of(runs)
     return Outcome(
         selection=selection,
         held_out=held_out,
@@ -163,12 +172,13 @@ def assess(
         methods=_beside(runs.variants, worst_k),
         undistilled=undistilled(runs, held_out, selection),
         fitted=_fitted(runs.variants),
-        setting=_setting(runs),
+        setting=_setting(runs, selection, networks),
         uncertainty=uncertainty,
         unsaid=unsaid,
         unpaired=unpaired,
         prospects=_prospects(selection, test, held_out, uncertainty),
         measured=measured(runs.results, selection, class_names(runs)),
+        best_per_network=best_per_network(selection, networks),
     )
 
 
@@ -267,8 +277,9 @@ def class_names(runs: Runs) -> tuple[str, ...]:
     return distinct(names)
 
 
-def _setting(runs: Runs) -> Setting:
-    student = runs.students.slice(0, 1).to_pylist()[0]
+def _setting(runs: Runs, selection: Selection, networks: Mapping[str, Network]) -> Setting:
+    run_id = selection.combinations.run_ids(selection.selected)[0]
+    student = runs.students.filter(pc.equal(runs.students["run_id"], run_id)).to_pylist()[0]
     teacher = (runs.teachers.slice(0, 1).to_pylist() or [{}])[0]
     counts = student["train_class_total"] or []
     known = len(counts) == len(student["val_class_total"]) and None not in counts
@@ -276,6 +287,7 @@ def _setting(runs: Runs) -> Setting:
         dataset=str(student["dataset"]),
         teacher_architecture=teacher.get("architecture"),
         student_architecture=str(student["architecture"]),
+        student_architectures=tuple(networks),
         class_names=class_names(runs),
         train_counts=tuple(counts) if known else None,
         family=str(student["family"]),

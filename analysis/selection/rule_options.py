@@ -14,6 +14,7 @@ from rkd_core.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from analysis.runs.loading import Runs
+    from analysis.runs.networks import Limits
     from analysis.selection.criteria import Criterion, Group, Measure
     from analysis.selection.outcome import Outcome
     from rkd_core.plugins import Registry
@@ -119,6 +120,27 @@ class Rule:
         action=argparse.BooleanOptionalAction,
     )
 
+    max_parameters: int | None = _option(
+        None,
+        "consider only networks with at most this many parameters",
+        type=int,
+        metavar="N",
+    )
+
+    max_multiply_adds: int | None = _option(
+        None,
+        "consider only networks with at most this many multiply-adds for an image",
+        type=int,
+        metavar="N",
+    )
+    max_latency: float | None = _option(
+        None,
+        "consider only networks that take at most this many milliseconds for an image, as measured "
+        "on one CPU thread at the end of the sweep",
+        type=float,
+        metavar="MS",
+    )
+
     def resolve(self, names: Sequence[str]) -> Criterion:
         """Return the criterion for classes with these names, in label order.
 
@@ -135,6 +157,7 @@ class Rule:
         """
         try:
             self._criterion(None)
+            self._check_limits()
         except UserError as error:
             text = str(error)
             raise UserError(text if text.startswith("--") else f"--{text}") from None
@@ -149,6 +172,7 @@ class Rule:
 
         by_accuracy = not self.by_metric
         considered = runs if self.shifts and by_accuracy else replace(runs, shifted=None)
+        considered = self.within_limits(considered)
         return assess(considered, self.resolve(class_names(runs)), self.estimate)
 
     def plugins(self) -> list[tuple[Registry, str]]:
@@ -165,6 +189,23 @@ class Rule:
     def by_metric(self) -> bool:
         """Whether the rule maximizes another figure than accuracy."""
         return self.metric not in (None, "recall") or self.cost_matrix is not None
+
+    def within_limits(self, runs: Runs) -> Runs:
+        """Return the runs of the networks within the limits, with a note on the others.
+
+        Raises:
+            UserError: No network is within the limits, or a size is not known.
+        """
+        from analysis.runs.networks import within
+
+        return within(runs, self.limits)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits on the networks."""
+        from analysis.runs.networks import Limits
+
+        return Limits(self.max_parameters, self.max_multiply_adds, self.max_latency)
 
     def groups(self) -> dict[str, list[str]] | None:
         """Return the groups of ``groups_file``; None without such a file.
@@ -199,6 +240,15 @@ class Rule:
             if floors.setdefault(label, floor) != floor:
                 raise UserError(f"--floor names {names.names[label]} twice")
         return Floors(floors, names.names, self.worst_k)
+
+    def _check_limits(self) -> None:
+        for option, limit in (
+            ("--max-parameters", self.max_parameters),
+            ("--max-multiply-adds", self.max_multiply_adds),
+            ("--max-latency", self.max_latency),
+        ):
+            if limit is not None and not 0 < limit < math.inf:
+                raise UserError(f"{option} must be above 0, not {limit}")
 
     @property
     def _grouped(self) -> bool:

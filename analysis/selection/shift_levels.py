@@ -1,9 +1,9 @@
-"""Posteriors of a grid whose students are candidates at several strengths of a shift.
+"""Posteriors of a grid with several networks, or with several strengths of a shift.
 
-Each strength has a posterior of its own. A student and its shifts share images and weights, so the
-model of ``analysis.selection.posterior``, in which the noise of rows is independent, does not hold
-across strengths. The posteriors are taken as independent, so intervals of differences between
-strengths are wide rather than narrow.
+Each network and each strength has a posterior of its own. A student and its shifts share images and
+weights, so the model of ``analysis.selection.posterior``, in which the noise of rows is
+independent, does not hold across strengths. The posteriors are taken as independent, so intervals
+of differences between strengths, or between networks, are wide rather than narrow.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from analysis.runs.columns import FloatArray
 from analysis.runs.combinations import Combinations
+from analysis.selection.effects import Effects
 from analysis.selection.pairing import Pairing, pairing
 from analysis.selection.posterior import Draw, Posterior, draw_blocks, fit
 
@@ -26,7 +27,7 @@ __all__ = ["ShiftLevels", "fit_levels"]
 
 @dataclass(frozen=True, eq=False)
 class ShiftLevels:
-    """Independent posteriors of consecutive combinations, one for each strength of the shift."""
+    """Independent posteriors of consecutive combinations, one for each strength and network."""
 
     parts: tuple[Posterior, ...]
     paired: Pairing | None = None
@@ -102,20 +103,24 @@ class ShiftLevels:
 
 
 def fit_levels(combinations: Combinations) -> Posterior | ShiftLevels | None:
-    """Fit a posterior to each strength of the shift.
+    """Fit a posterior to each strength of the shift and each network.
 
-    With outcomes, all strengths have joint noise, and the kernel and the number of directions that
-    are chosen for the trained students.
+    With outcomes, all of them have joint noise, and all strengths of a network have the kernel and
+    the number of directions that are chosen for its trained students.
 
     Returns:
-        The posterior of all combinations if no student is shifted; None if the runs were measured
+        The posterior of all combinations if there is one; None if the runs were measured
         on different numbers of images.
     """
     known: list[Posterior] = []
+    trained: dict[str | None, Effects] = {}
     for level in combinations.levels():
-        start = known[0].effects if known and combinations.outcomes is not None else None
-        found = fit(combinations.part(level), start)
+        part = combinations.part(level)
+        network = part.networks[0] if part.networks else None
+        alike = trained.get(network) if combinations.outcomes is not None else None
+        found = fit(part, alike)
         if found is None:
             return None
+        trained.setdefault(network, found.effects)
         known.append(found)
     return known[0] if len(known) == 1 else ShiftLevels(tuple(known), pairing(combinations))

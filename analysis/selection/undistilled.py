@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations, HeldOut, Means, combine
@@ -26,6 +27,8 @@ _ROUNDING = 1e-12
 @dataclass(frozen=True, eq=False)
 class Undistilled:
     """Students that were trained on labels alone, one for each objective; none is selected.
+
+    They have the network of the selected student.
 
     Attributes:
         combinations: The students; they have no teacher and no temperature.
@@ -56,7 +59,7 @@ class Undistilled:
 
 
 def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistilled | None:
-    """Compare the selected student with the best one that has no teacher.
+    """Compare the selected student with the best one of its network that has no teacher.
 
     A posterior of all students, in which "none" is one more teacher, gives the accuracies. The
     selection itself does not depend on students without a teacher.
@@ -67,9 +70,12 @@ def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistil
         selection: The selection among the candidates.
 
     Returns:
-        The comparison; None if no student without a teacher was trained.
+        The comparison; None if no such student was trained.
     """
+    c = selection.combinations
     alone = runs.undistilled
+    if len(c.networks) > 1:
+        alone = alone.filter(pc.equal(alone["architecture"], c.network[selection.selected]))
     if not len(alone):
         return None
     own = combine(alone)

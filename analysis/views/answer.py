@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from rich.text import Text
@@ -41,7 +42,8 @@ def answer(outcome: Outcome, width: int = 80) -> list[Text]:
     lines.append(_on_test(outcome))
     if outcome.measured is not None:
         lines.append(Text(headline(outcome.measured)))
-    return [*lines, *_beside(outcome), *_beyond_shift(outcome), *_runners_up(outcome)]
+    more = _beside(outcome), _beyond_shift(outcome), _runners_up(outcome), _sizes(outcome)
+    return [*lines, *chain.from_iterable(more)]
 
 
 def miss(outcome: Outcome, width: int) -> str:
@@ -164,6 +166,18 @@ def _runners_up(outcome: Outcome) -> Iterator[Text]:
                 f"{_chance(sure.probability_lower[place])}: {points(gain.value)} points "
                 f"({points(gain.low)} to {points(gain.high)}), estimated from validation"
             )
+
+
+def _sizes(outcome: Outcome) -> Iterator[Text]:
+    """Yield a line for the best student of each network, if there are several networks."""
+    if len(outcome.best_per_network) < 2:
+        return
+    for one in outcome.best_per_network:
+        place, size = one.selected, one.network.parameters
+        sized = "" if size is None else f", {plural(size, 'parameter')}"
+        figures = _figures(outcome, outcome.test.worst_k[place], outcome.test.average[place])
+        missed = "" if one.feasible else ", but violates the constraint"
+        yield Text(f"Best of {one.network.name}{sized}: {figures} on test{missed}")
 
 
 def _worst(outcome: Outcome) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import analysis
 import rkd_core
+from analysis.runs.networks import LATENCY
 from rkd_core import records
 from rkd_core.records import predictions, shifts
 from rkd_core.storage import files
@@ -100,7 +101,9 @@ def key_of(
     asked = repr((astuple(rule), code, family, others))
     on_val = files.identities(results / predictions.FOLDER / "val", recent=True)
     of_val = [pair for pair in sorted(on_val.items()) if pair[0][0] != "."]
-    rests_on = of_val, of_record, of_shifts, predicted, plan, compared, groups, asked, _program()
+    speeds = _sum(results / LATENCY)
+    inputs = of_val, of_record, of_shifts, predicted, speeds, plan, compared, groups, asked
+    rests_on = *inputs, _program()
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 

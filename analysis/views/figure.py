@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.runs.columns import FloatArray
 from analysis.runs.combinations import Means
@@ -46,6 +48,8 @@ _REFERENCE: dict[str, Any] = {"color": _ORANGE, "marker": "s", "s": 85, "edgecol
 _RUNNER_UP: dict[str, Any] = {"color": "none", "marker": "D", "s": 90, "edgecolors": _GREEN}
 _ALONE: dict[str, Any] = {"marker": "P", "color": _LINE}
 """Colors that remain distinct with any color vision (Okabe and Ito), with their own markers."""
+_MARKERS = ("o", "^", "v", "s", "p", "<", ">", "h")
+"""Markers of the networks of the students."""
 _NOTE: dict[str, Any] = {"loc": "right", "fontsize": 9, "color": "#595959"}
 
 
@@ -130,12 +134,25 @@ def draw(outcome: Outcome) -> Figure:
 
 def _points(axes: Axes, outcome: Outcome, means: Means) -> None:
     x, y = _accuracies(means).T
-    axes.scatter(x, y, s=20, color=_GREY, alpha=0.55, linewidths=0, zorder=2)
+    for marker, among in _networks(outcome).values():
+        style: dict[str, Any] = {"color": _GREY, "alpha": 0.55, "linewidths": 0, "zorder": 2}
+        axes.scatter(x[among], y[among], s=20, marker=marker, **style)
     frontier = means.frontier()
     axes.plot(x[frontier], y[frontier], color=_LINE, linewidth=1.6, zorder=3)
     axes.scatter(x[frontier], y[frontier], s=24, color=_LINE, zorder=3)
     for place, style in _marked(outcome).items():
         axes.scatter(x[place], y[place], linewidths=1.5, zorder=5, **style)
+
+
+def _networks(outcome: Outcome) -> dict[str, tuple[str, NDArray[np.bool_]]]:
+    """Return a marker and a mask of the combinations for each network, or one for all."""
+    c, names = outcome.selection.combinations, outcome.setting.student_architectures
+    if len(names) < 2:
+        return {"other combinations": ("o", np.ones(len(c), dtype=np.bool_))}
+    return {
+        _as_it_is(name): (marker, c.of_network(name))
+        for name, marker in zip(names, cycle(_MARKERS), strict=False)
+    }
 
 
 def _marked(outcome: Outcome) -> dict[int, dict[str, Any]]:
@@ -185,7 +202,10 @@ def _legend(figure: Figure, outcome: Outcome) -> None:
     estimated = " (left: other images, estimated)" if outcome.prospects.other_images else ""
     interval = f"{CONFIDENCE:.0%} intervals of the selected{estimated}"
     entries: list[tuple[str, dict[str, Any]]] = [
-        ("other combinations", {"marker": "o", "color": _GREY, "linestyle": ""}),
+        *(
+            (name, {"marker": marker, "color": _GREY, "linestyle": ""})
+            for name, (marker, _) in _networks(outcome).items()
+        ),
         ("frontier", {"marker": "o", "color": _LINE, "markersize": 4}),
         (interval, {"marker": "|", "color": _BLUE}),
     ]
@@ -243,7 +263,7 @@ def _settings(outcome: Outcome, index: int) -> str:
     """Return a combination's settings, of standard distillation the temperature only."""
     c, selection = outcome.selection.combinations, outcome.selection
     if index == selection.reference:
-        return f"T = {c.temperature[index]:g}"
+        return _as_it_is(f"T = {c.temperature[index]:g}{c.aside(index)}")
     return _as_it_is(combination_name(c, index)).replace("α_t", "αₜ").replace("α_s", "αₛ")
 
 

@@ -31,6 +31,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
     images (none if records have no counts or there are fewer than three classes; no group is
     empty); a group's accuracy is the mean recall of its classes.
 
+    ``best_per_network`` has the student that the rule would select if a network were the only one,
+    for each network from the smallest on. ``combination`` and ``standard_distillation``, which its
+    constraint is measured against, are indices into ``combinations``; intervals are those of the
+    accuracies on other images.
+
     ``undistilled`` compares the selected student with the best one without a teacher, by the same
     rule (None if none was trained): ``preferred`` if the rule values it as much or more, with its
     ``expected`` accuracies, and the ``gain`` of the selected student over it. ``students`` are all
@@ -67,6 +72,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "dataset": setting.dataset,
         "teacher_architecture": setting.teacher_architecture,
         "student_architecture": setting.student_architecture,
+        "best_per_network": _best_per_network(outcome),
         "family": setting.family,
         "criterion": selection.criterion.describe(),
         "constraint": {
@@ -120,6 +126,32 @@ def _by_metric(measured: Measured) -> dict[str, Any]:
             for split, found in (("val", measured.val), ("test", measured.test))
         },
     }
+
+
+def _best_per_network(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return each network with its best student, the smallest network first."""
+    c, sure, found = outcome.selection.combinations, outcome.uncertainty, []
+    means, test = outcome.selection.means, outcome.test
+    for one in outcome.best_per_network:
+        place = one.selected
+        worst = None if sure is None else _numbers(sure.worst_k_interval[:, place])
+        average = None if sure is None else _numbers(sure.average_interval[:, place])
+        found.append(
+            {
+                **asdict(one.network),
+                "combination": place,
+                "standard_distillation": one.reference,
+                "feasible": one.feasible,
+                "run_ids": c.run_ids(place),
+                "val_worst_k_accuracy": _number(means.worst_k[place]),
+                "val_average_accuracy": _number(means.average[place]),
+                "worst_k_interval": worst,
+                "average_interval": average,
+                "test_worst_k_accuracy": _number(test.worst_k[place]),
+                "test_average_accuracy": _number(test.average[place]),
+            }
+        )
+    return found
 
 
 def _uncertainty(outcome: Outcome) -> dict[str, Any]:
@@ -182,6 +214,7 @@ def _rows(combinations: Combinations, worst_k: int) -> list[dict[str, Any]]:
         "student_objective": _objectives(c.student_objective),
         "alpha_s": _numbers(c.alpha_s),
         "temperature": _numbers(c.temperature),
+        **({"network": c.network.to_pylist()} if len(c.networks) > 1 else {}),
         "tuned": c.tuned.to_pylist(),
         "shift": _numbers(c.shift),
         "seeds": [seed[rows] for rows in runs],
@@ -248,8 +281,10 @@ def _figures(outcome: Outcome, index: int) -> dict[str, Any]:
     test = _accuracies("test", held_out.means(only), held_out.means(only, worst_k))
     recalls = {"val": only.mean_recalls(), "test": held_out.mean_recalls(only)}
     by_group = groupings(outcome.setting.train_counts)
+    c = outcome.selection.combinations
     return {
         **_rows(only, worst_k)[0],
+        **({"network": c.network[index].as_py()} if len(c.networks) > 1 else {}),
         "teacher_ids": only.teacher_id.to_pylist(),
         **{name: column[0] for name, column in test.items()},
         **{f"{split}_group_accuracies": _by_group(r, by_group) for split, r in recalls.items()},

@@ -92,6 +92,7 @@ _STUDENT = (
     Column("temperature", "T"),
 )
 _SEEDS = Column("seeds", "seeds")
+_NETWORK = Column("network", "network")
 _GAINS = tuple(
     Column(f"worst_k_gain_{end}", f"gain, {end}", shown=False) for end in ("low", "high")
 )
@@ -125,8 +126,10 @@ def combinations(outcome: Outcome) -> Sheet:
     c = selection.combinations
     splits = c.means(selection.criterion.worst_k), outcome.test
     gains = np.full((2, len(c)), np.nan) if sure is None else sure.worst_k_gain
+    several = len(c.networks) > 1
     rows = tuple(
         (
+            *([str(c.network[i])] if several else []),
             *_objective(int(c.teacher_objective[i]), c.alpha_t[i]),
             *_objective(int(c.student_objective[i]), c.alpha_s[i]),
             _number(c.temperature[i]),
@@ -142,6 +145,7 @@ def combinations(outcome: Outcome) -> Sheet:
         for i in range(len(c))
     )
     columns = (
+        *([_NETWORK] if several else []),
         *_TEACHER,
         *_STUDENT,
         Column("shift", "shifted", shown=not c.unshifted.all()),
@@ -171,6 +175,7 @@ def nine(outcome: Outcome, whole: Sheet) -> Sheet:
 def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
     """Return the trained combinations of standard, balanced and robust, by teacher and student.
 
+    They have the network of the selected combination.
     Each has its best temperature by the worst-k accuracy that the selection uses. Balanced is the
     trade-off at alpha 0, and robust that at alpha 1, whatever the name of the objective.
     """
@@ -178,9 +183,10 @@ def nine_combinations(outcome: Outcome) -> dict[tuple[str, str], int]:
     c, means = selection.combinations, selection.seen.means
     teacher = positions(c.teacher_objective, c.alpha_t)
     student = positions(c.student_objective, c.alpha_s)
+    own = c.of_network(c.network[selection.selected].as_py())
     found = {}
     for (of_teacher, alpha_t), (of_student, alpha_s) in product(NINE.items(), NINE.items()):
-        cell = (teacher == alpha_t) & (student == alpha_s) & c.unshifted
+        cell = (teacher == alpha_t) & (student == alpha_s) & c.unshifted & own
         if cell.any():
             found[of_teacher, of_student] = best_first(c, means, means.worst_k, cell)
     return found
@@ -242,9 +248,11 @@ def methods(outcome: Outcome) -> Sheet:
     """Return the accuracies of students of other methods, a row for each variant."""
     beside = outcome.methods
     c = beside.combinations
+    several = len(c.networks) > 1
     rows = tuple(
         (
             name,
+            *([c.network[i].as_py() or "that of its teacher"] if several else []),
             int(c.seeds[i]),
             *_figures(c, i, beside.val, beside.test),
             "fitted to validation" if name.split(" ")[0] in outcome.fitted else "",
@@ -253,7 +261,8 @@ def methods(outcome: Outcome) -> Sheet:
         for i, name in enumerate(c.variant.to_pylist())
         if c.student_objective[i] < 0  # others are students without a teacher
     )
-    columns = (Column("method", "method"), _SEEDS, *_splits(outcome), *_ENDS)
+    network = [_NETWORK] if several else []
+    columns = (Column("method", "method"), *network, _SEEDS, *_splits(outcome), *_ENDS)
     return Sheet("other_methods", f"Other methods: {_title(outcome)}", columns, rows)
 
 

@@ -126,7 +126,11 @@ def main_table(outcome: Outcome) -> Table:
     """
     c, sheet = outcome.selection.combinations, nine(outcome, combinations(outcome))
     uneven = int(c.seeds.min()) < int(c.seeds.max())
-    table = _table("", "teacher", "student", keys=5 if uneven else 4, close=uneven)
+    several = len(c.networks) > 1
+    keys = 4 + uneven + several
+    table = _table("", "teacher", "student", keys=keys, close=keys > 4)
+    if several:
+        table.add_column("\nnetwork", overflow="fold", min_width=1)
     table.add_column("\nT", justify="right")
     if uneven:
         table.add_column("\nseeds", justify="right")
@@ -142,6 +146,7 @@ def main_table(outcome: Outcome) -> Table:
             _mark(row),
             _objective(row, "teacher_objective", "alpha_t"),
             _objective(row, "student_objective", "alpha_s"),
+            *([row.get("network", "")] if several else []),
             ("" if temperature is None else f"{temperature:g}") + star,
             *([str(row["seeds"])] if uneven else []),
             *_figures(row),
@@ -157,7 +162,9 @@ def main_table(outcome: Outcome) -> Table:
     alone = teachers(outcome).by_key()
     for row in undistilled(outcome).by_key():
         if row["note"]:
-            add(row | {"teacher_objective": _NO_TEACHER}, "", *gains(row))
+            network = outcome.setting.student_architecture
+            named = {"teacher_objective": _NO_TEACHER, "network": network}
+            add(row | named, "", *gains(row))
     if alone:
         table.add_row()
     for row in alone:
@@ -176,10 +183,12 @@ def methods_table(outcome: Outcome) -> Table | None:
     ]
     if not rows:
         return None
-    table = _table("", "other methods", keys=2)
+    names = ["other methods", *(["network"] if "network" in rows[0] else [])]
+    table = _table("", *names, keys=1 + len(names))
     _add_splits(table, outcome)
     for row in rows:
-        table.add_row("", row["method"], *_figures(row))
+        named = [row["network"]] if "network" in row else []
+        table.add_row("", row["method"], *named, *_figures(row))
     return table
 
 

@@ -282,7 +282,7 @@ def planned(world: World) -> Sequence[Any]:
         data=DataOptions(),
         scale="small",
         teacher_architecture="resnet8",
-        student_architecture="resnet8",
+        student_architectures=("resnet8",),
         recipe_name="small-images",
         recipe=Recipe(epochs=example["epochs"]),
         multipliers=MultiplierOptions(),

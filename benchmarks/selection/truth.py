@@ -184,6 +184,7 @@ def combinations(counts: Sequence[np.ndarray], images: int) -> Combinations:
         variant=pa.nulls(count, pa.string()),
         tuned=pa.nulls(count, pa.string()),
         shift=np.full(count, np.nan),
+        network=pa.nulls(count, pa.string()),
         start=np.cumsum(seeds) - seeds,
         seeds=seeds,
         run_id=pa.nulls(runs, pa.string()),

@@ -47,7 +47,7 @@ def plan(
         data=DataOptions(),
         scale="small",
         teacher_architecture=architecture,
-        student_architecture=architecture,
+        student_architectures=(architecture,),
         recipe_name="digits",
         recipe=recipe or recipes.get("digits"),
         multipliers=MultiplierOptions(),

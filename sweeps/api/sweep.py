@@ -19,6 +19,7 @@ from sweeps.stop import Stop
 
 __all__ = ["Sweep"]
 
+_Network = str | Callable[..., Any]
 _ON_DISK = ("dataset", "data_dir", "train_list", "test_list", "val_list")
 
 
@@ -33,7 +34,8 @@ class Sweep:
             command.
         teacher: Network of the teachers; short for ``teacher_architecture``. A class or function
             that returns a network may be passed directly if it is defined in a module.
-        student: Network of the students; short for ``student_architecture``, as above.
+        student: Network of the students, or a list of networks; short for
+            ``student_architecture``, as above.
         name: Name of data in memory, in records and reports.
         class_names: Class names of data in memory, in label order.
         plugins: Files and modules that register networks, methods and the like; short for
@@ -54,8 +56,8 @@ class Sweep:
         self,
         data: Any = None,
         *,
-        teacher: str | Callable[..., Any] | None = None,
-        student: str | Callable[..., Any] | None = None,
+        teacher: _Network | None = None,
+        student: _Network | Sequence[_Network] | None = None,
         name: str | None = None,
         class_names: Sequence[str] | None = None,
         plugins: Sequence[str | os.PathLike[str]] = (),
@@ -71,7 +73,7 @@ class Sweep:
             if value is not None and given.get(whole) is not None:
                 raise UserError(f"give {short} or {whole}, not both")
             if value is not None:
-                given[whole] = value if isinstance(value, str) else reference_to(value)
+                given[whole] = _named(value)
         self.data: GivenData | None = None
         if data is None or isinstance(data, str | os.PathLike):
             if name is not None or class_names is not None:
@@ -131,6 +133,15 @@ class Sweep:
                 run(options, self._command, stop, data=self.data)
         except UserError as error:
             raise in_python(error) from error
+
+
+def _named(network: _Network | Sequence[_Network]) -> str | list[str]:
+    """Return the text of a network, or those of several."""
+    if isinstance(network, str):
+        return network
+    if callable(network):
+        return reference_to(network)
+    return [one if isinstance(one, str) else reference_to(one) for one in network]
 
 
 def _in_memory(

@@ -121,11 +121,12 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
             len(milestones) > 0 and increasing and all(0 < m < 1 for m in milestones),
             "--milestones are increasing shares of the training between 0 and 1, such as 0.5 0.75",
         )
-    for flag, architecture in (
-        ("--teacher-architecture", training.teacher_architecture),
-        ("--student-architecture", training.student_architecture),
-    ):
-        _known_network(flag, architecture)
+    _known_network("--teacher-architecture", training.teacher_architecture)
+    students = training.student_architecture
+    require(students is None or len(students) > 0, "--student-architecture names no network")
+    for architecture in students or ():
+        _known_network("--student-architecture", architecture)
+    _no_duplicates("--student-architecture", students or ())
     require(
         training.teacher_weights is None or training.teacher_architecture is not None,
         "--teacher-weights needs --teacher-architecture, the network of the weights",
@@ -133,6 +134,10 @@ def _check_training(training: TrainingChoice, methods: Sequence[str]) -> None:
     require(
         training.student_weights is None or training.student_architecture is not None,
         "--student-weights needs --student-architecture, the network of the weights",
+    )
+    require(
+        training.student_weights is None or len(students or ()) == 1,
+        "--student-weights are those of one network: give one --student-architecture",
     )
     if training.recipe is not None:
         recipes.get(training.recipe)
@@ -199,7 +204,7 @@ def _at_least(flag: str, value: float | None, low: int) -> None:
     require(value is None or value >= low, f"{flag} must be {low} or more, not {value}")
 
 
-def _no_duplicates(flag: str, values: Sequence[float]) -> None:
+def _no_duplicates(flag: str, values: Sequence[object]) -> None:
     repeated = [value for value in values if list(values).count(value) > 1]
     require(not repeated, f"{flag} names {repeated[0] if repeated else ''} twice")
 

@@ -168,6 +168,10 @@ def _check_search(options: Options) -> None:
     )
     require(not grid.repeat, f"--search {search} chooses seeds itself: leave --repeat out")
     require(
+        len(options.training.student_architecture or ()) <= 1,
+        f"--search {search} searches the students of one network: give one --student-architecture",
+    )
+    require(
         options.training.teacher_epochs != 0,
         f"--search {search}: with --teacher-epochs 0 there is only one teacher",
     )

@@ -23,6 +23,8 @@ def with_plugins(options: Options) -> Options:
     networks = replace(
         training,
         teacher_architecture=None if teacher is None else models.resolve_reference(teacher),
-        student_architecture=None if student is None else models.resolve_reference(student),
+        student_architecture=None
+        if student is None
+        else tuple(map(models.resolve_reference, student)),
     )
     return replace(options, training=networks)

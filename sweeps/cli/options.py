@@ -197,9 +197,11 @@ class TrainingChoice:
     ] = None
     """normalization of the images of the teachers (default: the one of torchvision for its
     weights, else that of the recipe)"""
-    student_architecture: OptionalName = None
-    """network of the students, named as for --teacher-architecture (default: by data set and
-    scale)"""
+    student_architecture: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")
+    ] = None
+    """networks of the students, named as for --teacher-architecture; with several of them, every
+    student is trained with each, on the same teachers (default: one, by data set and scale)"""
     student_weights: OptionalPath = None
     """file of initial weights of every student, as for --teacher-weights; requires
     --student-architecture"""

@@ -103,6 +103,8 @@ def parse(
 
 _LISTS = ("--alphas", "--temperatures", "--seeds", "--repeat", "--tune", "--milestones", "--betas")
 """Options whose values may also be separated by commas."""
+_NETWORKS = ("--student-architecture",)
+"""Lists of networks, which may have commas in parentheses or quotes."""
 _JOINED = ("--methods", "--order", "--augmentation")
 """Options with one value separated by commas, which may also be separated by blanks."""
 
@@ -124,11 +126,11 @@ def _words(given: list[str], options: type) -> list[str]:
         name, equals, value = word.partition("=")
         if word.startswith("--"):
             flag = name.replace("_", "-")
-            is_list = bool(equals) and flag in _LISTS
-            words += [name, *_parts(value)] if is_list else [word]
+            is_list = bool(equals) and flag in (*_LISTS, *_NETWORKS)
+            words += [name, *_parts(flag, value)] if is_list else [word]
             first = not equals
-        elif flag in _LISTS:
-            words += _parts(word)
+        elif flag in (*_LISTS, *_NETWORKS):
+            words += _parts(flag, word)
         elif flag in _JOINED and not first:
             words[-1] = f"{words[-1].rstrip(',')},{word}"
         else:
@@ -137,8 +139,31 @@ def _words(given: list[str], options: type) -> list[str]:
     return words
 
 
-def _parts(word: str) -> list[str]:
-    return (word.rstrip(",") or word).split(",")
+def _parts(flag: str, word: str) -> list[str]:
+    """Return the values of a list that one word holds."""
+    whole = word.rstrip(",") or word
+    return networks_of(whole) if flag in _NETWORKS else whole.split(",")
+
+
+def networks_of(text: str) -> list[str]:
+    """Return the networks that a text names, separated by commas outside of parentheses.
+
+    >>> networks_of("resnet8,mlp(hidden=(64, 32))")
+    ['resnet8', 'mlp(hidden=(64, 32))']
+    """
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and depth:
+            quote = character
+        else:
+            depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 def _one_line(box: str) -> str:

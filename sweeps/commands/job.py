@@ -32,6 +32,7 @@ from sweeps.folder.cleanup import set_damaged_aside
 from sweeps.folder.ownership import check_folder
 from sweeps.planning.cluster import Cluster
 from sweeps.planning.cost import COLUMNS, CostModel, asking_epochs, calibrate
+from sweeps.planning.limits import beyond_limits
 from sweeps.planning.networks import check_suited, given_networks, given_teacher, given_weights
 from sweeps.planning.packing import ONE, PerTrial, execution_of, trainings_per_trial
 from sweeps.planning.plan import Plan, PlannedRun, make_plan, spread
@@ -63,6 +64,8 @@ class Job:
     """Whether ``cluster`` existed before: a cluster at an address, or a Ray of the caller."""
     networks: Mapping[str, Identity]
     """Networks from outside the registry, by the options' texts."""
+    beyond: frozenset[str] = frozenset()
+    """Networks of students that are beyond a limit of the selection."""
 
     @cached_property
     def teacher_pass(self) -> TeacherPass:
@@ -148,6 +151,7 @@ def prepare(
     digest = None if logits is None else logits.digest
     settings = resolve(options, dataset, gpu, weights, networks, digest)
     tuning(economy, settings)  # raises before the folder is created
+    beyond = beyond_limits(settings, dataset, options.selection.limits)
     plan = make_plan(settings, dataset.fingerprint)
     check_suited(networks, [run.spec for run in plan.runs], dataset)
     for name, digest in {(run.spec.objective, run.spec.objective_digest) for run in plan.runs}:
@@ -158,14 +162,18 @@ def prepare(
     check_folder(out, dataset.name, dataset)
     print_plan(console, settings, dataset, plan)
     print_methods(console, settings)
+    for name, size in beyond.items():
+        line = f"{name} is trained and not considered: {size}"
+        console.print(line, markup=False, highlight=False)
     for flag, given in (
         ("--teacher-weights", weights.teachers),
-        ("--student-weights", weights.students),
+        *(("--student-weights", own) for own in weights.students.values()),
         ("--teacher-logits", logits),
     ):
         for note in () if given is None else given.notes:
             console.print(f"{flag} {note}", markup=False, highlight=False)
-    return Job(options, dataset, settings, plan, out, cluster, criterion, joined, networks)
+    known = options, dataset, settings, plan, out, cluster, criterion, joined, networks
+    return Job(*known, frozenset(beyond))
 
 
 def find_work(job: Job, errors: Console) -> Work:

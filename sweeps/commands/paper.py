@@ -19,7 +19,7 @@ from analysis.papers.measure import measure
 from analysis.papers.printing import document, markdown, print_measured
 from analysis.selection.rule_options import Rule
 from rkd_core import records
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, require
 from rkd_core.storage.files import Location, make_folder, replace_file
 from rkd_core.text.console import Console
 from sweeps.cli.method_names import DEFAULT
@@ -142,7 +142,10 @@ def _options(options: PaperOptions, part: Part, scale: Scale) -> Options:
     """Return the options of the sweep of a part; the table overrides the command line."""
     data, grid, training = options.data, options.grid, options.training
     networks = part.networks if scale == "paper" else part.small_networks
-    teacher, student = networks or (training.teacher_architecture, training.student_architecture)
+    teacher, students = training.teacher_architecture, training.student_architecture
+    if networks is not None:
+        teacher, students = networks[0], (networks[1],)
+    require(len(students or ()) <= 1, "a table has one --student-architecture")
     return dataclasses.replace(
         options,
         data=dataclasses.replace(data, imbalance=part.imbalance or data.imbalance),
@@ -154,7 +157,7 @@ def _options(options: PaperOptions, part: Part, scale: Scale) -> Options:
             temperatures=part.temperatures or grid.temperatures,
         ),
         training=dataclasses.replace(
-            training, scale=scale, teacher_architecture=teacher, student_architecture=student
+            training, scale=scale, teacher_architecture=teacher, student_architecture=students
         ),
     )
 

@@ -56,6 +56,7 @@ from sweeps.planning.cluster import Cluster
 from sweeps.planning.plan import Plan
 from sweeps.planning.settings import GivenData
 from sweeps.running.interim_answer import InterimAnswer
+from sweeps.running.latency import keep_latency
 from sweeps.running.on_ray.limits import Allowance
 from sweeps.running.on_ray.liveness import watched
 from sweeps.running.on_ray.trackers import connect_trackers, publish_answer
@@ -184,6 +185,12 @@ def train(job: Job, work: Work, session: Session) -> Sequence[Failure]:
         work.plan = work.search.plan
     if job.options.selection.shifts and not session.stop.asked:
         compute_shifts(job, work, session)
+    limits = job.options.selection.limits
+    asked = limits.latency is not None or limits.multiply_adds is not None
+    several = len(job.settings.student_architectures) > 1
+    if (several or asked) and not session.stop.asked:
+        say = partial(session.console.print, markup=False, highlight=False)
+        keep_latency(job.settings, job.dataset, job.out, say)
     if not failures:
         tidy(job.out, work.plan, work.hopeless)
     pruned = [] if session.stop.asked else work.hopeless
@@ -300,6 +307,7 @@ def _run_sweep(
         images=len(job.dataset.train),
         slots=cluster.slots,
         criterion=job.criterion,
+        beyond=job.beyond,
     )
     interim = InterimAnswer(job.out, job.options.selection)
     with display_for(tally, shown, quiet) as display, interim:

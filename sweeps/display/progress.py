@@ -8,11 +8,12 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -70,6 +71,7 @@ class Tally(Watcher):
         images: Number of training images.
         slots: Number of concurrent trainings.
         criterion: Selection rule.
+        beyond: Networks that are beyond a limit of the selection.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Tally(Watcher):
         images: int,
         slots: int,
         criterion: Criterion,
+        beyond: Collection[str] = (),
     ) -> None:
         self.teachers, self.students = len(plan.teachers), len(plan.students)
         self.lock = threading.RLock()  # the live display draws in its own thread
@@ -98,6 +101,7 @@ class Tally(Watcher):
                 self._left[kind_of(run), run.spec.epochs] += 1
         self._out, self._costs, self._images = out, costs, images
         self._slots, self._criterion = slots, criterion
+        self._beyond = pa.array(sorted(beyond), pa.string())
         self._unread = [run.run_id for run in plan.students if run.run_id in completed]
         self._students = records.SCHEMA.empty_table()
         self._best: tuple[float, str | None] = (float("-inf"), None)
@@ -206,7 +210,8 @@ class Tally(Watcher):
             new = records.read(self._out / "records", self._unread)
             self._unread = []
             self._students = pa.concat_tables([self._students, new]).combine_chunks()
-            line = best_so_far(self._students, self._criterion)
+            beyond = pc.is_in(self._students["architecture"], value_set=self._beyond)
+            line = best_so_far(self._students.filter(pc.invert(beyond)), self._criterion)
             self._best = (now, line)
         return self._best[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,12 +97,11 @@ def print_plan(console: Console, settings: Settings, dataset: datasets.Dataset, 
     if teaching not in (0, settings.recipe.epochs):
         epochs = f"{teaching} and {epochs}"
     alone = sum(run.spec.teacher is None for run in plan.students)
-    given = " from given weights" if settings.student_initial_weights else ""
     console.print(
         f"{dataset.name}, {settings.scale} scale: {counted(len(plan.teachers), 'teacher')} "
         f"({_teacher(settings)}) and "
-        f"{counted(len(plan.students), 'student')} ({settings.student_architecture}"
-        f"{given}{f', {alone} without a teacher' if alone else ''}), "
+        f"{counted(len(plan.students), 'student')} ({_students(settings, plan)}"
+        f"{f', {alone} without a teacher' if alone else ''}), "
         f"{epochs} of {len(dataset.train):,} {dataset.noun}s each, recipe {settings.recipe_name}",
         highlight=False,
     )
@@ -125,6 +125,16 @@ def _teacher(settings: Settings) -> str:
         return "given logits, shifted for other trade-offs"
     start = " from given weights" if settings.teaching.epochs else " as given, not trained"
     return settings.teacher_architecture + (start if settings.initial_weights else "")
+
+
+def _students(settings: Settings, plan: Plan) -> str:
+    """Return the networks of the students; if there are several, with their number of students."""
+    given, names = settings.student_initial_weights, settings.student_architectures
+    number = Counter(run.spec.architecture for run in plan.students)
+    texts = [f"{name} from given weights" if name in given else name for name in names]
+    if len(names) == 1:
+        return texts[0]
+    return ", ".join(f"{number[name]} {text}" for name, text in zip(names, texts, strict=True))
 
 
 def _views_of_given(settings: Settings, dataset: datasets.Dataset) -> str:

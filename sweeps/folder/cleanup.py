@@ -96,7 +96,8 @@ def keep_weights(
     named = (run.spec.initial_weights for run in missing)
     wanted = {digest for digest in named if digest is not None}
     given = given_weights(training, dataset, networks) if wanted else NO_WEIGHTS
-    found = {one.digest: one for one in given if one is not None}
+    every = (given.teachers, *given.students.values())
+    found = {one.digest: one for one in every if one is not None}
     if wanted - found.keys():
         files = (training.teacher_weights, training.student_weights)
         changed = " or ".join(str(file) for file in files if file is not None)
@@ -154,7 +155,7 @@ def bytes_needed(
     per_trial: PerTrial,
 ) -> int:
     """Return the disk space for weights, logits, checkpoints, initial weights, Ray and logs."""
-    networks = {settings.teacher_architecture, settings.student_architecture} - {GIVEN_LOGITS}
+    networks = {settings.teacher_architecture, *settings.student_architectures} - {GIVEN_LOGITS}
     parameters = max(map(models.parameters, networks))
     iterates = settings.multipliers.averaged_iterates or 1
     images, classes = len(dataset.train), dataset.classes
@@ -164,8 +165,9 @@ def bytes_needed(
         answers = (images + len(dataset.val) + len(dataset.test)) * classes * 4
     teachers = len({run.spec.teacher.run_id for run in missing if run.spec.teacher is not None})
     weights = parameters * 4 * iterates
-    saved = 2 * cluster.slots * max(per_trial) * (2 * weights + parameters * 4)
-    digests = {settings.initial_weights, settings.student_initial_weights} - {None}
+    side_by_side = max(per_trial.teachers, per_trial.students)
+    saved = 2 * cluster.slots * side_by_side * (2 * weights + parameters * 4)
+    digests = {settings.initial_weights, *settings.student_initial_weights.values()} - {None}
     given = parameters * 4 * len(digests)
     runs = len(missing) * (weights + 200_000)
     tables = answers * (teachers if settings.given_logits is None else 1)

@@ -163,6 +163,8 @@ def calibrate(
 ) -> list[Sighting]:
     """Measure this machine by training a standard teacher and student for two short epochs.
 
+    There is one student for each network.
+
     The second epoch is timed. The cost of multipliers is added by calculation: each update is a
     forward pass over validation images, a third of the cost of training on as many. The same holds
     for a teacher that runs ``live`` for ``together`` students, since the logits of the few images
@@ -194,8 +196,11 @@ def _measured(
     options = next((run.spec.multipliers for run in plan.runs if run.spec.multipliers), None)
     with tempfile.TemporaryDirectory(prefix="rkd-calibrate-") as scratch:
         teacher_id, answering_network, answering = "", "", 0.0
-        for stage in (plan.teachers, plan.students):
-            spec = stage[0].spec  # the grid starts with the standard objective
+        first: dict[str, PlannedRun] = {}  # the grid starts with the standard objective
+        for run in plan.students:
+            first.setdefault(run.spec.architecture, run)
+        for run in (plan.teachers[0], *first.values()):
+            spec = run.spec
             if spec.given_logits is not None:  # the student's network answers in its place
                 own = plan.students[0].spec
                 network = own.model_dump(include={"architecture", "network_digest"})
@@ -228,9 +233,9 @@ def _measured(
                 shifts=False,
                 keep_predictions="none",
             )
-            teacher_id, answering_network = rows[0]["run_id"], spec.architecture
             seconds, images = (ended[2] - ended[1]) / len(specs), len(small.train)
             if spec.stage == "teacher":
+                teacher_id, answering_network = rows[0]["run_id"], spec.architecture
                 answering = seconds / 3 / together if asked == "live" else 0.0
             else:
                 seconds += answering

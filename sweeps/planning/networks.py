@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 from rkd_core import datasets, models
 from rkd_core.errors import UserError, require
@@ -19,19 +20,21 @@ from sweeps.planning.defaults import Defaults
 __all__ = [
     "NO_WEIGHTS",
     "Weights",
-    "architecture_of",
     "check_suited",
     "given_networks",
     "given_teacher",
     "given_weights",
+    "student_architectures",
+    "teacher_architecture",
 ]
 
 
 class Weights(NamedTuple):
-    """Initial weights of teachers and students; None for random ones."""
+    """Initial weights of teachers and students; without any, they are random."""
 
     teachers: Pretrained | None = None
-    students: Pretrained | None = None
+    students: Mapping[str, Pretrained] = MappingProxyType({})
+    """Those of the students' networks that have any, by architecture."""
 
 
 NO_WEIGHTS = Weights()
@@ -49,7 +52,7 @@ def given_networks(
     found: dict[str, models.Identity] = {}
     for flag, text in (
         ("--teacher-architecture", training.teacher_architecture),
-        ("--student-architecture", training.student_architecture),
+        *(("--student-architecture", text) for text in training.student_architecture or ()),
     ):
         if text is None or text in found or not models.is_foreign(text):
             continue
@@ -62,26 +65,56 @@ def given_networks(
     return found
 
 
-def architecture_of(
+def teacher_architecture(
     training: TrainingChoice,
     defaults: Defaults,
     networks: Mapping[str, models.Identity],
     dataset: datasets.Dataset,
-    role: Literal["teacher", "student"],
 ) -> str:
-    """Return the name in specs of the network of the teachers or students.
+    """Return the name in specs of the network of the teachers.
 
     Raises:
         UserError: A registered network does not take the shape of the data.
     """
-    text = getattr(training, f"{role}_architecture")
+    text = training.teacher_architecture or defaults.teacher_architecture
+    return _architecture("--teacher-architecture", text, networks, dataset)
+
+
+def student_architectures(
+    training: TrainingChoice,
+    defaults: Defaults,
+    networks: Mapping[str, models.Identity],
+    dataset: datasets.Dataset,
+) -> tuple[str, ...]:
+    """Return the names in specs of the networks of the students.
+
+    Raises:
+        UserError: A registered network does not take the shape of the data, or two texts name the
+            same network.
+    """
+    flag = "--student-architecture"
+    texts = training.student_architecture or (defaults.student_architecture,)
+    names = [_architecture(flag, text, networks, dataset) for text in texts]
+    for place, name in enumerate(names):
+        first = texts[names.index(name)]
+        require(
+            names.index(name) == place,
+            f"{flag}: {first} and {texts[place]} are both called {name} in records; "
+            "rename one of the networks",
+        )
+    return tuple(names)
+
+
+def _architecture(
+    flag: str, text: str, networks: Mapping[str, models.Identity], dataset: datasets.Dataset
+) -> str:
     if text in networks:
         return networks[text].architecture
-    name = models.canonical(text or getattr(defaults, f"{role}_architecture"))
+    name = models.canonical(text)
     try:
         models.check_shape(name, dataset.train.input_shape)
     except UserError as error:
-        raise UserError(f"--{role}-architecture: {error}") from None
+        raise UserError(f"{flag}: {error}") from None
     return name
 
 
@@ -115,13 +148,12 @@ def given_weights(
         f"{teachers.classes if teachers else 0} classes and {dataset.name} has "
         f"{dataset.classes}, so its classifier has to be replaced and trained",
     )
-    students = _weights(
-        "--student-weights",
-        training.student_weights,
-        training.student_architecture,
-        dataset,
-        networks,
-    )
+    students = {}
+    for text in training.student_architecture or ():
+        own = _weights("--student-weights", training.student_weights, text, dataset, networks)
+        if own is not None:
+            name = networks[text].architecture if text in networks else models.canonical(text)
+            students[name] = own
     return Weights(teachers, students)
 
 

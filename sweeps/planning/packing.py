@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from rkd_core.device.execution import Execution
@@ -33,6 +35,14 @@ class PerTrial(NamedTuple):
 
     teachers: int = 1
     students: int = 1
+    """The largest number of any network."""
+    by_network: Mapping[str, int] = MappingProxyType({})
+    """Numbers of students by architecture, if there are several networks."""
+
+    @classmethod
+    def of(cls, teachers: int, students: Mapping[str, int]) -> PerTrial:
+        """Return the numbers of teachers, and of students by architecture."""
+        return cls(teachers, max(students.values()), students if len(students) > 1 else {})
 
 
 ONE = PerTrial()
@@ -61,7 +71,10 @@ def trainings_per_trial(
 
         trained = settings.teaching.epochs and settings.given_logits is None
         teachers = together(settings.teacher_architecture, 1) if trained else 1
-        return PerTrial(teachers, given or together(settings.student_architecture, one))
+        if given is not None:
+            return PerTrial(teachers, given)
+        students = {name: together(name, one) for name in settings.student_architectures}
+        return PerTrial.of(teachers, students)
     if given is not None:
         return PerTrial(given, given)
     from rkd_core.models.memory import training_bytes
@@ -78,10 +91,9 @@ def trainings_per_trial(
         each = training_bytes(architecture, settings.recipe, dataset, half=half, digest=digest)
         return max(1, min(CUDA_QUEUES, int(usable / each)))
 
-    students = fitting(settings.student_architecture)
-    if settings.given_logits is not None:
-        return PerTrial(1, students)
-    return PerTrial(fitting(settings.teacher_architecture), students)
+    given_teacher = settings.given_logits is not None
+    teachers = 1 if given_teacher else fitting(settings.teacher_architecture)
+    return PerTrial.of(teachers, {name: fitting(name) for name in settings.student_architectures})
 
 
 def execution_of(machine: Machine, cluster: Cluster) -> Execution:

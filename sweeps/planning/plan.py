@@ -36,6 +36,8 @@ class PlannedRun:
     spec: TrainingSpec
     depends_on: tuple[str, ...]
     """Run ids of the trainings that must be completed first."""
+    network: str = ""
+    """Network of a student for its label, if there are several networks."""
 
     @property
     def work(self) -> float:
@@ -49,13 +51,15 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """Text for users: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...``
-        or ``student dkd (others_weight 8), seed 0``."""
+        or ``student dkd (others_weight 8), seed 0``; with several networks of students, ``student
+        resnet8 standard, T=3, ...``."""
         spec = self.spec
+        stage = f"{spec.stage} {self.network}".rstrip()
         if spec.variant is not None and spec.variant.build().any_objective:
-            return f"student {_trade_off(spec)} without a teacher, seed {spec.seed}"
+            return f"{stage} {_trade_off(spec)} without a teacher, seed {spec.seed}"
         if spec.variant is not None:
-            return f"student {spec.variant.label}, seed {spec.seed}"
-        name = f"{spec.stage} {_trade_off(spec)}"
+            return f"{stage} {spec.variant.label}, seed {spec.seed}"
+        name = f"{stage} {_trade_off(spec)}"
         if spec.derived is not None:
             name += f" ({spec.derived.by})"
         if spec.held_out is not None:
@@ -90,8 +94,8 @@ class Plan:
 def spread(plan: Plan) -> Plan:
     """Return the plan with its students in an order that covers the whole plan early.
 
-    Standard distillation of each seed, which all students are compared with, comes first. The
-    others are ordered by run id, which is reproducible and effectively random.
+    Standard distillation of each seed and network, which all students are compared with, comes
+    first. The others are ordered by run id, which is reproducible and effectively random.
     """
 
     def place(run: PlannedRun) -> tuple[bool, str]:
@@ -129,8 +133,11 @@ class Planner:
         A method with a hold-out adds an initial teacher.
 
         Students without a teacher: one for each objective of the students, trained on labels.
+
+        Each network trains all students, on the same teachers.
         """
         settings = self._settings
+        networks = settings.student_architectures
         found = [
             (method, ":" in name) for name in settings.methods for method in self._suited(name)
         ]
@@ -156,20 +163,20 @@ class Planner:
                 objectives = [*map(by_alpha, below), *(named if alpha_t is None else ())]
                 own = [c for c in points if alpha_t is None or c.teachers == "grid"]
                 extra = [(on_grid(c.objective, c.alpha), c.temperature) for c in own]
-                for objective, temperature in [*product(objectives, settings.temperatures), *extra]:
-                    add([self._student(ref, objective, temperature, seed)])
+                cells = [*product(objectives, settings.temperatures), *extra]
+                for network, (objective, temperature) in product(networks, cells):
+                    add([self._student(network, ref, objective, temperature, seed)])
         for repeat in settings.repeats:
             for seed in range(max(settings.seeds) + 1, max(settings.seeds) + 1 + repeat.seeds):
-                add(self.grid_student(*repeat.cell, seed))
+                for network in networks:
+                    add(self.grid_student(*repeat.cell, seed, network=network))
         if settings.undistilled:
-            for seed, objective in product(
-                settings.seeds, dict.fromkeys((*map(by_alpha, below), *named))
-            ):
-                add([self._undistilled(objective, seed)])
-        for seed, ref in standard.items():
-            for method, _ in found:
-                variant = self._variant if method.cell is None else self._chain
-                add(variant(method, ref, seed))
+            objectives = list(dict.fromkeys((*map(by_alpha, below), *named)))
+            for seed, network, objective in product(settings.seeds, networks, objectives):
+                add([self._undistilled(network, objective, seed)])
+        for (seed, ref), network, (method, _) in product(standard.items(), networks, found):
+            variant = self._variant if method.cell is None else self._chain
+            add(variant(network, method, ref, seed))
         plan = Plan(tuple(runs.values()))
         return Plan((*plan.teachers, *plan.students))
 
@@ -180,6 +187,7 @@ class Planner:
         temperature: float,
         seed: int,
         tuning: Mapping[str, float] | None = None,
+        network: str | None = None,
     ) -> list[PlannedRun]:
         """Return a student on the grid or between its points, after the teachers that it needs.
 
@@ -189,10 +197,12 @@ class Planner:
             temperature: Temperature of the teacher's probabilities.
             seed: Seed of teacher and student.
             tuning: Tuned fields of the student's recipe and multipliers, by the names of ``Tuned``.
+            network: Network of the student; None for the first one.
         """
         runs = self._teachers(alpha_t, seed)
         teacher = self._reference(runs[-1])
-        student = self._student(teacher, by_alpha(alpha_s), temperature, seed)
+        network = network or self._settings.student_architectures[0]
+        student = self._student(network, teacher, by_alpha(alpha_s), temperature, seed)
         return [*runs, self._tuned(student, tuning) if tuning else student]
 
     def _suited(self, name: str) -> list[Method]:
@@ -201,7 +211,9 @@ class Planner:
         return [m if classes is None else m.suited(classes) for m in variants(name)]
 
     def _run(self, spec: TrainingSpec, depends_on: tuple[str, ...]) -> PlannedRun:
-        return PlannedRun(run_id(spec, self._fingerprint), spec, depends_on)
+        several = spec.stage == "student" and len(self._settings.student_architectures) > 1
+        network = spec.architecture if several else ""
+        return PlannedRun(run_id(spec, self._fingerprint), spec, depends_on, network)
 
     def _reference(self, run: PlannedRun, family: str | None = None) -> TeacherRef:
         """Return the reference to a teacher, by default with its own family."""
@@ -230,7 +242,9 @@ class Planner:
         tuned = TrainingSpec(**{**dict(spec), **update, "tuned": Tuned(**of_sweep)})
         return self._run(tuned, student.depends_on)
 
-    def _chain(self, method: Method, teacher: TeacherRef, seed: int) -> list[PlannedRun]:
+    def _chain(
+        self, network: str, method: Method, teacher: TeacherRef, seed: int
+    ) -> list[PlannedRun]:
         """Return rounds of distillation, in which each student teaches the next one.
 
         A single round is a student of the grid, so none is returned. The first student is the
@@ -240,26 +254,28 @@ class Planner:
         cell = method.cell
         if cell is None or cell.rounds == 1:
             return []
-        runs = [self._student(teacher, by_alpha(None), cell.temperature, seed)]
+        runs = [self._student(network, teacher, by_alpha(None), cell.temperature, seed)]
         for rounds in range(2, cell.rounds + 1):
             shorter = method.model_copy(update={"rounds": rounds})
             above = self._reference(runs[-1], teacher.family)
-            runs += self._variant(shorter, above, seed)
+            runs += self._variant(network, shorter, above, seed)
         return runs
 
-    def _variant(self, method: Method, teacher: TeacherRef, seed: int) -> list[PlannedRun]:
+    def _variant(
+        self, network: str, method: Method, teacher: TeacherRef, seed: int
+    ) -> list[PlannedRun]:
         """Return a student of a method, after its initial teacher if it uses a hold-out."""
         needs, runs, initial = method.needs, [], None
         if isinstance(needs.holdout, HoldoutRule):
             runs = [self._teacher(None, seed, held_out=needs.holdout)]
             initial = self._reference(runs[0], teacher.family)  # compared with other methods
         ref = {"full": teacher, "initial": initial, None: None}[needs.teacher]
-        network = self._student_network()
+        own = self._student_network(network)
         if ref is not None and not method.trains:
-            network = self._network(ref.architecture)
+            own = self._network(ref.architecture)
         spec = TrainingSpec(
             stage="student",
-            **network,
+            **own,
             temperature=getattr(method, "temperature", None),
             teacher=ref,
             initial=initial,
@@ -273,12 +289,12 @@ class Planner:
         needed = dict.fromkeys(above.run_id for above in (ref, initial) if above is not None)
         return [*runs, self._run(spec, tuple(needed))]
 
-    def _undistilled(self, objective: NamedObjective, seed: int) -> PlannedRun:
+    def _undistilled(self, network: str, objective: NamedObjective, seed: int) -> PlannedRun:
         """Return a student that is trained on labels, without a teacher."""
         true_labels = self._settings.multipliers.model_copy(update={"val_labels": "true"})
         spec = TrainingSpec(
             stage="student",
-            **self._student_network(),
+            **self._student_network(network),
             variant=Variant(method=OneHot.name),
             multipliers=_multipliers(true_labels, objective),
             **self._shared(objective, seed),
@@ -327,11 +343,16 @@ class Planner:
         return self._run(spec, () if derived is None else (derived.source.run_id,))
 
     def _student(
-        self, teacher: TeacherRef, objective: NamedObjective, temperature: float, seed: int
+        self,
+        network: str,
+        teacher: TeacherRef,
+        objective: NamedObjective,
+        temperature: float,
+        seed: int,
     ) -> PlannedRun:
         spec = TrainingSpec(
             stage="student",
-            **self._student_network(),
+            **self._student_network(network),
             temperature=temperature,
             multipliers=_multipliers(self._settings.multipliers, objective),
             teacher=teacher,
@@ -344,11 +365,10 @@ class Planner:
         digest = self._settings.network_digests.get(architecture)
         return {"architecture": architecture, "network_digest": digest}
 
-    def _student_network(self) -> dict[str, Any]:
-        """Return the fields that name the network of the students and its initial weights."""
-        settings = self._settings
-        given = settings.student_initial_weights
-        return self._network(settings.student_architecture) | {"initial_weights": given}
+    def _student_network(self, architecture: str) -> dict[str, Any]:
+        """Return the fields that name a network of the students and its initial weights."""
+        given = self._settings.student_initial_weights.get(architecture)
+        return self._network(architecture) | {"initial_weights": given}
 
     def _shared(self, objective: NamedObjective, seed: int) -> dict[str, Any]:
         """Return the fields that teachers and students have in common."""

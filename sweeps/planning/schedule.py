@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from rkd_core.specs import array_key
+from rkd_core.specs import TrainingSpec, array_key
 from sweeps.planning.plan import Plan, PlannedRun
 
 __all__ = ["Schedule"]
@@ -15,11 +15,11 @@ __all__ = ["Schedule"]
 class Schedule:
     """Schedule of the runs of a plan, each of which starts when its dependencies are completed.
 
-    Standard distillation of the first seed and its teacher come first, because every answer needs
-    them. Then the seeds follow in the order of the plan, so that one whole grid is completed early.
-    In a seed, runs that others depend on come first, so that no slot waits for them at the end;
-    then longer runs; ties keep the order of the plan. There is no barrier between teachers and
-    students.
+    Standard distillation of the first seed, with each network of the students, and its teacher come
+    first, because every answer needs them. Then the seeds follow in the order of the plan, so that
+    one whole grid is completed early. In a seed, runs that others depend on come first, so that no
+    slot waits for them at the end; then longer runs; ties keep the order of the plan. There is no
+    barrier between teachers and students.
 
     Args:
         plan: The whole plan.
@@ -65,20 +65,23 @@ class Schedule:
 
     @staticmethod
     def _first(runs: Sequence[PlannedRun]) -> set[str]:
-        """Return the run ids of the first standard distillation, and of what it depends on."""
+        """Return the run ids of each network's first standard distillation and its teacher."""
+        found: dict[str, PlannedRun] = {}
         for run in runs:
             spec = run.spec
             standard = spec.teacher is not None and spec.teacher.objective == "standard"
             if standard and spec.objective == "standard" and spec.variant is None:
-                return {run.run_id, *run.depends_on}
-        return set()
+                found.setdefault(spec.architecture, run)
+        return {run_id for run in found.values() for run_id in (run.run_id, *run.depends_on)}
 
     @property
     def ready(self) -> int:
         """Number of runs that can start now."""
         return len(self._ready)
 
-    def take(self, teachers: int = 1, students: int = 1) -> list[PlannedRun]:
+    def take(
+        self, teachers: int = 1, students: int = 1, by_network: Mapping[str, int] | None = None
+    ) -> list[PlannedRun]:
         """Take runs that can start now side by side: all of them share the array of the first.
 
         If there are more than fit, they are divided into equal parts rather than full ones and a
@@ -87,6 +90,7 @@ class Schedule:
         Args:
             teachers: Largest number of runs if they are teachers.
             students: Largest number of runs if they are students.
+            by_network: The same by architecture, for networks with another number.
 
         Returns:
             The runs; an empty list if all remaining runs wait for running ones.
@@ -94,14 +98,13 @@ class Schedule:
         first = self._pop(self._queue)
         if first is None:
             return []
-        runs, beside = [first], self._queues[array_key(first.spec)]
-        most = (
-            1
-            if first.run_id in self._alone
-            else students
-            if first.spec.stage == "student"
-            else teachers
-        )
+        spec = first.spec
+        runs, beside = [first], self._queues[_array(spec)]
+        most = teachers
+        if first.run_id in self._alone:
+            most = 1
+        elif spec.stage == "student":
+            most = (by_network or {}).get(spec.architecture, students)
         company = {key for _, key in beside if key in self._ready and key not in self._alone}
         parts = math.ceil((1 + len(company)) / most)
         size = math.ceil((1 + len(company)) / parts) if most > 1 else 1
@@ -170,7 +173,7 @@ class Schedule:
         self._ready[run.run_id] = run
         entry = self._rank[run.run_id], run.run_id
         heapq.heappush(self._queue, entry)
-        heapq.heappush(self._queues.setdefault(array_key(run.spec), []), entry)
+        heapq.heappush(self._queues.setdefault(_array(run.spec), []), entry)
 
     def _pop(self, heap: _Heap, *, company: bool = False) -> PlannedRun | None:
         while heap:
@@ -182,6 +185,11 @@ class Schedule:
                 self._running[run.run_id] = run
                 return run
         return None
+
+
+def _array(spec: TrainingSpec) -> tuple[object, ...]:
+    """Return a key that is equal for runs that can share an array, which have one network."""
+    return *array_key(spec), spec.architecture, spec.network_digest
 
 
 _Rank = tuple[bool, int, bool, float, int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,7 +22,12 @@ from sweeps.cli.flags import augmentation, errors_as_flags
 from sweeps.cli.options import Grid, Options, TrainingChoice
 from sweeps.cli.repeats import Repeat, repeats
 from sweeps.planning.defaults import Defaults, Scale, defaults_for
-from sweeps.planning.networks import NO_WEIGHTS, Weights, architecture_of
+from sweeps.planning.networks import (
+    NO_WEIGHTS,
+    Weights,
+    student_architectures,
+    teacher_architecture,
+)
 
 __all__ = [
     "GivenData",
@@ -47,7 +51,8 @@ class Settings:
     data: DataOptions
     scale: Scale
     teacher_architecture: str
-    student_architecture: str
+    student_architectures: tuple[str, ...]
+    """Networks of the students; each trains every student."""
     recipe_name: str
     recipe: Recipe
     multipliers: MultiplierOptions
@@ -64,8 +69,8 @@ class Settings:
     """Recipe of the teachers; None for that of the students."""
     initial_weights: str | None = None
     """SHA-256 of the file of initial weights of the teachers."""
-    student_initial_weights: str | None = None
-    """SHA-256 of the file of initial weights of the students."""
+    student_initial_weights: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the initial weights of students, by architecture."""
     classes: int | None = None
     """Number of classes; None if the plan does not depend on it."""
     given_logits: str | None = None
@@ -193,7 +198,8 @@ def resolve(
         recipe = _recipe(recipe_name, training, None if training.recipe else defaults.epochs)
         _check_augmentation(recipe, grid, dataset)
         teaching = _teaching(recipe, training, dataset, weights.teachers)
-        recipe = _normalized(recipe, dataset, weights.students)
+        for own in weights.students.values():
+            recipe = _normalized(recipe, dataset, own)
         if given_logits is not None:
             require(not recipe.augmentation.mixes, _MIXED)
             teaching = Recipe(epochs=0)
@@ -215,13 +221,14 @@ def resolve(
         worst_k <= dataset.classes,
         f"--worst-k {worst_k} exceeds the {dataset.classes} classes of {dataset.name}",
     )
-    name_of = partial(architecture_of, training, defaults, networks, dataset)
+    named = training, defaults, networks, dataset
+    teacher = teacher_architecture(*named) if given_logits is None else GIVEN_LOGITS
     return Settings(
         dataset=dataset.name,
         data=data,
         scale=scale,
-        teacher_architecture=GIVEN_LOGITS if given_logits is not None else name_of("teacher"),
-        student_architecture=name_of("student"),
+        teacher_architecture=teacher,
+        student_architectures=student_architectures(*named),
         recipe_name=recipe_name,
         recipe=recipe,
         multipliers=multipliers,
@@ -235,7 +242,7 @@ def resolve(
         teachers=options.economy.teachers if given_logits is None else "shifted",
         teacher_recipe=teaching,
         initial_weights=None if weights.teachers is None else weights.teachers.digest,
-        student_initial_weights=None if weights.students is None else weights.students.digest,
+        student_initial_weights={name: own.digest for name, own in weights.students.items()},
         classes=dataset.classes,
         given_logits=given_logits,
         network_digests={one.architecture: one.digest for one in networks.values()},

@@ -5,7 +5,7 @@ predicted by regressions of the final accuracies of completed students of the sa
 accuracies at the same epoch. A student whose prediction is too low to be selected, up to a small
 probability, is ``pruned``: its counts and its checkpoint are kept, and a sweep without ``--prune``
 continues it. Teachers, other methods and standard distillation are never pruned, and no student is
-pruned before enough others are completed.
+pruned before enough others are completed. Students are compared with those of the same network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,17 @@ class _Figures:
     average: float
 
 
+@dataclass
+class _Seen:
+    """Completed students of one network."""
+
+    completed: dict[str, tuple[dict[int, _Figures], _Figures]] = field(default_factory=dict)
+    by_cell: defaultdict[object, list[_Figures]] = field(default_factory=lambda: defaultdict(list))
+    """Final figures of each combination over seeds."""
+    standard: list[float] = field(default_factory=list)
+    """Average accuracies of standard distillation."""
+
+
 class Pruner:
     """Rule that decides which stopped students are not continued.
 
@@ -53,9 +64,7 @@ class Pruner:
 
     def __init__(self, criterion: Constrained) -> None:
         self._criterion, self._worst_k = criterion, criterion.worst_k
-        self._completed: dict[str, tuple[dict[int, _Figures], _Figures]] = {}
-        self._by_cell: defaultdict[object, list[_Figures]] = defaultdict(list)  # over seeds
-        self._standard: list[float] = []  # averages of standard distillation
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)  # by architecture
         self._images: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._stopped: dict[str, Row] = {}
 
@@ -67,7 +76,7 @@ class Pruner:
 
     def until(self, run: PlannedRun) -> int | None:
         """Return the number of epochs after which to stop a run next; None for its end."""
-        if self.spares(run) or len(self._completed) < _ENOUGH:
+        if self.spares(run) or len(self._seen[run.spec.architecture].completed) < _ENOUGH:
             return None
         row = self._stopped.get(run.run_id)
         done = 0 if row is None else row["epochs_trained"]
@@ -85,27 +94,28 @@ class Pruner:
         looks = zip(row["val_epochs"] or (), row["val_epoch_class_correct"] or (), strict=True)
         on_the_way = {epochs: self._figures(correct, total) for epochs, correct in looks}
         final = self._figures(row["val_class_correct"], total)
-        self._completed[run.run_id] = on_the_way, final
-        self._by_cell[_cell(run)].append(final)
+        seen = self._seen[run.spec.architecture]
+        seen.completed[run.run_id] = on_the_way, final
+        seen.by_cell[_cell(run)].append(final)
         self._images = np.array(total)
         if _is_standard(run):
-            self._standard.append(float(row["val_average_accuracy"]))
+            seen.standard.append(float(row["val_average_accuracy"]))
 
     def hopeless(self, run: PlannedRun) -> bool:
         """Return whether a stopped run need not be continued."""
-        row = self._stopped.get(run.run_id)
-        if row is None or self.spares(run) or not self._standard:
+        row, seen = self._stopped.get(run.run_id), self._seen[run.spec.architecture]
+        if row is None or self.spares(run) or not seen.standard:
             return False
         alike = [
             (looks[row["epochs_trained"]], final)
-            for looks, final in self._completed.values()
+            for looks, final in seen.completed.values()
             if row["epochs_trained"] in looks
         ]
         if len(alike) < _ENOUGH:
             return False
         now = self._figures(row["val_class_correct"], row["val_class_total"])
-        least = self._least_average()
-        bar = self._bar(least)
+        least = self._least_average(seen)
+        bar = self._bar(seen, least)
         if bar is None:
             return False
         worst = _chance([(at.worst, f.worst) for at, f in alike], now.worst, bar)
@@ -117,12 +127,12 @@ class Pruner:
         average = average_accuracy(correct, total)
         return _Figures(float(arcsine_scaled(worst)), float(arcsine_scaled(average)))
 
-    def _least_average(self) -> float:
+    def _least_average(self, seen: _Seen) -> float:
         """Return the least average accuracy for a selection, scaled."""
-        least = self._criterion.least_average(self._standard, int(self._images.sum()))
+        least = self._criterion.least_average(seen.standard, int(self._images.sum()))
         return float(arcsine_scaled(least))
 
-    def _bar(self, least: float) -> float | None:
+    def _bar(self, seen: _Seen, least: float) -> float | None:
         """Return the worst-k accuracy of the best feasible combination, scaled; None without one.
 
         It is reduced by its standard error and by that of the compared student.
@@ -131,7 +141,7 @@ class Pruner:
         error = 1 / math.sqrt(4 * float(counted.sum()) + 2)
         bars = [
             float(np.mean([f.worst for f in seeds])) - error / math.sqrt(len(seeds))
-            for seeds in self._by_cell.values()
+            for seeds in seen.by_cell.values()
             if float(np.mean([f.average for f in seeds])) >= least
         ]
         return max(bars) - error if bars else None

@@ -95,7 +95,10 @@ class Sweep:
         runs: list[PlannedRun] = []
         while not runs and (self.schedule.ready or self._grow()):
             share = math.ceil(self.schedule.ready / self.slots)
-            taken = self.schedule.take(*(min(most, share) for most in self._per_trial))
+            most = self._per_trial
+            by_network = {name: min(number, share) for name, number in most.by_network.items()}
+            numbers = min(most.teachers, share), min(most.students, share)
+            taken = self.schedule.take(*numbers, by_network)
             runs = [run for run in taken if not self._prune(run)]
         if not runs:
             return None

@@ -19,7 +19,7 @@ SETTINGS = Settings(
     data=DataOptions(imbalance=20),
     scale="small",
     teacher_architecture="digits_cnn",
-    student_architecture="digits_cnn",
+    student_architectures=("digits_cnn",),
     recipe_name="digits",
     recipe=recipes.get("digits").model_copy(update={"epochs": 2}),
     multipliers=MultiplierOptions(),

@@ -20,6 +20,7 @@ from analysis.selection.rule_options import Rule
 from analysis.watch import serving
 from tests.analysis import worlds
 from tests.analysis.report.conftest import READY, Opened, url_of
+from tests.analysis.selection import test_sizes
 
 NASTY = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">'
 
@@ -278,4 +279,13 @@ def test_any_rule_has_a_page(opened: Opened, tmp_path: Path, rule: Criterion) ->
     assert "own rule" in page.inner_text("#given-up")
     put(page, 0)
     assert page.inner_text("#given-up") == "0.00 points"
+    assert opened.complaints == []
+
+
+def test_sizes_are_drawn(opened: Opened, tmp_path: Path) -> None:
+    results = test_sizes.write(tmp_path)
+    runs = load(results)
+    page = opened.open(url_of(save(runs, assess(runs), results)))
+    assert page.evaluate("document.getElementById('sizes').data[0].x") == [1000, 20_000, 500_000]
+    assert page.inner_text("#sizes-section table").count("\n") >= 3
     assert opened.complaints == []

@@ -283,7 +283,7 @@ def worlds_of_two_levels(one: Combinations, two: Combinations) -> Combinations:
     }  # fmt: skip
     texts = {
         name: pa.concat_arrays([getattr(one, name), getattr(two, name)])
-        for name in ("variant", "tuned", "run_id", "teacher_id")
+        for name in ("variant", "tuned", "network", "run_id", "teacher_id")
     }
     bits = (one.outcomes.bits | two.outcomes.bits << 1).astype(np.uint8)
     outcomes = Outcomes(

@@ -39,7 +39,10 @@ def test_every_option_of_the_command_is_an_argument():
 
 def test_networks_have_short_names():
     options = Sweep("digits", teacher="resnet20", student="resnet8").options.training
-    assert (options.teacher_architecture, options.student_architecture) == ("resnet20", "resnet8")
+    assert options.teacher_architecture == "resnet20"
+    assert options.student_architecture == ("resnet8",)
+    options = Sweep("digits", student=["resnet8", "mlp(hidden=(64, 32))"]).options.training
+    assert options.student_architecture == ("resnet8", "mlp(hidden=(64, 32))")
 
 
 def test_switches():

@@ -35,7 +35,9 @@ def test_settings_of_the_table_override_the_command_line() -> None:
     for scale, networks in (("paper", part.networks), ("small", part.small_networks)):
         found = _options(line, part, scale)
         training = found.training
-        assert (training.teacher_architecture, training.student_architecture) == networks
+        teacher, student = networks
+        assert training.teacher_architecture == teacher
+        assert training.student_architecture == (student,)
         assert (training.scale, found.data.imbalance, found.grid.seeds) == (scale, 5, (3,))
         assert (found.grid.methods, found.grid.alphas) == ("kd,dkd", (1.0,))
         assert found.grid.temperatures == (1.0,)
@@ -45,7 +47,7 @@ def test_settings_it_leaves_open_come_from_the_command_line() -> None:
     line = said("--imbalance", "50", "--alphas", "0.5", "--student-architecture", "vgg8")
     found = _options(line, Part("kd"), "paper")
     assert (found.data.imbalance, found.grid.alphas) == (50, (0.5,))
-    assert found.training.student_architecture == "vgg8"
+    assert found.training.student_architecture == ("vgg8",)
     assert found.training.teacher_architecture is None
 
 

@@ -170,6 +170,7 @@ def test_the_best_so_far_comes_from_the_ledger(tmp_path):
         records.write(tmp_path / "records", row | counts | {"status": "completed"})
     assert "40.0% worst" in tally(tmp_path, [runs[0].run_id]).best()
     assert tally(tmp_path / "elsewhere").best() is None
+    assert tally(tmp_path, [runs[0].run_id], beyond=["digits_cnn"]).best() is None
 
 
 def test_estimates_scale_with_epochs_and_images_and_know_what_they_do_not_know():

@@ -12,7 +12,7 @@ from rkd_core.teachers import table_or_live
 from sweeps.cli.options import Machine
 from sweeps.planning import packing
 from sweeps.planning.cluster import Cluster
-from sweeps.planning.packing import execution_of, trainings_per_trial
+from sweeps.planning.packing import PerTrial, execution_of, trainings_per_trial
 from tests.sweeps.planning.test_plan import SETTINGS
 
 CPU, GPU = Cluster(0, 0.0, 2), Cluster(1, 1.0, 1)
@@ -24,11 +24,11 @@ def digits_set():
 
 
 def test_on_cpus_only_a_live_teacher_is_shared(digits):
-    assert trainings_per_trial(Machine(), SETTINGS, digits, CPU, "table") == (1, 1)
-    assert trainings_per_trial(Machine(), SETTINGS, digits, CPU, "live") == (1, 4)
+    assert trainings_per_trial(Machine(), SETTINGS, digits, CPU, "table") == PerTrial(1, 1)
+    assert trainings_per_trial(Machine(), SETTINGS, digits, CPU, "live") == PerTrial(1, 4)
     asked = Machine(students_per_trial=3)
-    assert trainings_per_trial(asked, SETTINGS, digits, CPU, "live") == (1, 3)
-    assert trainings_per_trial(asked, SETTINGS, digits, GPU, "live") == (3, 3)
+    assert trainings_per_trial(asked, SETTINGS, digits, CPU, "live") == PerTrial(1, 3)
+    assert trainings_per_trial(asked, SETTINGS, digits, GPU, "live") == PerTrial(3, 3)
 
 
 def test_on_a_gpu_as_many_as_pay_and_fit(digits, monkeypatch):
@@ -58,19 +58,21 @@ def test_images_table_networks_and_precision_take_their_part_of_a_gpu(monkeypatc
     monkeypatch.setattr(memory, "training_bytes", training_bytes)
     monkeypatch.setattr(packing, "gpu_memory", lambda: 10 * gigabyte)  # 8 of them are used
     recipe = SETTINGS.recipe.model_copy(update={"epochs": 200, "crop_padding": 4, "flip": True})
-    networks = {"teacher_architecture": "resnet56", "student_architecture": "resnet8"}
+    networks = {"teacher_architecture": "resnet56", "student_architectures": ("resnet8",)}
     settings = replace(SETTINGS, recipe=recipe, **networks)
 
     def fit(nbytes, images, asked, precision="float32"):
         data = SimpleNamespace(nbytes=nbytes, train=range(images), classes=10)
         return trainings_per_trial(Machine(precision=precision), settings, data, GPU, asked)
 
-    assert fit(0, 0, "live") == (4, 8)
-    assert fit(3 * gigabyte, 0, "live") == (2, 5)
-    assert fit(30 * gigabyte, 0, "live") == (2, 4)  # too many images stay away from it
-    assert fit(0, gigabyte // (162 * 40), "table") == (3, 7)
-    assert fit(0, gigabyte // (162 * 40), "live") == (4, 8)
-    assert fit(3 * gigabyte, 0, "live", "auto") == (5, 10)
+    assert fit(0, 0, "live") == (4, 8, {})
+    assert fit(3 * gigabyte, 0, "live") == (2, 5, {})
+    assert fit(30 * gigabyte, 0, "live") == (2, 4, {})  # too many images stay away from it
+    assert fit(0, gigabyte // (162 * 40), "table") == (3, 7, {})
+    assert fit(0, gigabyte // (162 * 40), "live") == (4, 8, {})
+    assert fit(3 * gigabyte, 0, "live", "auto") == (5, 10, {})
+    settings = replace(settings, student_architectures=("resnet8", "resnet56"))
+    assert fit(0, 0, "live") == (4, 8, {"resnet8": 8, "resnet56": 4})
 
 
 def test_the_memory_of_a_training_grows_with_its_batch_and_network(digits):

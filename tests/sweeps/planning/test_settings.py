@@ -118,7 +118,7 @@ def images(n, side, classes=10, name="cifar10-lt"):
 def test_paper_scale_is_the_papers():
     data = images(12406, 32)
     paper = settings("--dataset", "cifar10-lt", "--scale", "paper", dataset=data)
-    assert (paper.teacher_architecture, paper.student_architecture) == ("resnet56", "resnet56")
+    assert (paper.teacher_architecture, paper.student_architectures) == ("resnet56", ("resnet56",))
     assert paper.recipe.epochs == 1241
     assert paper.alphas == (0, 0.25, 0.5, 0.75, 1)
     assert paper.temperatures == (1, 3, 5)
@@ -161,7 +161,7 @@ def test_defaults_do_not_depend_on_the_grid():
         settings("--dataset", "cifar10-lt", *more, dataset=data)
         for more in ([], ["--alphas", "0", "0.1", "1"], ["--seeds", "0", "1", "2"])
     ]
-    assert len({(g.recipe, g.multipliers, g.student_architecture) for g in grids}) == 1
+    assert len({(g.recipe, g.multipliers, g.student_architectures) for g in grids}) == 1
 
 
 @pytest.mark.parametrize(
