@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sweeps.commands.verify import examine
-from tests.e2e.command import ROOT, pareto, rows
+from tests.e2e.command import ROOT, pareto, pareto_in_process, rows
 
 NETS = """from torch import nn
 
@@ -153,7 +153,7 @@ def test_bad_networks_are_refused_before_anything_is_trained(tmp_path, nets, tex
     if text.startswith("timm"):
         pytest.importorskip("timm", reason="timm is an extra")
     out = tmp_path / "out"
-    done = pareto(
+    done = pareto_in_process(
         *(*SMALL, "--student-architecture", text.format(nets), *more, "--out", out, "--dry-run")
     )
     assert done.returncode == 2

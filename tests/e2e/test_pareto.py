@@ -20,7 +20,7 @@ from PIL import Image
 
 from rkd_core import methods, records
 from rkd_core.text import json_text
-from tests.e2e.command import GRID, ROOT, answer, pareto, rows
+from tests.e2e.command import GRID, ROOT, answer, pareto, pareto_in_process, rows
 from tests.rkd_core.datasets.on_disk import NAMES, image_folder
 
 
@@ -258,7 +258,7 @@ def test_list_and_help():
 def test_all_methods_in_one_sweep(tmp_path):
     small = ["--dataset", "digits-lt", "--temperatures", "1", "--epochs", "1", "--serial"]
     out = tmp_path / "o"
-    done = pareto(*small, "--methods", "all", "--alphas", "0", "1", "--out", out)
+    done = pareto_in_process(*small, "--methods", "all", "--alphas", "0", "1", "--out", out)
     assert done.returncode == 0, done.stderr
     table = rows(out)
     cells = {name: methods.create(name).cell for name in methods.descriptions()}
@@ -272,7 +272,7 @@ def test_all_methods_in_one_sweep(tmp_path):
     assert {row["variant"] for row in beside} == variants
     assert not (out / "teacher_logits").exists()
     # Cells are the grid's own runs: nothing is left to train.
-    done = pareto(*small, "--methods", "balanced_student,robust_student", "--out", out)
+    done = pareto_in_process(*small, "--methods", "balanced_student,robust_student", "--out", out)
     assert "All 7 are trained already." in done.stdout
     assert rows(out) == table
 
@@ -312,7 +312,7 @@ def test_quiet_prints_only_the_result(tmp_path):
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, named):
     (tmp_path / "file").write_text("mine")
-    done = pareto(*(a.format(file="file") for a in arguments), cwd=tmp_path)
+    done = pareto_in_process(*(a.format(file="file") for a in arguments), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("pareto.py: ")
@@ -355,7 +355,7 @@ def test_parquet_images_of_a_user(tmp_path):
     image_parquet(folder / "train-00000-of-00002.parquet", 90, "picture", 0)
     image_parquet(folder / "train-00001-of-00002.parquet", 60, "picture", 1)
     image_parquet(folder / "validation.parquet", 60, "picture", 2)
-    done = pareto(
+    done = pareto_in_process(
         *("--dataset", folder, *GRID, "--batch-size", "32", "--imbalance", "5", "--serial"),
         *("--student-architecture", "resnet8", "--teacher-architecture", "resnet8"),
         cwd=tmp_path,
@@ -379,10 +379,10 @@ def test_image_lists(tmp_path):
         (tmp_path / f"Birds_LT_{split}.txt").write_text("".join(lines))
     command = ("--dataset", "images", "--train-list", "Birds_LT_train.txt", "--serial")
     command = (*command, "--alphas", "0", "--temperatures", "1", "--epochs", "1")
-    done = pareto(*command, cwd=tmp_path)
+    done = pareto_in_process(*command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("pareto.py: --train-list and --test-list go together")
-    done = pareto(*command, "--test-list", "Birds_LT_val.txt", cwd=tmp_path)
+    done = pareto_in_process(*command, "--test-list", "Birds_LT_val.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = rows(tmp_path / "results" / "Birds_LT").values()
     assert len(kept) == 8

@@ -64,6 +64,20 @@ def ids(numbers):
     return [f"run{number:03}" for number in numbers]
 
 
+def test_a_second_reader_opens_only_changed_files(folder, monkeypatch):
+    opened, read = [], parquet._read_files
+    monkeypatch.setattr(
+        parquet,
+        "_read_files",
+        lambda f, names, known: opened.append(names) or read(f, names, known),
+    )
+    records.read(folder)
+    changed = folder / "run003.parquet"
+    changed.write_bytes(records.serialize(row(3, seed=99)))
+    assert records.read(folder)["seed"].to_pylist()[3] == 99
+    assert opened == [[], ["run003"]]
+
+
 def test_a_second_reader_parses_nothing(folder, parsed):
     again = records.read(folder)
     assert parsed == []

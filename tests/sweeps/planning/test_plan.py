@@ -174,6 +174,15 @@ def test_cells_are_the_grids_own_runs(names):
     assert found == {(None, a, t) for a in alphas for t in SETTINGS.temperatures}
 
 
+@pytest.mark.parametrize("name", ["standard", "balanced_student", "tradeoff"])
+def test_a_cell_without_options_has_the_temperatures_of_the_sweep(name):
+    plan = planned(name, "dkd:others_weight=3", temperatures=(3.0,), undistilled=False)
+    cells = [run.spec for run in plan.students if run.spec.variant is None]
+    assert {spec.temperature for spec in cells} == {3.0}
+    (variant,) = {run.spec.variant for run in plan.students} - {None}
+    assert (variant.method, variant.options) == ("dkd", {"others_weight": 3.0})
+
+
 def test_a_cell_with_options_is_a_single_point():
     """The cell has its own temperature; other runs do not change."""
 

@@ -28,6 +28,17 @@ def test_ready_counts_what_can_start_now():
     assert schedule.finished
 
 
+def test_by_default_one_run_is_taken_at_a_time():
+    schedule = Schedule(tree([[], [], [0], [0]]))
+    assert ids(schedule.take()) == ["0"]
+    assert ids(schedule.take()) == ["1"]
+    schedule.complete("0")
+    assert [ids(schedule.take()) for _ in range(3)] == [["2"], ["3"], []]
+    plan = make_plan(SETTINGS, "data")
+    grid = Schedule(plan, {run.run_id for run in plan.teachers})
+    assert [len(grid.take()) for _ in plan.students] == [1] * len(plan.students)
+
+
 def test_a_run_that_stopped_on_the_way_goes_on_in_company():
     schedule = Schedule(tree([[], [], []]))
     assert taken(schedule) == ["0"]
