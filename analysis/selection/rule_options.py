@@ -160,7 +160,8 @@ class Rule:
             self._check_limits()
         except UserError as error:
             text = str(error)
-            raise UserError(text if text.startswith("--") else f"--{text}") from None
+            said = text.startswith(("--", "the ", "a "))  # the others start with the option
+            raise UserError(text if said else f"--{text}") from None
 
     def assess(self, runs: Runs) -> Outcome:
         """Return the result of ``analysis.selection.outcome.assess`` with this rule.

@@ -22,6 +22,7 @@ from rkd_core.datasets.readers.base import (
     Location,
     Provenance,
     Source,
+    similar_names,
 )
 from rkd_core.datasets.readers.image_lists import ImageLists
 from rkd_core.datasets.readers.image_lists import display_name as name_of_lists
@@ -378,7 +379,7 @@ def _objects(name_or_path: str) -> tuple[Any, Sequence[str] | None]:
 
 
 def _warn(dataset: Dataset) -> None:
-    for line in dataset.provenance.warnings:
+    for line in (*dataset.provenance.warnings, *similar_names(dataset.class_names)):
         logger.warning("%s: %s", dataset.name, line)
     if dataset.skipped_images:
         skipped = counted(dataset.skipped_images, "undecodable image")

@@ -189,7 +189,10 @@ def _held(path: Path) -> dict[str, NDArray[Any]]:
                 held[file.stem.lower()] = np.load(file, allow_pickle=False)
         return held
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is not a NumPy {kind}: {first_line(error)}") from error
+        reason = first_line(error)
+        if "pickle" in reason:  # NumPy takes any other file for one, and proposes to load it
+            reason = "it is damaged, of another format, or holds Python objects"
+        raise UserError(f"{file} is not a NumPy {kind}: {reason}") from error
 
 
 def _column(labels: NDArray[Any]) -> NDArray[Any]:

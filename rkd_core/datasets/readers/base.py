@@ -26,6 +26,7 @@ __all__ = [
     "Split",
     "check_class_names",
     "check_labels",
+    "similar_names",
     "spread",
 ]
 
@@ -190,7 +191,7 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
 
     Raises:
         UserError: A name is not valid Unicode, such as a folder name with bytes that are not
-            UTF-8, or has control characters, or there is only one class.
+            UTF-8, or has control characters, or is empty, or there is only one class.
     """
     for name in names:
         if not is_plain(name):
@@ -198,8 +199,25 @@ def check_class_names(names: tuple[str, ...], where: str) -> None:
                 f"{where}: the class name {escaped(name)} has bytes that are not UTF-8, or control "
                 "characters: rename it"
             )
+        if not name.strip():
+            raise UserError(
+                f"{where}: the class name {name!r} is empty: are labels missing? Give these images "
+                "a label, or leave them out"
+            )
     if len(names) == 1:
         raise UserError(f"{where}: there is one class ({names[0]}); a classifier needs two or more")
+
+
+def similar_names(names: Sequence[str]) -> list[str]:
+    """Return a warning for each group of class names that differ in case and spaces only."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    return [
+        f"the classes {' and '.join(map(repr, group))} differ in case or spaces only: are they one?"
+        for group in groups.values()
+        if len(group) > 1
+    ]
 
 
 def check_labels(
@@ -232,6 +250,8 @@ def check_labels(
     absent = np.flatnonzero(np.bincount(labels["train"], minlength=classes) == 0)
     if len(absent):
         name = class_names[absent[0]]
+        first = "; they start at 0, not 1" if absent.tolist() == [0] and name == "0" else ""
         raise UserError(
             f"{where}: class {absent[0]} ({name}) has no training image; labels must have no gaps"
+            f"{first}"
         )

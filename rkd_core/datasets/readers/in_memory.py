@@ -149,7 +149,7 @@ def _labeled(part: Any, where: str, columns: Columns, as_arrays: bool) -> _Label
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
         rows, labels = _array(part[0], where), _array(part[1], where)
         images = _images(rows, where, as_arrays)
-        _check_lengths(len(images), labels, where)
+        _check_lengths(images, labels, where)
         return _Labeled(images, labels)
     if hugging_face.is_dataset(part):
         table = hugging_face.read(part, where, columns)
@@ -170,12 +170,15 @@ def _images(rows: NDArray[Any], where: str, as_arrays: bool) -> Images:
     return ImagesInMemory(_pixels(rows, where), where)
 
 
-def _check_lengths(images: int, labels: NDArray[Any], where: str) -> None:
-    if labels.shape != (images,):
+def _check_lengths(images: Images, labels: NDArray[Any], where: str) -> None:
+    if labels.shape != (len(images),):
+        noun = "image"
+        if isinstance(images, FloatArrays):
+            noun, where = "row", where.replace("images", "arrays")
         hint = ", one-hot labels as their argmax" if labels.ndim == 2 else ""
         raise UserError(
-            f"{where}: {counted(images, 'image')} and labels of shape {labels.shape}; give one "
-            f"label for each image{hint}"
+            f"{where}: {counted(len(images), noun)} and labels of shape {labels.shape}; give one "
+            f"label for each {noun}{hint}"
         )
 
 

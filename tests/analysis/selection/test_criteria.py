@@ -144,6 +144,19 @@ def test_nonsensical_options_are_one_line(options: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"floor": ["cat=80"]}, "^the floor of cat must be a fraction, not 80"),
+        ({"weight": 2.0}, "^--weight must be a fraction"),
+        ({"floor": ["cat"]}, "^--floor must be like cat=0.8, not cat"),
+    ],
+)
+def test_options_are_checked_without_classes(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Rule(**options).check()
+
+
+@pytest.mark.parametrize(
     ("criterion", "maximized", "asked"),
     [
         (

@@ -152,6 +152,20 @@ def test_folders_of_numpy_files_of_images(tmp_path, load):
     assert load(tmp_path).train.input_shape == (3, 8, 8)
 
 
+def test_labels_that_start_at_1_or_do_not_fit(tmp_path, load):
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}.npy", ROWS)
+        np.save(tmp_path / f"{split}_labels.npy", LABELS + 1)
+    with pytest.raises(UserError, match=r"class 0 .* has no training image.* start at 0, not 1"):
+        load(tmp_path)
+    np.save(tmp_path / "train_labels.npy", LABELS[:5])
+    with pytest.raises(UserError, match=r"24 rows and labels of shape \(5,\); .* for each row"):
+        load(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"damaged, of another format, or holds Python objects$"):
+        load(tmp_path / "bad.npz")
+
+
 def test_numpy_files_that_are_refused(tmp_path, load):
     np.save(tmp_path / "train.npy", ROWS)
     with pytest.raises(UserError, match="has train, but no labels for it: add train_labels"):
@@ -167,5 +181,7 @@ def test_numpy_files_that_are_refused(tmp_path, load):
         load(tmp_path)
     (tmp_path / "x_train.npy").unlink()
     np.save(tmp_path / "test_extra.npy", np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"test_extra.npy is not a NumPy file: Object arrays"):
+    with pytest.raises(
+        UserError, match=r"test_extra.npy is not a NumPy file: .* holds Python objects"
+    ):
         load(tmp_path)

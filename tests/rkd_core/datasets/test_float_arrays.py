@@ -86,7 +86,7 @@ def test_a_map_style_dataset_of_vectors(vectors):
     [
         (lambda x: np.where(np.arange(5) == 1, np.nan, x), "row 0 has values that are not finite"),
         (lambda x: np.where(np.arange(5) == 1, 1e300, x), "row 0 has values that are not finite"),
-        (lambda x: x[:-1], "23 images and labels of shape (24,)"),
+        (lambda x: x[:-1], "arrays: 23 rows and labels of shape (24,)"),
         (lambda x: x.astype(str), "arrays hold numbers"),
         (lambda x: x[:, :0], "arrays are (n, ...), such as (n, 768)"),
         (lambda x: x[:, 0], "have shape (24,)"),

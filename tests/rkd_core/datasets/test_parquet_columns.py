@@ -96,6 +96,19 @@ def test_text_of_a_class_without_training_image(tmp_path, load):
         load(tmp_path / "a")
 
 
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_empty_text_is_no_label(tmp_path, load, blank):
+    write_table(tmp_path / "a", {"image": ENCODED, "label": [*TEXTS[:5], blank]})
+    with pytest.raises(UserError, match=r"the class name ' *' is empty: are labels missing"):
+        load(tmp_path / "a")
+
+
+def test_classes_that_differ_in_case_or_spaces_are_a_warning(tmp_path, load, caplog):
+    write_table(tmp_path / "a", {"image": ENCODED, "label": ["cat", "Cat ", "dog"] * 2})
+    assert load(tmp_path / "a").class_names == ("Cat ", "cat", "dog")
+    assert "the classes 'Cat ' and 'cat' differ in case or spaces only" in caplog.text
+
+
 def test_two_columns_of_labels_are_named_and_one_is_chosen(tmp_path, load):
     columns = {"image": ENCODED, "breed": cycling_labels(6), "species": [0, 1] * 3}
     features = {"image": None, "breed": list(NAMES), "species": ["pet", "wild"]}
