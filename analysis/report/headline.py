@@ -54,6 +54,8 @@ class Answer:
     """Sentences on the uncertainty."""
     lines: tuple[Line, ...]
     """Worst class and average: on test, on other images as estimated, and on validation."""
+    origin: str
+    """Sentence on which of them are counted and which estimated."""
 
 
 def answer(outcome: Outcome) -> Answer:
@@ -77,6 +79,10 @@ def answer(outcome: Outcome) -> Answer:
         rule=_rule(outcome),
         trust=_trust(outcome),
         lines=tuple(_lines(outcome)),
+        origin="Test and validation are counted."
+        if outcome.uncertainty is None
+        else "Test and validation are counted. The figures for other images are estimated from "
+        f"validation, for {outcome.subject}.",
     )
 
 
@@ -144,11 +150,10 @@ def _trust(outcome: Outcome) -> str:
 
 def _lines(outcome: Outcome) -> Iterator[Line]:
     s, sure, prospects = outcome.selection, outcome.uncertainty, outcome.prospects
-    yield from _pair(outcome, "test, counted", outcome.test, prospects.test_alone)
+    yield from _pair(outcome, "test", outcome.test, prospects.test_alone)
     if sure is not None and prospects.other_images is not None:
-        where = f"other images, estimated for {outcome.subject}"
-        yield from _pair(outcome, where, sure.expected, prospects.other_images)
-    yield from _pair(outcome, "validation, counted", s.means, None)
+        yield from _pair(outcome, "other images", sure.expected, prospects.other_images)
+    yield from _pair(outcome, "validation", s.means, None)
 
 
 def _pair(outcome: Outcome, where: str, means: Means, prospect: Prospect | None) -> Iterator[Line]:

@@ -106,7 +106,7 @@ const marker = (split) => {
 };
 const marks = (split) => {
   const { reference } = data.pareto, shown = shownOf(split);
-  const middle = shown.average.reduce((sum, v) => sum + 100 * v, 0) / shown.average.length;
+  const [low, high] = around(shown.average), middle = 50 * (low + high); // labels point inward
   const label = (index, text, other) => {
     const x = 100 * shown.average[index], y = 100 * shown.worst[index];
     const up = y >= 100 * shown.worst[other], x1 = x > middle ? -46 : 46, y1 = up ? 34 : -50;
