@@ -116,6 +116,18 @@ def by_hand(rows: list[worlds.Row], worst_k: int, margin: float | None) -> tuple
     return {run["run_id"] for run in cells[best]}, bool(feasible)
 
 
+def test_runners_up_are_the_next_best_admitted_ones() -> None:
+    counts = {"standard": [8, 8], 0.0: [9, 9], 0.5: [9, 8], 1.0: [5, 10]}
+    rows = [worlds.student(str(s), student=s, val_class_correct=n) for s, n in counts.items()]
+    selection = choose(rows, margin=0.0)  # the last one is not admitted
+    assert selected_runs(selection) == ["0.0"]
+    found = [selection.combinations.run_ids(place) for place in selection.runners_up]
+    assert found == [["0.5"], ["standard"]]
+    assert selection.runner_up == selection.runners_up[0]
+    alone = choose(rows[:1])
+    assert (alone.runners_up, alone.runner_up) == ((), None)
+
+
 @settings(deadline=None, max_examples=300)
 @given(grids(), st.integers(1, 3), st.sampled_from((None, 0.0, 0.05, 0.2, -0.05, -0.5)))
 def test_it_is_what_the_rule_gives_by_hand(

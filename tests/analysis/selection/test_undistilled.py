@@ -126,6 +126,14 @@ def test_a_better_one_is_said_to_be() -> None:
     assert notes == ["", "best", ""]
 
 
+@pytest.mark.parametrize(("average", "preferred"), [(0.98, True), (0.5, False)])
+def test_if_none_is_feasible_the_nearer_one_is_preferred(average: float, preferred: bool) -> None:
+    rows = [*grid(), *alone({None: (average, average - 0.02)})]
+    outcome, found = compared(rows, Constrained(margin=-0.3))  # 30 points above the standard one
+    assert not outcome.selection.feasible
+    assert (found.admitted, found.preferred) == (False, preferred)
+
+
 def test_the_selection_does_not_depend_on_it() -> None:
     before = assess(runs_of(grid()))
     after, _ = compared([*grid(), *alone(BETTER)])
