@@ -76,12 +76,10 @@ def select(
     if by.by_metric:
         if criterion is not None:
             raise UserError("metric excludes criterion; give one of them")
-        rule = by.resolve(class_names(runs))
-        assert isinstance(rule, ByMetric)
-        candidates = with_scores(combine(runs.students), runs.results, rule)
-        criterion = rule
-    else:
-        candidates = combine(runs.candidates)
+        criterion = by.resolve(class_names(runs))
+    if isinstance(criterion, ByMetric):
+        return choose(with_scores(combine(runs.students), runs, criterion), criterion, estimate)
+    candidates = combine(runs.candidates)
     if estimate == "shrunk":
         candidates, _ = with_outcomes(candidates, runs)
     return choose(candidates, criterion, estimate)
@@ -141,9 +139,10 @@ def run(
         _say(console, _written(results, names, "Unchanged:", verbose))
         return json_text.parse_object(files.read(results / names[0]))
 
+    from analysis.runs.given_groups import with_groups
     from analysis.runs.loading import load
 
-    runs = rule.within_limits(load(results, run_ids, family))
+    runs = with_groups(rule, rule.within_limits(load(results, run_ids, family)))
     if answer_cache.key_of(results, *asked) != key:  # new records were written meanwhile
         key, stands = "", False
     outcome = rule.assess(runs)
@@ -155,6 +154,7 @@ def run(
             report = partial(_write_report, runs, outcome, results, images, illustrate)
             _write_answer(results, content, report if figures else None)
             _keep_plugins(results, rule)
+            _keep_groups(results, rule, runs)
         lines.append(_written(results, names, "Unchanged:" if stands else "Wrote", verbose))
         if tables is not None:
             _write_tables(tables, runs, outcome)
@@ -189,6 +189,22 @@ def _keep_plugins(results: Location, rule: Rule) -> None:
     if used := rule.plugins():
         try:
             plugins.keep(results, used)
+        except OSError as error:
+            raise UserError(
+                f"nothing could be written to {results}: {error.strerror or error}"
+            ) from error
+
+
+def _keep_groups(results: Location, rule: Rule, runs: Runs) -> None:
+    """Store given groups of images in the results folder, where later commands find them."""
+    from analysis.runs import image_groups
+    from analysis.runs.given_groups import all_groups
+    from rkd_core.errors import UserError
+
+    groups = all_groups(rule, runs)
+    if rule.image_groups is not None and groups is not None:
+        try:
+            image_groups.write(results, groups)
         except OSError as error:
             raise UserError(
                 f"nothing could be written to {results}: {error.strerror or error}"

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
     options = parser.parse_args(arguments)
 
     from analysis.report.page import save
+    from analysis.runs.given_groups import with_groups
     from analysis.runs.loading import load
     from rkd_core.errors import UserError
     from rkd_core.storage.files import location
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m analy
         results = location(options.results)
         rule = rule_of(options)
         runs = rule.within_limits(load(results, family=options.family))
+        runs = with_groups(rule, runs)
         outcome = rule.assess(runs)
         print(f"Wrote {save(runs, outcome, results, images=not options.no_images)}")
     except (UserError, OSError) as error:

@@ -105,6 +105,7 @@ def render(
         definition=DEFINITION,
         measured=outcome.measured,
         by_metric=[] if outcome.measured is None else [*rows(outcome.measured)],
+        by_pair=[] if outcome.by_class_and_group is None else [*rows(outcome.by_class_and_group)],
         teaching=teaching(outcome, runs),
         buckets=payload["buckets"],
         gains=payload["gains"],

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rkd_core.errors import UserError
+from rkd_core.errors import UserError, unknown_name
 
-__all__ = ["ClassNames", "distinct", "read_groups"]
+__all__ = ["ClassNames", "chosen_group", "distinct", "read_groups"]
 
 _LISTED = 10
 """Maximum number of names listed in a message."""
@@ -152,6 +152,33 @@ class ClassNames:
     def _as_json(self, option: str) -> str:
         example = json.dumps({"NAME": list(self.names[:2])}, ensure_ascii=False)
         return f"write {option} {shlex.quote(example)}, or --groups-file FILE"
+
+
+def chosen_group(
+    names: ClassNames, texts: Sequence[str], path: Path | None
+) -> tuple[str, tuple[int, ...]]:
+    """Return the name and the labels of the group of ``--group``, perhaps one of a file.
+
+    Args:
+        names: Names of the classes.
+        texts: Values of ``--group``.
+        path: File of ``--groups-file``; None for none.
+
+    Raises:
+        UserError: There is no such group, or a class of it is unknown.
+    """
+    if path is None:
+        return names.group(texts, "--group")
+    groups, option = read_groups(path), f"--groups-file {path}"
+    if len(texts) > 1:
+        raise UserError(f"--group names one of the groups of {option}: give it once")
+    if not texts and len(groups) > 1:
+        some = ", ".join(groups)
+        raise UserError(f"{option} has {len(groups)} groups: name one with --group ({some})")
+    name = texts[0] if texts else next(iter(groups))
+    if name not in groups:
+        raise unknown_name(f"group of {option}", name, groups)
+    return name, tuple(dict.fromkeys(names.label(member, option) for member in groups[name]))
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:

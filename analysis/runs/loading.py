@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.runs import image_groups
 from analysis.runs.columns import FloatArray
+from analysis.runs.image_groups import ImageGroups
 from rkd_core import plugins, records
 from rkd_core.errors import UserError
 from rkd_core.metrics import shift_family
@@ -68,6 +70,7 @@ class Runs:
         missing: Number of the given or planned runs without a record.
         shift_vectors: Shifts of the students' logits by run id, ``(strengths, classes)``, in the
             order of ``rkd_core.metrics.shift_family.ALPHAS``.
+        groups: Groups of images that the results folder keeps; None for none.
     """
 
     students: pa.Table
@@ -79,6 +82,7 @@ class Runs:
     results: Location | None = None
     missing: int = 0
     shift_vectors: Mapping[str, FloatArray] = field(default_factory=dict)
+    groups: ImageGroups | None = None
 
     @property
     def candidates(self) -> pa.Table:
@@ -175,7 +179,16 @@ def load(
     if absent:
         notes.append(f"{absent} of {len(wanted)} planned trainings have no record yet")
     return Runs(
-        students, variants, teachers, tuple(notes), table, shifted, results, absent, vectors
+        students,
+        variants,
+        teachers,
+        tuple(notes),
+        table,
+        shifted,
+        results,
+        absent,
+        vectors,
+        image_groups.kept(results),
     )
 
 

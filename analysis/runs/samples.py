@@ -12,39 +12,64 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analysis.runs.image_groups import ImageGroups
 from rkd_core import records
 from rkd_core.errors import UserError
-from rkd_core.metrics.per_class import Metric, Sample
+from rkd_core.metrics.per_class import Metric, Sample, group_accuracy
 from rkd_core.records import predictions
 from rkd_core.records.predictions import Split
 from rkd_core.storage import files
 from rkd_core.storage.files import Location
 
-__all__ = ["held_out_samples", "samples"]
+__all__ = ["held_out_samples", "images_of", "samples"]
 
 
-def samples(results: Location, run_ids: Iterable[str], metric: Metric) -> Iterator[Sample]:
+def samples(
+    results: Location, run_ids: Iterable[str], metric: Metric, groups: ImageGroups | None = None
+) -> Iterator[Sample]:
     """Yield the validation predictions of runs, in the given order.
 
     Args:
         results: A results folder.
         run_ids: Completed runs.
         metric: Metric to evaluate, which says what to read.
+        groups: Groups of the images; None for none.
 
     Raises:
         UserError: A run has no predictions or none with these logits, or they are damaged, of
-            another data set, or of other images than those of the other runs.
+            another data set, or of other images than those of the other runs, or an image has no
+            group.
     """
-    return _read(results, "val", run_ids, metric)
+    return _read(results, "val", run_ids, metric, groups)
 
 
-def held_out_samples(results: Location, run_ids: Iterable[str], metric: Metric) -> Iterator[Sample]:
+def held_out_samples(
+    results: Location, run_ids: Iterable[str], metric: Metric, groups: ImageGroups | None = None
+) -> Iterator[Sample]:
     """Yield the test predictions of runs; see ``samples``."""
-    return _read(results, "test", run_ids, metric)
+    return _read(results, "test", run_ids, metric, groups)
+
+
+def images_of(results: Location, run_id: str) -> dict[Split, NDArray[Any]]:
+    """Return the images of validation and of test that a run has predictions of.
+
+    Raises:
+        UserError: It has no predictions, or they are damaged.
+    """
+    metric, found = group_accuracy(), {}
+    for split in predictions.SPLITS:
+        path = predictions.file_of(results, split, run_id)
+        content = _content(path, results, metric)
+        found[split] = predictions.parse(path, content, ["image"]).columns["image"]
+    return found
 
 
 def _read(
-    results: Location, split: Split, run_ids: Iterable[str], metric: Metric
+    results: Location,
+    split: Split,
+    run_ids: Iterable[str],
+    metric: Metric,
+    given: ImageGroups | None,
 ) -> Iterator[Sample]:
     wanted = list(run_ids)
     table = records.read(results / "records", wanted)
@@ -53,6 +78,7 @@ def _read(
     fingerprints = dict(zip(names, marks, strict=True))
     images: tuple[str, ...] | None = None
     labels: NDArray[Any] = np.empty(0, np.int32)
+    groups: NDArray[Any] | None = None
     for run_id in wanted:
         path = predictions.file_of(results, split, run_id)
         content = _content(path, results, metric)
@@ -63,10 +89,11 @@ def _read(
         if images is not None and sums != images:
             raise UserError(f"{path} has other images than the predictions of the other runs")
         columns = ["predicted", *_columns(path, kept.digests, metric, results)]
-        columns += [] if images is not None else ["label"]
+        columns += [] if images is not None else ["image", "label"]
         found = predictions.parse(path, content, columns).columns
         if images is None:
             images, labels = sums, found["label"]
+            groups = None if given is None else given.of(split, found["image"])
         logits = found.get("logits")
         yield Sample(
             labels,
@@ -74,6 +101,8 @@ def _read(
             found["predicted"],
             found.get("top_classes"),
             None if logits is None else _log_softmax(logits),
+            groups,
+            0 if given is None else len(given.names),
         )
 
 

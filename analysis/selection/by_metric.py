@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,25 @@ from numpy.typing import NDArray
 
 from analysis.runs.columns import FloatArray, IntArray
 from analysis.runs.combinations import Combinations
+from analysis.runs.image_groups import ImageGroups
+from analysis.runs.loading import Runs
 from analysis.runs.samples import samples
 from analysis.runs.scores import Scores
 from analysis.selection.criteria import Accuracies, Constrained
 from rkd_core.errors import UserError
-from rkd_core.metrics.per_class import Metric, Sample
+from rkd_core.metrics.per_class import Metric, Sample, group_accuracy
 from rkd_core.storage.files import Location
+from rkd_core.text.numbers import plural
 
-__all__ = ["ByMetric", "bootstrap", "figures", "number_of_draws", "with_scores"]
+__all__ = [
+    "ByGroup",
+    "ByMetric",
+    "bootstrap",
+    "figures",
+    "number_of_draws",
+    "strata",
+    "with_scores",
+]
 
 _SEED = 11
 _OPERATIONS = 2_000_000_000
@@ -87,32 +98,47 @@ class ByMetric(Constrained):
         return accuracies.score
 
 
-def with_scores(
-    c: Combinations, results: Location | None, rule: ByMetric, draw: bool = True
-) -> Combinations:
+@dataclass(frozen=True)
+class ByGroup(ByMetric):
+    """A rule that maximizes the accuracy of the worst groups of images."""
+
+    metric: Metric | None = field(default_factory=group_accuracy)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the name and options as plain data."""
+        return {**super().describe(), "name": "worst_group"}
+
+    @property
+    def worst_name(self) -> str:
+        """Name of the objective, such as ``worst-group accuracy``."""
+        return f"worst-{'group' if self.worst_k == 1 else f'{self.worst_k} group'} accuracy"
+
+
+def with_scores(c: Combinations, runs: Runs, rule: ByMetric, draw: bool = True) -> Combinations:
     """Return combinations with their scores by a rule.
 
     Args:
         c: Students as they were trained.
-        results: Results folder with their predictions; None for none.
+        runs: The runs that they are from, with their results folder and its groups of images.
         rule: The rule.
         draw: Whether to draw images with replacement, too.
 
     Raises:
-        UserError: As in ``samples``, or there is no results folder.
+        UserError: As in ``samples``, or there is no results folder or no groups.
     """
+    results, groups = runs.results, runs.groups
     if results is None:
-        raise UserError(
-            f"--metric {rule.figure.name} needs predictions: select from a results folder"
-        )
+        raise UserError(f"a {rule.worst_name} needs predictions: select from a results folder")
+    if isinstance(rule, ByGroup):
+        _check_groups(rule, groups, results)
     run_ids = c.run_id.to_pylist()
     values: list[FloatArray] = []
     drawn: list[FloatArray] = []
     weights: NDArray[Any] | None = None
-    for sample in samples(results, run_ids, rule.figure):
+    for sample in samples(results, run_ids, rule.figure, groups):
         if weights is None:
             number = number_of_draws(rule.figure, sample, len(run_ids)) if draw else 0
-            weights = bootstrap(sample.labels, number)
+            weights = bootstrap(strata(sample), number)
             _check_labels(sample, c, results)
         values.append(rule.worst(figures(rule.figure, sample)))
         if len(weights):
@@ -154,6 +180,22 @@ def bootstrap(strata: IntArray, number: int) -> NDArray[Any]:
         even = np.full(len(places), 1 / len(places))
         weights[:, places] = rng.multinomial(len(places), even, size=number)
     return np.asarray(weights)
+
+
+def strata(sample: Sample) -> IntArray:
+    """Return the class of each image, or its class and group, ``(images,)``."""
+    labels = np.asarray(sample.labels, dtype=np.int64)
+    if sample.groups is None:
+        return labels
+    return labels * (sample.group_count + 1) + sample.groups
+
+
+def _check_groups(rule: ByGroup, groups: ImageGroups | None, results: Location) -> None:
+    if groups is None:
+        raise UserError(f"--worst-group needs --image-groups FILE: {results} keeps no groups")
+    if rule.worst_k > len(groups.names):
+        number = plural(len(groups.names), "group")
+        raise UserError(f"--worst-k {rule.worst_k} exceeds the {number} of {groups.what}")
 
 
 def _check_labels(sample: Sample, c: Combinations, results: Location) -> None:

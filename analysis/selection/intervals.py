@@ -16,6 +16,7 @@ __all__ = [
     "Outlook",
     "Prospect",
     "average_interval",
+    "exact_interval",
     "interval",
     "worst_k_interval",
 ]
@@ -109,6 +110,20 @@ def average_interval(
     return _exact(correct.sum(axis=1), total.sum(axis=1), tail, tail).mean(axis=1)
 
 
+def exact_interval(
+    correct: ArrayLike, total: ArrayLike, confidence: float = CONFIDENCE
+) -> FloatArray:
+    """Return the intervals of Clopper and Pearson for several counts, ``(2, ...)``.
+
+    Args:
+        correct: Correct predictions, or their means over students.
+        total: Images, same shape as ``correct``; without any, the interval is from 0 to 1.
+        confidence: Minimum probability that an interval contains the accuracy.
+    """
+    tail = (1 - confidence) / 2
+    return _exact(np.nan_to_num(np.asarray(correct, dtype=np.float64)), total, tail, tail)
+
+
 def worst_k_interval(
     correct: IntArray, total: IntArray, worst_k: int = 1, confidence: float = CONFIDENCE
 ) -> FloatArray:
@@ -138,6 +153,6 @@ def _exact(correct: ArrayLike, total: ArrayLike, below: float, above: float) -> 
     from scipy.special import betaincinv  # slow import (0.1 s) that other callers do not need
 
     k, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, below), 0.0)
-    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - above), 1.0)
+    low = np.where(k > 0, betaincinv(np.where(k > 0, k, 1), n - k + 1, below), 0.0)
+    high = np.where(k < n, betaincinv(k + 1, np.where(k < n, n - k, 1), 1 - above), 1.0)
     return np.stack((low, high))

@@ -25,7 +25,7 @@ from analysis.selection.intervals import (
     interval,
     worst_k_interval,
 )
-from analysis.selection.measured import Measured, measured
+from analysis.selection.measured import Measured, by_class_and_group, measured
 from analysis.selection.sizes import BestOfNetwork, best_per_network
 from analysis.selection.uncertainty import Estimate, Uncertainty, decide
 from analysis.selection.undistilled import Undistilled, undistilled
@@ -124,6 +124,8 @@ class Outcome:
     """The best student of each network, the smallest network first."""
     measured: Measured | None = None
     """Figures by the metric of the rule; None if the rule uses accuracies only."""
+    by_class_and_group: Measured | None = None
+    """Accuracy of each class in each group of images; None if the rule uses no such groups."""
 
     @property
     def subject(self) -> str:
@@ -151,7 +153,7 @@ def assess(
     if estimate != "counts":
         candidates, unpaired = with_outcomes(candidates, runs)
     if isinstance(criterion, ByMetric):
-        candidates = with_scores(candidates, runs.results, criterion)
+        candidates = with_scores(candidates, runs, criterion)
     selection, uncertainty, unsaid = decide(candidates, criterion, estimate)
     worst_k = selection.criterion.worst_k
     tables = [runs.students, runs.variants, *([runs.shifted] if runs.shifted is not None else [])]
@@ -177,7 +179,8 @@ def assess(
         unsaid=unsaid,
         unpaired=unpaired,
         prospects=_prospects(selection, test, held_out, uncertainty),
-        measured=measured(runs.results, selection, class_names(runs)),
+        measured=measured(runs, selection, class_names(runs)),
+        by_class_and_group=by_class_and_group(runs, selection, class_names(runs)),
         best_per_network=best_per_network(selection, networks),
     )
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from analysis.runs.class_lists import ClassNames, read_groups
-from rkd_core.errors import UserError, unknown_name
+from analysis.runs.class_lists import ClassNames, chosen_group, read_groups
+from rkd_core.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.runs.loading import Runs
     from analysis.runs.networks import Limits
-    from analysis.selection.criteria import Criterion, Group, Measure
+    from analysis.selection.criteria import Criterion, Measure
     from analysis.selection.outcome import Outcome
     from rkd_core.plugins import Registry
 
@@ -106,6 +106,21 @@ class Rule:
         type=Path,
         metavar="FILE",
     )
+    worst_group: bool = _option(
+        False, "maximize the accuracy of the worst of --image-groups", action="store_true"
+    )
+    image_groups: Path | None = _option(  # noqa: RUF009
+        None,
+        "groups of images (of classes: --groups-file), kept for later commands: .csv or .parquet "
+        "with the columns image (row in the original split), group and perhaps split (val or "
+        "test), or .npy; without a column image, in the order of the rows",
+        type=Path,
+        metavar="FILE",
+    )
+    group_column: str | None = _option(None, "column with the groups (group)", metavar="NAME")
+    min_group: int = _option(
+        1, "leave out groups of fewer validation images (1)", type=int, metavar="N"
+    )
     estimate: Literal["raw", "counts", "shrunk"] = _option(
         "shrunk",
         "apply the rule to accuracies as counted (raw), or to estimates from all combinations "
@@ -169,8 +184,10 @@ class Rule:
         Raises:
             UserError: As in ``resolve`` and ``assess``.
         """
+        from analysis.runs.given_groups import with_groups
         from analysis.selection.outcome import assess, class_names
 
+        runs = with_groups(self, runs)
         by_accuracy = not self.by_metric
         considered = runs if self.shifts and by_accuracy else replace(runs, shifted=None)
         considered = self.within_limits(considered)
@@ -189,6 +206,10 @@ class Rule:
     @property
     def by_metric(self) -> bool:
         """Whether the rule maximizes another figure than accuracy."""
+        return self._measured or self.worst_group
+
+    @property
+    def _measured(self) -> bool:
         return self.metric not in (None, "recall") or self.cost_matrix is not None
 
     def within_limits(self, runs: Runs) -> Runs:
@@ -261,7 +282,8 @@ class Rule:
             "--floor": bool(self.floor),
             "--order": self.order is not None,
             "--criterion": self.criterion is not None,
-            "--metric": self.by_metric,
+            "--metric": self._measured,
+            "--worst-group": self.worst_group,
         }
         rules = [name for name, is_given in given.items() if is_given]
         if len(rules) > 1:
@@ -269,11 +291,20 @@ class Rule:
         if self.tolerance and rules and rules != ["--order"]:
             raise UserError(f"{rules[0]} excludes --tolerance")
         constrained = self.margin, self.keep, self.reference, self._grouped
-        if rules and rules != ["--metric"] and constrained != (None, "average", "standard", False):
+        if self.worst_group and self._grouped:
+            raise UserError("--worst-group excludes --group, which is a group of classes")
+        from analysis.runs import given_groups
+
+        given_groups.check(self)
+        if (
+            rules
+            and rules not in (["--metric"], ["--worst-group"])
+            and constrained != (None, "average", "standard", False)
+        ):
             raise UserError(f"{rules[0]} excludes --margin, --keep, --reference and --group")
 
     def _constrained(self, names: ClassNames | None) -> Criterion:
-        from analysis.selection.criteria import Constrained
+        from analysis.selection.criteria import Constrained, Group
 
         fixed, errors = None, 1.0
         if self.margin is not None and self.margin.endswith("se"):
@@ -285,10 +316,17 @@ class Rule:
             against = cast(Literal["standard", "best"], self.reference)
         else:
             against = _fraction(self.reference, "--reference")
-        group = self._group(names) if self._grouped and names is not None else None
+        group = None
+        if self._grouped and names is not None:
+            texts = [self.group] if isinstance(self.group, str) else list(self.group)
+            group = Group(*chosen_group(names, texts, self.groups_file))
         rule = Constrained(self.worst_k, fixed, errors, self.keep, against, group, self.tolerance)
         if not self.by_metric:
             return rule
+        if self.worst_group:
+            from analysis.selection.by_metric import ByGroup
+
+            return ByGroup(**{one.name: getattr(rule, one.name) for one in fields(rule)})
         from analysis.selection.metrics import by_metric
 
         known = None if names is None else names.names
@@ -305,24 +343,6 @@ class Rule:
             if floors.setdefault(name, floor) != floor:
                 raise UserError(f"--floor names {name} twice")
         return floors
-
-    def _group(self, names: ClassNames) -> Group:
-        from analysis.selection.criteria import Group
-
-        texts = [self.group] if isinstance(self.group, str) else list(self.group)
-        groups, option = self.groups(), f"--groups-file {self.groups_file}"
-        if groups is None:
-            return Group(*names.group(texts, "--group"))
-        if len(texts) > 1:
-            raise UserError(f"--group names one of the groups of {option}: give it once")
-        if not texts and len(groups) > 1:
-            some = ", ".join(groups)
-            raise UserError(f"{option} has {len(groups)} groups: name one with --group ({some})")
-        name = texts[0] if texts else next(iter(groups))
-        if name not in groups:
-            raise unknown_name(f"group of {option}", name, groups)
-        labels = dict.fromkeys(names.label(member, option) for member in groups[name])
-        return Group(name, tuple(labels))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

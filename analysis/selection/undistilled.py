@@ -85,7 +85,7 @@ def undistilled(runs: Runs, held_out: HeldOut, selection: Selection) -> Undistil
     of_grid = joint.variant.is_null().to_numpy(zero_copy_only=False)
     grid, others = np.flatnonzero(of_grid), np.flatnonzero(~of_grid)  # both in their own order
     if isinstance(selection.criterion, ByMetric):
-        joint = with_scores(joint, runs.results, selection.criterion, draw=False)
+        joint = with_scores(joint, runs, selection.criterion, draw=False)
     rule, selected, reference = (
         selection.criterion,
         grid[selection.selected],

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import analysis
 import rkd_core
+from analysis.runs import image_groups
 from analysis.runs.networks import LATENCY
 from rkd_core import records
 from rkd_core.records import predictions, shifts
@@ -95,8 +96,9 @@ def key_of(
         compared = None if run_ids is None else sorted({*run_ids})
     except TypeError:  # a malformed plan, which its next reader rejects
         compared = None
-    given = (rule.groups_file, rule.cost_matrix)
+    given = (rule.groups_file, rule.cost_matrix, rule.image_groups)
     groups = ["" if path is None else _sum(path.expanduser()) for path in given]
+    groups.append(_sum(results / image_groups.NAME))
     code = [registry.digest(name) for registry, name in rule.plugins()]
     asked = repr((astuple(rule), code, family, others))
     on_val = files.identities(results / predictions.FOLDER / "val", recent=True)

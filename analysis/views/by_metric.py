@@ -97,10 +97,10 @@ def runner_up(outcome: Outcome, place: int) -> tuple[float, str]:
 
 
 def rows(measured: Measured) -> Iterator[tuple[str, ...]]:
-    """Yield a row of text for each class, the worst ones and their mean.
+    """Yield a row of text for each class or group, the worst ones and their mean.
 
-    The columns are the name, and for validation and test the figures of standard distillation and
-    of the selected student with its interval, and the interval of the difference.
+    The columns are the name, and for validation and test the images, the figures of standard
+    distillation and of the selected student with its interval, and the interval of the difference.
     """
     metric = measured.rule.figure
     for place, name in enumerate(measured.rows):
@@ -109,6 +109,7 @@ def rows(measured: Measured) -> Iterator[tuple[str, ...]]:
             ends = (figure(metric, end) for end in split.interval[:, place])
             gains = (difference(metric, end) for end in split.gain[:, place])
             cells += [
+                f"{split.images[place]:,}",
                 figure(metric, split.standard[place]),
                 f"{figure(metric, split.selected[place])} ({' to '.join(ends)})",
                 " to ".join(gains),

@@ -56,8 +56,9 @@ def document(outcome: Outcome) -> dict[str, Any]:
     the test figures with intervals from the test counts alone.
 
     ``metric`` has the figures by the metric of ``--metric``: of every class, then of the worst ones
-    (or the group) and the average; None without it. With a metric of which lower figures are
-    better, ``corrected`` and ``interval`` are negated.
+    (or the group) and the average; None without it. With ``--worst-group``, it has the accuracies
+    of groups of images, and ``class_and_group`` those of the classes in each group. With a metric
+    of which lower figures are better, ``corrected`` and ``interval`` are negated.
     """
     selection, setting = outcome.selection, outcome.setting
     means, reference = selection.means, selection.reference
@@ -105,19 +106,24 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "undistilled": _undistilled(outcome),
         "beyond_shift": _beyond_shift(outcome),
         "methods": _methods(outcome),
-        "metric": None if outcome.measured is None else _by_metric(outcome.measured),
+        "metric": _by_metric(outcome.measured),
+        "class_and_group": _by_metric(outcome.by_class_and_group),
     }
 
 
-def _by_metric(measured: Measured) -> dict[str, Any]:
+def _by_metric(measured: Measured | None) -> dict[str, Any] | None:
     """Return the figures by the metric of the rule, by class and for the worst and the average."""
+    if measured is None:
+        return None
     rule = measured.rule
     return {
         "name": rule.figure.name,
         "lower_is_better": rule.figure.lower_is_better,
         "rows": list(measured.rows),
+        "rows_are": measured.kind,
         **{
             split: {
+                "images": found.images.tolist(),
                 "standard_distillation": _numbers(found.standard),
                 "selected": _numbers(found.selected),
                 "interval": [_numbers(ends) for ends in found.interval.T],

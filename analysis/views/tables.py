@@ -14,6 +14,7 @@ from analysis.runs.combinations import Combinations, HeldOut, Means
 from analysis.runs.groups import accuracies, images, of_long_tail
 from analysis.runs.loading import Runs
 from analysis.selection.choose import best_first
+from analysis.selection.measured import Measured
 from analysis.selection.outcome import Outcome
 from rkd_core.metrics import recalls
 from rkd_core.metrics.class_groups import DEFINITION
@@ -115,7 +116,8 @@ def sheets(runs: Runs, outcome: Outcome) -> list[Sheet]:
         methods(outcome),
         _classes(runs, outcome),
         groups(outcome),
-        _by_metric(outcome),
+        _measured("metric", outcome.measured, outcome),
+        _measured("classes_and_groups", outcome.by_class_and_group, outcome),
     ]
     return [sheet for sheet in found if sheet.rows]
 
@@ -334,14 +336,15 @@ def groups(outcome: Outcome) -> Sheet:
     return Sheet("groups", caption, tuple(columns), tuple(rows))
 
 
-def _by_metric(outcome: Outcome) -> Sheet:
-    """Return the figures by the metric of the rule; no rows without a metric."""
-    found, columns = outcome.measured, [Column("class", "class")]
+def _measured(name: str, found: Measured | None, outcome: Outcome) -> Sheet:
+    """Return figures by the metric of the rule; no rows without them."""
     if found is None:
-        return Sheet("metric", "", tuple(columns), ())
-    metric = found.rule.figure
+        return Sheet(name, "", (), ())
+    columns, metric = [Column(found.kind, found.kind)], found.rule.figure
     cells: list[Sequence[Cell]] = [found.rows]
-    for (split, name), own in zip(_SPLITS, (found.val, found.test), strict=True):
+    for (split, group), own in zip(_SPLITS, (found.val, found.test), strict=True):
+        columns.append(Column(f"images_{split}", "images", group))
+        cells.append(own.images.tolist())
         for key, heading, values in (
             ("standard", "standard distillation", own.standard),
             ("selected", "selected", own.selected),
@@ -350,12 +353,11 @@ def _by_metric(outcome: Outcome) -> Sheet:
             ("gain_low", "difference, low", own.gain[0]),
             ("gain_high", "difference, high", own.gain[1]),
         ):
-            columns.append(Column(f"{key}_{split}", heading, name, metric.fraction))
-            of_column = values.tolist()
-            cells.append([Accuracy(v) for v in of_column] if metric.fraction else of_column)
+            columns.append(Column(f"{key}_{split}", heading, group, metric.fraction))
+            cells.append([Accuracy(v) if metric.fraction else v for v in values.tolist()])
     lower = " (lower is better)" if metric.lower_is_better else ""
-    caption = f"{metric.title}{lower} of each class: {_title(outcome)}"
-    return Sheet("metric", caption, tuple(columns), tuple(zip(*cells, strict=True)))
+    caption = f"{metric.title}{lower} of each {found.kind}: {_title(outcome)}"
+    return Sheet(name, caption, tuple(columns), tuple(zip(*cells, strict=True)))
 
 
 def _splits(outcome: Outcome) -> Iterator[Column]:

@@ -17,7 +17,7 @@ from analysis.selection.outcome import Interval, Outcome, objective_name
 from analysis.selection.recommendation import recommendation
 from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.answer import answer
-from analysis.views.by_metric import expected_objective, gap, side
+from analysis.views.by_metric import expected_objective, gap, rows, side
 from analysis.views.distillation_gain import distillation_gain
 from analysis.views.shift_gain import shift_gain
 from analysis.views.tables import (
@@ -43,6 +43,8 @@ __all__ = [
 _SELECTED, _REFERENCE = "selected", "standard distillation"
 """Notes of rows in ``analysis.views.tables``."""
 _NO_TEACHER = "none"
+_ROWS = 20
+"""Maximum number of classes or groups in the table of a metric."""
 
 
 def print_outcome(
@@ -57,7 +59,8 @@ def print_outcome(
     said = [line for line in (outcome.unsaid, outcome.unpaired) if line]
     remarks = [*_lacking(outcome), *said, *notes]
     if verbose:
-        for table in (group_table(outcome), main_table(outcome), methods_table(outcome)):
+        tables = group_table(outcome), metric_table(outcome), main_table(outcome)
+        for table in (*tables, methods_table(outcome)):
             if table is not None:
                 console.print()
                 console.print(table)
@@ -116,6 +119,28 @@ def group_table(outcome: Outcome) -> Table | None:
     for row in rows:
         splits = (figure(row, split) for split in ("val", "test"))
         table.add_row(f"  {row['group']}", str(row["classes"]), row["train_images"], *splits)
+    return table
+
+
+def metric_table(outcome: Outcome) -> Table | None:
+    """Return the table of figures by the metric of the rule; None without a metric.
+
+    With many classes or groups, it has only those with the worst figures on validation.
+    """
+    found = outcome.measured
+    if found is None:
+        return None
+    lines = list(rows(found))
+    order = np.argsort(found.rule.sign * found.val.selected[:-2], kind="stable")[:_ROWS]
+    shown = [*sorted(order.tolist()), len(lines) - 2, len(lines) - 1]
+    table = Table()
+    table.add_column(f"  {found.rule.figure.title}")
+    for heading in ("images", "validation", "test"):
+        table.add_column(heading, justify="right")
+    for name, *cells in (lines[place] for place in shown):
+        validation, test = cells[:4], cells[4:]
+        figures = (f"{before} → {after}" for _, before, after, _ in (validation, test))
+        table.add_row(f"  {name}", f"{validation[0]}, {test[0]}", *figures)
     return table
 
 

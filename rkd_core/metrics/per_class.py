@@ -18,6 +18,7 @@ __all__ = [
     "Sample",
     "cost",
     "find",
+    "group_accuracy",
     "is_built_in",
 ]
 
@@ -45,6 +46,8 @@ class Sample:
         top: Classes of the largest logits in descending order, ``(images, k)``; None if not read.
         log_probabilities: Log-probabilities of all classes, ``(images, classes)``; None if not
             read.
+        groups: Group of each image, ``(images,)``, -1 for none; None without groups.
+        group_count: Number of groups.
     """
 
     labels: NDArray[Any]
@@ -52,6 +55,8 @@ class Sample:
     predicted: NDArray[Any]
     top: NDArray[Any] | None = None
     log_probabilities: FloatArray | None = None
+    groups: NDArray[Any] | None = None
+    group_count: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +127,19 @@ def cost(matrix: FloatArray) -> Metric:
         return _mean_of_class(sample, weights, matrix[sample.labels, sample.predicted])
 
     return Metric("cost", "cost", evaluate, lower_is_better=True, fraction=False)
+
+
+def group_accuracy() -> Metric:
+    """Return the share of correct predictions in each group of images."""
+
+    def evaluate(sample: Sample, weights: FloatArray) -> FloatArray:
+        assert sample.groups is not None
+        own = _one_hot(sample.groups, sample.group_count, weights)
+        correct = (sample.predicted == sample.labels).astype(weights.dtype)
+        images = weights @ own
+        return _ratio(weights @ (own * correct[:, None]), images, images)
+
+    return Metric("group", "accuracy", evaluate)
 
 
 def _one_hot(labels: NDArray[Any], classes: int, like: FloatArray) -> FloatArray:

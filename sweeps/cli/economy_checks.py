@@ -51,8 +51,8 @@ def average_constraint(criterion: Criterion, flag: str) -> Constrained:
         return criterion
     raise UserError(
         f"{flag} follows the worst-k accuracy under a constraint on the average: leave out "
-        "--weight, --order, --floor, --metric, --group, --criterion, --keep balanced and "
-        "--reference best"
+        "--weight, --order, --floor, --metric, --worst-group, --group, --criterion, --keep "
+        "balanced and --reference best"
     )
 
 

@@ -13,13 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.runs import image_groups
 from analysis.runs.class_lists import distinct
 from analysis.selection.criteria import Criterion
+from analysis.selection.rule_options import Rule
 from rkd_core import datasets, objectives, records
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import wait_asleep
+from rkd_core.errors import require
 from rkd_core.models import Identity
 from rkd_core.records import predictions
+from rkd_core.records.predictions import Split
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.table_or_live import TeacherPass, teacher_pass
 from rkd_core.text.console import Console
@@ -160,6 +164,7 @@ def prepare(
     plan = spread(plan) if economy.prune else plan
     out = location(machine.out) if machine.out else Path("results") / dataset.name
     check_folder(out, dataset.name, dataset)
+    _check_groups(options.selection, dataset, out)
     print_plan(console, settings, dataset, plan)
     print_methods(console, settings)
     for name, size in beyond.items():
@@ -174,6 +179,27 @@ def prepare(
             console.print(f"{flag} {note}", markup=False, highlight=False)
     known = options, dataset, settings, plan, out, cluster, criterion, joined, networks
     return Job(*known, frozenset(beyond))
+
+
+def _check_groups(rule: Rule, dataset: datasets.Dataset, out: Location) -> None:
+    """Check the groups of images of the selection rule, given or kept in the results folder.
+
+    Raises:
+        UserError: There are none, or an image of validation or test has no group.
+    """
+    given = rule.image_groups
+    groups = (
+        image_groups.kept(out) if given is None else image_groups.read(given, rule.group_column)
+    )
+    require(
+        groups is not None or not rule.worst_group,
+        f"--worst-group needs --image-groups FILE: {out} keeps no groups",
+    )
+    if groups is not None:
+        images: dict[Split, Any] = {"val": dataset.val_indices, "test": dataset.test_indices}
+        found = groups.only(images)
+        if rule.worst_group:
+            found.without_small(rule.min_group)
 
 
 def find_work(job: Job, errors: Console) -> Work:

@@ -108,7 +108,7 @@ def test_images_are_drawn_within_classes_and_the_same_for_all_students(tmp_path:
     world(tmp_path, seeds=2)
     rule = Rule(metric="f1").resolve(["0", "1", "2"])
     assert isinstance(rule, ByMetric)
-    scores = with_scores(combine(load(tmp_path).students), tmp_path, rule).scores
+    scores = with_scores(combine(load(tmp_path).students), load(tmp_path), rule).scores
     assert scores is not None
     weights = bootstrap(LABELS, len(scores.drawn))
     place = [0, 1, 2, 3].index(2)

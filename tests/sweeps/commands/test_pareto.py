@@ -53,6 +53,8 @@ def test_a_job_is_resolved_and_printed_and_writes_nothing(tmp_path):
     [
         ("--metric f1 --keep-predictions none", "--metric f1 needs predictions: leave out"),
         ("--metric auroc --keep-predictions top", "needs the logits of all classes: pass"),
+        ("--worst-group --image-groups none.csv", "--image-groups none.csv cannot be read"),
+        ("--worst-group", "--worst-group needs --image-groups FILE"),
         ("--metric top-10", "--metric top-10 needs more than 10 classes"),
         ("--metric auroc --search informed", "leave out --weight, --order, --floor, --metric"),
     ],
