@@ -43,6 +43,24 @@ def test_draws_of_strengths_are_independent_and_repeat(tmp_path: Path) -> None:
     assert abs(correlation[:4, 4:8]).max() < 0.2
     alone = found.parts[0]
     assert (first[:, :4] == np.array([d.worst_k for d in alone.draws(500, 1)])).all()
+    recalls = np.concatenate([many.recalls for many in found.many(500, 1)])
+    assert recalls.shape == (500, len(c), 3)
+    assert (recalls[:, :4] == np.array([d.recalls for d in alone.draws(500, 1)])).all()
+    apart = recalls.mean(axis=0) - found.recalls()
+    assert np.abs(apart).max() < 0.02  # each strength has the recalls of its own posterior
+
+
+def test_noise_that_one_seed_cannot_reveal_is_that_of_students_without_a_shift(
+    tmp_path: Path,
+) -> None:
+    c = combine(load(shifted_worlds.write(tmp_path, grid(), gain=15)).candidates)
+    found = fit_levels(c)
+    assert isinstance(found, ShiftLevels)
+    first = fit(c.part(c.levels()[0]))
+    assert first is not None
+    assert found.untold.any()
+    assert (found.untold == first.untold).all()
+    assert not (found.untold == found.parts[-1].untold).all()
 
 
 def test_without_shifts_there_is_one_posterior(tmp_path: Path) -> None:
