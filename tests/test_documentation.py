@@ -20,7 +20,14 @@ EXAMPLES = {  # files that the pages tell a reader to write
     "rkd_core/methods/logit_matching.py",
     "tests/rkd_core/methods/test_logit_matching.py",
 }
-RESULTS = {"plan.json", "selection.json", "report.html", "dataset.json", "inventory.json"}
+RESULTS = {
+    "latency.json",
+    "plan.json",
+    "selection.json",
+    "report.html",
+    "dataset.json",
+    "inventory.json",
+}
 RESULTS |= {"preprocess.py", "labels.json", ".in-use.json", ".answer.json"}
 RESULTS |= {"plugins/names.json"}
 """Files of a results folder or of an export, which the repository does not have."""
