@@ -18,6 +18,8 @@ __all__ = ["place_labels"]
 
 _DISTANCES = (12, 18, 26, 40, 58, 80, 110, 150, 200)
 """Distances in points between a label's box and its point; nearer is better."""
+_ALONG = 30
+"""Number of points on a line at which it is held against labels."""
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 
 
@@ -70,6 +72,7 @@ def place_labels(
                     best, best_cost = shift, cost
         note.xyann = (float(best[0] / scale), float(best[1] / scale))
         room.taken.append(room.pixels[index] + best + [-half, half])
+        room.lines.append(room.line(index, best))
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ class _Room:
     frame: FloatArray  # (2, 2) lower left and upper right corner of the axes
     radius: float  # of a marker
     taken: list[FloatArray] = field(default_factory=list)  # corners of the labels so far
+    lines: list[FloatArray] = field(default_factory=list)  # points on the lines to them
+
+    def line(self, index: int, shift: FloatArray) -> FloatArray:
+        """Return points on the line from a point to its label, ``(_ALONG, 2)``."""
+        return np.asarray(self.pixels[index] + np.linspace(0, 1, _ALONG)[:, None] * shift)
 
     def cost(self, index: int, shift: FloatArray, half: FloatArray) -> float:
         """Return the cost of a label, given its half size and its shift from its point."""
@@ -92,9 +100,17 @@ class _Room:
         middle = self.pixels[index] + shift
         low, high = middle - half, middle + half
         overlaps = sum((low < box[1]).all() and (high > box[0]).all() for box in self.taken)
+        line = self.line(index, shift)
+        overlaps += sum(_within(line, *box) for box in self.taken)
+        overlaps += sum(_within(other, low, high) for other in self.lines)
         outside = np.maximum(0, [self.frame[0] - low, high - self.frame[1]]).sum()
         return float(
             (self.weights * (covered + 0.15 * crossed)).sum()
-            + 50 * overlaps
+            + 500 * overlaps
             + 20 * outside / self.radius
         )
+
+
+def _within(line: FloatArray, low: FloatArray, high: FloatArray) -> bool:
+    """Return whether a line meets a box."""
+    return bool(((line > low) & (line < high)).all(axis=1).any())

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +324,12 @@ def test_labels_lie_inside_the_axes_and_apart(rows: list[worlds.Row]) -> None:
             assert axes.bbox.x0 <= box.x0 < box.x1 <= axes.bbox.x1
             assert axes.bbox.y0 <= box.y0 < box.y1 <= axes.bbox.y1
         assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        for text, box in product(axes.texts, boxes):  # no line to a label crosses another label
+            own = _box(text, renderer)
+            start, end = axes.transData.transform(text.xy), (own.p0 + own.p1) / 2
+            along = start + np.linspace(0, 1, 50)[:, None] * (end - start)
+            inside = ((along > box.p0) & (along < box.p1)).all(axis=1).any()
+            assert not inside or np.allclose(box.p0, own.p0)
         points = np.concatenate([c.get_offsets() for c in axes.collections if len(c.get_offsets())])
         expected = {(round(x, 6), round(y, 6)) for x, y in _percent(means)}
         assert {(round(x, 6), round(y, 6)) for x, y in points} >= expected
