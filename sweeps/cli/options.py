@@ -200,8 +200,7 @@ class TrainingChoice:
     student_architecture: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")
     ] = None
-    """networks of the students, named as for --teacher-architecture; with several of them, every
-    student is trained with each, on the same teachers (default: one, by data set and scale)"""
+    """networks that each train every student, named as above (default: by data set and scale)"""
     student_weights: OptionalPath = None
     """file of initial weights of every student, as for --teacher-weights; requires
     --student-architecture"""

@@ -51,8 +51,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """Text for users: ``teacher 0.5, seed 0``, ``student standard, T=3, on teacher 0.5, ...``
-        or ``student dkd (others_weight 8), seed 0``; with several networks of students, ``student
-        resnet8 standard, T=3, ...``."""
+        or ``student dkd (others_weight 8), seed 0``; ``student resnet8 ...`` with several."""
         spec = self.spec
         stage = f"{spec.stage} {self.network}".rstrip()
         if spec.variant is not None and spec.variant.build().any_objective:
@@ -133,11 +132,9 @@ class Planner:
         A method with a hold-out adds an initial teacher.
 
         Students without a teacher: one for each objective of the students, trained on labels.
-
         Each network trains all students, on the same teachers.
         """
-        settings = self._settings
-        networks = settings.student_architectures
+        settings, networks = self._settings, self._settings.student_architectures
         found = [
             (method, ":" in name) for name in settings.methods for method in self._suited(name)
         ]
@@ -212,8 +209,8 @@ class Planner:
 
     def _run(self, spec: TrainingSpec, depends_on: tuple[str, ...]) -> PlannedRun:
         several = spec.stage == "student" and len(self._settings.student_architectures) > 1
-        network = spec.architecture if several else ""
-        return PlannedRun(run_id(spec, self._fingerprint), spec, depends_on, network)
+        name = spec.architecture if several else ""
+        return PlannedRun(run_id(spec, self._fingerprint), spec, depends_on, name)
 
     def _reference(self, run: PlannedRun, family: str | None = None) -> TeacherRef:
         """Return the reference to a teacher, by default with its own family."""
