@@ -122,7 +122,8 @@ const marks = (split) => {
 const describe = (table, name, i) => {
   const seeds = `${table.seeds[i]} seed${table.seeds[i] === 1 ? "" : "s"}`;
   const figures = (values) => `${plain(data.pareto.worst)} ${percent(values.worst[i])}%, average ${percent(values.average[i])}%`;
-  const lines = [`<b>${plain(name)}</b>, ${seeds}`, ...SPLITS.map((split) => `${WHERE[split]}: ${figures(table[split])}`)];
+  const worst = (split) => `worst is ${plain(data.pareto.names[table[split].worst_class[i]])}`;
+  const lines = [`<b>${plain(name)}</b>, ${seeds}`, ...SPLITS.map((split) => `${WHERE[split]}: ${figures(table[split])}; ${worst(split)}`)];
   if (table.sure) lines.push(`other images: ${figures(table.sure)}; best of all with ${percent(table.sure.best[i], 0)}%`);
   return lines.join("<br>");
 };

@@ -29,7 +29,7 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
     are too many for one page.
     """
     k = outcome.selection.criterion.worst_k
-    table = runs.every
+    table, classes = runs.every, len(outcome.setting.class_names)
     rows = table.select(
         [
             *("run_id", "stage", "status", "method", "variant", "temperature", "seed"),
@@ -39,7 +39,9 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
     columns = {
         f"{split}_{name}": rounded(values, 4)
         for split in ("val", "test")
-        for name, values in zip(("worst", "average"), _accuracies(table, split, k), strict=True)
+        for name, values in zip(
+            ("worst", "average"), _accuracies(table, split, k, classes), strict=True
+        )
     }
     return {
         "run_id": table["run_id"].to_pylist(),
@@ -48,7 +50,7 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
         "status": [row["status"] for row in rows],
         **columns,
         "seconds": [None if s is None else round(s, 1) for s in table["train_seconds"].to_pylist()],
-        "curves": _curves(table, k),
+        "curves": _curves(table, k, classes),
     }
 
 
@@ -71,9 +73,10 @@ def _objective(name: str | None, alpha: float | None, symbol: str) -> str:
     return (name or "standard") if alpha is None else f"{symbol} = {alpha:.3g}"
 
 
-def _accuracies(table: pa.Table, split: str, k: int) -> tuple[FloatArray, FloatArray]:
-    """Return worst-k and average accuracies ``(rows,)``; NaN for rows without counts."""
-    there = pc.is_valid(table[f"{split}_class_correct"])
+def _accuracies(table: pa.Table, split: str, k: int, classes: int) -> tuple[FloatArray, FloatArray]:
+    """Return worst-k and average accuracies ``(rows,)``; NaN for rows without these classes."""
+    lengths = pc.list_value_length(table[f"{split}_class_correct"])
+    there = pc.fill_null(pc.equal(lengths, classes), False)
     worst, average = (np.full(len(table), np.nan) for _ in range(2))
     rows = np.flatnonzero(there.to_numpy())
     if rows.size:
@@ -83,7 +86,7 @@ def _accuracies(table: pa.Table, split: str, k: int) -> tuple[FloatArray, FloatA
     return worst, average
 
 
-def _curves(table: pa.Table, k: int) -> list[list[Any] | None]:
+def _curves(table: pa.Table, k: int, classes: int) -> list[list[Any] | None]:
     """Return epochs, worst-k accuracies and average accuracies of each training."""
     length = pc.sum(pc.list_value_length(table["val_epochs"])).as_py() or 0
     if 3 * length > _MOST_VALUES:
@@ -95,7 +98,7 @@ def _curves(table: pa.Table, k: int) -> list[list[Any] | None]:
         table["val_class_total"].to_pylist(),
         strict=True,
     ):
-        if not epochs or not total:
+        if not epochs or not total or len(total) != classes:
             found.append(None)
             continue
         worst = worst_k_accuracy(correct, [total] * len(correct), k)

@@ -25,7 +25,8 @@ def test_each_training_has_its_accuracies_and_its_curve(tmp_path, monkeypatch):
         "val_epoch_class_correct": [[2, 4], [6, 8]],
     }
     alone = worlds.variant("alone", "one_hot", None, teacher_id=None, val_class_correct=[7, 7])
-    columns = columns_of(tmp_path, [standard, curved, alone])
+    other = worlds.student("other", status="failed", val_class_correct=[1, 2, 3])
+    columns = columns_of(tmp_path, [standard, curved, alone, other])
     rows = {
         run_id: {name: values[place] for name, values in columns.items()}
         for place, run_id in enumerate(columns["run_id"])
@@ -35,6 +36,7 @@ def test_each_training_has_its_accuracies_and_its_curve(tmp_path, monkeypatch):
     assert rows["alone"]["name"] == "student standard, without a teacher"
     assert (rows["plain"]["val_worst"], rows["plain"]["val_average"]) == (0.5, 0.7)
     assert (rows["plain"]["test_worst"], rows["plain"]["test_average"]) == (0.4, 0.7)
+    assert rows["other"]["val_worst"] is None  # of other classes
     assert rows["plain"]["seconds"] == 1.3
     assert rows["plain"]["curves"] is None
     assert rows["curved"]["curves"] == [[1, 2], [0.2, 0.6], [0.3, 0.7]]
