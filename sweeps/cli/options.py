@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from rkd_core.specs import Normalization
+from sweeps.cli.optional_values import (
+    OptionalFile,
+    OptionalFloat,
+    OptionalFloats,
+    OptionalInt,
+    OptionalName,
+    OptionalNames,
+    OptionalPath,
+    OptionalPlace,
+)
 from sweeps.cli.selection_options import SelectionChoice
 from sweeps.search.strategies import STRATEGIES
 
@@ -23,18 +32,6 @@ __all__ = [
     "SelectionChoice",
     "Tracking",
     "TrainingChoice",
-]
-
-# None stands for a default that depends on the data set and the scale. The help texts say so, and
-# tyro's own "{None}|" and "(default: None)" are left out.
-OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
-OptionalPlace = Annotated[str | None, tyro.conf.arg(metavar="PATH|URL", help_behavior_hint="")]
-OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
-OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
-OptionalFloats = Annotated[
-    tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...", help_behavior_hint="")
 ]
 
 Plugins = Annotated[
@@ -197,10 +194,13 @@ class TrainingChoice:
     ] = None
     """normalization of the images of the teachers (default: the one of torchvision for its
     weights, else that of the recipe)"""
-    student_architecture: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")
-    ] = None
+    student_architecture: OptionalNames = None
     """networks that each train every student, named as above (default: by data set and scale)"""
+    student_stages: OptionalNames = None
+    """modules of the student, such as layer1,layer2, whose outputs review_kd and cat_kd compare;
+    see docs/networks.md"""
+    teacher_stages: OptionalNames = None
+    """the same for the teachers"""
     student_weights: OptionalPath = None
     """file of initial weights of every student, as for --teacher-weights; requires
     --student-architecture"""

@@ -101,7 +101,10 @@ def parse(
         raise UserError(str(refused)) from None
 
 
-_LISTS = ("--alphas", "--temperatures", "--seeds", "--repeat", "--tune", "--milestones", "--betas")
+_LISTS = (
+    *("--alphas", "--temperatures", "--seeds", "--repeat", "--tune", "--milestones", "--betas"),
+    *("--student-stages", "--teacher-stages"),
+)
 """Options whose values may also be separated by commas."""
 _NETWORKS = ("--student-architecture",)
 """Lists of networks, which may have commas in parentheses or quotes."""

@@ -138,6 +138,28 @@ def test_students_of_libraries_with_a_given_timm_teacher(tmp_path):
     assert sum(row["stage"] == "teacher" for row in kept) == 2  # shared by all students
 
 
+def test_feature_methods_compare_the_stages_that_are_named(tmp_path, nets):
+    out = tmp_path / "out"
+    line = [*("--dataset", "digits-lt", "--alphas", "1", "--temperatures", "1", "--epochs", "1"),
+            *("--limit-train", "100", "--methods", "review_kd", "--no-undistilled", "--serial"),
+            *("--teacher-architecture", f"{nets}:TinyNet(width=16)"),
+            *("--teacher-stages", "maps.0", "maps.2"),
+            *("--student-architecture", f"{nets}:TinyNet"), "--out", out]  # fmt: skip
+    done = pareto_in_process(*line, "--student-stages", "maps.0,maps.2")
+    assert done.returncode == 0, done.stderr
+    kept = rows(out)
+    names = {row["stage"]: row["architecture"] for row in kept.values()}
+    assert names == {
+        "teacher": "nets:TinyNet(width=16)[maps.0,maps.2]",
+        "student": "nets:TinyNet[maps.0,maps.2]",
+    }
+    again = pareto_in_process(*line[:-4], f"--student-architecture={nets}:TinyNet[maps.0,maps.2]",
+                              "--out", out)  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert rows(out) == kept
+    assert list(examine(out)) == []
+
+
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
@@ -147,6 +169,11 @@ def test_students_of_libraries_with_a_given_timm_teacher(tmp_path):
         ("no_such_module_at_all:Net", [], "there is no module 'no_such_module_at_all'"),
         ("timm:resnet_of_mine", [], "unknown network of timm"),
         ("{}:Flat", ["--methods", "tradeoff,review_kd"], "has no maps at several resolutions"),
+        ("{}:TinyNet", ["--student-stages", "maps.7"], "has no module maps.7: did you mean maps."),
+        ("{}:TinyNet", ["--student-stages", "head"], "a stage returns a map"),
+        ("{}:TinyNet[head]", ["--student-stages", "maps.0"], "has its stages in brackets"),
+        ("digits_cnn", ["--student-stages", "maps.0"], "outside the built-in ones"),
+        ("{}:TinyNet", ["--teacher-stages", "maps.0"], "give it as --teacher-architecture"),
     ],
 )
 def test_bad_networks_are_refused_before_anything_is_trained(tmp_path, nets, text, more, message):

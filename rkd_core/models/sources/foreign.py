@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from rkd_core.errors import UserError
 from rkd_core.models.base import Activations, Float32Linear, Network, Stage, evaluating
 from rkd_core.specs import Normalization
 
-__all__ = ["ForeignNetwork", "GrayAsColor"]
+__all__ = ["ForeignNetwork", "GrayAsColor", "check_stages"]
 
 
 class ForeignNetwork(Network):
@@ -27,6 +28,7 @@ class ForeignNetwork(Network):
         name: Its name in specs.
         final: Name of the linear layer whose output are the logits; None if there is none.
         normalization: Normalization that published weights were trained with; None if unknown.
+        stages: Modules at the ends of the stages; empty to find them by the sizes of the maps.
     """
 
     draws = True
@@ -37,12 +39,13 @@ class ForeignNetwork(Network):
         name: str,
         final: str | None,
         normalization: Normalization | None = None,
+        stages: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.body = body
         self._stages: dict[tuple[int, ...], tuple[str, ...]] = {}
         self._mean_pooled = True  # until it is found to be otherwise
-        self._name, self._final = name, final
+        self._name, self._final, self._given_stages = name, final, stages
         self.published_normalization = normalization
         if final is not None:  # the same parameters, in another precision under autocast
             body.get_submodule(final).__class__ = Float32Linear
@@ -93,20 +96,23 @@ class ForeignNetwork(Network):
         )
 
     def stages(self, x: Tensor) -> tuple[str, ...]:
-        """Return the modules at the ends of the stages: the last ones of the smallest maps.
+        """Return the modules at the ends of the stages: those given, or of the smallest maps.
 
-        A stage ends with the last module whose output is a map ``(batch, channels, h, w)`` of one
-        resolution. There are at most four, the deepest ones, so that the stem is none of them.
+        Without given ones, a stage ends with the last module whose output is a map
+        ``(batch, channels, h, w)`` of one resolution. There are at most four, the deepest ones, so
+        that the stem is none of them.
 
         Raises:
             UserError: There are fewer than two resolutions.
         """
         size = tuple(x.shape[2:])
         if size not in self._stages:
-            self._stages[size], pooled = _stages(self.body, x[:1], self.classifier)
+            self._stages[size], pooled = _stages(
+                self.body, x[:1], self.classifier, self._given_stages
+            )
             self._mean_pooled &= pooled
         names = self._stages[size]
-        if len(names) < 2:
+        if len(names) < 2 and not self._given_stages:
             raise UserError(
                 f"{self._name} has no maps at several resolutions for images of "
                 f"{size[0]} x {size[1]}, which the method compares with the teacher's"
@@ -145,16 +151,20 @@ _MOST_STAGES = 4
 _POOLED = ""  # key of the input of the classifier, which is no module's name
 
 
-def _stages(body: nn.Module, x: Tensor, final: nn.Module) -> tuple[tuple[str, ...], bool]:
+def _stages(
+    body: nn.Module, x: Tensor, final: nn.Module, given: tuple[str, ...]
+) -> tuple[tuple[str, ...], bool]:
     """Return the names of the stages, and whether the features are the mean of the last map.
 
     Args:
         body: The network.
         x: An image; made-up pixels of its size are used, since those of a blank one are all equal.
         final: The linear layer whose inputs are the features.
+        given: Names of the stages; empty to find them.
     """
     left_out = nn.Dropout | nn.Softmax  # of attention, whose outputs are no maps
     names = [n for n, module in body.named_modules() if n and not isinstance(module, left_out)]
+    names = list(given) or names
     ends: dict[tuple[int, int], str] = {}
     height, width = x.shape[2:]
     pixels = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
@@ -164,9 +174,9 @@ def _stages(body: nn.Module, x: Tensor, final: nn.Module) -> tuple[tuple[str, ..
     for name, output in found.items():
         if output.ndim == 4 and _is_map(output.shape[2], output.shape[3], height, width):
             ends[output.shape[2], output.shape[3]] = name
-    if not ends:
+    if not ends and not given:
         return (), True
-    deepest = tuple(ends[size] for size in sorted(ends, reverse=True)[-_MOST_STAGES:])
+    deepest = given or tuple(ends[size] for size in sorted(ends, reverse=True)[-_MOST_STAGES:])
     last = found[deepest[-1]]
     tolerance = torch.finfo(last.dtype).eps ** 0.5
     scale = tolerance * float(last.abs().max())
@@ -178,6 +188,42 @@ def _stages(body: nn.Module, x: Tensor, final: nn.Module) -> tuple[tuple[str, ..
 def _is_map(h: int, w: int, height: int, width: int) -> bool:
     """Return whether a size is a reduced image size, and not that of heads and tokens."""
     return 1 < h <= height and 1 < w <= width and abs(h - w * height / width) <= 1
+
+
+def check_stages(name: str, body: nn.Module, stages: tuple[str, ...], images: Tensor) -> None:
+    """Raise unless the given stages are modules of a network that return maps in this order.
+
+    Args:
+        name: Name of the network, for messages.
+        body: The network, in evaluation mode.
+        stages: Names of its modules.
+        images: ``(batch, channels, height, width)``.
+
+    Raises:
+        UserError: A stage is no module, is not called, returns no map ``(batch, channels, h, w)``,
+            or is called before the one that stands before it.
+    """
+    known = [known for known, _ in body.named_modules() if known]
+    for stage in stages:
+        if stage not in known:
+            close = difflib.get_close_matches(stage, known, n=3)
+            hint = f": did you mean {' or '.join(close)}?" if close else ""
+            raise UserError(f"{name} has no module {stage}{hint}")
+    with torch.no_grad(), _outputs(body, stages) as found:
+        body(images)
+    for stage in stages:
+        shape = tuple(found[stage].shape) if stage in found else None
+        if shape is None or len(shape) != 4:
+            returned = "no tensor" if shape is None else f"a tensor {shape}"
+            raise UserError(
+                f"{name}: the module {stage} returns {returned}; a stage returns a map "
+                "(batch, channels, height, width)"
+            )
+    called = [stage for stage in found if stage in stages]
+    if called != list(stages):
+        raise UserError(
+            f"{name}: name the stages in the order of the forward pass, {','.join(called)}"
+        )
 
 
 @contextlib.contextmanager

@@ -64,7 +64,8 @@ def identify(reference: str, classes: int, channels: int, image_size: tuple[int,
 
     Args:
         reference: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:NAME`` or
-            ``package.module:NAME``, with keyword arguments in parentheses or not.
+            ``package.module:NAME``, with keyword arguments in parentheses or not, and stages in
+            brackets or not.
         classes: Number of logits.
         channels: Channels of the images.
         image_size: Height and width in pixels.
@@ -84,13 +85,13 @@ def identify(reference: str, classes: int, channels: int, image_size: tuple[int,
     maker, code = _maker(named)
     data = classes, channels, image_size
     try:
-        return _tried(named.canonical, maker, code, *data)
+        return _tried(named, maker, code, *data)
     except UserError as error:
         raise error if code is None else UserError(code.in_place(str(error))) from error
 
 
 def _tried(
-    name: str,
+    named: Reference,
     maker: makers.Maker,
     code: Code | None,
     classes: int,
@@ -100,7 +101,7 @@ def _tried(
     """Build a network twice, try it, and return its identity."""
     import torch
 
-    data = classes, channels, image_size
+    name, data = named.canonical, (classes, channels, image_size)
     first, second = (_made(maker, name, *data, seed=0) for _ in range(2))
     _require_equal(name, first.state_dict(), second.state_dict(), "weights")
     if not any(parameter.requires_grad for parameter in first.parameters()):
@@ -110,6 +111,10 @@ def _tried(
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, channels, *image_size, generator=generator)
     _try(name, first, second, images, classes)
+    if named.stages:
+        from rkd_core.models.sources.foreign import check_stages
+
+        check_stages(name, first, named.stages, images)
     digest = _digest(first, code)
     _known[name, digest] = _Known(maker, code)
     _parameters[name] = sum(p.numel() for p in first.parameters())
@@ -166,7 +171,8 @@ def build(
     key = architecture, digest, classes, channels, image_size
     if key not in _finals:
         _finals[key] = final_layer(body, channels, image_size)
-    return ForeignNetwork(body, architecture, _finals[key], _normalization(body))
+    normalization = _normalization(body)
+    return ForeignNetwork(body, architecture, _finals[key], normalization, reference.stages)
 
 
 def compare(architecture: str, digest: str | None, network: nn.Module) -> None:

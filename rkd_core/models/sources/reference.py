@@ -24,7 +24,9 @@ __all__ = [
 
 HOW_TO_NAME = "timm:NAME, torchvision:NAME, FILE.py:NAME or package.module:NAME"
 
-_CALL = re.compile(r"(?P<target>[^()]+)(?P<arguments>\(.*\))?", re.DOTALL)
+_CALL = re.compile(
+    r"(?P<target>[^()]+?)(?P<arguments>\(.*\))?(?P<stages>\[[\w.,\s]*\])?", re.DOTALL
+)
 _LIBRARY = re.compile(r"(timm|torchvision):(?P<name>[\w.\-]+)")
 
 
@@ -36,15 +38,18 @@ class Reference:
         source: Library of the network, or ``code`` for a user's class or function.
         target: Name of the network in its library, or ``FILE.py:NAME`` or ``package.module:NAME``.
         arguments: Keyword arguments of the network.
+        stages: Modules at the ends of its stages, in the order of the forward pass, for methods
+            that compare features; empty to find them by the sizes of the maps.
     """
 
     source: Literal["timm", "torchvision", "code"]
     target: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
 
     @property
     def canonical(self) -> str:
-        """The name in specs, such as ``timm:resnet26d(drop_path_rate=0.1)``.
+        """The name in specs, such as ``timm:resnet26d(drop_path_rate=0.1)[layer3,layer4]``.
 
         A file enters by its name without its folder, so that it can be moved.
         """
@@ -53,10 +58,11 @@ class Reference:
             target = f"{Path(place).stem if place.endswith('.py') else place}:{name}"
         else:
             target = f"{self.source}:{self.target}"
+        stages = f"[{','.join(self.stages)}]" if self.stages else ""
         if not self.arguments:
-            return target
+            return target + stages
         given = ", ".join(f"{name}={value!r}" for name, value in sorted(self.arguments.items()))
-        return f"{target}({given})"
+        return f"{target}({given}){stages}"
 
 
 def is_foreign(text: str) -> bool:
@@ -95,13 +101,30 @@ def parse(text: str) -> Reference:
     if _CALL.fullmatch(text.strip()) is None:
         raise UserError(f"{text!r} is not of the form {HOW_TO_NAME}, with (argument=value) or not")
     target, call = call_of(text)
-    arguments = arguments_of(text, call)
+    arguments, stages = arguments_of(text, call), _stages_of(text)
     if library := _LIBRARY.fullmatch(target):
         source: Literal["timm", "torchvision"] = "timm" if library[1] == "timm" else "torchvision"
-        return Reference(source, library["name"], arguments)
+        return Reference(source, library["name"], arguments, stages)
     if not plugins.is_reference(target):
         raise UserError(f"{target!r} is not of the form {HOW_TO_NAME}")
-    return Reference("code", target, arguments)
+    return Reference("code", target, arguments, stages)
+
+
+def _stages_of(text: str) -> tuple[str, ...]:
+    """Return the stages in brackets at the end of a reference.
+
+    Raises:
+        UserError: There are brackets with an empty name or the same name twice.
+    """
+    match = _CALL.fullmatch(text.strip())
+    if match is None or match["stages"] is None:
+        return ()
+    names = tuple(name.strip() for name in match["stages"][1:-1].split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(
+            f"{text!r}: the stages in brackets are names of modules, such as [layer1,layer2]"
+        )
+    return names
 
 
 def arguments_of(text: str, call: str | None) -> Mapping[str, Any]:

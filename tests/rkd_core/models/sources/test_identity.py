@@ -105,6 +105,44 @@ def test_stages_are_the_maps_of_each_resolution(tmp_path):
     assert found.last.shape == (2, 8, 2, 2)
 
 
+def test_given_stages_are_those_that_methods_compare(tmp_path):
+    text = TINY.replace("self.drop =", "self.last = nn.ReLU()\n        self.drop =")
+    text = text.replace(").relu()).relu()", ").relu())\n        maps = self.last(maps)")
+    reference = named(tmp_path, text)
+    plain = models.identify(reference, 3, 1, (8, 8))
+    found = models.identify(f"{reference}[one,last]", 3, 1, (8, 8))
+    assert found.architecture == "nets:Tiny[one,last]"
+    assert found.digest == plain.digest  # the same tensors and code under another name
+    network = build(found)
+    assert network.state_dict().keys() == build(plain).state_dict().keys()
+    images = torch.rand(2, 1, 8, 8)
+    network.eval()
+    one = network.body.one(images)
+    last = network.body.two(one.relu()).relu()
+    compared = forward(network, images, Needs(features=True)).features
+    for output, expected in zip(compared.outputs, (one, last), strict=True):
+        torch.testing.assert_close(output, expected)
+    maps = forward(network, images, Needs(maps=True)).maps
+    torch.testing.assert_close(maps, torch.einsum("kc,nchw->nkhw", network.classifier.weight, last))
+    single = build(models.identify(f"{reference}[two]", 3, 1, (8, 8)))
+    assert shapes(single, 1, (8, 8)) == (((8, 2, 2),), 8)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("one,tow", "has no module tow: did you mean two"),
+        ("head", r"head returns a tensor \(2, 3\); a stage returns a map"),
+        ("two,one", "in the order of the forward pass, one,two"),
+        ("unused", "unused returns no tensor"),
+    ],
+)
+def test_other_stages_are_refused(tmp_path, stages, message):
+    text = TINY.replace("self.drop =", "self.unused = nn.ReLU()\n        self.drop =")
+    with pytest.raises(UserError, match=message):
+        models.identify(f"{named(tmp_path, text)}[{stages}]", 3, 1, (8, 8))
+
+
 def test_class_maps_need_features_that_are_the_mean_of_the_last_map(tmp_path):
     images = torch.rand(2, 1, 8, 8)
     network = build(models.identify(named(tmp_path), 3, 1, (8, 8)))

@@ -16,6 +16,8 @@ from rkd_core.models.sources.reference import parse
         ("some/folder/nets.py:TinyNet", "code", "nets:TinyNet"),
         ("nets.py:TinyNet(width=4)", "code", "nets:TinyNet(width=4)"),
         ("package.nets:tiny", "code", "package.nets:tiny"),
+        ("nets.py:TinyNet[one, two.1]", "code", "nets:TinyNet[one,two.1]"),
+        ("nets.py:TinyNet(sizes=[1, 2])[one]", "code", "nets:TinyNet(sizes=[1, 2])[one]"),
     ],
 )
 def test_names_in_specs_have_no_folder(text, source, canonical):
@@ -37,6 +39,10 @@ def test_names_in_specs_have_no_folder(text, source, canonical):
         ("nets.py:Tiny(width=other)", "width must be a number"),
         ("nets.py:Tiny(width={1, 2})", "must not be a set"),
         ("nets.py:Tiny(**{'a': 1})", r"form \(name=value"),
+        ("nets.py:Tiny[]", "names of modules"),
+        ("nets.py:Tiny[one,]", "names of modules"),
+        ("nets.py:Tiny[one,one]", "names of modules"),
+        ("nets.py:Tiny[one](width=1)", "not of the form"),
     ],
 )
 def test_other_texts_are_refused(text, message):
