@@ -51,7 +51,7 @@ def test_the_page_follows_the_records(tmp_path: Path) -> None:
         worlds.write(tmp_path, [teacher, plain], planned=[r["run_id"] for r in rows()])
         before = ask(address, "/version")
         page = ask(address, "/")[1]
-        assert "Ship standard distillation" in page
+        assert "which is standard distillation: nothing else is better by this rule" in page
         assert "So far: 2 of 3 trained" in page
         assert f'data-version="{before[1]}"' in page
         assert ask(address, "/version") == before

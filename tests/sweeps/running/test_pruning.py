@@ -125,7 +125,9 @@ def test_one_lucky_seed_is_no_bar_for_the_others():
     pruner = experienced()
     for run, worst in zip(runs, (0.9, 0.6, 0.6), strict=True):
         pruner.see(run, row(worst, 0.8))
-    assert np.sin(pruner._bar(float(arcsine_scaled(0.7)))) ** 2 == pytest.approx(0.66, abs=0.02)
+    seen = pruner._seen[runs[0].spec.architecture]
+    bar = pruner._bar(seen, float(arcsine_scaled(0.7)))
+    assert np.sin(bar) ** 2 == pytest.approx(0.66, abs=0.02)
 
 
 def test_standard_distillation_comes_first_and_the_rest_is_spread():
