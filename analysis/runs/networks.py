@@ -54,7 +54,8 @@ def networks_of(runs: Runs) -> dict[str, Network]:
         Network(row["architecture"], row["parameters_max"], *measured.get(row["architecture"], ()))
         for row in table.to_pylist()
     ]
-    found.sort(key=lambda one: (one.parameters is None, one.parameters or 0, one.name))
+    # Damaged records may lack the name.
+    found.sort(key=lambda one: (one.parameters is None, one.parameters or 0, one.name or ""))
     return {one.name: one for one in found}
 
 

@@ -75,7 +75,7 @@ def array(tmp_path, network):
     [
         "resnet8",
         pytest.param("vgg8", marks=pytest.mark.slow),
-        pytest.param("mobilenet_v2_half", marks=pytest.mark.slow),
+        pytest.param("resnet14", marks=pytest.mark.slow),
     ],
 )
 def test_compiled_steps_are_eager_steps(network, tmp_path):
