@@ -22,6 +22,7 @@ from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.device.hardware import use_all_queues
 from rkd_core.models import features
+from rkd_core.models.compiled import CompiledForward
 from rkd_core.specs import (
     DataOptions,
     MultiplierOptions,
@@ -31,7 +32,6 @@ from rkd_core.specs import (
     recipes,
     run_id,
 )
-from rkd_core.training.compiled import CompiledForward
 from rkd_core.training.run import Run
 from rkd_core.training.steps import CudaRecorder, EagerSteps, PlainRecorder, RecordedSteps
 

@@ -28,7 +28,7 @@ from rkd_core.datasets import Dataset, default_imbalance, load
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.errors import DivergedError, UserError
-from rkd_core.models import features
+from rkd_core.models import compiled, features
 from rkd_core.models.inference import NOT_FINITE
 from rkd_core.models.sources.identity import load as load_code
 from rkd_core.records import shifts
@@ -39,7 +39,7 @@ from rkd_core.specs import DataOptions, TrainingSpec, array_key, run_id
 from rkd_core.storage.files import Location, location
 from rkd_core.teachers.answers import Teacher
 from rkd_core.teachers.holdouts import Holdouts
-from rkd_core.training import compiled, warm_start
+from rkd_core.training import warm_start
 from rkd_core.training.array import begin_step, validate_all
 from rkd_core.training.completion import completed, description
 from rkd_core.training.controls import Progress, TrainingControls

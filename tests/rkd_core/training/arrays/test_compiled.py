@@ -13,12 +13,12 @@ from rkd_core import methods
 from rkd_core.datasets.array_data import ArrayData
 from rkd_core.device.execution import Execution
 from rkd_core.methods.common.protocol import HeldOut, Needs, Shift
-from rkd_core.models import features
+from rkd_core.models import compiled, features
+from rkd_core.models.compiled import CompiledForward
 from rkd_core.specs import DataOptions, HoldoutRule, Recipe
 from rkd_core.teachers.answers import Teacher
-from rkd_core.training import compiled, loop, train
+from rkd_core.training import loop, train
 from rkd_core.training.array import begin_step, validate_all
-from rkd_core.training.compiled import CompiledForward
 from rkd_core.training.run import Run
 from rkd_core.training.steps import EagerSteps, PlainRecorder, RecordedSteps, RecordingError
 from tests.rkd_core.training.arrays.test_arrays import Replay, robust
