@@ -89,9 +89,7 @@ def answer(outcome: Outcome) -> Answer:
 def _title(outcome: Outcome) -> str:
     """Return the outcome on test, such as ``Worst class 48.5% → 81.8%, average −1.2 points``."""
     s, test = outcome.selection, outcome.test
-    k = s.criterion.worst_k
-    worst, average = test.worst_k, test.average
-    name = "Worst class" if k == 1 else f"Worst {k} classes"
+    worst, average, name = test.worst_k, test.average, outcome.worst_title
     if s.selected == s.reference:
         figures = f"{name.lower()} {percent(worst[s.selected])}%"
         return f"Standard distillation: {figures}, average {percent(average[s.selected])}% on test"
@@ -152,19 +150,23 @@ def _lines(outcome: Outcome) -> Iterator[Line]:
     s, sure, prospects = outcome.selection, outcome.uncertainty, outcome.prospects
     yield from _pair(outcome, "test", outcome.test, prospects.test_alone)
     if sure is not None and prospects.other_images is not None:
-        yield from _pair(outcome, "other images", sure.expected, prospects.other_images)
+        ends = prospects.other_images
+        yield from _pair(outcome, "other images", sure.expected, ends, estimated=True)
     yield from _pair(outcome, "validation", s.means, None)
 
 
-def _pair(outcome: Outcome, where: str, means: Means, prospect: Prospect | None) -> Iterator[Line]:
+def _pair(
+    outcome: Outcome, where: str, means: Means, prospect: Prospect | None, estimated: bool = False
+) -> Iterator[Line]:
+    """Yield worst-class and average accuracy; counted means of several seeds have an error."""
     s = outcome.selection
-    counted = means is not (outcome.uncertainty and outcome.uncertainty.expected)
+    with_errors = (s.combinations.seeds > 1) & (not estimated)
     for name, values, errors, ends in (
         (outcome.worst_name, means.worst_k, means.worst_k_se, prospect and prospect.worst_k),
         ("average", means.average, means.average_se, prospect and prospect.average),
     ):
         standard, selected = (
-            with_error(values[i], errors[i] if counted and s.combinations.seeds[i] > 1 else np.nan)
+            with_error(values[i], errors[i] if with_errors[i] else np.nan)
             for i in (s.reference, s.selected)
         )
         yield Line(

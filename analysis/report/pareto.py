@@ -10,7 +10,6 @@ import numpy as np
 from analysis.runs.columns import FloatArray, IntArray, effective_alpha
 from analysis.runs.combinations import Combinations, Means
 from analysis.selection.outcome import Outcome, letters, method_names
-from analysis.selection.uncertainty import CONFIDENCE
 from analysis.views.format import combination, readable, student, teacher
 from rkd_core.metrics import balanced_accuracy, recalls
 
@@ -47,7 +46,6 @@ def pareto(outcome: Outcome) -> dict[str, Any]:
         "grid": grid,
         "methods": methods,
         "estimated": outcome.selection.seen.estimated is not None,
-        "confidence": CONFIDENCE,
         "reference": outcome.selection.reference,
         "selected": outcome.selection.selected,
         "frontier": {
@@ -68,7 +66,6 @@ def _sure(outcome: Outcome) -> dict[str, Any] | None:
         "worst": rounded(sure.expected.worst_k),
         "worst_interval": rounded(sure.worst_k_interval),
         "best": rounded(sure.probability_best, 3),
-        "admitted": rounded(sure.probability_admitted, 3),
     }
 
 

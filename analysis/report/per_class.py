@@ -39,7 +39,6 @@ def per_class(outcome: Outcome, indices: Iterable[int]) -> dict[str, Any]:
         "train": outcome.setting.train_counts,
         "val_images": c.class_total[0].tolist(),
         "deviate": NormalDist().inv_cdf((1 + CONFIDENCE) / 2),
-        "confidence": CONFIDENCE,
         "test_images": outcome.held_out.class_total[0].tolist(),
         "students": {str(index): _recalls(c, outcome.held_out, index) for index in wanted},
         "teachers": {

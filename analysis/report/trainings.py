@@ -33,9 +33,12 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
     rows = table.select(
         [
             *("run_id", "stage", "status", "method", "variant", "temperature", "seed"),
+            "architecture",
             *("teacher_objective", "alpha_t", "student_objective", "alpha_s", "train_seconds"),
         ]
     ).to_pylist()
+    students = (row for row in rows if row["stage"] == "student")
+    several = len({row["architecture"] for row in students} - {None}) > 1
     columns = {
         f"{split}_{name}": rounded(values, 4)
         for split in ("val", "test")
@@ -45,7 +48,7 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
     }
     return {
         "run_id": table["run_id"].to_pylist(),
-        "name": [_name(row) for row in rows],
+        "name": [_name(row, several) for row in rows],
         "seed": [row["seed"] for row in rows],
         "status": [row["status"] for row in rows],
         **columns,
@@ -54,19 +57,23 @@ def trainings(outcome: Outcome, runs: Runs) -> dict[str, Any]:
     }
 
 
-def _name(row: dict[str, Any]) -> str:
-    """Return a training such as ``student αₛ = 0.5, T = 3, teacher αₜ = 0.25``."""
+def _name(row: dict[str, Any], several: bool) -> str:
+    """Return a training such as ``student αₛ = 0.5, T = 3, teacher αₜ = 0.25``.
+
+    If students have several networks, the network of a student follows the word.
+    """
     teacher = _objective(row["teacher_objective"], row["alpha_t"], "αₜ")
     if row["stage"] == "teacher":
         return f"teacher {teacher}"
-    student = _objective(row["student_objective"], row["alpha_s"], "αₛ")
+    student = "student " + (f"{readable(row['architecture'])} " if several else "")
+    student += _objective(row["student_objective"], row["alpha_s"], "αₛ")
     if row["method"] == WITHOUT_TEACHER:
-        return f"student {student}, without a teacher"
+        return f"{student}, without a teacher"
     if row["variant"] is not None:
-        return f"{readable(row['variant'])}, student {student}"
+        return f"{readable(row['variant'])}, {student}"
     temperature = row["temperature"]
     at = "" if temperature is None else f", T = {temperature:g}"
-    return f"student {student}{at}, teacher {teacher}"
+    return f"{student}{at}, teacher {teacher}"
 
 
 def _objective(name: str | None, alpha: float | None, symbol: str) -> str:

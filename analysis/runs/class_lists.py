@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.runs.option_files import read_option_file
 from rkd_core.errors import UserError, unknown_name
 
 __all__ = ["ClassNames", "chosen_group", "distinct", "read_groups"]
@@ -187,15 +188,13 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: The file cannot be read, or has no groups.
     """
-    path = path.expanduser()
-    what = f"--groups-file {path}"
+    what, ending, read = read_option_file("--groups-file", path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{what} cannot be read: {error.strerror or error}") from None
+        # Any line ends, as in a text file.
+        text = io.TextIOWrapper(io.BytesIO(read), encoding="utf-8-sig").read()
     except UnicodeDecodeError:
         raise UserError(f"{what} is not UTF-8 text") from None
-    kind = path.suffix.lower().removeprefix(".")
+    kind = ending.removeprefix(".")
     try:
         if kind == "csv":
             content: Any = _from_csv(text)

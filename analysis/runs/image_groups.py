@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.runs.columns import IntArray
+from analysis.runs.option_files import read_option_file
 from rkd_core.errors import UserError, unknown_name
 from rkd_core.records.predictions import SPLITS, Split
 from rkd_core.storage import files
@@ -121,16 +122,10 @@ def read(path: Path, column: str | None = None) -> ImageGroups:
     Raises:
         UserError: It cannot be read, or gives an image no group or two.
     """
-    path = path.expanduser()
-    what, kind = f"--image-groups {path}", path.suffix.lower()
-    if kind not in (".csv", ".parquet", ".npy"):
-        raise UserError(f"{what} must end in .csv, .parquet or .npy")
+    readers = {".csv": _csv, ".parquet": _parquet, ".npy": _npy}
+    what, ending, content = read_option_file("--image-groups", path, [*readers])
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{what} cannot be read: {error.strerror or error}") from None
-    try:
-        columns = {".csv": _csv, ".parquet": _parquet, ".npy": _npy}[kind](content, column, what)
+        columns = readers[ending](content, column, what)
     except (ValueError, csv.Error, EOFError, pa.ArrowException) as error:
         if isinstance(error, UserError):
             raise

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.runs.columns import FloatArray
+from analysis.runs.option_files import read_option_file
 from analysis.selection.by_metric import ByMetric
 from analysis.selection.criteria import Constrained
 from rkd_core import plugins
@@ -135,19 +136,12 @@ def read_costs(path: Path) -> FloatArray:
     Raises:
         UserError: It cannot be read, is not square, or has a value that is not a finite number.
     """
-    path = path.expanduser()
-    what = f"--cost-matrix {path}"
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".json", ".npy"):
-        raise UserError(f"{what} must end in .csv, .json or .npy")
+    endings = (".csv", ".json", ".npy")
+    what, ending, content = read_option_file("--cost-matrix", path, endings)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{what} cannot be read: {error.strerror or error}") from None
-    try:
-        if kind == ".npy":
+        if ending == ".npy":
             matrix = np.load(io.BytesIO(content), allow_pickle=False)
-        elif kind == ".json":
+        elif ending == ".json":
             matrix = json.loads(content)
         else:
             matrix = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"))) if row]

@@ -135,6 +135,12 @@ class Outcome:
         return "this trained student" if one else "a student of another seed"
 
     @property
+    def worst_title(self) -> str:
+        """``Worst class``, or ``Worst 2 classes`` with its number."""
+        k = self.selection.criterion.worst_k
+        return "Worst class" if k == 1 else f"Worst {k} classes"
+
+    @property
     def worst_name(self) -> str:
         """``worst-class`` or ``worst-k`` with its number."""
         k = self.selection.criterion.worst_k

@@ -81,7 +81,7 @@ def _on_test(outcome: Outcome) -> Text:
         before = "" if best == plain else f"{percent(values[plain])}% → "
         return f"{before}{percent(values[best])}%"
 
-    worst = f"{_worst(outcome)} {change(test.worst_k)} on test"
+    worst = f"{outcome.worst_title} {change(test.worst_k)} on test"
     certain = f"{CONFIDENCE:.0%} interval {_ends(alone.worst_k)}{_images(outcome)}"
     average = f"average {change(test.average)} ({_ends(alone.average)})"
     against = "" if best == plain else ", against standard distillation"
@@ -127,7 +127,7 @@ def _beyond_shift(outcome: Outcome) -> Iterator[Text]:
             for one in (worst, average)
         ]
         yield Text(
-            f"Beyond a shift of standard distillation: {_worst(outcome).lower()} {shown[0]} "
+            f"Beyond a shift of standard distillation: {outcome.worst_title.lower()} {shown[0]} "
             f"points, average {shown[1]} (estimated from validation)",
             "yellow" if worst.low <= 0 else "",
         )
@@ -145,7 +145,7 @@ def _gain(beside: Undistilled) -> str:
 def _runners_up(outcome: Outcome) -> Iterator[Text]:
     """Yield a line for each of the next combinations by the rule, with the difference."""
     selection, sure = outcome.selection, outcome.uncertainty
-    means, worst_name = selection.seen.means, _worst(outcome).lower()
+    means, worst_name = selection.seen.means, outcome.worst_title.lower()
     for rank, place in enumerate(selection.runners_up):
         name = combination_name(selection.combinations, place)
         average = means.average[place] - means.average[selection.selected]
@@ -180,13 +180,8 @@ def _sizes(outcome: Outcome) -> Iterator[Text]:
         yield Text(f"Best of {one.network.name}{sized}: {figures} on test{missed}")
 
 
-def _worst(outcome: Outcome) -> str:
-    k = outcome.selection.criterion.worst_k
-    return "Worst class" if k == 1 else f"Worst {k} classes"
-
-
 def _figures(outcome: Outcome, worst: float, average: float) -> str:
-    return f"{_worst(outcome).lower()} {percent(worst)}%, average {percent(average)}%"
+    return f"{outcome.worst_title.lower()} {percent(worst)}%, average {percent(average)}%"
 
 
 def _ends(estimate: Interval) -> str:

@@ -25,7 +25,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 Needs = Literal["predicted", "top", "logits"]
-"""What a metric needs: predicted labels, the largest logits, or those of all classes."""
+"""Input of a metric: predicted labels, the largest logits, or those of all classes."""
 
 NAMES = ("recall", "precision", "f1", "auroc", "average_precision", "top-K", "ece", "cost")
 """Names of the built-in metrics; K is a number, as in ``top-5``."""

@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
     teachers: Pretrained | None = None
     students: Mapping[str, Pretrained] = MappingProxyType({})
-    """Those of the students' networks that have any, by architecture."""
+    """Initial weights of the students' networks that have any, by architecture."""
 
 
 NO_WEIGHTS = Weights()

@@ -40,5 +40,11 @@ def test_each_training_has_its_accuracies_and_its_curve(tmp_path, monkeypatch):
     assert rows["plain"]["seconds"] == 1.3
     assert rows["plain"]["curves"] is None
     assert rows["curved"]["curves"] == [[1, 2], [0.2, 0.6], [0.3, 0.7]]
+    large = worlds.student("large", architecture="resnet56")
+    name = dict(
+        zip(*(columns_of(tmp_path, [large])[key] for key in ("run_id", "name")), strict=True)
+    )
+    assert name["large"] == "student resnet56 standard, T = 1, teacher standard"
+    assert name["alone"] == "student resnet20 standard, without a teacher"
     monkeypatch.setattr(module, "_MOST_VALUES", 5)
     assert set(columns_of(tmp_path, [curved])["curves"]) == {None}
